@@ -1,0 +1,84 @@
+//! The typed pipeline: matrices expanded, references resolved.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::stages::contract::{Kind, PortType, Stage};
+use crate::stages::data::DataSpec;
+
+/// A pipeline without mistakes: what [`crate::plan`] starts from.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// `[pipeline] name`.
+    pub name: String,
+    /// `[pipeline] seed`: the seed of all randomness.
+    pub seed: u64,
+    /// The file, absolute.
+    pub file: PathBuf,
+    /// Its folder; paths in the file are relative to it.
+    pub folder: PathBuf,
+    /// Data sets by name.
+    pub data: BTreeMap<String, Data>,
+    /// Stages in file order, a matrix's cells in the order of its values.
+    pub stages: Vec<StageCell>,
+}
+
+/// A `[data.NAME]` table.
+#[derive(Debug)]
+pub struct Data {
+    /// Its description.
+    pub spec: DataSpec,
+    /// Absolute paths of its ports `path` and `labels`.
+    pub paths: BTreeMap<String, PathBuf>,
+}
+
+/// A stage, or one cell of a stage with a matrix.
+pub struct StageCell {
+    /// Unique: `fp32`, or `onnx[fp32,1]` with the cell's values in the order of the matrix.
+    pub id: String,
+    /// Name of the table: `onnx`.
+    pub name: String,
+    /// The cell's matrix variables, in file order.
+    pub cell: Vec<(String, serde_json::Value)>,
+    /// Its kind.
+    pub kind: &'static Kind,
+    /// Its configuration.
+    pub stage: Box<dyn Stage>,
+    /// Where each of its inputs comes from.
+    pub inputs: Vec<ResolvedInput>,
+    /// Line of its table in the file, from 1.
+    pub line: usize,
+}
+
+impl std::fmt::Debug for StageCell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StageCell").field("id", &self.id).field("inputs", &self.inputs).finish()
+    }
+}
+
+/// An input with its origin found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedInput {
+    /// Port of the stage.
+    pub port: String,
+    /// What is connected to it.
+    pub origin: Origin,
+}
+
+/// What an input is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An output of another stage.
+    Stage {
+        /// That stage's id.
+        id: String,
+        /// Its port.
+        port: String,
+        /// The port's type.
+        kind: PortType,
+    },
+    /// A data set.
+    Data(String),
+    /// A file or folder of the user's, absolute.
+    Path(PathBuf),
+}

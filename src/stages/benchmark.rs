@@ -1,0 +1,70 @@
+//! `benchmark`: latency and throughput of an engine on this machine.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::contract::{Contract, Fact, Input, Output, PortType, Ref};
+
+/// Times an engine: warm-up, then runs until both `iterations` and `seconds` are reached.
+///
+/// Output: `metrics` (JSON): for each batch size `latency_ms` (min, mean, median, p90, p95, p99),
+/// `throughput` (images a second, from the median), `iterations`, `threads` and the processors that they were pinned to.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Benchmark {
+    /// The engine.
+    pub engine: Ref,
+    /// Batch sizes to time, where the engine's batch is free; a fixed one is timed as it is.
+    #[serde(default = "default_batch_sizes")]
+    #[schemars(length(min = 1), inner(range(min = 1, max = 65536)))]
+    pub batch_sizes: Vec<u32>,
+    /// Runs before the clock starts, at each batch size.
+    #[serde(default = "default_warmup")]
+    pub warmup: u32,
+    /// Runs at least.
+    #[serde(default = "default_iterations")]
+    #[schemars(range(min = 1))]
+    pub iterations: u32,
+    /// Seconds at least, at each batch size.
+    #[serde(default = "default_seconds")]
+    #[schemars(range(min = 0.0, max = 3600.0))]
+    pub seconds: f64,
+    /// CPU threads of the runtime. Default: all that the stage was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub threads: Option<u32>,
+}
+
+fn default_batch_sizes() -> Vec<u32> {
+    vec![1, 32]
+}
+
+fn default_warmup() -> u32 {
+    10
+}
+
+fn default_iterations() -> u32 {
+    50
+}
+
+fn default_seconds() -> f64 {
+    1.0
+}
+
+impl Contract for Benchmark {
+    const NAME: &'static str = "benchmark";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "latency and throughput of an engine";
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::reference("engine", &self.engine, &[PortType::Engine])]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::new("metrics", PortType::Metrics, "metrics.json")]
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        vec![Fact::Host, Fact::Cpu, Fact::OnnxRuntime]
+    }
+}

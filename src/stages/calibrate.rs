@@ -1,0 +1,127 @@
+//! `calibrate`: ranges of all tensors that may be quantized, from a few hundred images.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::contract::{Contract, Fact, Input, Output, PortType, Ref};
+use super::model_source::ModelSource;
+
+/// Runs the float model (BatchNormalization folded) over calibration images, collects a histogram
+/// of |x| of every tensor in one pass, and chooses `amax` by each method.
+///
+/// Output: `ranges` (JSON): for each tensor the `amax` of all methods side by side.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Calibrate {
+    /// The float model.
+    pub model: ModelSource,
+    /// Calibration data; its random transforms are not applied.
+    pub data: Ref,
+    /// Images used, chosen at random by the seed.
+    #[serde(default = "default_samples")]
+    #[schemars(range(min = 1))]
+    pub samples: u64,
+    /// Images a step; the result does not depend on it, except in mode `pytorch-quantization`.
+    #[serde(default = "default_batch_size")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub batch_size: u32,
+    /// Methods to compute; `insert-qdq` takes one of them.
+    #[serde(default = "all_methods")]
+    #[schemars(length(min = 1))]
+    pub methods: Vec<Method>,
+    /// Bins of the histogram.
+    #[serde(default = "default_bins")]
+    #[schemars(range(min = 256, max = 65536))]
+    pub bins: u32,
+    /// Percentile of |x| that method `percentile` keeps.
+    #[serde(default = "default_percentile")]
+    #[schemars(range(min = 50.0, max = 100.0))]
+    pub percentile: f64,
+    /// How the histogram grows over the batches. `exact`: two passes, so that neither batch size
+    /// nor order matters. `pytorch-quantization`: one pass, the bin width fixed by the first batch,
+    /// as that tool does.
+    #[serde(default)]
+    pub histogram: Histogram,
+}
+
+/// A calibration method: how `amax` follows from the histogram.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Largest |x|.
+    Max,
+    /// A percentile of |x|.
+    Percentile,
+    /// Least Kullback-Leibler divergence between float and quantized histogram (Migacz 2017).
+    Entropy,
+    /// Least mean squared quantization error.
+    Mse,
+}
+
+impl Method {
+    /// All methods.
+    pub const ALL: [Self; 4] = [Self::Max, Self::Percentile, Self::Entropy, Self::Mse];
+
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Max => "max",
+            Self::Percentile => "percentile",
+            Self::Entropy => "entropy",
+            Self::Mse => "mse",
+        }
+    }
+}
+
+/// How the histogram grows over the batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Histogram {
+    /// Independent of batch size and order.
+    #[default]
+    Exact,
+    /// As NVIDIA's pytorch-quantization collects it.
+    PytorchQuantization,
+}
+
+fn default_samples() -> u64 {
+    512
+}
+
+fn default_batch_size() -> u32 {
+    64
+}
+
+fn all_methods() -> Vec<Method> {
+    Method::ALL.to_vec()
+}
+
+fn default_bins() -> u32 {
+    2048
+}
+
+fn default_percentile() -> f64 {
+    99.99
+}
+
+impl Contract for Calibrate {
+    const NAME: &'static str = "calibrate";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "measure the ranges of a float model's tensors";
+
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = self.model.inputs();
+        inputs.push(Input::reference("data", &self.data, &[PortType::Data]));
+        inputs
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::new("ranges", PortType::Ranges, "ranges.json")]
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        vec![Fact::Libtorch]
+    }
+}

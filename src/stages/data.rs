@@ -1,0 +1,178 @@
+//! `[data.NAME]`: a labelled image data set and how its images become tensors.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::contract::{Input, InputPath, Problem};
+
+/// A labelled image data set.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DataSpec {
+    /// How the files are laid out.
+    pub format: DataFormat,
+    /// `image-folder`: the folder with one folder a class. `idx`: the images file (`.gz` allowed).
+    /// `csv`: a file with the columns `path` and `label`; its paths are relative to it.
+    pub path: InputPath,
+    /// `idx` only: the labels file. Default: the images file's name with `images-idx3` replaced by
+    /// `labels-idx1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<InputPath>,
+    /// Class names in the order of their indices. `image-folder`: only these folders are read;
+    /// default: all folders, sorted by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub classes: Option<Vec<String>>,
+    /// Images are converted to this. Default: `gray` for `idx`, `rgb` for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color: Option<Color>,
+    /// Leave out this many samples at the front.
+    #[serde(default)]
+    pub skip: usize,
+    /// Use at most this many samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub limit: Option<usize>,
+    /// What happens to each image, in this order, before it is a tensor `[C, H, W]`. Values are in
+    /// 0…1 before `normalize`.
+    #[serde(default)]
+    pub transform: Vec<Transform>,
+}
+
+/// Layouts of labelled images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataFormat {
+    /// One folder a class with JPEG, PNG or BMP files.
+    ImageFolder,
+    /// MNIST's IDX format, plain or gzip.
+    Idx,
+    /// A table of image paths and labels.
+    Csv,
+}
+
+/// Colour of the decoded image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Color {
+    /// One channel, luma.
+    Gray,
+    /// Three channels.
+    Rgb,
+}
+
+/// One step from image to tensor, named as in torchvision.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Transform {
+    /// Resize the shorter side to this many pixels, the ratio kept; bilinear, antialiased. With
+    /// `[height, width]`: to exactly that.
+    Resize(Size),
+    /// Cut this many pixels (square, or `[height, width]`) from the middle; padded with black where the image is smaller.
+    CenterCrop(Size),
+    /// Training: pad with black, then cut a random window.
+    RandomCrop(RandomCrop),
+    /// Training: mirror left and right with this probability.
+    RandomHorizontalFlip(#[schemars(range(min = 0.0, max = 1.0))] f64),
+    /// Training: rotate by up to this many degrees either way, bilinear, black outside.
+    RandomRotation(#[schemars(range(min = 0.0, max = 180.0))] f64),
+    /// Subtract `mean` and divide by `std`, channel by channel.
+    Normalize(Normalize),
+}
+
+/// Pixels: a number, or `[height, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Size {
+    /// One number.
+    Side(#[schemars(range(min = 1, max = 16384))] u32),
+    /// Height and width.
+    HeightWidth([u32; 2]),
+}
+
+/// A random window.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RandomCrop {
+    /// Pixels of the window.
+    pub size: Size,
+    /// Black pixels added at each side first.
+    #[serde(default)]
+    #[schemars(range(max = 1024))]
+    pub padding: u32,
+}
+
+/// Channel-wise `(x - mean) / std`; one value serves all channels.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Normalize {
+    /// Mean of each channel, in 0…1.
+    #[schemars(length(min = 1))]
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel, in 0…1.
+    #[schemars(length(min = 1), inner(range(min = 1e-6)))]
+    pub std: Vec<f32>,
+}
+
+impl DataSpec {
+    /// The labels file's path that holds where `labels` is not given, for `idx`.
+    pub fn default_labels(path: &str) -> Option<String> {
+        path.contains("images-idx3").then(|| path.replace("images-idx3", "labels-idx1"))
+    }
+
+    /// Files and folders that the data is read from: ports `path` and, for `idx`, `labels`.
+    pub fn inputs(&self) -> Vec<Input> {
+        let mut inputs = vec![Input::path("path", "path", &self.path)];
+        if self.format == DataFormat::Idx {
+            if let Some(labels) = &self.labels {
+                inputs.push(Input::path("labels", "labels", labels));
+            } else if let Some(labels) = Self::default_labels(&self.path.0) {
+                inputs.push(Input::path("labels", "path", &InputPath(labels)));
+            }
+        }
+        inputs
+    }
+
+    /// Rules between keys.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.format != DataFormat::Idx && self.labels.is_some() {
+            problems.push(Problem::at("labels", "`labels` belongs to format \"idx\" only"));
+        }
+        if self.format == DataFormat::Idx
+            && self.labels.is_none()
+            && Self::default_labels(&self.path.0).is_none()
+        {
+            problems.push(
+                Problem::at(
+                    "path",
+                    "the labels file is not known: the name has no `images-idx3` in it",
+                )
+                .help("name it: labels = \"train-labels-idx1-ubyte.gz\""),
+            );
+        }
+        let channels = match self.color.unwrap_or(self.default_color()) {
+            Color::Gray => 1,
+            Color::Rgb => 3,
+        };
+        for (index, transform) in self.transform.iter().enumerate() {
+            if let Transform::Normalize(normalize) = transform {
+                for (key, length) in [("mean", normalize.mean.len()), ("std", normalize.std.len())]
+                {
+                    if length != 1 && length != channels {
+                        problems.push(Problem::at(
+                            &format!("transform.{index}.normalize.{key}"),
+                            format!("{length} values for {channels} channel(s): expected 1 or {channels}"),
+                        ));
+                    }
+                }
+            }
+        }
+        problems
+    }
+
+    /// Colour where the file names none.
+    pub fn default_color(&self) -> Color {
+        if self.format == DataFormat::Idx { Color::Gray } else { Color::Rgb }
+    }
+}

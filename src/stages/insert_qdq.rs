@@ -1,0 +1,73 @@
+//! `insert-qdq`: QuantizeLinear / DequantizeLinear pairs where a runtime wants them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::calibrate::Method;
+use super::contract::{Contract, Input, Output, PortType, Ref};
+use super::model_source::ModelSource;
+
+/// Folds BatchNormalization and writes Q/DQ pairs by the rules of the target runtime.
+///
+/// Outputs: `model` (ONNX with Q/DQ; weights still float, so that it can be fine-tuned), `plan`
+/// (JSON: which tensors and layers were quantized, and why others were not).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InsertQdq {
+    /// The float model that was calibrated.
+    pub model: ModelSource,
+    /// Ranges of its tensors.
+    pub ranges: Ref,
+    /// Which method's ranges to take.
+    #[serde(default = "default_method")]
+    pub method: Method,
+    /// Runtime whose rules of placement and types hold.
+    pub target: Target,
+    /// Quantize only these layers: node names, globs (`layer1.*`) or operators (`op:Conv`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub include: Option<Vec<String>>,
+    /// Leave these layers in float; same forms. Wins over `include`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// A scale for each output channel of a weight instead of one for all.
+    #[serde(default = "yes")]
+    pub per_channel: bool,
+}
+
+/// Runtime whose rules of placement and types hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// TensorRT: int8, zero point 0; inputs and weights of Conv and Gemm, the identity branch of residual Adds.
+    Tensorrt,
+    /// ONNX Runtime on CPUs: uint8 with zero point 128 at the same scales, also on outputs, int32 bias, so that all fuses to QLinear operators.
+    Onnxruntime,
+}
+
+fn default_method() -> Method {
+    Method::Entropy
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Contract for InsertQdq {
+    const NAME: &'static str = "insert-qdq";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "insert Q/DQ pairs by a runtime's rules (PTQ)";
+
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = self.model.inputs();
+        inputs.push(Input::reference("ranges", &self.ranges, &[PortType::Ranges]));
+        inputs
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![
+            Output::new("model", PortType::Model, "model.onnx"),
+            Output::new("plan", PortType::File, "plan.json"),
+        ]
+    }
+}

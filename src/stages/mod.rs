@@ -1,0 +1,37 @@
+//! The contract of each stage kind, one file each, and the table of them.
+
+pub mod benchmark;
+pub mod build_engine;
+pub mod calibrate;
+pub mod command;
+pub mod contract;
+pub mod data;
+pub mod evaluate;
+pub mod export_onnx;
+pub mod finetune;
+pub mod insert_qdq;
+pub mod model_source;
+pub mod report;
+pub mod train;
+pub mod training;
+
+use contract::Kind;
+
+/// All kinds, in the order of a pipeline.
+pub const KINDS: &[Kind] = &[
+    Kind::of::<train::Train>(),
+    Kind::of::<calibrate::Calibrate>(),
+    Kind::of::<insert_qdq::InsertQdq>(),
+    Kind::of::<finetune::Finetune>(),
+    Kind::of::<evaluate::Evaluate>(),
+    Kind::of::<export_onnx::ExportOnnx>(),
+    Kind::of::<build_engine::BuildEngine>(),
+    Kind::of::<benchmark::Benchmark>(),
+    Kind::of::<report::Report>(),
+    Kind::of::<command::Command>(),
+];
+
+/// The kind of that name.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}

@@ -1,0 +1,75 @@
+//! `train`: floating-point training from scratch or from given weights.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::contract::{Contract, Fact, Input, Output, PortType, Ref};
+use super::model_source::ModelSource;
+use super::training::{Optimizer, Schedule};
+
+/// Trains a classifier in floating point; the epoch with the best validation accuracy is kept.
+///
+/// Outputs: `model` (best epoch, ONNX), `history` (JSON, a line an epoch: train loss, valid loss,
+/// train and valid accuracy, learning rate).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// The network, and the weights it starts from.
+    pub model: ModelSource,
+    /// Training data.
+    pub train: Ref,
+    /// Validation data, on which the best epoch is chosen.
+    pub valid: Ref,
+    /// Passes over the training data.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub epochs: u32,
+    /// Images a step.
+    #[serde(default = "default_batch_size")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub batch_size: u32,
+    /// Optimizer and learning rate.
+    pub optimizer: Optimizer,
+    /// Course of the learning rate.
+    #[serde(default = "default_schedule")]
+    pub schedule: Schedule,
+    /// Label smoothing (Szegedy 2016).
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub label_smoothing: f64,
+    /// Stop each epoch after this many steps; for trials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_steps: Option<u64>,
+}
+
+fn default_batch_size() -> u32 {
+    64
+}
+
+fn default_schedule() -> Schedule {
+    Schedule::Cosine { final_factor: 0.0, warmup_epochs: 0.0 }
+}
+
+impl Contract for Train {
+    const NAME: &'static str = "train";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "train a classifier in floating point";
+
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = self.model.inputs();
+        inputs.push(Input::reference("train", &self.train, &[PortType::Data]));
+        inputs.push(Input::reference("valid", &self.valid, &[PortType::Data]));
+        inputs
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![
+            Output::new("model", PortType::Model, "model.onnx"),
+            Output::new("history", PortType::File, "history.json"),
+        ]
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        vec![Fact::Libtorch]
+    }
+}

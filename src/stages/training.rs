@@ -1,0 +1,97 @@
+//! Configuration that `train` and `finetune` share.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The optimizer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Optimizer {
+    /// Stochastic gradient descent, as `torch.optim.SGD`.
+    Sgd {
+        /// Learning rate at its peak.
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
+        lr: f64,
+        /// Momentum.
+        #[serde(default = "default_momentum")]
+        #[schemars(range(min = 0.0, max = 1.0))]
+        momentum: f64,
+        /// L2 penalty; biases and BatchNormalization's parameters are exempt.
+        #[serde(default)]
+        #[schemars(range(min = 0.0))]
+        weight_decay: f64,
+        /// Nesterov's momentum.
+        #[serde(default)]
+        nesterov: bool,
+    },
+    /// Adam with decoupled weight decay, as `torch.optim.AdamW`.
+    Adamw {
+        /// Learning rate at its peak.
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
+        lr: f64,
+        /// Decoupled weight decay; biases and BatchNormalization's parameters are exempt.
+        #[serde(default = "default_adamw_decay")]
+        #[schemars(range(min = 0.0))]
+        weight_decay: f64,
+    },
+}
+
+impl Optimizer {
+    /// Learning rate at its peak.
+    pub fn lr(&self) -> f64 {
+        match self {
+            Self::Sgd { lr, .. } | Self::Adamw { lr, .. } => *lr,
+        }
+    }
+}
+
+/// How the learning rate goes, step by step.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Schedule {
+    /// Always the optimizer's.
+    Constant {},
+    /// Half a cosine from the peak down to `final_factor` of it, after a linear warm-up.
+    Cosine {
+        /// Last learning rate as a part of the peak.
+        #[serde(default)]
+        #[schemars(range(min = 0.0, max = 1.0))]
+        final_factor: f64,
+        /// Epochs of linear warm-up.
+        #[serde(default)]
+        #[schemars(range(min = 0.0))]
+        warmup_epochs: f64,
+    },
+    /// Linear up to the peak, then a cosine down to nothing (Smith 2018).
+    OneCycle {
+        /// Part of all steps that goes up.
+        #[serde(default = "default_rise")]
+        #[schemars(range(min = 0.0, max = 1.0))]
+        rise: f64,
+    },
+    /// Multiplied by `factor` at each of `epochs`.
+    Step {
+        /// Epochs (from 0) at whose start the rate falls.
+        epochs: Vec<u32>,
+        /// Factor at each.
+        #[serde(default = "default_step_factor")]
+        #[schemars(range(min = 0.0, max = 1.0))]
+        factor: f64,
+    },
+}
+
+fn default_momentum() -> f64 {
+    0.9
+}
+
+fn default_adamw_decay() -> f64 {
+    0.01
+}
+
+fn default_rise() -> f64 {
+    0.3
+}
+
+fn default_step_factor() -> f64 {
+    0.1
+}

@@ -1,0 +1,161 @@
+//! A model: its graph and what surrounds it.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+
+use super::{DType, Node, TensorData};
+
+/// An ONNX model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Version of the file format.
+    pub ir_version: i64,
+    /// Operator sets; the one with an empty domain is the standard's.
+    pub opsets: Vec<OperatorSet>,
+    /// What wrote it.
+    pub producer_name: String,
+    /// Its version.
+    pub producer_version: String,
+    /// Domain of the model, kept.
+    pub domain: String,
+    /// Version of the model, kept.
+    pub model_version: i64,
+    /// Documentation, kept.
+    pub doc: String,
+    /// `metadata_props`; keys of our own begin with `qpipe.`.
+    pub metadata: IndexMap<String, String>,
+    /// The graph.
+    pub graph: Graph,
+    /// Encoded `ModelProto` fields that nothing here understands (functions, training info),
+    /// written back as they came.
+    pub opaque: Vec<u8>,
+}
+
+/// An imported operator set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorSet {
+    /// Empty for the standard's own.
+    pub domain: String,
+    /// Its version.
+    pub version: i64,
+}
+
+/// A graph. Nodes stand in topological order, as the standard demands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    /// Its name.
+    pub name: String,
+    /// Operators, each after those it depends on.
+    pub nodes: Vec<Node>,
+    /// Inputs that a caller feeds; initializers that old exporters list here too are left out.
+    pub inputs: Vec<ValueInfo>,
+    /// Outputs.
+    pub outputs: Vec<ValueInfo>,
+    /// Constants by name, in file order.
+    pub initializers: IndexMap<String, TensorData>,
+    /// Types of values in between, where the file has them.
+    pub value_infos: Vec<ValueInfo>,
+    /// Documentation, kept.
+    pub doc: String,
+    /// Encoded `GraphProto` fields that nothing here understands, written back as they came.
+    pub opaque: Vec<u8>,
+}
+
+/// Type of a value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueInfo {
+    /// The value's name.
+    pub name: String,
+    /// Element type, where it is a tensor of a known type.
+    pub dtype: Option<DType>,
+    /// Extents; `None`: the rank is not known.
+    pub shape: Option<Vec<Dim>>,
+    /// Encoded `ValueInfoProto` of what is not a plain tensor, written back as it came.
+    pub opaque: Option<Vec<u8>>,
+}
+
+/// An extent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// Fixed.
+    Fixed(i64),
+    /// Free, with a name such as `batch`.
+    Named(String),
+    /// Free.
+    Unknown,
+}
+
+impl ValueInfo {
+    /// A float tensor.
+    pub fn f32(name: &str, shape: Vec<Dim>) -> Self {
+        Self { name: name.to_owned(), dtype: Some(DType::F32), shape: Some(shape), opaque: None }
+    }
+}
+
+impl Model {
+    /// A model of our own making around `graph`.
+    pub fn new(graph: Graph, opset: i64) -> Self {
+        Self {
+            // 8 is what opset 13 to 17 were published with; every runtime of this decade reads it.
+            ir_version: if opset > 18 { 9 } else { 8 },
+            opsets: vec![OperatorSet { domain: String::new(), version: opset }],
+            producer_name: "qpipe".to_owned(),
+            producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+            domain: String::new(),
+            model_version: 0,
+            doc: String::new(),
+            metadata: IndexMap::new(),
+            graph,
+            opaque: Vec::new(),
+        }
+    }
+
+    /// Version of the standard's own operator set.
+    pub fn opset(&self) -> i64 {
+        let own = |set: &&OperatorSet| set.domain.is_empty() || set.domain == "ai.onnx";
+        self.opsets.iter().find(own).map_or(1, |set| set.version)
+    }
+}
+
+impl Graph {
+    /// For each value the indices of the nodes that read it, a node once for each reading.
+    pub fn consumers(&self) -> HashMap<&str, Vec<usize>> {
+        let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            for input in node.inputs.iter().filter(|name| !name.is_empty()) {
+                consumers.entry(input).or_default().push(index);
+            }
+        }
+        consumers
+    }
+
+    /// For each value the index of the node that makes it.
+    pub fn producers(&self) -> HashMap<&str, usize> {
+        let mut producers = HashMap::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            for output in node.outputs.iter().filter(|name| !name.is_empty()) {
+                producers.insert(output.as_str(), index);
+            }
+        }
+        producers
+    }
+
+    /// Whether a value is one of the graph's outputs.
+    pub fn is_output(&self, name: &str) -> bool {
+        self.outputs.iter().any(|output| output.name == name)
+    }
+
+    /// A name that no value, node or initializer has yet, made from `base`.
+    pub fn fresh_name(&self, base: &str) -> String {
+        let taken = |name: &str| {
+            self.initializers.contains_key(name)
+                || self.inputs.iter().any(|input| input.name == name)
+                || self.nodes.iter().any(|n| n.name == name || n.outputs.iter().any(|o| o == name))
+        };
+        if !taken(base) {
+            return base.to_owned();
+        }
+        (1..).map(|i| format!("{base}_{i}")).find(|name| !taken(name)).expect("names do not end")
+    }
+}

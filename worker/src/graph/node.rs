@@ -1,0 +1,127 @@
+//! A node and its attributes.
+
+use indexmap::IndexMap;
+
+use super::TensorData;
+use crate::{Error, Result};
+
+/// An operator applied to values.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// Unique within a graph where the exporter gave one; may be empty.
+    pub name: String,
+    /// Operator, such as `Conv`.
+    pub op_type: String,
+    /// Operator set; empty is the standard's own.
+    pub domain: String,
+    /// Names of inputs; an empty name is an optional input left out.
+    pub inputs: Vec<String>,
+    /// Names of outputs; an empty name is an optional output left out.
+    pub outputs: Vec<String>,
+    /// Attributes in file order.
+    pub attributes: IndexMap<String, Attribute>,
+    /// Documentation, kept.
+    pub doc: String,
+}
+
+/// An attribute's value.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names are the standard's")]
+pub enum Attribute {
+    Int(i64),
+    Float(f32),
+    String(Vec<u8>),
+    Tensor(TensorData),
+    Ints(Vec<i64>),
+    Floats(Vec<f32>),
+    Strings(Vec<Vec<u8>>),
+    /// Of a type that nothing here executes (graphs, sparse tensors): its `AttributeProto`, encoded, written back as it came.
+    Opaque(Vec<u8>),
+}
+
+impl Node {
+    /// A node of the standard's operator set.
+    pub fn new(name: &str, op_type: &str, inputs: &[&str], outputs: &[&str]) -> Self {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Self {
+            name: name.to_owned(),
+            op_type: op_type.to_owned(),
+            inputs: owned(inputs),
+            outputs: owned(outputs),
+            ..Self::default()
+        }
+    }
+
+    /// Adds an attribute.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Attribute) -> Self {
+        self.attributes.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Name of input `index`, `None` where it is left out.
+    pub fn input(&self, index: usize) -> Option<&str> {
+        self.inputs.get(index).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// For messages: `node "layer1.0.conv1" (Conv)`.
+    pub fn place(&self) -> String {
+        let name = if self.name.is_empty() {
+            self.outputs.first().map_or("", String::as_str)
+        } else {
+            &self.name
+        };
+        format!("node \"{name}\" ({})", self.op_type)
+    }
+
+    fn mismatch(&self, attribute: &str, expected: &str) -> Error {
+        Error::user(format!("attribute `{attribute}` is not {expected}")).at(self.place())
+    }
+
+    /// An integer attribute, or its default.
+    pub fn int(&self, name: &str, default: i64) -> Result<i64> {
+        match self.attributes.get(name) {
+            None => Ok(default),
+            Some(Attribute::Int(value)) => Ok(*value),
+            Some(_) => Err(self.mismatch(name, "an integer")),
+        }
+    }
+
+    /// A float attribute, or its default.
+    pub fn float(&self, name: &str, default: f32) -> Result<f32> {
+        match self.attributes.get(name) {
+            None => Ok(default),
+            Some(Attribute::Float(value)) => Ok(*value),
+            Some(_) => Err(self.mismatch(name, "a float")),
+        }
+    }
+
+    /// A list of integers, `None` where it is left out.
+    pub fn ints(&self, name: &str) -> Result<Option<&[i64]>> {
+        match self.attributes.get(name) {
+            None => Ok(None),
+            Some(Attribute::Ints(values)) => Ok(Some(values)),
+            Some(_) => Err(self.mismatch(name, "a list of integers")),
+        }
+    }
+
+    /// A text attribute, or its default.
+    pub fn text<'a>(&'a self, name: &str, default: &'a str) -> Result<&'a str> {
+        match self.attributes.get(name) {
+            None => Ok(default),
+            Some(Attribute::String(value)) => {
+                std::str::from_utf8(value).map_err(|_| self.mismatch(name, "UTF-8 text"))
+            }
+            Some(_) => Err(self.mismatch(name, "a text")),
+        }
+    }
+
+    /// A tensor attribute, `None` where it is left out.
+    pub fn tensor(&self, name: &str) -> Result<Option<&TensorData>> {
+        match self.attributes.get(name) {
+            None => Ok(None),
+            Some(Attribute::Tensor(value)) => Ok(Some(value)),
+            Some(_) => Err(self.mismatch(name, "a tensor")),
+        }
+    }
+}
