@@ -1,1 +1,10 @@
-//! To come.
+//! A pipeline as a graph of stages: order, selection of targets, drawings.
+
+mod dag;
+mod dot;
+mod mermaid;
+mod select;
+mod text;
+
+pub use dag::Plan;
+pub use select::UnknownTarget;

@@ -1,0 +1,170 @@
+//! The stages as a directed acyclic graph, producers before users.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use petgraph::Direction;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::config::{Origin, Pipeline, StageCell};
+
+/// The stages of a pipeline in an order in which each follows what it needs.
+///
+/// Stages are named by their position in [`Pipeline::stages`]; the graph has a node for each at the
+/// same position, and an edge from producer to user with the user's port.
+#[derive(Debug)]
+pub struct Plan<'p> {
+    pub(super) pipeline: &'p Pipeline,
+    pub(super) graph: DiGraph<(), String>,
+    pub(super) order: Vec<usize>,
+    pub(super) selected: Vec<bool>,
+}
+
+impl<'p> Plan<'p> {
+    /// The plan of all stages. Among stages that are free to run, the file's order holds.
+    ///
+    /// # Panics
+    ///
+    /// If the pipeline has a cycle or a dangling reference: [`crate::config`] refuses both.
+    pub fn new(pipeline: &'p Pipeline) -> Self {
+        let mut graph = DiGraph::new();
+        let mut position = BTreeMap::new();
+        for (index, cell) in pipeline.stages.iter().enumerate() {
+            graph.add_node(());
+            position.insert(cell.id.as_str(), index);
+        }
+        for (index, cell) in pipeline.stages.iter().enumerate() {
+            for input in &cell.inputs {
+                if let Origin::Stage { id, .. } = &input.origin {
+                    let producer = NodeIndex::new(position[id.as_str()]);
+                    graph.add_edge(producer, NodeIndex::new(index), input.port.clone());
+                }
+            }
+        }
+        let order = topological(&graph);
+        assert_eq!(order.len(), pipeline.stages.len(), "config refuses cycles");
+        let selected = vec![true; order.len()];
+        Self { pipeline, graph, order, selected }
+    }
+
+    /// The pipeline that it was made from.
+    pub fn pipeline(&self) -> &'p Pipeline {
+        self.pipeline
+    }
+
+    /// The stage at a position.
+    pub fn stage(&self, index: usize) -> &'p StageCell {
+        &self.pipeline.stages[index]
+    }
+
+    /// Positions of the selected stages, producers first.
+    pub fn order(&self) -> impl Iterator<Item = usize> {
+        self.order.iter().copied().filter(|&index| self.selected[index])
+    }
+
+    /// The stages that `index` takes something from, in file order, each once.
+    pub fn producers(&self, index: usize) -> Vec<usize> {
+        self.neighbours(index, Direction::Incoming)
+    }
+
+    /// The stages that take something from `index`, in file order, each once.
+    pub fn users(&self, index: usize) -> Vec<usize> {
+        self.neighbours(index, Direction::Outgoing)
+    }
+
+    fn neighbours(&self, index: usize, direction: Direction) -> Vec<usize> {
+        let around = self.graph.neighbors_directed(NodeIndex::new(index), direction);
+        let mut around: Vec<usize> = around.map(NodeIndex::index).collect();
+        around.sort_unstable();
+        around.dedup();
+        around
+    }
+}
+
+/// Kahn's algorithm; the lowest free index comes first. Nodes on a cycle are left out.
+fn topological(graph: &DiGraph<(), String>) -> Vec<usize> {
+    let mut missing: Vec<usize> = graph
+        .node_indices()
+        .map(|node| graph.edges_directed(node, Direction::Incoming).count())
+        .collect();
+    let free = (0..missing.len()).filter(|&node| missing[node] == 0);
+    let mut free: BinaryHeap<Reverse<usize>> = free.map(Reverse).collect();
+    let mut order = Vec::with_capacity(missing.len());
+    while let Some(Reverse(node)) = free.pop() {
+        order.push(node);
+        for user in graph.neighbors_directed(NodeIndex::new(node), Direction::Outgoing) {
+            missing[user.index()] -= 1;
+            if missing[user.index()] == 0 {
+                free.push(Reverse(user.index()));
+            }
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::ResolvedInput;
+    use crate::stages::contract::PortType;
+
+    /// A pipeline of commands from lines such as `b[1] < a data.x /path`.
+    pub(in crate::plan) fn pipeline(lines: &[&str]) -> Pipeline {
+        let kind = crate::stages::kind("command").expect("the kind exists");
+        let stages = lines.iter().enumerate().map(|(line, text)| {
+            let (id, inputs) = text.split_once(" < ").unwrap_or((text, ""));
+            let inputs = inputs.split_whitespace().enumerate().map(|(port, origin)| {
+                let origin = if let Some(name) = origin.strip_prefix("data.") {
+                    Origin::Data(name.to_owned())
+                } else if origin.starts_with('/') {
+                    Origin::Path(PathBuf::from(origin))
+                } else {
+                    let (id, port) = (origin.to_owned(), "out".to_owned());
+                    Origin::Stage { id, port, kind: PortType::File }
+                };
+                ResolvedInput { port: format!("in{port}"), origin }
+            });
+            let (name, cell) = id.split_once('[').unwrap_or((id, ""));
+            let values = cell.trim_end_matches(']').split(',').filter(|value| !value.is_empty());
+            let table = toml::toml! { run = "true" outputs = { out = "out" } };
+            StageCell {
+                id: id.to_owned(),
+                name: name.to_owned(),
+                cell: values.map(|value| ("variant".to_owned(), value.into())).collect(),
+                kind,
+                stage: (kind.parse)(table.into()).expect("a valid command"),
+                inputs: inputs.collect(),
+                line: line + 1,
+            }
+        });
+        Pipeline {
+            name: "test".to_owned(),
+            seed: 0,
+            file: PathBuf::from("/p/test.toml"),
+            folder: PathBuf::from("/p"),
+            data: BTreeMap::new(),
+            stages: stages.collect(),
+        }
+    }
+
+    pub(in crate::plan) fn ids<'p>(plan: &Plan<'p>) -> Vec<&'p str> {
+        plan.order().map(|index| plan.stage(index).id.as_str()).collect()
+    }
+
+    #[test]
+    fn order_is_the_files_unless_a_stage_stands_before_its_producer() {
+        let pipeline = pipeline(&["z", "late < early", "a", "early < z", "end < late a"]);
+        assert_eq!(ids(&Plan::new(&pipeline)), ["z", "a", "early", "late", "end"]);
+    }
+
+    #[test]
+    fn a_producer_used_twice_is_one_neighbour() {
+        let pipeline = pipeline(&["a", "b < a a"]);
+        let plan = Plan::new(&pipeline);
+        assert_eq!(plan.producers(1), [0]);
+        assert_eq!(plan.users(0), [1]);
+    }
+}
