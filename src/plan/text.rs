@@ -38,8 +38,7 @@ impl Plan<'_> {
             let parent = parent.map(|parent| self.stage(parent).id.as_str());
             let mut others: Vec<String> = Vec::new();
             for input in &cell.inputs {
-                let from_parent =
-                    matches!(&input.origin, Origin::Stage { id, .. } if Some(id.as_str()) == parent);
+                let from_parent = matches!(&input.origin, Origin::Stage { id, .. } if Some(id.as_str()) == parent);
                 let name = self.origin(input);
                 if !from_parent && !others.contains(&name) {
                     others.push(name);
