@@ -1,1 +1,17 @@
-//! To come.
+//! One table of all variants, from recorded figures only: nothing is measured here.
+//!
+//! ```text
+//! figures of stages ─▶ Report (typed; report.json) ─▶ Grid (text) ─▶ terminal, Markdown, HTML
+//! ```
+
+mod build;
+mod figures;
+mod grid;
+mod html;
+mod markdown;
+mod number;
+mod table;
+mod text;
+
+pub use build::{Source, build};
+pub use table::{Accuracy, LatencyMs, Report, Row, Timing, TimingColumn};

@@ -1,0 +1,84 @@
+//! What the metrics of a stage say, told by their keys.
+
+use serde::Deserialize;
+
+use super::table::{Accuracy, LatencyMs};
+use crate::stages::contract::Metrics;
+
+/// The figures of one stage.
+pub(super) enum Figures {
+    /// Of `evaluate`.
+    Evaluation(Evaluation),
+    /// Of `benchmark`.
+    Benchmark(Benchmark),
+    /// Of anything else: single numbers and words, each a column.
+    Other(Vec<(String, serde_json::Value)>),
+}
+
+/// The metrics of `evaluate`.
+#[derive(Deserialize)]
+pub(super) struct Evaluation {
+    /// What was evaluated.
+    pub subject: Subject,
+    /// `libtorch`, `onnxruntime`, …
+    pub backend: String,
+    /// The accuracy.
+    #[serde(flatten)]
+    pub accuracy: Accuracy,
+}
+
+/// What was evaluated.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Subject {
+    /// A model on libtorch, Q/DQ simulated.
+    Simulation,
+    /// A built engine.
+    Engine,
+}
+
+/// The metrics of `benchmark`.
+#[derive(Deserialize)]
+pub(super) struct Benchmark {
+    /// The runtime.
+    pub backend: String,
+    /// CPU threads.
+    pub threads: u32,
+    /// Processors that the threads were pinned to.
+    #[serde(default)]
+    pub cpus: Vec<u32>,
+    /// An entry a batch size.
+    pub batches: Vec<Batch>,
+}
+
+/// The timing of one batch size.
+#[derive(Deserialize)]
+pub(super) struct Batch {
+    /// Images a run.
+    pub batch: u64,
+    /// Timed runs.
+    pub iterations: u64,
+    /// Milliseconds a run.
+    pub latency_ms: LatencyMs,
+    /// Images a second, from the median.
+    pub throughput: f64,
+}
+
+impl Figures {
+    /// Tells which kind of figures these are. Figures that look like a benchmark's or an
+    /// evaluation's but are not complete are an error.
+    pub(super) fn read(metrics: &Metrics) -> Result<Self, String> {
+        let value = || serde_json::Value::Object(metrics.clone().into_iter().collect());
+        if metrics.contains_key("batches") {
+            let benchmark = Benchmark::deserialize(value());
+            benchmark.map(Self::Benchmark).map_err(|error| format!("benchmark figures: {error}"))
+        } else if metrics.contains_key("subject") {
+            let evaluation = Evaluation::deserialize(value());
+            evaluation.map(Self::Evaluation).map_err(|error| format!("evaluation figures: {error}"))
+        } else {
+            let single = |value: &serde_json::Value| !value.is_array() && !value.is_object();
+            let single = metrics.iter().filter(|(_, value)| single(value));
+            Ok(Self::Other(single.map(|(name, value)| (name.clone(), value.clone())).collect()))
+        }
+    }
+}

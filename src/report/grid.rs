@@ -1,0 +1,94 @@
+//! The report as text cells in groups of columns, from which each format is drawn.
+
+use super::number;
+use super::table::{Accuracy, Report, Timing};
+
+/// Columns under one heading, such as `batch 32`.
+pub(super) struct Group {
+    /// The heading; may be empty.
+    pub title: String,
+    /// Its columns.
+    pub columns: Vec<Column>,
+}
+
+/// A column; its cells stand in the order of the rows and may be empty.
+pub(super) struct Column {
+    /// Its heading.
+    pub title: String,
+    /// A text for each row.
+    pub cells: Vec<String>,
+}
+
+impl Report {
+    /// All groups that have any figure.
+    pub(super) fn groups(&self) -> Vec<Group> {
+        let mut groups = vec![self.accuracy()];
+        groups.extend((0..self.timings.len()).map(|index| self.timing(index)));
+        groups.push(self.other_figures());
+        groups.retain(|group| !group.columns.is_empty());
+        groups
+    }
+
+    fn column(&self, title: &str, cell: impl Fn(usize) -> Option<String>) -> Column {
+        let cells = (0..self.rows.len()).map(|row| cell(row).unwrap_or_default()).collect();
+        Column { title: title.to_owned(), cells }
+    }
+
+    fn accuracy(&self) -> Group {
+        let top1 = |accuracy: &Option<Accuracy>| accuracy.map(|it| number::percent(it.top1));
+        let mut columns = Vec::new();
+        if self.rows.iter().any(|row| row.simulation.is_some()) {
+            columns.push(self.column("simulation", |row| top1(&self.rows[row].simulation)));
+        }
+        for (index, backend) in self.engines.iter().enumerate() {
+            let title = if self.engines.len() == 1 { "engine" } else { backend };
+            columns.push(self.column(title, |row| top1(&self.rows[row].engines[index])));
+        }
+        if self.rows.iter().any(|row| row.delta_points.is_some()) {
+            columns.push(self.column("Δ", |row| self.rows[row].delta_points.map(number::points)));
+        }
+        Group { title: "top-1".to_owned(), columns }
+    }
+
+    fn timing(&self, index: usize) -> Group {
+        let timed = &self.timings[index];
+        let mut title = format!("batch {}", timed.batch);
+        if self.timings.iter().any(|other| other.backend != timed.backend) {
+            title.push_str(&format!(", {}", timed.backend));
+        }
+        if self.timings.iter().any(|other| other.threads != timed.threads) {
+            title.push_str(&format!(", {} threads", timed.threads));
+        }
+        let figure = |row: usize, text: &dyn Fn(&Timing) -> String| {
+            self.rows[row].timings[index].as_ref().map(text)
+        };
+        let ms = number::milliseconds;
+        let mut columns = vec![
+            self.column("median ms", |row| figure(row, &|it| ms(it.latency_ms.median))),
+            self.column("p99 ms", |row| figure(row, &|it| ms(it.latency_ms.p99))),
+            self.column("img/s", |row| figure(row, &|it| number::rate(it.throughput))),
+        ];
+        let others = (0..self.rows.len()).filter(|&row| row != self.baseline);
+        let mut speedups = others.filter_map(|row| self.rows[row].timings[index]?.speedup);
+        if speedups.next().is_some() {
+            let speedup = |row: usize| self.rows[row].timings[index]?.speedup;
+            columns.push(self.column("speed-up", |row| speedup(row).map(number::times)));
+            let other = |row: &usize| *row != self.baseline;
+            let gain = |row: usize| Some(row).filter(other).and_then(speedup).map(number::gain);
+            columns.push(self.column("gain", gain));
+        }
+        Group { title, columns }
+    }
+
+    fn other_figures(&self) -> Group {
+        let columns = self.others.iter().enumerate().map(|(index, name)| {
+            self.column(name, |row| {
+                self.rows[row].others[index].as_ref().map(|value| match value {
+                    serde_json::Value::String(text) => text.clone(),
+                    value => value.to_string(),
+                })
+            })
+        });
+        Group { title: String::new(), columns: columns.collect() }
+    }
+}
