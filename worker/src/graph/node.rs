@@ -22,6 +22,8 @@ pub struct Node {
     pub attributes: IndexMap<String, Attribute>,
     /// Documentation, kept.
     pub doc: String,
+    /// Encoded `NodeProto` fields that nothing here understands, written back as they came.
+    pub opaque: Vec<u8>,
 }
 
 /// An attribute's value.

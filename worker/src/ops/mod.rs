@@ -1,1 +1,5 @@
-//! To come.
+//! Operators, one file an operator or close family, and the table of them.
+
+mod versions;
+
+pub use versions::first_version;
