@@ -65,10 +65,15 @@ fn check_inputs(graph: &Graph, node: &Node, defined: &HashSet<&str>) -> Result<(
 }
 
 fn check_operator(model: &Model, node: &Node) -> Result<()> {
-    if !model.opsets.iter().any(|set| {
-        set.domain == node.domain || (set.domain == "ai.onnx" && node.domain.is_empty())
-    }) {
-        return Err(Error::user(format!("no operator set of domain `{}` is imported", node.domain)));
+    if !model
+        .opsets
+        .iter()
+        .any(|set| set.domain == node.domain || (set.domain == "ai.onnx" && node.domain.is_empty()))
+    {
+        return Err(Error::user(format!(
+            "no operator set of domain `{}` is imported",
+            node.domain
+        )));
     }
     if !node.domain.is_empty() {
         return Ok(());

@@ -13,14 +13,14 @@ use crate::graph::{Attribute, Dim, Graph, Model, Node, ValueInfo};
 
 /// The encoded message of a model. The same model always gives the same bytes.
 pub fn model(model: &Model) -> Vec<u8> {
-    let opsets = model.opsets.iter().map(|set| OperatorSetIdProto {
-        domain: set.domain.clone(),
-        version: Some(set.version),
-    });
-    let metadata = model.metadata.iter().map(|(key, value)| StringStringEntryProto {
-        key: key.clone(),
-        value: value.clone(),
-    });
+    let opsets = model
+        .opsets
+        .iter()
+        .map(|set| OperatorSetIdProto { domain: set.domain.clone(), version: Some(set.version) });
+    let metadata = model
+        .metadata
+        .iter()
+        .map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() });
     let proto = ModelProto {
         ir_version: Some(model.ir_version),
         producer_name: model.producer_name.clone(),

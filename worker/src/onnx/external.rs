@@ -45,8 +45,7 @@ impl External {
     pub fn bytes(&mut self, entries: &[StringStringEntryProto]) -> Result<Bytes> {
         let find = |key: &str| entries.iter().find(|e| e.key == key).map(|e| e.value.as_str());
         let location = find("location").filter(|text| !text.is_empty());
-        let location =
-            location.ok_or_else(|| Error::user("external data without a `location`"))?;
+        let location = location.ok_or_else(|| Error::user("external data without a `location`"))?;
         let number = |key: &str| match find(key) {
             None => Ok(None),
             Some(text) => text.parse::<usize>().map(Some).map_err(|_| {
@@ -85,8 +84,7 @@ impl External {
             Error::user(format!("external data `{location}` lies outside of the model's folder"))
                 .help("only files in the folder of the model, or below it, are read")
         };
-        let inside =
-            |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
+        let inside = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
         if !Path::new(location).components().all(inside) {
             return Err(outside());
         }

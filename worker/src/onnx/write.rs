@@ -15,8 +15,10 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
     let weights: usize = model.graph.initializers.values().map(|data| data.bytes.len()).sum();
     let bytes = if weights > LARGEST { None } else { Some(encode::model(model)) };
     bytes.filter(|bytes| bytes.len() <= LARGEST).ok_or_else(|| {
-        Error::user(format!("the model has {weights} bytes of weights, more than an ONNX file holds"))
-            .help("one file of ONNX holds less than 2 GiB; use a smaller model, or float16 weights")
+        Error::user(format!(
+            "the model has {weights} bytes of weights, more than an ONNX file holds"
+        ))
+        .help("one file of ONNX holds less than 2 GiB; use a smaller model, or float16 weights")
     })
 }
 
@@ -53,9 +55,9 @@ mod tests {
             ..Graph::default()
         };
         graph.initializers.insert("w".to_owned(), TensorData::f32(&[3, 2], &[1.0; 6]));
-        graph.nodes.push(
-            Node::new("fc", "Gemm", &["x", "w"], &["y"]).with("transB", Attribute::Int(1)),
-        );
+        graph
+            .nodes
+            .push(Node::new("fc", "Gemm", &["x", "w"], &["y"]).with("transB", Attribute::Int(1)));
         Model::new(graph, 17)
     }
 
