@@ -1,1 +1,3 @@
-//! To come.
+//! Stages as processes: where the worker is, how it is started and ended.
+
+pub mod worker;

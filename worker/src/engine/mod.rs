@@ -1,1 +1,3 @@
-//! To come.
+//! Inference engines.
+
+pub mod library;
