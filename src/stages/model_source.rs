@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Input, InputPath, PortType, Ref, Source};
+use super::contract::{Input, InputPath, PortType, Problem, Ref, Source};
 
 /// A model: an output of another stage, an ONNX file, or an architecture of the zoo.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -115,5 +115,64 @@ impl ModelSource {
                 .map(|weights| Input::path("weights", "model.weights", weights))
                 .collect(),
         }
+    }
+
+    /// Rules between keys, for the stage whose key `model` this is.
+    pub fn check(&self) -> Vec<Problem> {
+        let Self::Zoo(zoo) = self else { return Vec::new() };
+        let mut problems = zoo.check();
+        problems.iter_mut().for_each(|problem| problem.field.insert(0, "model".to_owned()));
+        problems
+    }
+}
+
+impl Arch {
+    /// Whether it is a ResNet.
+    pub fn is_resnet(self) -> bool {
+        self != Self::Mobilenetv2
+    }
+}
+
+impl ZooModel {
+    /// Rules between keys; fields are relative to this table.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if !self.arch.is_resnet() && self.stem.is_some() {
+            problems.push(Problem::at("stem", "`stem` belongs to the ResNets only"));
+        }
+        if self.arch == Arch::Resnet {
+            match (&self.blocks, &self.channels) {
+                (Some(blocks), Some(channels)) if blocks.len() != channels.len() => {
+                    problems.push(
+                        Problem::at(
+                            "channels",
+                            format!(
+                                "`blocks` has {} entries, `channels` {}: expected one of each for every stage of the network",
+                                blocks.len(),
+                                channels.len()
+                            ),
+                        )
+                        .help("for example: blocks = [2, 2, 2], channels = [32, 64, 128]"),
+                    );
+                }
+                (Some(_), Some(_)) => {}
+                _ => problems.push(
+                    Problem::at("arch", "arch \"resnet\" needs `blocks` and `channels`")
+                        .help("for example: blocks = [2, 2, 2], channels = [32, 64, 128]"),
+                ),
+            }
+        } else {
+            for (key, given) in
+                [("blocks", self.blocks.is_some()), ("channels", self.channels.is_some())]
+            {
+                if given {
+                    problems.push(
+                        Problem::at(key, format!("`{key}` belongs to arch \"resnet\" only"))
+                            .help("write arch = \"resnet\" for a network of your own layout"),
+                    );
+                }
+            }
+        }
+        problems
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Contract, Fact, Input, Output, PortType, Ref};
+use super::contract::{Contract, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
 use super::training::{Optimizer, Schedule};
 
@@ -71,5 +71,9 @@ impl Contract for Train {
 
     fn facts(&self) -> Vec<Fact> {
         vec![Fact::Libtorch]
+    }
+
+    fn check(&self) -> Vec<Problem> {
+        self.model.check()
     }
 }
