@@ -64,7 +64,8 @@ impl Contract for Evaluate {
 
     fn check(&self) -> Vec<Problem> {
         match (&self.model, &self.engine) {
-            (Some(_), None) | (None, Some(_)) => Vec::new(),
+            (Some(model), None) => model.check(),
+            (None, Some(_)) => Vec::new(),
             (None, None) => vec![
                 Problem::at("", "nothing to evaluate: expected `model` (simulation) or `engine`")
                     .help("add model = \"STAGE.model\" or engine = \"STAGE.engine\""),

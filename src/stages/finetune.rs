@@ -125,7 +125,7 @@ impl Contract for Finetune {
     }
 
     fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut problems = self.model.check();
         let needs = match self.recipe {
             Recipe::Nvidia if self.original.is_some() => return problems,
             Recipe::Nvidia => {

@@ -1,1 +1,19 @@
-//! To come.
+//! Labelled images: formats, decoding, transforms, and a loader that works ahead.
+//!
+//! What comes out depends on the files, the seed and the epoch alone, never on the number of threads.
+
+mod csv;
+mod dataset;
+mod decode;
+mod formats;
+mod idx;
+mod image_folder;
+mod loader;
+mod pixels;
+mod random;
+mod resample;
+mod transform;
+
+pub use dataset::Dataset;
+pub use loader::{Batch, Loader, Order};
+pub use random::permutation;

@@ -1,5 +1,5 @@
 //! Networks built here: builders that write an ONNX graph with torchvision's names and its way of
-//! starting weights. A new family is a file beside [`resnet`] and a line in `build`'s match.
+//! starting weights. A new family is a file beside `resnet.rs` and a line in the match of [`build()`].
 
 mod build;
 mod builder;

@@ -76,9 +76,8 @@ fn state_dict(entries: Vec<(Value, Value)>) -> Vec<(String, Value)> {
     };
     let mut entries = named(entries);
     for key in ["state_dict", "model_state_dict", "model"] {
-        let inner = |(name, value): &(String, Value)| {
-            name == key && matches!(value, Value::Dict(_))
-        };
+        let inner =
+            |(name, value): &(String, Value)| name == key && matches!(value, Value::Dict(_));
         if let Some(index) = entries.iter().position(inner)
             && let Value::Dict(inner) = entries.swap_remove(index).1
         {
@@ -232,17 +231,17 @@ impl<'a> Machine<'a> {
             let opcode = self.take(1)?[0];
             let value = match opcode {
                 b'.' => return self.pop(),
-                0x80 => self.take(1).map(|_| None)?,              // PROTO
-                0x95 => self.take(8).map(|_| None)?,              // FRAME
-                b'(' => Some(Value::Mark),                        // MARK
-                b'}' => Some(Value::Dict(Vec::new())),            // EMPTY_DICT
-                b')' => Some(Value::Tuple(Vec::new())),           // EMPTY_TUPLE
-                b']' | b'N' | 0x88 | 0x89 => Some(Value::Other),  // EMPTY_LIST, NONE, NEWTRUE, NEWFALSE
+                0x80 => self.take(1).map(|_| None)?,    // PROTO
+                0x95 => self.take(8).map(|_| None)?,    // FRAME
+                b'(' => Some(Value::Mark),              // MARK
+                b'}' => Some(Value::Dict(Vec::new())),  // EMPTY_DICT
+                b')' => Some(Value::Tuple(Vec::new())), // EMPTY_TUPLE
+                b']' | b'N' | 0x88 | 0x89 => Some(Value::Other), // EMPTY_LIST, NONE, NEWTRUE, NEWFALSE
                 b'G' => self.take(8).map(|_| Some(Value::Other))?, // BINFLOAT
                 b'K' => Some(Value::Int(self.number(1)? as i64)), // BININT1
                 b'M' => Some(Value::Int(self.number(2)? as i64)), // BININT2
                 b'J' => Some(Value::Int(i64::from(self.number(4)? as u32 as i32))), // BININT
-                0x8a => Some(self.long()?),                       // LONG1
+                0x8a => Some(self.long()?),                      // LONG1
                 b'X' => {
                     let length = self.number(4)? as usize; // BINUNICODE
                     Some(Value::Text(self.text(length)?))
@@ -298,8 +297,8 @@ impl<'a> Machine<'a> {
                 self.set_items(items);
                 Ok(())
             }
-            b'a' | b'b' => self.pop().map(|_| ()),      // APPEND, BUILD: lists and attributes do not matter
-            b'e' => self.pop_to_mark().map(|_| ()),     // APPENDS
+            b'a' | b'b' => self.pop().map(|_| ()), // APPEND, BUILD: lists and attributes do not matter
+            b'e' => self.pop_to_mark().map(|_| ()), // APPENDS
             other => Err(Error::user(format!(
                 "not a plain state dict: pickle opcode 0x{other:02x} at byte {}",
                 self.at - 1
@@ -320,7 +319,9 @@ impl<'a> Machine<'a> {
 
     fn stack_global(&mut self) -> Result<Value> {
         match &self.pop_tuple(2)?[..] {
-            [Value::Text(module), Value::Text(name)] => Ok(Value::Global(format!("{module}.{name}"))),
+            [Value::Text(module), Value::Text(name)] => {
+                Ok(Value::Global(format!("{module}.{name}")))
+            }
             _ => Err(self.damaged()),
         }
     }

@@ -96,7 +96,8 @@ fn check(graph: &Graph, tensors: &Tensors) -> Result<()> {
         .map(|(name, tensor)| (name.as_str(), tensor))
         .collect();
     let head = graph.nodes.iter().rfind(|node| node.op_type == "Gemm");
-    let head: Vec<&str> = head.map_or(Vec::new(), |node| (1..3).filter_map(|i| node.input(i)).collect());
+    let head: Vec<&str> =
+        head.map_or(Vec::new(), |node| (1..3).filter_map(|i| node.input(i)).collect());
     let new_head = head.iter().all(|name| !tensors.contains_key(*name));
 
     let mut lines = Vec::new();
@@ -127,10 +128,8 @@ fn check(graph: &Graph, tensors: &Tensors) -> Result<()> {
     if more > 0 {
         lines.push(format!("and {more} more"));
     }
-    let error = Error::user(format!(
-        "{count} tensor(s) do not fit the network:\n  {}",
-        lines.join("\n  ")
-    ));
+    let error =
+        Error::user(format!("{count} tensor(s) do not fit the network:\n  {}", lines.join("\n  ")));
     Err(error.help(if only_head {
         "the head is of another number of classes: set `classes` to the file's, or remove the head's tensors from the file to start with a new head"
     } else {
@@ -141,8 +140,89 @@ fn check(graph: &Graph, tensors: &Tensors) -> Result<()> {
 /// ` (nearest: NAME)`, the most similar of `names`, if any is similar.
 fn nearest<S: AsRef<str>>(name: &str, names: impl Iterator<Item = S>) -> String {
     names
-        .map(|other| (strsim::jaro_winkler(name, other.as_ref()), other))
-        .filter(|(similarity, other)| *similarity > 0.8 && other.as_ref() != name)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|other| (strsim::osa_distance(name, other.as_ref()), other))
+        .filter(|(distance, other)| *distance * 3 <= name.len() && other.as_ref() != name)
+        .min_by_key(|(distance, _)| *distance)
         .map_or(String::new(), |(_, other)| format!(" (nearest: {})", other.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use qpipe::stages::model_source::{Arch, ZooModel};
+
+    use super::super::build;
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    }
+
+    fn tiny(classes: u32) -> ZooModel {
+        ZooModel {
+            arch: Arch::Resnet,
+            in_channels: 1,
+            classes,
+            image_size: 32,
+            blocks: Some(vec![1, 1, 1, 1]),
+            channels: Some(vec![4, 8, 12, 16]),
+            stem: None,
+            weights: None,
+        }
+    }
+
+    #[test]
+    fn a_state_dict_and_safetensors_give_the_same_model() {
+        let pth = build(&tiny(3), Some(&fixture("tiny_resnet.pth")), 0).expect("reads");
+        let file = fixture("tiny_resnet.safetensors");
+        let safe = build(&tiny(3), Some(&file), 1).expect("reads");
+        assert_eq!(pth, safe);
+        let bytes = std::fs::read(&file).expect("fixture");
+        let saved = SafeTensors::deserialize(&bytes).expect("fixture");
+        for name in ["conv1.weight", "layer2.0.downsample.1.running_var", "fc.bias"] {
+            let saved = saved.tensor(name).expect(name);
+            assert_eq!(&pth.graph.initializers[name].bytes[..], saved.data(), "{name}");
+        }
+    }
+
+    #[test]
+    fn all_that_does_not_fit_is_listed() {
+        let mut config = tiny(3);
+        config.channels = Some(vec![4, 8, 12, 20]);
+        config.blocks = Some(vec![1, 1, 2, 1]);
+        let error = build(&config, Some(&fixture("tiny_resnet.pth")), 0).expect_err("does not fit");
+        for line in [
+            "tiny_resnet.pth",
+            "missing    layer3.1.conv1.weight (nearest: layer3.0.conv1.weight)",
+            "shape of   fc.weight: expected [3, 20], found [3, 16]",
+        ] {
+            assert!(error.message.contains(line), "{}", error.message);
+        }
+        config.blocks = Some(vec![1, 1, 1]);
+        config.channels = Some(vec![4, 8, 16]);
+        let error = build(&config, Some(&fixture("tiny_resnet.pth")), 0).expect_err("does not fit");
+        assert!(error.message.contains("unexpected layer4.0.bn1.bias"), "{}", error.message);
+    }
+
+    #[test]
+    fn a_head_of_other_classes_says_what_to_do() {
+        let error =
+            build(&tiny(5), Some(&fixture("tiny_resnet.pth")), 0).expect_err("does not fit");
+        assert!(error.message.contains("fc.weight: expected [5, 16], found [3, 16]"));
+        assert!(error.help.expect("help").contains("classes"));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        let bytes = std::fs::read(fixture("tiny_resnet.pth")).expect("fixture");
+        let path = folder.path().join("cut.pth");
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("writes");
+        let error = build(&tiny(3), Some(&path), 0).expect_err("damaged");
+        assert!(error.message.contains("cut.pth"), "{}", error.message);
+        std::fs::write(&path, b"nothing of the kind").expect("writes");
+        let error = build(&tiny(3), Some(&path), 0).expect_err("damaged");
+        assert!(error.message.contains("torch.save"), "{}", error.message);
+    }
 }

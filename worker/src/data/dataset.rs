@@ -1,0 +1,161 @@
+//! A data set: labelled images and what happens to each before it is a tensor.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use qpipe::stages::data::{Color, DataSpec};
+
+use super::formats::{FORMATS, Source};
+use super::pixels::Pixels;
+use super::random::generator;
+use super::transform::Transforms;
+use crate::{Error, Result};
+
+/// Decoded images are kept up to this many bytes.
+const CACHE_BYTES: usize = 1 << 30;
+
+/// A labelled data set; a clone shares everything.
+#[derive(Clone)]
+pub struct Dataset {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    source: Box<dyn Source>,
+    transforms: Transforms,
+    channels: usize,
+    skip: usize,
+    len: usize,
+    /// Images after the transforms that are the same in every epoch; empty where the source has
+    /// them in memory anyway.
+    cache: Vec<OnceLock<Pixels>>,
+    cached_bytes: AtomicUsize,
+}
+
+impl Dataset {
+    /// Opens the data set that `spec` describes; `paths` are those of its ports `path` and `labels`.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged or disagree; each names the file, and the index in it.
+    pub fn open(spec: &DataSpec, paths: &BTreeMap<String, PathBuf>) -> Result<Self> {
+        if let Some(problem) = spec.check().into_iter().next() {
+            return Err(Error::user(problem.message));
+        }
+        let format = FORMATS.iter().find(|format| format.format == spec.format);
+        let format = format.ok_or_else(|| Error::bug(format!("no format {:?}", spec.format)))?;
+        let source = (format.open)(spec, paths)?;
+        let channels = match spec.color.unwrap_or(spec.default_color()) {
+            Color::Gray => 1,
+            Color::Rgb => 3,
+        };
+        let total = source.labels().len();
+        let len = total.saturating_sub(spec.skip).min(spec.limit.unwrap_or(usize::MAX));
+        if len == 0 {
+            return Err(Error::user(format!(
+                "no sample is left: `skip` is {}, the data set has {total}",
+                spec.skip
+            )));
+        }
+        let transforms = Transforms::new(&spec.transform, channels);
+        let in_memory = source.size().is_some() && !transforms.has_fixed();
+        let mut cache = Vec::new();
+        cache.resize_with(if in_memory { 0 } else { len }, OnceLock::new);
+        let cached_bytes = AtomicUsize::new(0);
+        let inner =
+            Inner { source, transforms, channels, skip: spec.skip, len, cache, cached_bytes };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Count of samples.
+    pub fn len(&self) -> usize {
+        self.inner.len
+    }
+
+    /// Whether there is no sample; [`Dataset::open`] refuses such a set.
+    pub fn is_empty(&self) -> bool {
+        self.inner.len == 0
+    }
+
+    /// Class names in the order of their indices.
+    pub fn classes(&self) -> &[String] {
+        self.inner.source.classes()
+    }
+
+    /// Channels of each image.
+    pub fn channels(&self) -> usize {
+        self.inner.channels
+    }
+
+    /// Height and width of all samples after the transforms, `None` where images may differ.
+    pub fn size(&self) -> Option<(usize, usize)> {
+        self.inner.transforms.output(self.inner.source.size())
+    }
+
+    /// Label of each sample.
+    pub fn labels(&self) -> &[usize] {
+        &self.inner.source.labels()[self.inner.skip..self.inner.skip + self.inner.len]
+    }
+
+    /// For messages: file of sample `index`, and its index there where the file has several.
+    pub fn name(&self, index: usize) -> String {
+        self.inner.source.name(self.inner.skip + index)
+    }
+
+    /// Remarks for the log, such as files that were ignored.
+    pub fn notes(&self) -> Vec<String> {
+        self.inner.source.notes()
+    }
+
+    /// Checks that a model with `outputs` outputs can tell all labels apart.
+    ///
+    /// # Errors
+    /// The first sample whose label is too large.
+    pub fn check_labels(&self, outputs: usize) -> Result<()> {
+        let Some(index) = self.labels().iter().position(|&label| label >= outputs) else {
+            return Ok(());
+        };
+        let label = self.labels()[index];
+        Err(Error::user(format!(
+            "{}: its label {label} (class \"{}\") is out of range: the model has {outputs} outputs",
+            self.name(index),
+            self.classes()[label]
+        ))
+        .help(format!("the data set has {} classes: give the model as many", self.classes().len())))
+    }
+
+    /// Sample `index` after its transforms; the random ones are drawn by (seed, epoch, index).
+    pub(super) fn sample(&self, index: usize, augment: Option<(u64, u64)>) -> Result<Pixels> {
+        let pixels = self.fixed(index)?;
+        let mut random = augment.map(|(seed, epoch)| generator(seed, epoch, index as u64));
+        let pixels = self.inner.transforms.apply_rest(pixels, random.as_mut());
+        pixels.map_err(|error| error.at(self.name(index)))
+    }
+
+    fn fixed(&self, index: usize) -> Result<Pixels> {
+        let inner = &*self.inner;
+        if let Some(pixels) = inner.cache.get(index).and_then(OnceLock::get) {
+            return Ok(pixels.clone());
+        }
+        let pixels = inner.source.pixels(inner.skip + index)?.into_owned();
+        if pixels.height == 0 || pixels.width == 0 {
+            return Err(Error::user(format!("{}: an image without pixels", self.name(index))));
+        }
+        let pixels = inner.transforms.apply_fixed(pixels);
+        let pixels = pixels.map_err(|error| error.at(self.name(index)))?;
+        if let Some(slot) = inner.cache.get(index) {
+            let bytes = pixels.bytes.len();
+            if inner.cached_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= CACHE_BYTES {
+                // Another thread may have been first with the same pixels.
+                let _ = slot.set(pixels.clone());
+            }
+        }
+        Ok(pixels)
+    }
+
+    /// Appends a sample's floats, `[C, H, W]`, normalized.
+    pub(super) fn append_floats(&self, pixels: &Pixels, out: &mut Vec<f32>) {
+        self.inner.transforms.append_floats(pixels, out);
+    }
+}

@@ -1,0 +1,43 @@
+//! The table of formats: one file each.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use qpipe::stages::data::{DataFormat, DataSpec};
+
+use super::pixels::Pixels;
+use super::{csv, idx, image_folder};
+use crate::Result;
+
+/// Labelled images of a data set, all of them, before `skip` and `limit`.
+pub(super) trait Source: Send + Sync {
+    /// Label of each image, an index into the classes.
+    fn labels(&self) -> &[usize];
+    /// Class names.
+    fn classes(&self) -> &[String];
+    /// Image `index`.
+    fn pixels(&self, index: usize) -> Result<Cow<'_, Pixels>>;
+    /// For messages: file, and index where the file has several.
+    fn name(&self, index: usize) -> String;
+    /// Height and width, where all images share them.
+    fn size(&self) -> Option<(usize, usize)>;
+    /// Remarks for the log.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A line of the table.
+pub(super) struct Format {
+    pub format: DataFormat,
+    /// Opens it; the paths are those of the ports `path` and `labels`.
+    pub open: fn(&DataSpec, &BTreeMap<String, PathBuf>) -> Result<Box<dyn Source>>,
+}
+
+/// All formats.
+pub(super) const FORMATS: &[Format] = &[
+    Format { format: DataFormat::Idx, open: idx::open },
+    Format { format: DataFormat::ImageFolder, open: image_folder::open },
+    Format { format: DataFormat::Csv, open: csv::open },
+];

@@ -1,0 +1,313 @@
+//! Batches, decoded ahead by threads.
+//!
+//! Thread `t` of `T` makes the batches `t`, `t + T`, … and hands them over in its own short queue;
+//! the consumer takes from the queues in turn. Order and content so do not depend on `T`.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use tch::Tensor;
+
+use super::{Dataset, permutation};
+use crate::{Error, Result};
+
+/// Batches that each thread is ahead.
+const AHEAD: usize = 2;
+
+/// Which samples, in which order.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// All, as they stand.
+    Sequential,
+    /// All in random order, another one each epoch.
+    Shuffled {
+        /// Seed of order and random transforms.
+        seed: u64,
+        /// Epoch, from 0.
+        epoch: u64,
+    },
+    /// These.
+    Subset(Vec<usize>),
+}
+
+/// A batch.
+#[derive(Debug)]
+pub struct Batch {
+    /// Float `[N, C, H, W]`.
+    pub images: Tensor,
+    /// Int64 `[N]`.
+    pub labels: Tensor,
+}
+
+/// The same before it is a tensor: threads do not touch libtorch.
+struct RawBatch {
+    images: Vec<f32>,
+    /// `[N, C, H, W]`.
+    shape: [i64; 4],
+    labels: Vec<i64>,
+}
+
+/// Iterates over the batches of a data set; the last may be smaller.
+pub struct Loader {
+    queues: Vec<Receiver<Result<RawBatch>>>,
+    threads: Vec<JoinHandle<()>>,
+    next: usize,
+    batches: usize,
+    samples: usize,
+}
+
+impl Loader {
+    /// Starts `threads` threads on the batches of `batch` samples. With `augment` the random
+    /// transforms are applied, drawn by the seed and epoch of [`Order::Shuffled`] (0 for other orders).
+    pub fn new(
+        dataset: &Dataset,
+        batch: usize,
+        order: Order,
+        augment: bool,
+        threads: usize,
+    ) -> Self {
+        let (indices, key) = match order {
+            Order::Sequential => ((0..dataset.len()).collect(), (0, 0)),
+            Order::Shuffled { seed, epoch } => {
+                (permutation(dataset.len(), seed, epoch), (seed, epoch))
+            }
+            Order::Subset(indices) => (indices, (0, 0)),
+        };
+        let batch = batch.max(1);
+        let (samples, batches) = (indices.len(), indices.len().div_ceil(batch));
+        let count = threads.clamp(1, batches.max(1));
+        let work = Arc::new(Work {
+            dataset: dataset.clone(),
+            indices,
+            batch,
+            augment: augment.then_some(key),
+        });
+        let mut loader =
+            Self { queues: Vec::new(), threads: Vec::new(), next: 0, batches, samples };
+        for thread in 0..count {
+            let (sender, receiver) = sync_channel(AHEAD);
+            let work = Arc::clone(&work);
+            loader.queues.push(receiver);
+            loader.threads.push(std::thread::spawn(move || work.run(thread, count, &sender)));
+        }
+        loader
+    }
+
+    /// Count of all batches.
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// Count of all samples.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.batches {
+            return None;
+        }
+        let queue = &self.queues[self.next % self.queues.len()];
+        self.next += 1;
+        let raw = match queue.recv() {
+            Ok(Ok(raw)) => raw,
+            Ok(Err(error)) => {
+                self.next = self.batches;
+                return Some(Err(error));
+            }
+            Err(_) => return Some(Err(Error::bug("a thread of the loader ended before its work"))),
+        };
+        Some(raw.into_tensors())
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Without receivers the threads' next `send` fails, which ends them.
+        self.queues.clear();
+        for thread in self.threads.drain(..) {
+            // A panic in it has been told by `next` already.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Work {
+    dataset: Dataset,
+    indices: Vec<usize>,
+    batch: usize,
+    augment: Option<(u64, u64)>,
+}
+
+impl Work {
+    fn run(&self, first: usize, step: usize, queue: &SyncSender<Result<RawBatch>>) {
+        for indices in self.indices.chunks(self.batch).skip(first).step_by(step) {
+            let batch = self.load(indices);
+            let failed = batch.is_err();
+            if queue.send(batch).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn load(&self, indices: &[usize]) -> Result<RawBatch> {
+        let mut images = Vec::new();
+        let mut size = None;
+        for &index in indices {
+            let pixels = self.dataset.sample(index, self.augment)?;
+            let found = (pixels.height, pixels.width);
+            let (expected, first) = *size.get_or_insert((found, index));
+            if found != expected {
+                return Err(Error::user(format!(
+                    "images of different sizes in one batch: {} is {}×{} pixels, {} {}×{}",
+                    self.dataset.name(first),
+                    expected.0,
+                    expected.1,
+                    self.dataset.name(index),
+                    found.0,
+                    found.1
+                ))
+                .help("bring them to one size: transform = [{ resize = [224, 224] }], or { resize = 256 }, { center_crop = 224 }"));
+            }
+            if images.is_empty() {
+                images.reserve(indices.len() * pixels.bytes.len());
+            }
+            self.dataset.append_floats(&pixels, &mut images);
+        }
+        let ((height, width), _) = size.ok_or_else(|| Error::bug("an empty batch"))?;
+        let shape = [indices.len(), self.dataset.channels(), height, width].map(|n| n as i64);
+        let labels = self.dataset.labels();
+        let labels = indices.iter().map(|&index| labels[index] as i64).collect();
+        Ok(RawBatch { images, shape, labels })
+    }
+}
+
+impl RawBatch {
+    fn into_tensors(self) -> Result<Batch> {
+        let images = Tensor::f_from_slice(&self.images)?.f_reshape(self.shape)?;
+        Ok(Batch { images, labels: Tensor::f_from_slice(&self.labels)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    fn dataset(root: &Path, transform: serde_json::Value) -> Dataset {
+        let spec = serde_json::json!({
+            "format": "image-folder", "path": "@input", "color": "gray", "transform": transform,
+        });
+        let spec = serde_json::from_value(spec).expect("a spec");
+        let paths = BTreeMap::from([("path".to_owned(), root.to_owned())]);
+        Dataset::open(&spec, &paths).expect("opens")
+    }
+
+    /// 9 images of two classes, image `i` with pixels `10 i + x`.
+    fn images() -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("folder");
+        for index in 0..9u32 {
+            let class = if index < 5 { "a" } else { "b" };
+            std::fs::create_dir_all(root.path().join(class)).expect("makes");
+            let image =
+                image::GrayImage::from_fn(4, 4, |x, _| image::Luma([(10 * index + x) as u8]));
+            image.save(root.path().join(format!("{class}/{index}.png"))).expect("writes");
+        }
+        root
+    }
+
+    fn all(loader: Loader) -> Vec<(Vec<f32>, Vec<i64>)> {
+        let batch = |batch: Result<Batch>| {
+            let batch = batch.expect("a batch");
+            let images = Vec::<f32>::try_from(batch.images.flatten(0, -1)).expect("floats");
+            (images, Vec::<i64>::try_from(batch.labels).expect("labels"))
+        };
+        loader.map(batch).collect()
+    }
+
+    #[test]
+    fn batches_do_not_depend_on_the_number_of_threads() {
+        let root = images();
+        let transform = serde_json::json!([
+            { "random_crop": { "size": 4, "padding": 2 } }, { "random_horizontal_flip": 0.5 },
+            { "random_rotation": 20.0 },
+        ]);
+        let order = Order::Shuffled { seed: 5, epoch: 2 };
+        let load = |threads, order: Order| {
+            all(Loader::new(&dataset(root.path(), transform.clone()), 2, order, true, threads))
+        };
+        let one = load(1, order.clone());
+        assert_eq!(one.len(), 5);
+        for threads in [2, 3, 8] {
+            assert_eq!(one, load(threads, order.clone()), "{threads} threads");
+        }
+        assert_ne!(one, load(1, Order::Shuffled { seed: 5, epoch: 3 }));
+    }
+
+    #[test]
+    fn batches_have_the_samples_in_order() {
+        let root = images();
+        let data = dataset(root.path(), serde_json::json!([]));
+        let batches = all(Loader::new(&data, 4, Order::Sequential, false, 2));
+        let labels: Vec<Vec<i64>> = batches.iter().map(|batch| batch.1.clone()).collect();
+        assert_eq!(labels, [vec![0, 0, 0, 0], vec![0, 1, 1, 1], vec![1]]);
+        assert_eq!(batches[1].0[16..18], [50.0 / 255.0, 51.0 / 255.0]);
+        let some = all(Loader::new(&data, 4, Order::Subset(vec![7, 0]), false, 2));
+        assert_eq!(some.len(), 1);
+        assert_eq!((some[0].0[0], some[0].0[16]), (70.0 / 255.0, 0.0));
+        // The second time the images come from memory.
+        assert_eq!(batches, all(Loader::new(&data, 4, Order::Sequential, false, 2)));
+    }
+
+    #[test]
+    fn different_sizes_name_files_and_sizes() {
+        let root = images();
+        let image = image::GrayImage::new(6, 5);
+        image.save(root.path().join("a/1.png")).expect("writes");
+        let data = dataset(root.path(), serde_json::json!([]));
+        let mut loader = Loader::new(&data, 4, Order::Sequential, false, 2);
+        let error = loader.next().expect("a batch").expect_err("sizes differ");
+        assert!(error.message.contains("a/0.png is 4×4 pixels"), "{}", error.message);
+        assert!(error.message.contains("a/1.png 5×6"), "{}", error.message);
+        assert!(loader.next().is_none());
+    }
+
+    #[test]
+    fn an_image_that_does_not_decode_is_named() {
+        let root = images();
+        std::fs::write(root.path().join("b/7.png"), b"no image").expect("writes");
+        let data = dataset(root.path(), serde_json::json!([]));
+        let results: Vec<_> = Loader::new(&data, 2, Order::Sequential, false, 3).collect();
+        let error = results.into_iter().find_map(Result::err).expect("an error");
+        assert!(error.message.contains("b/7.png"), "{}", error.message);
+    }
+
+    #[test]
+    fn a_label_beyond_the_outputs_is_named() {
+        let root = images();
+        let data = dataset(root.path(), serde_json::json!([]));
+        assert!(data.check_labels(2).is_ok());
+        let error = data.check_labels(1).expect_err("one output");
+        assert!(
+            error.message.contains("b/5.png") && error.message.contains("label 1"),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
+    fn a_loader_left_early_ends_its_threads() {
+        let root = images();
+        let data = dataset(root.path(), serde_json::json!([]));
+        let mut loader = Loader::new(&data, 1, Order::Sequential, false, 2);
+        assert!(loader.next().is_some());
+        drop(loader);
+    }
+}

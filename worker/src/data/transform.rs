@@ -1,0 +1,277 @@
+//! Transforms, with torchvision's semantics.
+//!
+//! Geometry is done on 8-bit pixels, as torchvision does on Pillow images; conversion to float and
+//! all `normalize` steps are one table look-up a byte, equal to `(x / 255 - mean) / std` in float.
+//! What a geometric step adds is black even after a `normalize`.
+
+use qpipe::stages::data::{Normalize, RandomCrop, Size, Transform};
+use rand_chacha::ChaCha8Rng;
+
+use super::pixels::Pixels;
+use super::random::{unit, up_to};
+use super::resample::{resize, rotate};
+use crate::{Error, Result};
+
+/// The transforms of a data set.
+pub(super) struct Transforms {
+    steps: Vec<Transform>,
+    /// Steps at the front that are the same for every epoch.
+    fixed: usize,
+    /// Normalized value of each byte, channel by channel.
+    table: Vec<[f32; 256]>,
+}
+
+impl Transforms {
+    pub fn new(transforms: &[Transform], channels: usize) -> Self {
+        let geometric = |step: &&Transform| !matches!(step, Transform::Normalize(_));
+        let steps: Vec<Transform> = transforms.iter().filter(geometric).cloned().collect();
+        let fixed =
+            |step: &Transform| matches!(step, Transform::Resize(_) | Transform::CenterCrop(_));
+        let fixed = steps.iter().take_while(|step| fixed(step)).count();
+        let mut table = vec![[0.0; 256]; channels];
+        for (channel, table) in table.iter_mut().enumerate() {
+            for (byte, value) in table.iter_mut().enumerate() {
+                *value = byte as f32 / 255.0;
+                for step in transforms {
+                    if let Transform::Normalize(Normalize { mean, std }) = step {
+                        let of = |values: &[f32]| values[channel.min(values.len() - 1)];
+                        *value = (*value - of(mean)) / of(std);
+                    }
+                }
+            }
+        }
+        Self { steps, fixed, table }
+    }
+
+    /// Whether [`Transforms::apply_fixed`] does anything.
+    pub fn has_fixed(&self) -> bool {
+        self.fixed > 0
+    }
+
+    /// The steps at the front that are the same in every epoch.
+    pub fn apply_fixed(&self, mut pixels: Pixels) -> Result<Pixels> {
+        for step in &self.steps[..self.fixed] {
+            pixels = apply(step, pixels, None)?;
+        }
+        Ok(pixels)
+    }
+
+    /// The other steps. Without a generator mirror and rotation are left out, and a random window is
+    /// the middle one.
+    pub fn apply_rest(
+        &self,
+        mut pixels: Pixels,
+        mut generator: Option<&mut ChaCha8Rng>,
+    ) -> Result<Pixels> {
+        for step in &self.steps[self.fixed..] {
+            pixels = apply(step, pixels, generator.as_deref_mut())?;
+        }
+        Ok(pixels)
+    }
+
+    /// Height and width of what comes out for images of `size`, `None` where it differs.
+    pub fn output(&self, mut size: Option<(usize, usize)>) -> Option<(usize, usize)> {
+        for step in &self.steps {
+            size = match step {
+                Transform::Resize(Size::Side(side)) => {
+                    size.map(|size| shorter_side(size, *side as usize))
+                }
+                Transform::Resize(to) | Transform::CenterCrop(to) => Some(extent(*to)),
+                Transform::RandomCrop(crop) => Some(extent(crop.size)),
+                _ => size,
+            };
+        }
+        size
+    }
+
+    /// Appends the image as floats, `[C, H, W]`, normalized.
+    pub fn append_floats(&self, pixels: &Pixels, out: &mut Vec<f32>) {
+        for (channel, table) in self.table.iter().enumerate() {
+            let bytes = pixels.bytes[channel..].iter().step_by(pixels.channels);
+            out.extend(bytes.map(|&byte| table[usize::from(byte)]));
+        }
+    }
+}
+
+fn extent(size: Size) -> (usize, usize) {
+    match size {
+        Size::Side(side) => (side as usize, side as usize),
+        Size::HeightWidth([height, width]) => (height as usize, width as usize),
+    }
+}
+
+/// torchvision's rule: the longer side is rounded down.
+fn shorter_side((height, width): (usize, usize), side: usize) -> (usize, usize) {
+    if height <= width {
+        (side, (side * width / height).max(1))
+    } else {
+        ((side * height / width).max(1), side)
+    }
+}
+
+fn apply(step: &Transform, pixels: Pixels, generator: Option<&mut ChaCha8Rng>) -> Result<Pixels> {
+    match (step, generator) {
+        (Transform::Resize(size), _) => {
+            let (height, width) = match size {
+                Size::Side(side) => shorter_side((pixels.height, pixels.width), *side as usize),
+                Size::HeightWidth(_) => extent(*size),
+            };
+            resize(pixels, height, width)
+        }
+        (Transform::CenterCrop(size), _) => Ok(center_crop(&pixels, *size)),
+        (Transform::RandomCrop(crop), None) => Ok(center_crop(&pixels, crop.size)),
+        (Transform::RandomCrop(crop), Some(generator)) => random_crop(&pixels, crop, generator),
+        (Transform::RandomHorizontalFlip(probability), Some(generator)) => {
+            let mut pixels = pixels;
+            if unit(generator) < *probability {
+                pixels.mirror();
+            }
+            Ok(pixels)
+        }
+        (Transform::RandomRotation(degrees), Some(generator)) => {
+            Ok(rotate(&pixels, (unit(generator) * 2.0 - 1.0) * degrees))
+        }
+        (
+            Transform::RandomHorizontalFlip(_)
+            | Transform::RandomRotation(_)
+            | Transform::Normalize(_),
+            _,
+        ) => Ok(pixels),
+    }
+}
+
+/// torchvision's rule for odd differences: padding first, its smaller half left and above; then the
+/// window's corner, halves rounded to even.
+fn center_crop(pixels: &Pixels, size: Size) -> Pixels {
+    let (height, width) = extent(size);
+    let start = |found: usize, wanted: usize| {
+        if wanted > found {
+            -((wanted - found) as isize / 2)
+        } else {
+            ((found - wanted) as f64 / 2.0).round_ties_even() as isize
+        }
+    };
+    pixels.window(start(pixels.height, height), start(pixels.width, width), height, width)
+}
+
+fn random_crop(pixels: &Pixels, crop: &RandomCrop, generator: &mut ChaCha8Rng) -> Result<Pixels> {
+    let (height, width) = extent(crop.size);
+    let padding = crop.padding as usize;
+    let room = |found: usize, wanted: usize| (found + 2 * padding).checked_sub(wanted);
+    let (Some(rows), Some(columns)) = (room(pixels.height, height), room(pixels.width, width))
+    else {
+        return Err(Error::user(format!(
+            "random_crop of {height}×{width} pixels is larger than the image of {}×{} with padding {padding}",
+            pixels.height, pixels.width
+        ))
+        .help("put a `resize` before it, or raise `padding`"));
+    };
+    let top = up_to(generator, rows) as isize - padding as isize;
+    let left = up_to(generator, columns) as isize - padding as isize;
+    Ok(pixels.window(top, left, height, width))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::random::generator;
+    use super::*;
+
+    fn transforms(steps: serde_json::Value, channels: usize) -> Transforms {
+        let steps: Vec<Transform> = serde_json::from_value(steps).expect("transforms");
+        Transforms::new(&steps, channels)
+    }
+
+    /// 0, 1, 2, … row by row.
+    fn counting(height: usize, width: usize) -> Pixels {
+        let bytes = (0..height * width).map(|value| value as u8).collect();
+        Pixels { height, width, channels: 1, bytes }
+    }
+
+    fn run(transforms: &Transforms, pixels: Pixels, epoch: Option<u64>) -> Pixels {
+        let pixels = transforms.apply_fixed(pixels).expect("applies");
+        let mut random = epoch.map(|epoch| generator(1, epoch, 0));
+        transforms.apply_rest(pixels, random.as_mut()).expect("applies")
+    }
+
+    #[test]
+    fn center_crop_cuts_and_pads_as_torchvision() {
+        let crop = |steps, pixels| run(&transforms(steps, 1), pixels, None).bytes;
+        assert_eq!(crop(serde_json::json!([{ "center_crop": 2 }]), counting(4, 4)), [5, 6, 9, 10]);
+        // An odd difference of 1: round(0.5) is 0; of 3: round(1.5) is 2.
+        assert_eq!(crop(serde_json::json!([{ "center_crop": [1, 2] }]), counting(1, 3)), [0, 1]);
+        assert_eq!(crop(serde_json::json!([{ "center_crop": [1, 2] }]), counting(1, 5)), [2, 3]);
+        // Padding of 3: one left, two right.
+        let padded = crop(serde_json::json!([{ "center_crop": [1, 5] }]), {
+            Pixels { bytes: vec![7, 8], ..counting(1, 2) }
+        });
+        assert_eq!(padded, [0, 7, 8, 0, 0]);
+    }
+
+    #[test]
+    fn the_shorter_side_is_resized_the_longer_rounded_down() {
+        assert_eq!(shorter_side((100, 151), 50), (50, 75));
+        assert_eq!(shorter_side((151, 100), 50), (75, 50));
+        let resize = transforms(serde_json::json!([{ "resize": 4 }]), 1);
+        let out = run(&resize, counting(8, 10), None);
+        assert_eq!((out.height, out.width), (4, 5));
+        assert_eq!(resize.output(Some((8, 10))), Some((4, 5)));
+        assert_eq!(resize.output(None), None);
+    }
+
+    #[test]
+    fn mirror_happens_as_often_as_asked_and_keeps_channels() {
+        let flip = transforms(serde_json::json!([{ "random_horizontal_flip": 0.25 }]), 1);
+        let mirrored = (0..4000)
+            .filter(|&epoch| run(&flip, counting(1, 3), Some(epoch)).bytes == [2, 1, 0])
+            .count();
+        assert!((900..1100).contains(&mirrored), "{mirrored}");
+        let mut rgb = Pixels { height: 1, width: 2, channels: 3, bytes: vec![1, 2, 3, 4, 5, 6] };
+        rgb.mirror();
+        assert_eq!(rgb.bytes, [4, 5, 6, 1, 2, 3]);
+    }
+
+    #[test]
+    fn random_crop_reaches_every_window_and_none_else() {
+        let crop =
+            transforms(serde_json::json!([{ "random_crop": { "size": 2, "padding": 1 } }]), 1);
+        let image = counting(2, 3);
+        let mut seen = std::collections::BTreeSet::new();
+        for epoch in 0..500 {
+            seen.insert(run(&crop, image.clone(), Some(epoch)).bytes);
+        }
+        let windows = (-1..=1).flat_map(|top| (-1..=2).map(move |left| (top, left)));
+        let all: std::collections::BTreeSet<_> =
+            windows.map(|(top, left)| image.window(top, left, 2, 2).bytes).collect();
+        assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn without_training_a_random_crop_is_the_middle() {
+        let crop =
+            transforms(serde_json::json!([{ "random_crop": { "size": 2, "padding": 4 } }]), 1);
+        assert_eq!(run(&crop, counting(4, 4), None).bytes, [5, 6, 9, 10]);
+    }
+
+    #[test]
+    fn a_crop_larger_than_the_image_is_refused() {
+        let crop = transforms(serde_json::json!([{ "random_crop": { "size": 9 } }]), 1);
+        let error = crop.apply_rest(counting(4, 4), Some(&mut generator(0, 0, 0))).expect_err("9");
+        assert!(
+            error.message.contains("9×9") && error.message.contains("4×4"),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
+    fn normalize_is_channel_wise() {
+        let normalize = transforms(
+            serde_json::json!([{ "normalize": { "mean": [0.5, 0.25, 0.0], "std": [0.5] } }]),
+            3,
+        );
+        let rgb = Pixels { height: 1, width: 2, channels: 3, bytes: vec![255, 0, 51, 0, 255, 102] };
+        let mut out = Vec::new();
+        normalize.append_floats(&rgb, &mut out);
+        assert_eq!(out, [1.0, -1.0, -0.5, 1.5, 0.4, 0.8]);
+    }
+}
