@@ -1,1 +1,7 @@
-//! To come.
+//! The fence round libtorch: what every caller needs of tch beyond its own calls.
+
+mod convert;
+mod layout;
+
+pub use convert::{dtype_of, kind_of, tensor_data, to_tensor};
+pub use layout::channels_last;

@@ -1,0 +1,283 @@
+//! A model to a [`Program`].
+
+use std::collections::{HashMap, HashSet};
+
+use tch::Tensor;
+
+use super::fuse::{self, Pair};
+use super::parameters::{self, Parameter};
+use super::program::{Constant, Options, Program, Source, Step};
+use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
+use crate::ops::{self, Kernel, OPSETS, Prepare, batch_norm};
+use crate::{Error, Result, torch};
+
+impl Program {
+    /// Compiles a model. Nothing is folded, except that a quantization and the dequantization
+    /// that undoes it become one step.
+    ///
+    /// # Errors
+    /// What cannot be executed, with its node, operator and opset; a watched name that no value has.
+    pub fn compile(model: &Model, options: &Options) -> Result<Self> {
+        let opset = model.opset();
+        if !OPSETS.contains(&opset) {
+            return Err(Error::user(format!(
+                "the model imports opset {opset}; {} to {} can be executed",
+                OPSETS.start(),
+                OPSETS.end()
+            ))
+            .help("convert it: onnx.version_converter.convert_version(model, 17)"));
+        }
+        let written = constant_nodes(&model.graph)?;
+        let mut constants: HashMap<&str, &TensorData> =
+            written.iter().map(|(name, data)| (*name, data)).collect();
+        constants.extend(model.graph.initializers.iter().map(|(n, data)| (n.as_str(), data)));
+        let watched = options.watch.iter().map(String::as_str).collect();
+        let pairs = fuse::pairs(&model.graph, &constants, &watched)?;
+        let mut compiler = Compiler {
+            graph: &model.graph,
+            opset,
+            options,
+            constants,
+            sources: HashMap::new(),
+            program: Self {
+                steps: Vec::new(),
+                constants: Vec::new(),
+                parameters: Vec::new(),
+                statistics: Vec::new(),
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                watched: Vec::new(),
+                slots: Vec::new(),
+                channels_last: options.channels_last,
+                device: options.device,
+            },
+        };
+        compiler.inputs();
+        compiler.nodes(&pairs)?;
+        compiler.outputs()?;
+        compiler.watch()?;
+        compiler.parameters();
+        compiler.last_uses();
+        Ok(compiler.program)
+    }
+}
+
+/// The values of `Constant` nodes, <https://onnx.ai/onnx/operators/onnx__Constant.html>.
+fn constant_nodes(graph: &Graph) -> Result<Vec<(&str, TensorData)>> {
+    let nodes = graph.nodes.iter().filter(|node| is_constant(node));
+    nodes
+        .map(|node| {
+            let name = node.outputs.first().map_or("", String::as_str);
+            let data = match node.attributes.first() {
+                Some((_, Attribute::Tensor(data))) => data.clone(),
+                Some((_, Attribute::Float(value))) => TensorData::f32(&[], &[*value]),
+                Some((_, Attribute::Int(value))) => TensorData::i64(&[], &[*value]),
+                Some((_, Attribute::Floats(v))) => TensorData::f32(&[v.len() as i64], v),
+                Some((_, Attribute::Ints(v))) => TensorData::i64(&[v.len() as i64], v),
+                _ => {
+                    return Err(Error::user("holds no dense number").at(node.place()));
+                }
+            };
+            Ok((name, data))
+        })
+        .collect()
+}
+
+fn is_constant(node: &Node) -> bool {
+    node.op_type == "Constant" && node.domain.is_empty()
+}
+
+struct Compiler<'a> {
+    graph: &'a Graph,
+    opset: i64,
+    options: &'a Options,
+    constants: HashMap<&'a str, &'a TensorData>,
+    sources: HashMap<&'a str, Source>,
+    program: Program,
+}
+
+impl<'a> Compiler<'a> {
+    fn slot(&mut self, name: &'a str) -> usize {
+        let slot = self.program.slots.len();
+        self.program.slots.push(None);
+        self.sources.insert(name, Source::Slot(slot));
+        slot
+    }
+
+    fn inputs(&mut self) {
+        for input in &self.graph.inputs {
+            let slot = self.slot(&input.name);
+            self.program.inputs.push((slot, input.name.clone()));
+        }
+    }
+
+    /// Where a value is; a constant is made into a tensor when it is first asked for.
+    fn source(&mut self, name: &'a str) -> Result<Source> {
+        if let Some(&source) = self.sources.get(name) {
+            return Ok(source);
+        }
+        let data = self.constants.get(name).ok_or_else(|| {
+            Error::user(format!("`{name}` is not defined, or of a type that is not supported"))
+        })?;
+        // Shapes, axes and indices are read by the CPU.
+        let device =
+            if data.dtype == DType::I64 { tch::Device::Cpu } else { self.options.device };
+        let tensor = torch::to_tensor(data, device)
+            .map_err(|error| error.at(format!("constant `{name}`")))?;
+        let laid_out = self.options.channels_last && tensor.dim() == 4;
+        let tensor = if laid_out { torch::channels_last(&tensor)? } else { tensor };
+        let source = Source::Constant(self.program.constants.len());
+        self.program.constants.push(Constant { name: name.to_owned(), tensor });
+        self.sources.insert(name, source);
+        Ok(source)
+    }
+
+    fn nodes(&mut self, pairs: &HashMap<usize, Pair>) -> Result<()> {
+        let by_output: HashMap<&str, (usize, &Pair)> = pairs
+            .iter()
+            .map(|(&index, pair)| (self.graph.nodes[index].outputs[0].as_str(), (index, pair)))
+            .collect();
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            if is_constant(node) || pairs.contains_key(&index) {
+                continue;
+            }
+            let place = format!("{}, opset {}", node.place(), self.opset);
+            let pair = node.input(0).and_then(|name| by_output.get(name));
+            let done = match pair {
+                Some(&(quantize, pair)) if node.op_type == "DequantizeLinear" => {
+                    self.fake_quantize(&self.graph.nodes[quantize], pair, index, place.clone())
+                }
+                _ => self.node(node, place.clone()),
+            };
+            done.map_err(|error| error.at(place))?;
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, node: &'a Node, place: String) -> Result<()> {
+        let op = if node.domain.is_empty() { ops::find(&node.op_type, self.opset) } else { None };
+        let op = op.ok_or_else(|| {
+            Error::user(match node.domain.as_str() {
+                "" => "this operator cannot be executed".to_owned(),
+                domain => format!("operators of the domain `{domain}` cannot be executed"),
+            })
+        })?;
+        let constants = node.inputs.iter().map(|name| self.constants.get(name.as_str()).copied());
+        let kernel = (op.prepare)(&Prepare {
+            node,
+            opset: self.opset,
+            device: self.options.device,
+            constants: constants.collect(),
+        })?;
+        let mut inputs = Vec::with_capacity(node.inputs.len());
+        for name in &node.inputs {
+            inputs.push(if name.is_empty() { Source::Nothing } else { self.source(name)? });
+        }
+        if node.op_type == batch_norm::BATCH_NORMALIZATION.name {
+            for index in [batch_norm::RUNNING_MEAN, batch_norm::RUNNING_VAR] {
+                match inputs.get(index) {
+                    Some(&Source::Constant(c)) if !self.program.statistics.contains(&c) => {
+                        self.program.statistics.push(c);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.step(kernel, inputs, &node.outputs, place);
+        Ok(())
+    }
+
+    /// The step of a pair runs once, at its first dequantization; the others read the same slot.
+    fn fake_quantize(
+        &mut self,
+        quantize: &'a Node,
+        pair: &Pair,
+        index: usize,
+        place: String,
+    ) -> Result<()> {
+        let node = &self.graph.nodes[index];
+        if index != pair.first {
+            let first = self.source(&self.graph.nodes[pair.first].outputs[0])?;
+            self.sources.insert(&node.outputs[0], first);
+            return Ok(());
+        }
+        let kernel = pair.fake.clone().kernel(self.options.device)?;
+        let input = quantize.input(0).ok_or_else(|| Error::user("input 0 is missing"))?;
+        let inputs = vec![self.source(input)?];
+        self.step(kernel, inputs, &node.outputs, place);
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        kernel: Kernel,
+        inputs: Vec<Source>,
+        outputs: &'a [String],
+        place: String,
+    ) {
+        let outputs = outputs
+            .iter()
+            .map(|name| if name.is_empty() { None } else { Some(self.slot(name)) })
+            .collect();
+        let (watched, last_use) = (Vec::new(), Vec::new());
+        self.program.steps.push(Step { kernel, inputs, outputs, watched, last_use, place });
+    }
+
+    fn outputs(&mut self) -> Result<()> {
+        for output in &self.graph.outputs {
+            let source = self.source(&output.name)?;
+            self.program.outputs.push(source);
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self) -> Result<()> {
+        for (index, name) in self.options.watch.iter().enumerate() {
+            let source = self.source(name).map_err(|error| error.at("watched values"))?;
+            let step = self.program.steps.iter_mut().find_map(|step| {
+                let slot = step.outputs.iter().flatten();
+                let slot = slot.copied().find(|&slot| source == Source::Slot(slot))?;
+                Some((step, slot))
+            });
+            match step {
+                Some((step, slot)) => step.watched.push((index, slot)),
+                None => self.program.watched.push((index, source)),
+            }
+        }
+        Ok(())
+    }
+
+    fn parameters(&mut self) {
+        let names: HashSet<&str> = self.constants.keys().copied().collect();
+        let roles = parameters::roles(self.graph, &names);
+        for constant in &self.program.constants {
+            let trainable = matches!(constant.tensor.kind(), tch::Kind::Float | tch::Kind::Double);
+            if let (true, Some(&role)) = (trainable, roles.get(&constant.name)) {
+                let tensor: Tensor = constant.tensor.shallow_clone();
+                self.program.parameters.push(Parameter {
+                    name: constant.name.clone(),
+                    tensor,
+                    role,
+                });
+            }
+        }
+    }
+
+    /// Frees each slot after the last step that reads it, or that makes it for nobody.
+    fn last_uses(&mut self) {
+        let mut seen: HashSet<usize> = HashSet::new();
+        let slot = |source: &Source| match source {
+            Source::Slot(slot) => Some(*slot),
+            _ => None,
+        };
+        seen.extend(self.program.outputs.iter().filter_map(slot));
+        for step in self.program.steps.iter_mut().rev() {
+            let touched = step.inputs.iter().filter_map(slot);
+            for slot in touched.chain(step.outputs.iter().flatten().copied()) {
+                if seen.insert(slot) {
+                    step.last_use.push(slot);
+                }
+            }
+        }
+    }
+}

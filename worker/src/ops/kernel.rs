@@ -1,0 +1,98 @@
+//! What an operator is given to prepare a node, and what it gives back.
+
+use tch::{Device, Tensor};
+
+use crate::graph::{Node, TensorData};
+use crate::{Error, Result, torch};
+
+/// A node to prepare: its attributes are read once, before anything runs.
+pub struct Prepare<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// The operator set that the model imports.
+    pub opset: i64,
+    /// Where it will run.
+    pub device: Device,
+    /// Its inputs, where they are constants.
+    pub constants: Vec<Option<&'a TensorData>>,
+}
+
+impl<'a> Prepare<'a> {
+    /// Input `index`, if it is a constant.
+    pub fn constant(&self, index: usize) -> Option<&'a TensorData> {
+        self.constants.get(index).copied().flatten()
+    }
+
+    /// Refuses an attribute that is present with another value than `only`.
+    pub fn require_int(&self, name: &str, only: i64) -> Result<()> {
+        match self.node.int(name, only)? {
+            value if value == only => Ok(()),
+            value => Err(Error::user(format!("`{name}` = {value} is not supported, only {only}"))),
+        }
+    }
+
+    /// Integers from input `index`, or before `since` from attribute `name`: where newer opsets moved an
+    /// attribute to an input. `None`: the input is computed only at run time, or left out.
+    pub fn moved_ints(&self, name: &str, since: i64) -> Result<Option<Vec<i64>>> {
+        if self.opset >= since { Ok(None) } else { Ok(self.node.ints(name)?.map(<[i64]>::to_vec)) }
+    }
+}
+
+/// What a prepared node is given to run.
+pub struct Arguments<'a> {
+    /// Its inputs; `None` where one is left out.
+    pub tensors: &'a [Option<&'a Tensor>],
+    /// Whether BatchNormalization takes the batch's statistics and Dropout drops.
+    pub training: bool,
+}
+
+impl<'a> Arguments<'a> {
+    /// Input `index`, which the operator cannot do without.
+    pub fn get(&self, index: usize) -> Result<&'a Tensor> {
+        self.optional(index).ok_or_else(|| Error::user(format!("input {index} is missing")))
+    }
+
+    /// Input `index`, or `None` where it is left out.
+    pub fn optional(&self, index: usize) -> Option<&'a Tensor> {
+        self.tensors.get(index).copied().flatten()
+    }
+
+    /// Input `index` as integers.
+    pub fn ints(&self, index: usize) -> Result<Option<Vec<i64>>> {
+        self.optional(index).map(ints).transpose()
+    }
+}
+
+/// The elements of an integer tensor.
+pub fn ints(tensor: &Tensor) -> Result<Vec<i64>> {
+    torch::tensor_data(&tensor.f_to_kind(tch::Kind::Int64)?)?.to_i64()
+}
+
+/// A prepared node: inputs to outputs.
+pub type Kernel = Box<dyn Fn(&Arguments) -> Result<Vec<Tensor>> + Send>;
+
+/// A kernel with one output.
+pub fn single(run: impl Fn(&Arguments) -> Result<Tensor> + Send + 'static) -> Result<Kernel> {
+    Ok(Box::new(move |arguments| Ok(vec![run(arguments)?])))
+}
+
+/// One operator of the table.
+pub struct Op {
+    /// Its name in the standard's own domain.
+    pub name: &'static str,
+    /// The opsets in which its definition changed, as far as they are implemented.
+    pub since: &'static [i64],
+    /// Reads the attributes of a node and gives what runs it.
+    pub prepare: fn(&Prepare) -> Result<Kernel>,
+}
+
+/// Axis `axis` of a tensor of rank `rank`, counted from the front.
+pub fn axis_from_front(axis: i64, rank: usize) -> Result<i64> {
+    let rank = rank as i64;
+    let from_front = if axis < 0 { axis + rank } else { axis };
+    if (0..rank.max(1)).contains(&from_front) {
+        Ok(from_front)
+    } else {
+        Err(Error::user(format!("axis {axis} of a tensor of rank {rank}")))
+    }
+}
