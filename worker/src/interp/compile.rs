@@ -120,8 +120,7 @@ impl<'a> Compiler<'a> {
             Error::user(format!("`{name}` is not defined, or of a type that is not supported"))
         })?;
         // Shapes, axes and indices are read by the CPU.
-        let device =
-            if data.dtype == DType::I64 { tch::Device::Cpu } else { self.options.device };
+        let device = if data.dtype == DType::I64 { tch::Device::Cpu } else { self.options.device };
         let tensor = torch::to_tensor(data, device)
             .map_err(|error| error.at(format!("constant `{name}`")))?;
         let laid_out = self.options.channels_last && tensor.dim() == 4;
@@ -208,13 +207,7 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn step(
-        &mut self,
-        kernel: Kernel,
-        inputs: Vec<Source>,
-        outputs: &'a [String],
-        place: String,
-    ) {
+    fn step(&mut self, kernel: Kernel, inputs: Vec<Source>, outputs: &'a [String], place: String) {
         let outputs = outputs
             .iter()
             .map(|name| if name.is_empty() { None } else { Some(self.slot(name)) })

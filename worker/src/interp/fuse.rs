@@ -31,10 +31,7 @@ pub(super) fn pairs(
     let mut pairs = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         let output = node.outputs.first().map_or("", String::as_str);
-        if node.op_type != "QuantizeLinear"
-            || graph.is_output(output)
-            || watched.contains(output)
-        {
+        if node.op_type != "QuantizeLinear" || graph.is_output(output) || watched.contains(output) {
             continue;
         }
         let (Some(readers), Some(quantize)) = (consumers.get(output), fake(node)?) else {

@@ -45,9 +45,7 @@ pub const HARD_SIGMOID: Op = Op {
     prepare: |prepare| {
         let alpha = f64::from(prepare.node.float("alpha", 0.2)?);
         let beta = f64::from(prepare.node.float("beta", 0.5)?);
-        single(move |a| {
-            Ok(a.get(0)?.f_mul_scalar(alpha)?.f_add_scalar(beta)?.f_clamp(0.0, 1.0)?)
-        })
+        single(move |a| Ok(a.get(0)?.f_mul_scalar(alpha)?.f_add_scalar(beta)?.f_clamp(0.0, 1.0)?))
     },
 };
 

@@ -53,10 +53,12 @@ pub const POW: Op = Op {
 };
 
 /// `Min` of any number of tensors.
-pub const MIN: Op = Op { name: "Min", since: &[8, 12, 13], prepare: |p| fold(p, Tensor::f_minimum) };
+pub const MIN: Op =
+    Op { name: "Min", since: &[8, 12, 13], prepare: |p| fold(p, Tensor::f_minimum) };
 
 /// `Max` of any number of tensors.
-pub const MAX: Op = Op { name: "Max", since: &[8, 12, 13], prepare: |p| fold(p, Tensor::f_maximum) };
+pub const MAX: Op =
+    Op { name: "Max", since: &[8, 12, 13], prepare: |p| fold(p, Tensor::f_maximum) };
 
 fn is_float(tensor: &Tensor) -> bool {
     matches!(tensor.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)

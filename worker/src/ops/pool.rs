@@ -12,8 +12,7 @@ use super::window::{Placed, Window};
 use crate::{Error, Result};
 
 /// `MaxPool`.
-pub const MAX_POOL: Op =
-    Op { name: "MaxPool", since: &[8, 10, 11, 12, 22], prepare: prepare_max };
+pub const MAX_POOL: Op = Op { name: "MaxPool", since: &[8, 10, 11, 12, 22], prepare: prepare_max };
 
 /// `AveragePool`.
 pub const AVERAGE_POOL: Op =

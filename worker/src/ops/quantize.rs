@@ -139,7 +139,9 @@ impl FakeQuantize {
         // The axis of a single scale says nothing.
         let axis = if scale.len() == 1 { 1 } else { node.int("axis", 1)? };
         if let Some(bad) = scale.iter().find(|scale| !(scale.is_finite() && **scale > 0.0)) {
-            return Err(Error::user(format!("scale {bad} is not a positive number")).at(node.place()));
+            return Err(
+                Error::user(format!("scale {bad} is not a positive number")).at(node.place())
+            );
         }
         Ok(Some(Self { scale, zero_point, axis, range }))
     }

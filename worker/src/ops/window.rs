@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn a_wrong_count_of_pads_is_an_error() {
-        let node = Node::new("c", "Conv", &["x", "w"], &["y"])
-            .with("pads", Attribute::Ints(vec![1, 1]));
+        let node =
+            Node::new("c", "Conv", &["x", "w"], &["y"]).with("pads", Attribute::Ints(vec![1, 1]));
         let error = Window::of(&node).unwrap().place(&[1, 1, 6, 6], &[3, 3]).unwrap_err();
         assert!(error.message.contains("for 2 axes"), "{error}");
     }
