@@ -1,0 +1,82 @@
+//! Constants that nodes compute: `Constant` nodes, and nodes that read nothing but constants.
+
+use crate::graph::{Attribute, Model, Node, TensorData};
+use crate::ops::{self, Arguments, Prepare};
+use crate::{Result, torch};
+
+/// Largest result that is worth storing, elements; a larger one is cheaper computed (an Expand, a ConstantOfShape).
+const LARGEST: usize = 1 << 20;
+
+/// Operators that stay although they read only constants: quantized weights keep their pair, which training needs.
+const KEPT: [&str; 3] = ["QuantizeLinear", "DequantizeLinear", "Dropout"];
+
+/// Makes initializers of `Constant` nodes and of nodes that read nothing but constants.
+///
+/// What the interpreter cannot execute stays as it is.
+pub fn fold(model: &mut Model) -> Result<usize> {
+    let opset = model.opset();
+    let graph = &mut model.graph;
+    let mut folded = 0;
+    let mut kept = Vec::with_capacity(graph.nodes.len());
+    for node in std::mem::take(&mut graph.nodes) {
+        let [output] = &node.outputs[..] else {
+            kept.push(node);
+            continue;
+        };
+        let name = output.clone();
+        match value(&node, opset, &graph.initializers) {
+            Some(data) if !graph.outputs.iter().any(|o| o.name == name) => {
+                graph.initializers.insert(name, data);
+                folded += 1;
+            }
+            _ => kept.push(node),
+        }
+    }
+    graph.nodes = kept;
+    Ok(folded)
+}
+
+fn value(
+    node: &Node,
+    opset: i64,
+    constants: &indexmap::IndexMap<String, TensorData>,
+) -> Option<TensorData> {
+    if !node.domain.is_empty() || KEPT.contains(&node.op_type.as_str()) {
+        return None;
+    }
+    if node.op_type == "Constant" {
+        return match node.attributes.first()?.1 {
+            Attribute::Tensor(data) => Some(data.clone()),
+            Attribute::Float(value) => Some(TensorData::f32(&[], &[*value])),
+            Attribute::Int(value) => Some(TensorData::i64(&[], &[*value])),
+            Attribute::Floats(v) => Some(TensorData::f32(&[v.len() as i64], v)),
+            Attribute::Ints(v) => Some(TensorData::i64(&[v.len() as i64], v)),
+            _ => None,
+        };
+    }
+    if node.inputs.is_empty() {
+        return None;
+    }
+    let inputs: Option<Vec<Option<&TensorData>>> = node
+        .inputs
+        .iter()
+        .map(|name| if name.is_empty() { Some(None) } else { constants.get(name).map(Some) })
+        .collect();
+    let inputs = inputs?;
+    evaluate(node, opset, &inputs).ok().filter(|data| data.len() <= LARGEST)
+}
+
+fn evaluate(node: &Node, opset: i64, inputs: &[Option<&TensorData>]) -> Result<TensorData> {
+    let unknown = || crate::Error::user("this operator cannot be executed");
+    let op = ops::find(&node.op_type, opset).ok_or_else(unknown)?;
+    let device = tch::Device::Cpu;
+    let kernel = (op.prepare)(&Prepare { node, opset, device, constants: inputs.to_vec() })?;
+    let tensors: Result<Vec<_>> = inputs
+        .iter()
+        .map(|input| input.map(|data| torch::to_tensor(data, device)).transpose())
+        .collect();
+    let tensors = tensors?;
+    let tensors: Vec<_> = tensors.iter().map(Option::as_ref).collect();
+    let made = kernel(&Arguments { tensors: &tensors, training: false })?;
+    torch::tensor_data(made.first().ok_or_else(unknown)?)
+}

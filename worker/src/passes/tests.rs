@@ -1,0 +1,170 @@
+use tch::{Kind, Tensor};
+
+use super::*;
+use crate::graph::{Attribute, Dim, Graph, Node, TensorData, ValueInfo};
+use crate::interp::{Mode, Options, Program};
+
+fn run(model: &Model, input: &Tensor) -> Tensor {
+    let mut program = Program::compile(model, &Options::default()).unwrap();
+    tch::no_grad(|| program.forward(&[input.shallow_clone()], Mode::Eval, &mut |_, _| Ok(())))
+        .unwrap()
+        .remove(0)
+}
+
+fn image(channels: i64) -> Tensor {
+    tch::manual_seed(3);
+    Tensor::randn([2, channels, 8, 8], (Kind::Float, tch::Device::Cpu))
+}
+
+fn worst(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+fn graph(nodes: Vec<Node>, initializers: Vec<(&str, TensorData)>) -> Model {
+    let shape = || vec![Dim::Fixed(2), Dim::Fixed(2), Dim::Fixed(8), Dim::Fixed(8)];
+    let graph = Graph {
+        nodes,
+        inputs: vec![ValueInfo::f32("x", shape())],
+        outputs: vec![ValueInfo::f32("y", vec![Dim::Fixed(2), Dim::Unknown])],
+        initializers: initializers.into_iter().map(|(n, d)| (n.to_owned(), d)).collect(),
+        ..Graph::default()
+    };
+    Model::new(graph, 17)
+}
+
+fn numbers(shape: &[i64], start: f32) -> TensorData {
+    let count = shape.iter().product::<i64>();
+    let values: Vec<f32> = (0..count).map(|i| start + (i as f32 * 0.7).sin()).collect();
+    TensorData::f32(shape, &values)
+}
+
+fn norm(name: &str, input: &str, output: &str) -> Node {
+    Node::new(name, "BatchNormalization", &[input, "g", "b", "m", "v"], &[output])
+}
+
+fn statistics(channels: i64) -> Vec<(&'static str, TensorData)> {
+    let shape = [channels];
+    vec![
+        ("g", numbers(&shape, 1.5)),
+        ("b", numbers(&shape, 0.1)),
+        ("m", numbers(&shape, -0.4)),
+        ("v", numbers(&shape, 2.0)),
+    ]
+}
+
+#[test]
+fn folded_convolutions_compute_the_same() {
+    let mut constants = statistics(3);
+    constants.push(("w", numbers(&[3, 2, 3, 3], 0.0)));
+    // The weights are shared: the second convolution must keep its own.
+    let nodes = vec![
+        Node::new("c1", "Conv", &["x", "w"], &["a"]),
+        norm("n1", "a", "p"),
+        Node::new("c2", "Conv", &["x", "w"], &["q"]),
+        Node::new("add", "Add", &["p", "q"], &["y"]),
+    ];
+    let mut model = graph(nodes, constants);
+    let before = run(&model, &image(2));
+    assert_eq!(fold_batch_norm(&mut model).unwrap(), 1);
+    assert!(model.graph.nodes.iter().all(|node| node.op_type != "BatchNormalization"));
+    assert_eq!(model.graph.nodes[0].outputs[0], "p");
+    assert!(!model.graph.initializers.contains_key("m"));
+    assert!(worst(&before, &run(&model, &image(2))) < 1e-5);
+}
+
+#[test]
+fn a_normalization_of_a_value_that_others_read_stays() {
+    let mut constants = statistics(3);
+    constants.push(("w", numbers(&[3, 2, 3, 3], 0.0)));
+    let nodes = vec![
+        Node::new("c1", "Conv", &["x", "w"], &["a"]),
+        norm("n1", "a", "p"),
+        Node::new("add", "Add", &["p", "a"], &["y"]),
+    ];
+    let mut model = graph(nodes, constants);
+    assert_eq!(fold_batch_norm(&mut model).unwrap(), 0);
+}
+
+#[test]
+fn statistics_that_do_not_fit_are_an_error_with_the_node() {
+    let mut constants = statistics(4);
+    constants.push(("w", numbers(&[3, 2, 3, 3], 0.0)));
+    let nodes = vec![Node::new("c1", "Conv", &["x", "w"], &["a"]), norm("n1", "a", "y")];
+    let error = fold_batch_norm(&mut graph(nodes, constants)).unwrap_err();
+    assert!(error.message.starts_with("node \"n1\" (BatchNormalization): "), "{error}");
+    assert!(error.message.contains("3 channels"), "{error}");
+}
+
+#[test]
+fn a_zoo_network_folds_whole() {
+    let config = serde_json::json!({
+        "arch": "resnet18", "in_channels": 3, "classes": 5, "image_size": 32
+    });
+    let config = serde_json::from_value(config).unwrap();
+    let mut model = crate::zoo::build(&config, None, 1).unwrap();
+    tch::manual_seed(1);
+    let input = Tensor::randn([2, 3, 32, 32], (Kind::Float, tch::Device::Cpu));
+    let before = run(&model, &input);
+    assert_eq!(fold_batch_norm(&mut model).unwrap(), 20);
+    simplify(&mut model).unwrap();
+    assert!(worst(&before, &run(&model, &input)) < 1e-4);
+}
+
+#[test]
+fn identities_go_and_the_output_keeps_its_name() {
+    let nodes = vec![
+        Node::new("i1", "Identity", &["x"], &["a"]),
+        Node::new("r", "Relu", &["a"], &["b"]),
+        Node::new("d", "Dropout", &["b"], &["c"]),
+        Node::new("i2", "Identity", &["c"], &["y"]),
+        Node::new("unread", "Relu", &["b"], &["z"]),
+    ];
+    let mut model = graph(nodes, vec![("unused", numbers(&[2], 0.0))]);
+    let before = run(&model, &image(2));
+    simplify(&mut model).unwrap();
+    let names: Vec<&str> = model.graph.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["r"]);
+    assert_eq!(model.graph.nodes[0].outputs, ["y"]);
+    assert!(model.graph.initializers.is_empty());
+    assert_eq!(worst(&before, &run(&model, &image(2))), 0.0);
+}
+
+#[test]
+fn an_identity_between_input_and_output_stays() {
+    let mut model = graph(vec![Node::new("i", "Identity", &["x"], &["y"])], vec![]);
+    assert_eq!(simplify(&mut model).unwrap(), 0);
+    assert_eq!(model.graph.nodes.len(), 1);
+}
+
+#[test]
+fn constants_fold_but_quantized_weights_keep_their_pair() {
+    let nodes = vec![
+        Node::new("k", "Constant", &[], &["two"]).with("value_float", Attribute::Float(2.0)),
+        Node::new("m", "Mul", &["two", "two"], &["four"]),
+        Node::new("q", "QuantizeLinear", &["four", "s", "z"], &["fq"]),
+        Node::new("dq", "DequantizeLinear", &["fq", "s", "z"], &["fd"]),
+        Node::new("a", "Add", &["x", "fd"], &["y"]),
+    ];
+    let constants = vec![("s", TensorData::f32(&[], &[0.5])), ("z", TensorData::i8(&[], &[0]))];
+    let mut model = graph(nodes, constants);
+    let before = run(&model, &image(2));
+    simplify(&mut model).unwrap();
+    let names: Vec<&str> = model.graph.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["q", "dq", "a"]);
+    assert_eq!(model.graph.initializers["four"].to_f32().unwrap(), [4.0]);
+    assert_eq!(worst(&before, &run(&model, &image(2))), 0.0);
+}
+
+#[test]
+fn the_batch_is_freed_and_fixed_also_in_reshapes() {
+    let shape = TensorData::i64(&[2], &[2, 128]);
+    let mut model =
+        graph(vec![Node::new("r", "Reshape", &["x", "shape"], &["y"])], vec![("shape", shape)]);
+    set_batch(&mut model, None).unwrap();
+    let dims = model.graph.inputs[0].shape.clone().unwrap();
+    assert_eq!(dims[0], Dim::Named("batch".to_owned()));
+    let five = Tensor::zeros([5, 2, 8, 8], (Kind::Float, tch::Device::Cpu));
+    assert_eq!(run(&model, &five).size(), [5, 128]);
+    set_batch(&mut model, Some(7)).unwrap();
+    assert_eq!(model.graph.outputs[0].shape.as_ref().unwrap()[0], Dim::Fixed(7));
+}
