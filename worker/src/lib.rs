@@ -8,6 +8,7 @@
 //! Imports go downwards only: stages → the work → the model → torch.
 
 pub mod bench;
+pub mod components;
 pub mod data;
 pub mod engine;
 pub mod error;

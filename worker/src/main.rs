@@ -1,17 +1,25 @@
 //! `qpipe-worker run TASK.json`: runs one stage and prints its events as JSON lines.
+//!
+//! Also `facts NAME…` (a JSON object: facts of the machine for cache keys, and the files they were read from),
+//! `doctor` (a JSON list of components) and `--version`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use qpipe::stages::contract::Fact;
 use qpipe::task::{Event, PROTOCOL, Task};
 use qpipe_worker::stages::{Context, Events, RUNS};
-use qpipe_worker::{Error, Result};
+use qpipe_worker::{Error, Result, components};
 
 fn main() -> ExitCode {
+    open_cuda();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["run", task] => run(Path::new(task)),
+        ["facts", ref names @ ..] => facts(names),
+        ["doctor"] => print(&components::all()),
         ["--version"] => {
             println!("qpipe-worker {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -23,12 +31,64 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints `{"facts": {name: value}, "files": [path]}`; a fact that cannot be told is left out, and the error printed.
+fn facts(names: &[&str]) -> ExitCode {
+    let (mut facts, mut files, mut failed) = (BTreeMap::new(), Vec::new(), false);
+    for &name in names {
+        let told = serde_json::from_value::<Fact>(name.into())
+            .map_err(|error| Error::bug(error.to_string()))
+            .and_then(|fact| {
+                facts.insert(name, components::fact(fact)?);
+                files.extend(components::files(fact));
+                Ok(())
+            });
+        if let Err(error) = told {
+            failed = true;
+            eprintln!("{}", error.message);
+            if let Some(help) = error.help {
+                eprintln!("{help}");
+            }
+        }
+    }
+    let printed = print(&serde_json::json!({ "facts": facts, "files": files }));
+    if failed { ExitCode::FAILURE } else { printed }
+}
+
+fn print(value: &impl serde::Serialize) -> ExitCode {
+    match serde_json::to_string(value) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// libtorch's part for GPUs, which the linker drops because nothing names it; without a GPU it is not there.
+/// It must be open before anything asks for CUDA.
+fn open_cuda() {
+    // SAFETY: libtorch's own library; its initialisers register its kernels.
+    let opened = unsafe {
+        libloading::os::unix::Library::open(
+            Some("libtorch_cuda.so"),
+            libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
+        )
+    };
+    if let Ok(library) = opened {
+        std::mem::forget(library);
+    }
+}
+
 fn run(path: &Path) -> ExitCode {
     let events = Events::new(Box::new(std::io::stdout()));
     let result = read(path).and_then(|task| {
         let run = RUNS.iter().find(|run| run.kind == task.kind);
         let run =
             run.ok_or_else(|| Error::bug(format!("the worker cannot run `{}`", task.kind)))?;
+        tch::set_num_threads(i32::try_from(task.threads).unwrap_or(1).max(1));
         (run.run)(&Context { task: &task, events: &events })
     });
     match result {

@@ -1,1 +1,9 @@
-//! To come.
+//! Timing: the protocol, the processors, and the figures.
+
+mod pin;
+mod protocol;
+mod statistics;
+
+pub use pin::pin;
+pub use protocol::{Protocol, Timed, time};
+pub use statistics::{Latency, percentile};

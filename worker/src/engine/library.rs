@@ -48,6 +48,39 @@ pub fn tensorrt_rtx() -> Result<PathBuf> {
     })
 }
 
+/// Version of an ONNX Runtime library, asked of itself.
+///
+/// # Errors
+/// A file that is not one, or that does not load.
+pub fn onnxruntime_version(path: &Path) -> Result<String> {
+    /// The beginning of `OrtApiBase` in `onnxruntime_c_api.h`, the same in all versions.
+    #[repr(C)]
+    struct ApiBase {
+        get_api: extern "C" fn(u32) -> *const std::ffi::c_void,
+        get_version_string: extern "C" fn() -> *const std::ffi::c_char,
+    }
+    let broken = |reason: String| {
+        Error::machine(format!("{}: {reason}", path.display()))
+            .help("expected ONNX Runtime's shared library, 1.24 or later")
+    };
+    // SAFETY: the library's initialisers are those of ONNX Runtime, which the user or `make deps` put there.
+    let library =
+        unsafe { libloading::Library::new(path) }.map_err(|error| broken(error.to_string()))?;
+    // SAFETY: the symbol has this type since ONNX Runtime 1.0.
+    let base = unsafe { library.get::<extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase\0") };
+    let base = base.map_err(|error| broken(error.to_string()))?();
+    if base.is_null() {
+        return Err(broken("OrtGetApiBase gave nothing".to_owned()));
+    }
+    // SAFETY: not null, and it lives as long as the library.
+    let version = unsafe { ((*base).get_version_string)() };
+    // SAFETY: a C string, which lives as long as the library.
+    let version = unsafe { std::ffi::CStr::from_ptr(version) }.to_string_lossy().into_owned();
+    // It stays loaded: unloading a library with threads of its own is asking for trouble.
+    std::mem::forget(library);
+    Ok(version)
+}
+
 /// The path in an environment variable, absolute; an empty one counts as not set.
 fn named(variable: &str) -> Option<PathBuf> {
     let value = std::env::var_os(variable).filter(|value| !value.is_empty())?;

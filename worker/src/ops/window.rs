@@ -117,21 +117,6 @@ impl Window {
         };
         Ok(Placed { strides, dilations, begin, end })
     }
-
-    /// Strides for `rank` axes.
-    pub fn strides(&self, rank: usize) -> Vec<i64> {
-        self.strides.clone().unwrap_or_else(|| vec![1; rank])
-    }
-
-    /// Dilations for `rank` axes.
-    pub fn dilations(&self, rank: usize) -> Vec<i64> {
-        self.dilations.clone().unwrap_or_else(|| vec![1; rank])
-    }
-
-    /// The pads as they are written.
-    pub fn pads(&self) -> Option<&Pads> {
-        self.pads.as_ref()
-    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ mod batch_norm;
 mod constants;
 mod dead;
 mod identity;
+mod opset;
 
 pub use batch::set_batch;
 pub use batch_norm::fold_batch_norm;
 pub use dead::remove_dead;
+pub use opset::set_opset;
 
 use crate::Result;
 use crate::graph::Model;
@@ -31,7 +33,7 @@ pub const SIMPLIFY: &[Pass] = &[
     // Behind folding, which leaves identities of constants to it.
     Pass { name: "identity", run: identity::remove },
     // Last: what the others left without a reader.
-    Pass { name: "dead", run: dead::remove_dead },
+    Pass { name: "dead", run: remove_dead },
 ];
 
 /// Removes what says nothing at inference: constants computed by nodes, identities and dropouts, values

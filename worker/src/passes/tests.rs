@@ -168,3 +168,23 @@ fn the_batch_is_freed_and_fixed_also_in_reshapes() {
     set_batch(&mut model, Some(7)).unwrap();
     assert_eq!(model.graph.outputs[0].shape.as_ref().unwrap()[0], Dim::Fixed(7));
 }
+
+#[test]
+fn another_opset_is_named_only_where_nothing_changed() {
+    let softmax = || graph(vec![Node::new("s", "Softmax", &["x"], &["y"])], vec![]);
+    let mut model = softmax();
+    set_opset(&mut model, 13).unwrap();
+    set_opset(&mut model, 21).unwrap();
+    assert_eq!((model.opset(), model.ir_version), (21, 10));
+    let error = set_opset(&mut model, 12).unwrap_err();
+    assert!(error.message.starts_with("node \"s\" (Softmax)"), "{error}");
+    let mut gelu = graph(vec![Node::new("g", "Gelu", &["x"], &["y"])], vec![]);
+    gelu.opsets[0].version = 20;
+    assert!(set_opset(&mut gelu, 17).is_err());
+    let reshape = |zero| {
+        let node = Node::new("r", "Reshape", &["x", "s"], &["y"]);
+        graph(vec![node.with("allowzero", Attribute::Int(zero))], vec![])
+    };
+    assert!(set_opset(&mut reshape(0), 13).is_ok());
+    assert!(set_opset(&mut reshape(1), 13).is_err());
+}

@@ -1,10 +1,20 @@
 //! The run of each stage kind, one file each, and the table of them.
 
+mod benchmark;
+mod build_engine;
 mod context;
+mod evaluate;
+mod export_onnx;
+mod finetune;
+mod model;
+mod train;
+mod training;
 
 pub use context::{Context, Events};
+pub use model::{model, write_json, write_model};
 
-use qpipe::stages::contract::Metrics;
+use qpipe::stages as contracts;
+use qpipe::stages::contract::{Contract, Metrics};
 
 use crate::Result;
 
@@ -17,4 +27,11 @@ pub struct Run {
 }
 
 /// All kinds that the worker runs.
-pub const RUNS: &[Run] = &[];
+pub const RUNS: &[Run] = &[
+    Run { kind: contracts::train::Train::NAME, run: train::run },
+    Run { kind: contracts::finetune::Finetune::NAME, run: finetune::run },
+    Run { kind: contracts::evaluate::Evaluate::NAME, run: evaluate::run },
+    Run { kind: contracts::export_onnx::ExportOnnx::NAME, run: export_onnx::run },
+    Run { kind: contracts::build_engine::BuildEngine::NAME, run: build_engine::run },
+    Run { kind: contracts::benchmark::Benchmark::NAME, run: benchmark::run },
+];

@@ -1,0 +1,151 @@
+//! What this program needs of the machine, and what of it results depend on.
+
+use std::path::Path;
+
+use qpipe::stages::contract::Fact;
+use qpipe::task::Component;
+
+use crate::engine::library;
+use crate::{Error, Result};
+
+/// Version of libtorch that tch 0.24 belongs to.
+pub const LIBTORCH: &str = "2.11.0";
+
+/// The value of a fact, for cache keys.
+///
+/// # Errors
+/// A library that is not there; facts that the runner knows itself.
+pub fn fact(fact: Fact) -> Result<String> {
+    match fact {
+        Fact::Libtorch => {
+            let (path, version) = libtorch()?;
+            Ok(format!("{version} {}", fingerprint(Path::new(&path))?))
+        }
+        Fact::OnnxRuntime => {
+            let path = library::onnxruntime()?;
+            Ok(format!("{} {}", library::onnxruntime_version(&path)?, fingerprint(&path)?))
+        }
+        Fact::TensorRtRtx => {
+            let path = library::tensorrt_rtx()?;
+            Ok(fingerprint(&path)?)
+        }
+        Fact::Cpu | Fact::Host => Err(Error::bug(format!("{fact:?} is not the worker's to tell"))),
+    }
+}
+
+/// Files that a fact was read from, whose change makes it stale.
+pub fn files(fact: Fact) -> Vec<std::path::PathBuf> {
+    let found = match fact {
+        Fact::Libtorch => libtorch().map(|(path, _)| path.into()),
+        Fact::OnnxRuntime => library::onnxruntime(),
+        Fact::TensorRtRtx => library::tensorrt_rtx(),
+        Fact::Cpu | Fact::Host => return Vec::new(),
+    };
+    found.into_iter().collect()
+}
+
+/// File name and size: a library of the same version built otherwise differs in its size.
+fn fingerprint(path: &Path) -> Result<String> {
+    let bytes = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?.len();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("{name} {bytes}"))
+}
+
+/// The libtorch that this process has loaded, and the version that the file beside it tells.
+fn libtorch() -> Result<(String, String)> {
+    let maps = std::fs::read_to_string("/proc/self/maps")
+        .map_err(|error| Error::io(Path::new("/proc/self/maps"), &error))?;
+    let path = maps.lines().filter_map(|line| Some(line[line.find('/')?..].to_owned()));
+    let path = path.into_iter().find(|path| path.ends_with("/libtorch_cpu.so"));
+    let path = path.ok_or_else(|| Error::bug("libtorch_cpu.so is not loaded"))?;
+    let root = Path::new(&path).parent().and_then(Path::parent);
+    // libtorch's archive has `build-version`, the wheel `version.py`.
+    let version = root.and_then(|root| {
+        let archive = std::fs::read_to_string(root.join("build-version")).ok();
+        archive.map(|text| text.trim().to_owned()).or_else(|| {
+            let text = std::fs::read_to_string(root.join("version.py")).ok()?;
+            let line = text.lines().find(|line| line.starts_with("__version__"))?;
+            Some(line.split('\'').nth(1)?.to_owned())
+        })
+    });
+    Ok((path, version.unwrap_or_else(|| LIBTORCH.to_owned())))
+}
+
+/// All components, for `qpipe doctor`.
+pub fn all() -> Vec<Component> {
+    let component = |name: &str, required, found: Result<(String, String)>, help: &str| match found
+    {
+        Ok((path, version)) => Component {
+            name: name.to_owned(),
+            version: Some(version),
+            path: Some(path.into()),
+            required,
+            help: help.to_owned(),
+        },
+        Err(error) => Component {
+            name: name.to_owned(),
+            version: None,
+            path: None,
+            required,
+            help: match &error.help {
+                Some(help) => format!("{}; {help}", error.message),
+                None => error.message.clone(),
+            },
+        },
+    };
+    let onnxruntime = library::onnxruntime().and_then(|path| {
+        let version = library::onnxruntime_version(&path)?;
+        Ok((path.display().to_string(), version))
+    });
+    let tensorrt = if cfg!(feature = "tensorrt-rtx") {
+        library::tensorrt_rtx().map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let version = name.split(".so.").nth(1).unwrap_or("unknown").to_owned();
+            (path.display().to_string(), version)
+        })
+    } else {
+        Err(Error::machine("this qpipe-worker was built without it")
+            .help("cargo build --release --features qpipe-worker/tensorrt-rtx"))
+    };
+    vec![
+        component(
+            "libtorch",
+            true,
+            libtorch(),
+            "LIBTORCH=/path/to/libtorch at build time names your own (2.11)",
+        ),
+        component(
+            "ONNX Runtime",
+            true,
+            onnxruntime,
+            "ORT_DYLIB_PATH=/path/to/libonnxruntime.so names your own (1.24 or later)",
+        ),
+        component("TensorRT-RTX", false, tensorrt, "TENSORRT_RTX_DIR=/path/to/lib names your own"),
+        gpu(),
+    ]
+}
+
+fn gpu() -> Component {
+    let count = tch::Cuda::device_count();
+    Component {
+        name: "CUDA GPU".to_owned(),
+        version: (tch::Cuda::is_available()).then(|| format!("{count} device(s)")),
+        path: None,
+        required: false,
+        help: "optional: stages run on the CPU without one".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loaded_libtorch_is_the_one_that_tch_belongs_to() {
+        let (path, version) = libtorch().unwrap();
+        assert!(path.starts_with('/'), "{path}");
+        assert!(version.starts_with(LIBTORCH), "{version}");
+        let fact = fact(Fact::Libtorch).unwrap();
+        assert!(fact.contains("libtorch_cpu.so "), "{fact}");
+    }
+}

@@ -1,0 +1,111 @@
+//! What `engine.json` says of an engine.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{Dim, Model};
+use crate::{Error, Result};
+
+/// What `engine.json` says of an engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// Version of this file's layout.
+    pub version: u32,
+    /// Runtime, such as `onnxruntime`.
+    pub backend: String,
+    /// Version of the runtime that built it.
+    pub runtime: String,
+    /// The engine's file in the same folder.
+    pub file: String,
+    /// Fixed batch, `None` where it is free.
+    pub batch: Option<usize>,
+    /// Name of the input, float `[batch, C, H, W]`.
+    pub input_name: String,
+    /// Channels, height and width of an image.
+    pub input: [usize; 3],
+    /// Name of the output, float `[batch, classes]`.
+    pub output_name: String,
+    /// Count of classes.
+    pub classes: usize,
+}
+
+/// What a runtime made of a layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Its name; of several that were fused, the runtime's choice.
+    pub name: String,
+    /// What computes it, such as `QLinearConv`.
+    pub kind: String,
+    /// Element type that it computes in, such as `int8`.
+    pub precision: String,
+}
+
+impl Note {
+    /// Name of the file in an engine's folder.
+    pub const FILE: &'static str = "engine.json";
+    const VERSION: u32 = 1;
+
+    /// The note of a model that a backend is about to build.
+    ///
+    /// # Errors
+    /// A model that is no image classifier with known extents.
+    pub fn of(model: &Model, backend: &str, runtime: String, file: &str) -> Result<Self> {
+        let ([input], [output]) = (&model.graph.inputs[..], &model.graph.outputs[..]) else {
+            return Err(Error::user(format!(
+                "the model has {} inputs and {} outputs: expected one of each",
+                model.graph.inputs.len(),
+                model.graph.outputs.len()
+            )));
+        };
+        let fixed = |dim: &Dim| match dim {
+            Dim::Fixed(extent) => usize::try_from(*extent).ok(),
+            _ => None,
+        };
+        let shape = input.shape.as_deref().unwrap_or_default();
+        let extents: Vec<Option<usize>> = shape.iter().map(fixed).collect();
+        let &[batch, Some(channels), Some(height), Some(width)] = &extents[..] else {
+            return Err(Error::user(format!(
+                "the model's input `{}` must be [batch, channels, height, width] with the last three fixed",
+                input.name
+            ))
+            .help("export it with `export-onnx`, which fixes them"));
+        };
+        let last = output.shape.as_deref().and_then(<[Dim]>::last).and_then(fixed);
+        let classes = last.ok_or_else(|| {
+            Error::user(format!(
+                "the model's output `{}` has no fixed count of classes",
+                output.name
+            ))
+            .help("export it with `export-onnx`, which writes it")
+        })?;
+        Ok(Self {
+            version: Self::VERSION,
+            backend: backend.to_owned(),
+            runtime,
+            file: file.to_owned(),
+            batch,
+            input_name: input.name.clone(),
+            input: [channels, height, width],
+            output_name: output.name.clone(),
+            classes,
+        })
+    }
+
+    /// Reads the note in an engine's folder.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(Self::FILE);
+        let text = std::fs::read(&path).map_err(|error| Error::io(&path, &error))?;
+        let note: Self = serde_json::from_slice(&text)
+            .map_err(|error| Error::user(format!("{}: {error}", path.display())))?;
+        if note.version != Self::VERSION {
+            return Err(Error::user(format!(
+                "{}: version {}, expected {}",
+                path.display(),
+                note.version,
+                Self::VERSION
+            )));
+        }
+        Ok(note)
+    }
+}

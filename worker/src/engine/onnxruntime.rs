@@ -1,0 +1,96 @@
+//! ONNX Runtime on the CPU: the engine is the optimized model that it saves.
+//!
+//! <https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html>, "offline mode": at level
+//! `all` the saved model is laid out for this processor's vector width, so it belongs to this machine.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::TensorRef;
+
+use super::table::layers_of_onnx;
+use super::{Build, Built, Engine, Note, library};
+use crate::{Error, Result};
+
+const FILE: &str = "model.onnx";
+
+/// The one environment of this process, made by the first who needs it.
+fn environment() -> Result<&'static Environment> {
+    static ENVIRONMENT: OnceLock<Result<Environment, String>> = OnceLock::new();
+    let path = library::onnxruntime()?;
+    let made = ENVIRONMENT.get_or_init(|| {
+        let built = ort::init_from(&path).map_err(|error| error.to_string())?;
+        built.build().map_err(|error| error.to_string())
+    });
+    made.as_ref().map_err(|reason| {
+        Error::machine(format!("{}: {reason}", path.display()))
+            .help("`qpipe doctor` shows which library was found; 1.24 or later is needed")
+    })
+}
+
+/// ONNX Runtime's text; the model is at fault unless the library could not be loaded at all.
+fn refused<T>(what: &str, error: ort::Error<T>) -> Error {
+    Error::user(format!("ONNX Runtime {what}: {error}"))
+}
+
+fn session(threads: usize, level: GraphOptimizationLevel) -> Result<SessionBuilder> {
+    let builder = Session::builder(environment()?);
+    let build = |builder: SessionBuilder| {
+        builder
+            .with_intra_threads(threads)?
+            .with_inter_threads(1)?
+            // Warnings of the optimizer would be taken for the stage's.
+            .with_log_level(LogLevel::Error)?
+            .with_optimization_level(level)
+    };
+    let builder = builder.map_err(|error| refused("has no session", error))?;
+    build(builder).map_err(|error| refused("refuses an option", error))
+}
+
+/// Optimizes the model and saves it.
+pub fn build(request: &Build) -> Result<Built> {
+    let runtime = library::onnxruntime_version(&library::onnxruntime()?)?;
+    let note = Note::of(request.model, "onnxruntime", runtime, FILE)?;
+    let path = request.folder.join(FILE);
+    let builder = session(request.threads, GraphOptimizationLevel::All)?;
+    let mut builder = builder
+        .with_optimized_model_path(&path)
+        .map_err(|error| refused("refuses an option", error))?;
+    builder
+        .commit_from_file(request.path)
+        .map_err(|error| refused("cannot build the model", error))?;
+    Ok(Built { layers: layers_of_onnx(&path)?, note })
+}
+
+/// Loads a saved model as it stands.
+pub fn load(folder: &Path, note: &Note, threads: usize) -> Result<Box<dyn Engine>> {
+    let mut builder = session(threads, GraphOptimizationLevel::Disable)?;
+    let session = builder
+        .commit_from_file(folder.join(&note.file))
+        .map_err(|error| refused("cannot load the engine", error))?;
+    Ok(Box::new(OnnxRuntime { session, note: note.clone() }))
+}
+
+struct OnnxRuntime {
+    session: Session,
+    note: Note,
+}
+
+impl Engine for OnnxRuntime {
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>> {
+        let [channels, height, width] = self.note.input;
+        let tensor = TensorRef::from_array_view(([batch, channels, height, width], images))
+            .map_err(|error| refused("refuses the images", error))?;
+        let inputs = ort::inputs![self.note.input_name.as_str() => tensor];
+        let outputs =
+            self.session.run(inputs).map_err(|error| refused("cannot run the engine", error))?;
+        let (_, values) = outputs[self.note.output_name.as_str()]
+            .try_extract_tensor::<f32>()
+            .map_err(|error| refused("gave no floats", error))?;
+        Ok(values.to_vec())
+    }
+}

@@ -1,0 +1,71 @@
+//! Another version of the standard's operator set.
+
+use crate::graph::{Attribute, Model, Node};
+use crate::{Error, Result, ops};
+
+/// Where an operator came to mean something else: its name, the opset, and the attribute without which it did not matter.
+/// Changes that only added element types are left out. <https://onnx.ai/onnx/operators/>
+const CHANGES: &[(&str, i64, Option<&str>)] = &[
+    ("AveragePool", 19, Some("dilations")),
+    ("BatchNormalization", 14, Some("training_mode")),
+    ("DequantizeLinear", 13, Some("axis")),
+    ("DequantizeLinear", 21, Some("block_size")),
+    ("Dropout", 12, None),
+    ("LogSoftmax", 13, None),
+    ("QuantizeLinear", 13, Some("axis")),
+    ("QuantizeLinear", 21, Some("block_size")),
+    ("QuantizeLinear", 21, Some("output_dtype")),
+    ("Reshape", 14, Some("allowzero")),
+    ("Softmax", 13, None),
+    ("Squeeze", 13, None),
+    ("Unsqueeze", 13, None),
+];
+
+/// Names another opset where every operator of the model means the same in both.
+///
+/// # Errors
+/// An operator that changed in between, or that nothing is known of: nothing is translated.
+pub fn set_opset(model: &mut Model, opset: i64) -> Result<()> {
+    let old = model.opset();
+    if old == opset {
+        return Ok(());
+    }
+    for node in model.graph.nodes.iter().filter(|node| node.domain.is_empty()) {
+        if !same(node, old.min(opset), old.max(opset)) {
+            return Err(Error::user(format!(
+                "{} does not mean the same in opset {opset} as in the model's own, {old}",
+                node.place()
+            ))
+            .help(format!("write opset = {old}")));
+        }
+    }
+    for set in &mut model.opsets {
+        if set.domain.is_empty() || set.domain == "ai.onnx" {
+            set.version = opset;
+        }
+    }
+    // Which opsets a version of the file format may hold: IR 8 up to opset 18, 9 up to 20, 10 from 21.
+    let least = match opset {
+        ..=18 => 8,
+        19..=20 => 9,
+        _ => 10,
+    };
+    model.ir_version = model.ir_version.max(least);
+    Ok(())
+}
+
+fn same(node: &Node, low: i64, high: i64) -> bool {
+    if node.op_type == "Constant" {
+        return true;
+    }
+    let exists = ops::first_version(&node.op_type).is_some_and(|first| first <= low);
+    let set = |name: &str| match node.attributes.get(name) {
+        None | Some(Attribute::Int(0)) => false,
+        Some(Attribute::Ints(values)) => values.iter().any(|&value| value != 1),
+        Some(_) => true,
+    };
+    let mut changes = CHANGES.iter().filter(|change| {
+        change.0 == node.op_type && low < change.1 && change.1 <= high && change.2.is_none_or(set)
+    });
+    exists && changes.next().is_none()
+}

@@ -1,0 +1,54 @@
+//! `benchmark`: latency and throughput of an engine.
+
+use qpipe::stages::benchmark::Benchmark;
+use qpipe::stages::contract::Metrics;
+use serde_json::json;
+
+use super::{Context, model::write_json};
+use crate::bench::{self, Protocol};
+use crate::{Result, engine};
+
+/// Runs the stage.
+pub fn run(context: &Context) -> Result<Metrics> {
+    let config: Benchmark = context.config()?;
+    let threads = config.threads.map_or(context.task.threads, |threads| threads as usize);
+    // Before the runtime starts its threads.
+    let cpus = bench::pin(threads)?;
+    let (note, mut engine) = engine::load(context.need("engine")?, threads)?;
+    let sizes: Vec<usize> = match note.batch {
+        Some(fixed) => vec![fixed],
+        None => config.batch_sizes.iter().map(|&batch| batch as usize).collect(),
+    };
+    let protocol =
+        Protocol { warmup: config.warmup, iterations: config.iterations, seconds: config.seconds };
+    let mut batches = Vec::new();
+    for (index, &batch) in sizes.iter().enumerate() {
+        let images = noise(batch * note.input.iter().product::<usize>());
+        let mut run = || engine.run(&images, batch).map(drop);
+        let mut progress = |part: f64| {
+            let done = 100.0 * (index as f64 + part) / sizes.len() as f64;
+            context.events.progress(done as u64, 100, "%", &format!("batch {batch}"));
+        };
+        batches.push(bench::time(&protocol, batch, &mut run, &mut progress)?);
+    }
+    let metrics = Metrics::from([
+        ("backend".to_owned(), json!(note.backend)),
+        ("runtime".to_owned(), json!(note.runtime)),
+        ("threads".to_owned(), json!(threads)),
+        ("cpus".to_owned(), json!(cpus)),
+        ("batches".to_owned(), json!(batches)),
+    ]);
+    write_json(&metrics, context.output("metrics")?)?;
+    Ok(metrics)
+}
+
+/// Values in -2…2 that look like normalized pixels; zeros would let some kernels off lightly.
+fn noise(count: usize) -> Vec<f32> {
+    let mut state = 1_u32;
+    let mut next = || {
+        // Numerical Recipes' generator; good enough for pixels.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 * 4.0 - 2.0
+    };
+    (0..count).map(|_| next()).collect()
+}

@@ -1,0 +1,134 @@
+//! `evaluate`: accuracy in simulation or of an engine.
+
+use std::io::Write;
+use std::path::Path;
+
+use qpipe::stages::contract::Metrics;
+use qpipe::stages::evaluate::Evaluate;
+use serde_json::json;
+use tch::Tensor;
+
+use super::{
+    Context,
+    model::{model, write_json},
+};
+use crate::data::{Dataset, Loader, Order};
+use crate::train::{Classifier, Score};
+use crate::{Error, Result, engine};
+
+/// Runs the stage.
+pub fn run(context: &Context) -> Result<Metrics> {
+    let config: Evaluate = context.config()?;
+    let (spec, paths) = context.data("data")?;
+    let dataset = Dataset::open(spec, paths)?;
+    let total = dataset.len() as u64;
+    let batch = config.batch_size as usize;
+    let threads = context.task.threads;
+    let mut logits = Vec::new();
+    let mut each = |done: u64, values: &Tensor| {
+        append(values, &mut logits)?;
+        context.events.progress(done, total, "images", "");
+        Ok(())
+    };
+    let (subject, backend, score) = match &config.model {
+        Some(source) => {
+            let mut classifier = Classifier::new(model(context, source)?, &dataset)?;
+            let score = classifier.score(&dataset, batch, threads, None, &mut each)?;
+            ("simulation", "libtorch".to_owned(), score)
+        }
+        None => {
+            let (backend, score) =
+                on_engine(context.need("engine")?, &dataset, batch, threads, &mut each)?;
+            ("engine", backend, score)
+        }
+    };
+    let figures = score.figures();
+    let metrics = Metrics::from([
+        ("subject".to_owned(), json!(subject)),
+        ("backend".to_owned(), json!(backend)),
+        ("samples".to_owned(), json!(figures.samples)),
+        ("loss".to_owned(), json!(figures.loss)),
+        ("top1".to_owned(), json!(figures.top1)),
+        ("top5".to_owned(), json!(figures.top5)),
+    ]);
+    write_json(&metrics, context.output("metrics")?)?;
+    let confusion = json!({ "classes": dataset.classes(), "counts": score.confusion() });
+    write_json(&confusion, context.output("confusion")?)?;
+    write_npy(&logits, score.confusion().len(), context.output("logits")?)?;
+    Ok(metrics)
+}
+
+/// Scores an engine; the name of its backend and the score.
+fn on_engine(
+    folder: &Path,
+    dataset: &Dataset,
+    batch: usize,
+    threads: usize,
+    each: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
+) -> Result<(String, Score)> {
+    let (note, mut engine) = engine::load(folder, threads)?;
+    let [channels, height, width] = note.input;
+    let expected = (Some((height, width)), channels);
+    if (dataset.size(), dataset.channels()) != expected {
+        return Err(Error::user(format!(
+            "the engine takes images {channels}×{height}×{width}, the data's are {}×{}",
+            dataset.channels(),
+            dataset.size().map_or("of several sizes".to_owned(), |(h, w)| format!("{h}×{w}"))
+        )));
+    }
+    dataset.check_labels(note.classes)?;
+    let mut score = Score::new(note.classes);
+    let batch = note.batch.unwrap_or(batch);
+    let image = channels * height * width;
+    let mut done = 0;
+    for loaded in Loader::new(dataset, batch, Order::Sequential, false, threads) {
+        let loaded = loaded?;
+        let count = loaded.labels.size()[0] as usize;
+        let mut images = vec![0.0_f32; count * image];
+        let numel = images.len();
+        loaded.images.f_contiguous()?.f_copy_data(&mut images, numel)?;
+        // The last batch of a fixed engine is filled up; what it says of the filling is dropped.
+        let run = note.batch.unwrap_or(count);
+        images.resize(run * image, 0.0);
+        let mut values = engine.run(&images, run)?;
+        values.truncate(count * note.classes);
+        let values =
+            Tensor::f_from_slice(&values)?.f_reshape([count as i64, note.classes as i64])?;
+        score.add(&values, &loaded.labels)?;
+        done += count as u64;
+        each(done, &values)?;
+    }
+    Ok((note.backend, score))
+}
+
+fn append(values: &Tensor, logits: &mut Vec<f32>) -> Result<()> {
+    let values = values.f_detach()?.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
+    let (count, start) = (values.numel(), logits.len());
+    logits.resize(start + count, 0.0);
+    values.f_copy_data(&mut logits[start..], count)?;
+    Ok(())
+}
+
+/// NumPy's format 1.0, <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>:
+/// float32 `[N, columns]`, row by row.
+fn write_npy(values: &[f32], columns: usize, path: &Path) -> Result<()> {
+    let rows = values.len() / columns.max(1);
+    let mut header =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    // Magic, version, length and header together are a multiple of 64 bytes.
+    let padding = 64 - (10 + header.len() + 1) % 64;
+    header.push_str(&" ".repeat(padding));
+    header.push('\n');
+    let io = |error: std::io::Error| Error::io(path, &error);
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path).map_err(io)?);
+    let mut write = || {
+        file.write_all(b"\x93NUMPY\x01\x00")?;
+        file.write_all(&(header.len() as u16).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        for value in values {
+            file.write_all(&value.to_le_bytes())?;
+        }
+        file.flush()
+    };
+    write().map_err(io)
+}

@@ -1,0 +1,40 @@
+//! Where a stage's model comes from.
+
+use std::path::Path;
+
+use qpipe::stages::contract::PLACEHOLDER;
+use qpipe::stages::model_source::ModelSource;
+
+use super::Context;
+use crate::graph::Model;
+use crate::{Error, Result, onnx, zoo};
+
+/// The model that `source` names: read from input port `model`, or built by the zoo with the weights at
+/// input port `weights`.
+pub fn model(context: &Context, source: &ModelSource) -> Result<Model> {
+    match source {
+        ModelSource::Stage(_) | ModelSource::File(_) => onnx::read(context.need("model")?),
+        ModelSource::Zoo(config) => {
+            let weights = context.input("weights");
+            debug_assert_eq!(
+                weights.is_some(),
+                config.weights.as_ref().is_some_and(|path| path.0 == PLACEHOLDER)
+            );
+            zoo::build(config, weights, context.task.seed)
+        }
+    }
+}
+
+/// Writes a model to an output, whole or not at all.
+pub fn write_model(model: &Model, path: &Path) -> Result<()> {
+    onnx::check(model)?;
+    onnx::write(model, path)
+}
+
+/// Writes a value as JSON, indented, with a line end.
+pub fn write_json(value: &impl serde::Serialize, path: &Path) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::bug(format!("{}: {error}", path.display())))?;
+    text.push(b'\n');
+    std::fs::write(path, text).map_err(|error| Error::io(path, &error))
+}

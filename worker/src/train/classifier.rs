@@ -1,0 +1,128 @@
+//! A model that tells images apart: one input `[N, C, H, W]`, one output `[N, classes]`.
+
+use tch::Tensor;
+
+use super::score::Score;
+use crate::data::{Dataset, Loader, Order};
+use crate::graph::{Dim, Model};
+use crate::interp::{Mode, Options, Program};
+use crate::{Error, Result, passes};
+
+/// A compiled classifier.
+pub struct Classifier {
+    /// The model that it was compiled from, its batch free.
+    pub model: Model,
+    /// What runs it.
+    pub program: Program,
+    /// Count of its outputs.
+    pub classes: usize,
+}
+
+impl Classifier {
+    /// Compiles `model` for images of `dataset`. A fixed batch is freed.
+    ///
+    /// # Errors
+    /// A model that is no image classifier or does not fit the data: channels, size of the images, count of classes.
+    pub fn new(mut model: Model, dataset: &Dataset) -> Result<Self> {
+        let input = fits(&model, dataset)?;
+        passes::set_batch(&mut model, None)?;
+        let mut program = Program::compile(&model, &Options::default())?;
+        // What the model makes of one image says how many classes it has, whatever the file notes.
+        let logits = {
+            let image = Tensor::f_zeros(input, (tch::Kind::Float, tch::Device::Cpu))?;
+            let _no_grad = tch::no_grad_guard();
+            program.forward(&[image], Mode::Eval, &mut |_, _| Ok(()))?.remove(0)
+        };
+        let shape = logits.size();
+        let &[1, classes] = &shape[..] else {
+            return Err(Error::user(format!(
+                "the model's output for one image is {shape:?}: expected [1, classes]"
+            ))
+            .help("it must be a classifier that ends in logits"));
+        };
+        dataset.check_labels(classes as usize)?;
+        Ok(Self { model, program, classes: classes as usize })
+    }
+
+    /// Logits `[N, classes]` of images, without gradients.
+    pub fn logits(&mut self, images: &Tensor) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let images = [images.shallow_clone()];
+        Ok(self.program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?.remove(0))
+    }
+
+    /// Scores all of a data set, at most `limit` batches of it; `each` is told of each batch's logits.
+    pub fn score(
+        &mut self,
+        dataset: &Dataset,
+        batch: usize,
+        threads: usize,
+        limit: Option<u64>,
+        each: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
+    ) -> Result<Score> {
+        let mut score = Score::new(self.classes);
+        let loader = Loader::new(dataset, batch, Order::Sequential, false, threads);
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        let mut samples = 0;
+        for loaded in loader.take(limit) {
+            let loaded = loaded?;
+            let logits = self.logits(&loaded.images)?;
+            score.add(&logits, &loaded.labels)?;
+            samples += logits.size()[0] as u64;
+            each(samples, &logits)?;
+        }
+        Ok(score)
+    }
+}
+
+/// Checks that the model's input takes the data's images; gives the shape of one image, `[1, C, H, W]`.
+fn fits(model: &Model, dataset: &Dataset) -> Result<[i64; 4]> {
+    let [input] = &model.graph.inputs[..] else {
+        let names: Vec<&str> = model.graph.inputs.iter().map(|i| i.name.as_str()).collect();
+        return Err(Error::user(format!(
+            "the model has {} inputs ({}): expected one image",
+            names.len(),
+            names.join(", ")
+        )));
+    };
+    if model.graph.outputs.len() != 1 {
+        let count = model.graph.outputs.len();
+        return Err(Error::user(format!("the model has {count} outputs: expected logits only")));
+    }
+    let shape = input.shape.as_deref().unwrap_or_default();
+    let &[_, ref channels, ref height, ref width] = shape else {
+        return Err(Error::user(format!(
+            "the model's input `{}` has {} dimensions: expected [batch, channels, height, width]",
+            input.name,
+            shape.len()
+        )));
+    };
+    let fixed = |dim: &Dim| if let Dim::Fixed(extent) = dim { Some(*extent) } else { None };
+    let given = dataset.channels() as i64;
+    if let Some(channels) = fixed(channels).filter(|&channels| channels != given) {
+        return Err(Error::user(format!(
+            "the model takes images of {channels} channels, the data has {given}"
+        ))
+        .help("set `color` of the data set, or `in_channels` of the model"));
+    }
+    let (h, w) = match dataset.size() {
+        Some((h, w)) => (h as i64, w as i64),
+        None => match (fixed(height), fixed(width)) {
+            (Some(h), Some(w)) => (h, w),
+            _ => {
+                return Err(Error::user("images differ in size").help(
+                    "bring them to one size: transform = [{ resize = 256 }, { center_crop = 224 }]",
+                ));
+            }
+        },
+    };
+    for (extent, found, what) in [(height, h, "high"), (width, w, "wide")] {
+        if let Some(extent) = fixed(extent).filter(|&extent| extent != found) {
+            return Err(Error::user(format!(
+                "the model takes images {extent} pixels {what}, the data's are {found}"
+            ))
+            .help("bring them to the model's size: transform = [{ resize = [H, W] }]"));
+        }
+    }
+    Ok([1, given, h, w])
+}

@@ -1,0 +1,119 @@
+//! What a classifier gets right.
+
+use tch::{Kind, Tensor};
+
+use crate::Result;
+
+/// Counts over batches, exact whatever the batch size.
+#[derive(Clone, Debug)]
+pub struct Score {
+    classes: usize,
+    samples: u64,
+    loss: f64,
+    top1: u64,
+    top5: u64,
+    /// `[label][prediction]`.
+    confusion: Vec<Vec<u64>>,
+}
+
+/// A [`Score`] as figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Samples counted.
+    pub samples: u64,
+    /// Mean cross-entropy, natural logarithm.
+    pub loss: f64,
+    /// Part of samples whose class has the highest logit, 0…1.
+    pub top1: f64,
+    /// Part of samples whose class is among the five highest logits; with fewer than six classes 1.
+    pub top5: f64,
+}
+
+impl Score {
+    /// No sample yet, of a model with that many outputs.
+    pub fn new(classes: usize) -> Self {
+        let confusion = vec![vec![0; classes]; classes];
+        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, confusion }
+    }
+
+    /// Counts a batch: float `logits` of `[N, classes]`, int64 `labels` of `[N]`, each below `classes`.
+    ///
+    /// Of equal logits the one of the lower class counts as higher.
+    pub fn add(&mut self, logits: &Tensor, labels: &Tensor) -> Result<()> {
+        let logits = logits.f_to_kind(Kind::Double)?.f_contiguous()?;
+        let count = logits.numel();
+        let mut values = vec![0.0_f64; count];
+        logits.f_copy_data(&mut values, count)?;
+        let labels = Vec::<i64>::try_from(labels)?;
+        for (row, &label) in values.chunks_exact(self.classes).zip(&labels) {
+            self.count(row, label as usize);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, row: &[f64], label: usize) {
+        let own = row[label];
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = row.iter().map(|value| (value - largest).exp()).sum();
+        self.loss += largest + sum.ln() - own;
+        // Not `>=`, so that a NaN is never right.
+        let above = row.iter().enumerate().filter(|&(class, &value)| {
+            value > own || (value == own && class < label) || value.is_nan()
+        });
+        let above = above.count();
+        self.top1 += u64::from(above == 0 && !own.is_nan());
+        self.top5 += u64::from(above < 5 && !own.is_nan());
+        let first = |best: usize, class: usize| if row[class] > row[best] { class } else { best };
+        self.confusion[label][(0..row.len()).fold(0, first)] += 1;
+        self.samples += 1;
+    }
+
+    /// The figures so far.
+    pub fn figures(&self) -> Figures {
+        let samples = self.samples.max(1) as f64;
+        Figures {
+            samples: self.samples,
+            loss: self.loss / samples,
+            top1: self.top1 as f64 / samples,
+            top5: self.top5 as f64 / samples,
+        }
+    }
+
+    /// How many samples of each label (first index) were taken for each class (second).
+    pub fn confusion(&self) -> &[Vec<u64>] {
+        &self.confusion
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_ranks_and_losses_are_counted() {
+        let logits = Tensor::from_slice2(&[
+            [3.0_f32, 1.0, 0.0, -1.0, 0.5, 0.2, 0.1],
+            [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0],
+        ]);
+        let mut score = Score::new(7);
+        score.add(&logits, &Tensor::from_slice(&[0_i64, 1, 5])).unwrap();
+        let figures = score.figures();
+        assert_eq!(figures.samples, 3);
+        assert_eq!(figures.top1, 1.0 / 3.0);
+        assert_eq!(figures.top5, 2.0 / 3.0);
+        let expected = logits.cross_entropy_for_logits(&Tensor::from_slice(&[0_i64, 1, 5]));
+        assert!((figures.loss - expected.double_value(&[])).abs() < 1e-6);
+        assert_eq!(score.confusion()[0][0], 1);
+        assert_eq!(score.confusion()[1][0], 1);
+        assert_eq!(score.confusion()[5][0], 1);
+    }
+
+    #[test]
+    fn a_nan_is_never_right() {
+        let mut score = Score::new(2);
+        score.add(&Tensor::from_slice2(&[[f32::NAN, 1.0]]), &Tensor::from_slice(&[1_i64])).unwrap();
+        score.add(&Tensor::from_slice2(&[[f32::NAN, 1.0]]), &Tensor::from_slice(&[0_i64])).unwrap();
+        assert_eq!(score.figures().top1, 0.0);
+    }
+}
