@@ -40,3 +40,31 @@ impl ActionKey {
         Digest::of(canonical.to_string().as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this fails, keys changed: every user's cache is void. Raise [`ActionKey::FORMAT`] if
+    /// that is meant, and pin the new digest.
+    #[test]
+    fn a_key_is_pinned() {
+        let config = r#"{"z": [1, 2.5, "x"], "a": {"d": null, "c": true}, "lr": 0.0001}"#;
+        let mut key = ActionKey {
+            format: ActionKey::FORMAT,
+            kind: "train".to_owned(),
+            kind_version: 3,
+            config: serde_json::from_str(config).unwrap(),
+            inputs: [("train".to_owned(), Digest::of(b"data"))].into(),
+            seed: 42,
+            facts: [("cpu".to_owned(), "one".to_owned())].into(),
+        };
+        let pinned = "0dbacfc950789be8d9bbdd043cd3be6a515a8724395a6cea4a248f9c534f97dd";
+        assert_eq!(key.digest().hex(), pinned);
+        let other = r#"{"lr": 1e-4, "a": {"c": true, "d": null}, "z": [1, 2.5, "x"]}"#;
+        key.config = serde_json::from_str(other).unwrap();
+        assert_eq!(key.digest().hex(), pinned, "order of keys does not matter");
+        key.seed = 43;
+        assert_ne!(key.digest().hex(), pinned);
+    }
+}

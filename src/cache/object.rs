@@ -1,0 +1,244 @@
+//! Objects: files and folders by the digest of their content, whole, read-only, stored once.
+
+use std::fs::{self, File, Metadata, Permissions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{At, CacheError, Result};
+use super::tree::{Entry, Manifest, hash_file, walk};
+use super::{Cache, Digest, StoredOutput, files};
+
+/// What [`Cache::store`] put away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Digest of the file, or of the folder's manifest.
+    pub digest: Digest,
+    /// Whether it is a folder.
+    pub directory: bool,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+impl Cache {
+    /// Moves a file or folder into the store. It must lie on the cache's file system: no second
+    /// copy is made, unless others have a link to the same file.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::StillWritten`] if a process has a file open for writing.
+    pub fn store(&self, source: &Path) -> Result<Stored> {
+        let metadata = fs::metadata(source).at("look at", source)?;
+        if !metadata.is_dir() {
+            let (digest, bytes) = self.store_file(source)?;
+            return Ok(Stored { digest, directory: false, bytes });
+        }
+        let mut manifest = Manifest::default();
+        for found in walk(source)? {
+            let (digest, bytes) = self.store_file(&found.path)?;
+            manifest.entries.push(Entry { path: found.relative, digest, bytes });
+        }
+        self.store_manifest(&manifest)?;
+        Ok(Stored { digest: manifest.digest(), directory: true, bytes: manifest.bytes() })
+    }
+
+    /// Stores some bytes as a file.
+    pub fn store_bytes(&self, bytes: &[u8]) -> Result<Digest> {
+        let path = self.place("scratch").join(files::unique());
+        files::publish(&path, bytes)?;
+        Ok(self.store_file(&path)?.0)
+    }
+
+    fn store_file(&self, source: &Path) -> Result<(Digest, u64)> {
+        let own = fs::symlink_metadata(source).at("look at", source)?;
+        // A link, or a file that is known under another name too, stays whose it is.
+        let source = if own.is_symlink() || own.nlink() > 1 {
+            let copy = self.place("scratch").join(files::unique());
+            fs::copy(source, &copy).at("copy", source)?;
+            copy
+        } else {
+            source.to_path_buf()
+        };
+        let file = File::open(&source).at("read", &source)?;
+        if written_by_others(&file) {
+            return Err(CacheError::StillWritten { path: source });
+        }
+        let metadata = file.metadata().at("look at", &source)?;
+        let mode = 0o444 | (metadata.mode() & 0o111);
+        fs::set_permissions(&source, Permissions::from_mode(mode)).at("protect", &source)?;
+        let (digest, bytes) = hash_file(&source)?;
+        file.sync_all().at("flush", &source)?;
+        let object = self.object(&digest);
+        let folder = object.parent().unwrap_or(self.root());
+        fs::create_dir_all(folder).at("create", folder)?;
+        // Replacing an object of the same digest mends one that was damaged.
+        fs::rename(&source, &object).at("store", &object)?;
+        files::sync_folder(folder)?;
+        Ok((digest, bytes))
+    }
+
+    fn store_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let object = self.object(&manifest.digest());
+        files::publish(&object, manifest.text().as_bytes())?;
+        fs::set_permissions(&object, Permissions::from_mode(0o444)).at("protect", &object)?;
+        self.link_tree(manifest)
+    }
+
+    /// Makes the folder of a manifest of hard links, and mends one that is damaged.
+    pub(crate) fn link_tree(&self, manifest: &Manifest) -> Result<()> {
+        let root = self.tree(&manifest.digest());
+        fs::create_dir_all(&root).at("create", &root)?;
+        for entry in &manifest.entries {
+            let object = self.object(&entry.digest);
+            let path = root.join(&entry.path);
+            let inode =
+                |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.ino()).ok();
+            if inode(&path).is_some() && inode(&path) == inode(&object) {
+                continue;
+            }
+            let folder = path.parent().unwrap_or(&root);
+            fs::create_dir_all(folder).at("create", folder)?;
+            let temporary = folder.join(format!(".{}.tmp", files::unique()));
+            fs::hard_link(&object, &temporary)
+                .and_then(|()| fs::rename(&temporary, &path))
+                .at("link", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Where an output is.
+    pub fn output(&self, output: &StoredOutput) -> PathBuf {
+        if output.directory { self.tree(&output.digest) } else { self.object(&output.digest) }
+    }
+
+    /// Whether an output is there, with the size that it had. Its content is not read.
+    pub fn has(&self, output: &StoredOutput) -> bool {
+        let sized = |path: &Path, bytes| {
+            fs::symlink_metadata(path)
+                .is_ok_and(|file: Metadata| file.is_file() && file.len() == bytes)
+        };
+        if !output.directory {
+            return sized(&self.object(&output.digest), output.bytes);
+        }
+        let Some(manifest) = self.manifest(&output.digest) else { return false };
+        let root = self.tree(&output.digest);
+        manifest.entries.iter().all(|entry| sized(&root.join(&entry.path), entry.bytes))
+    }
+
+    /// The manifest of that digest, if it is there and readable.
+    pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
+        let text = fs::read_to_string(self.object(digest)).ok()?;
+        Manifest::parse(&text)
+    }
+}
+
+/// Whether any process has the file open for writing, or mapped so: a lease for reading is granted
+/// only where none has (fcntl(2), `F_SETLEASE`). File systems without leases cannot tell.
+fn written_by_others(file: &File) -> bool {
+    let lease = |kind: i32| {
+        // SAFETY: fcntl on a descriptor that `file` keeps open; no memory is passed.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+        if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // A process that was just killed or started holds its files for another moment.
+    for _ in 0..20 {
+        match lease(libc::F_RDLCK) {
+            Ok(()) => {
+                // Closing the file would end the lease too.
+                let _ = lease(libc::F_UNLCK);
+                return false;
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return false,
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::stages::contract::PortType;
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&folder.path().join("cache")).unwrap();
+        fs::create_dir_all(cache.place("scratch")).unwrap();
+        (folder, cache)
+    }
+
+    fn output(stored: Stored) -> StoredOutput {
+        StoredOutput {
+            digest: stored.digest,
+            kind: PortType::File,
+            file: "file".to_owned(),
+            directory: stored.directory,
+            bytes: stored.bytes,
+        }
+    }
+
+    #[test]
+    fn a_file_moves_in_read_only_and_equal_ones_are_one() {
+        let (_folder, cache) = cache();
+        let source = cache.place("scratch/a");
+        for _ in 0..2 {
+            fs::write(&source, "content").unwrap();
+            let stored = cache.store(&source).unwrap();
+            assert_eq!(stored.digest, Digest::of(b"content"));
+            assert!(!source.exists());
+            let object = fs::metadata(cache.output(&output(stored))).unwrap();
+            assert_eq!((object.mode() & 0o777, object.len(), object.nlink()), (0o444, 7, 1));
+        }
+    }
+
+    #[test]
+    fn a_folder_is_there_until_a_file_of_it_is_missing_and_can_be_stored_again() {
+        let (_folder, cache) = cache();
+        let source = cache.place("scratch/engine");
+        let store = || {
+            fs::create_dir_all(source.join("below")).unwrap();
+            fs::write(source.join("below/model"), "model").unwrap();
+            fs::write(source.join("engine.json"), "{}").unwrap();
+            output(cache.store(&source).unwrap())
+        };
+        let stored = store();
+        assert!(stored.directory && stored.bytes == 7 && cache.has(&stored));
+        let model = cache.output(&stored).join("below/model");
+        assert_eq!(fs::read(&model).unwrap(), b"model");
+        assert_eq!(fs::metadata(&model).unwrap().nlink(), 2, "no second copy");
+        fs::remove_file(&model).unwrap();
+        assert!(!cache.has(&stored));
+        assert_eq!(store(), stored);
+        assert!(cache.has(&stored));
+    }
+
+    #[test]
+    fn a_users_file_behind_a_link_stays_the_users() {
+        let (folder, cache) = cache();
+        let users = folder.path().join("users");
+        fs::write(&users, "content").unwrap();
+        fs::hard_link(&users, cache.place("scratch/hard")).unwrap();
+        std::os::unix::fs::symlink(&users, cache.place("scratch/soft")).unwrap();
+        for name in ["scratch/hard", "scratch/soft"] {
+            let stored = output(cache.store(&cache.place(name)).unwrap());
+            fs::write(&users, "changed").unwrap();
+            assert_eq!(fs::read(cache.output(&stored)).unwrap(), b"content", "{name}");
+            fs::write(&users, "content").unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_still_being_written_is_refused() {
+        let (_folder, cache) = cache();
+        let source = cache.place("scratch/a");
+        let mut writer = File::create(&source).unwrap();
+        writer.write_all(b"first").unwrap();
+        let error = cache.store(&source).unwrap_err();
+        assert!(matches!(error, CacheError::StillWritten { .. }), "{error}");
+        drop(writer);
+        cache.store(&source).unwrap();
+    }
+}

@@ -1,0 +1,93 @@
+//! Finding processes by what they hold open: what is left of a stage whose runner is gone.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+/// Environment variable that every process of a stage inherits: names the attempt.
+pub const MARK: &str = "QPIPE_ATTEMPT";
+
+/// Processes that hold the file's lock (flock(2)): who took it and all that inherited it. Who only
+/// has the file open, such as one that waits for the lock, is not among them.
+///
+/// Those of other users cannot be looked into, unless this process is privileged.
+pub fn holders(file: &File) -> io::Result<Vec<i32>> {
+    let metadata = file.metadata()?;
+    let identity = (metadata.dev(), metadata.ino());
+    Ok(pids()?.into_iter().filter(|pid| holds(*pid, identity)).collect())
+}
+
+/// Processes whose environment at their start had `MARK=value`.
+pub fn marked(value: &str) -> io::Result<Vec<i32>> {
+    let wanted = format!("{MARK}={value}");
+    let has = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes())
+    };
+    Ok(pids()?.into_iter().filter(has).collect())
+}
+
+fn pids() -> io::Result<Vec<i32>> {
+    let entries = fs::read_dir("/proc")?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
+}
+
+fn holds(pid: i32, identity: (u64, u64)) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors.flatten().any(|descriptor| {
+        // Metadata follows the link to the open file itself, whatever became of its name.
+        let same = fs::metadata(descriptor.path())
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == identity);
+        // The system lists the locks of each open file (proc(5), `fdinfo`).
+        let number = descriptor.file_name();
+        let info = || fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.display()));
+        same && info().is_ok_and(|info| info.lines().any(|line| line.starts_with("lock:")))
+    })
+}
+
+/// When a process started, in clock ticks since boot: with its number it names a process for good.
+/// `None` if there is none, or only its zombie.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    if matches!(*fields.first()?, "Z" | "X") {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
+}
+
+/// Ends a process at once.
+pub fn kill(pid: i32) {
+    // SAFETY: kill passes no memory; a process that is gone already is no error worth telling.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_by_what_it_holds_and_a_zombie_has_no_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let file = File::create(&path).unwrap();
+        let own = std::process::id().cast_signed();
+        assert!(holders(&file).unwrap().is_empty(), "open, but not locked");
+        crate::cache::flock(&file, libc::LOCK_SH).unwrap();
+        assert_eq!(holders(&file).unwrap(), [own]);
+        assert!(start_time(own).is_some());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let gone = || start_time(pid).is_none();
+        for _ in 0..200 {
+            if gone() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(gone());
+        child.wait().unwrap();
+    }
+}

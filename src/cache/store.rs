@@ -1,0 +1,202 @@
+//! The cache's folder: where it is and what is where in it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::error::{At, CacheError, Result};
+use super::{Digest, files};
+
+/// A cache folder.
+///
+/// ```text
+/// objects/ab/cdef…   files by the SHA-256 of their content, and manifests of folders
+/// trees/ab/cdef…     folders by their manifest's digest, hard links to the objects
+/// actions/KEY.json   records of stages that succeeded
+/// last/PIPELINE.json the keys that each stage of a pipeline had last
+/// locks/KEY          held while a stage runs, by all of its processes
+/// scratch/           a folder for each attempt to run a stage
+/// checkpoints/KEY/   what a killed training goes on from
+/// logs/RUN/          what stages printed
+/// view/PIPELINE/     the artifacts under readable names
+/// ```
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// Environment variable that names the cache folder.
+pub const VARIABLE: &str = "QPIPE_CACHE";
+
+/// Tells backup programs that the folder can be made anew (<https://bford.info/cachedir/>), and
+/// qpipe that it is its own.
+pub const MARKER: &str = "CACHEDIR.TAG";
+
+const SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55";
+const LAYOUT: &str = "# qpipe cache, layout 1";
+
+impl Cache {
+    /// The cache at `root`, made if it is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be made, or that has another layout.
+    pub fn open(root: &Path) -> Result<Self> {
+        let cache = Self::at(root)?;
+        let marker = cache.root.join(MARKER);
+        if !marker.exists() {
+            files::publish(&marker, format!("{SIGNATURE}\n{LAYOUT}\n").as_bytes())?;
+        }
+        let ignore = cache.root.join(".gitignore");
+        if !ignore.exists() {
+            files::publish(&ignore, b"*\n")?;
+        }
+        Ok(cache)
+    }
+
+    /// The cache at `root`, only to be read; it may not be there.
+    ///
+    /// # Errors
+    ///
+    /// A folder with another layout.
+    pub fn at(root: &Path) -> Result<Self> {
+        let root = std::path::absolute(root).at("find", root)?;
+        if let Some(marker) = files::read(&root.join(MARKER))? {
+            let text = String::from_utf8_lossy(&marker);
+            if !text.contains(LAYOUT) {
+                let found = text.lines().nth(1).unwrap_or_default().to_owned();
+                return Err(CacheError::Layout { path: root, found });
+            }
+        }
+        Ok(Self { root })
+    }
+
+    /// Where the cache of a pipeline file is: `explicit`, else `variable` (the value of
+    /// [`VARIABLE`]), else the nearest folder `cache` with our marker in the pipeline's folder or
+    /// above it, else `.qpipe/cache` beside the pipeline.
+    pub fn locate(explicit: Option<&Path>, variable: Option<PathBuf>, folder: &Path) -> PathBuf {
+        if let Some(path) = explicit {
+            return path.to_path_buf();
+        }
+        if let Some(path) = variable.filter(|path| !path.as_os_str().is_empty()) {
+            return path;
+        }
+        let ours = |cache: &PathBuf| {
+            let marker = fs::read_to_string(cache.join(MARKER));
+            marker.is_ok_and(|text| text.contains("qpipe cache"))
+        };
+        let near = folder.ancestors().map(|above| above.join("cache")).find(ours);
+        near.unwrap_or_else(|| folder.join(".qpipe/cache"))
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A folder or file of the cache by its name.
+    pub fn place(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The file with the content of that digest.
+    pub fn object(&self, digest: &Digest) -> PathBuf {
+        self.spread("objects", digest)
+    }
+
+    /// The folder with the manifest of that digest.
+    pub fn tree(&self, digest: &Digest) -> PathBuf {
+        self.spread("trees", digest)
+    }
+
+    fn spread(&self, kind: &str, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        let mut path = self.root.join(kind);
+        path.push(&hex[..2]);
+        path.push(&hex[2..]);
+        path
+    }
+
+    /// Holds the cache open for a run: nothing is collected meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Busy`] while it is being collected.
+    pub fn share(&self) -> Result<UseLock> {
+        self.use_lock(libc::LOCK_SH)
+    }
+
+    /// Holds the cache for collecting: no run may use it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Busy`] while a run uses it.
+    pub fn own(&self) -> Result<UseLock> {
+        self.use_lock(libc::LOCK_EX)
+    }
+
+    fn use_lock(&self, operation: i32) -> Result<UseLock> {
+        let path = self.root.join("lock");
+        let file = File::options().create(true).append(true).open(&path).at("open", &path)?;
+        match super::flock(&file, operation) {
+            Ok(()) => Ok(UseLock { _file: file }),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                let mut pids = super::processes::holders(&file).unwrap_or_default();
+                pids.retain(|pid| *pid != std::process::id().cast_signed());
+                Err(CacheError::Busy { path: self.root.clone(), pids })
+            }
+            Err(error) => Err(error).at("lock", &path),
+        }
+    }
+}
+
+/// The cache as a whole is in use until this is dropped.
+#[derive(Debug)]
+pub struct UseLock {
+    _file: File,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_wins_then_the_variable_then_the_nearest_marked_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("project/pipelines");
+        fs::create_dir_all(&below).unwrap();
+        let locate = |flag: Option<&str>, variable: Option<&str>| {
+            Cache::locate(flag.map(Path::new), variable.map(PathBuf::from), &below)
+        };
+        assert_eq!(locate(Some("/a"), Some("/b")), Path::new("/a"));
+        assert_eq!(locate(None, Some("/b")), Path::new("/b"));
+        assert_eq!(locate(None, Some("")), below.join(".qpipe/cache"));
+        fs::create_dir(folder.path().join("cache")).unwrap();
+        assert_eq!(locate(None, None), below.join(".qpipe/cache"), "not ours");
+        Cache::open(&folder.path().join("cache")).unwrap();
+        assert_eq!(locate(None, None), folder.path().join("cache"));
+    }
+
+    #[test]
+    fn another_layout_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(MARKER), "Signature\n# qpipe cache, layout 7\n").unwrap();
+        let error = Cache::open(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.ends_with("is a cache of another layout: # qpipe cache, layout 7"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn runs_share_and_a_collection_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let one = cache.share().unwrap();
+        let two = cache.share().unwrap();
+        assert!(matches!(cache.own(), Err(CacheError::Busy { .. })));
+        drop((one, two));
+        let own = cache.own().unwrap();
+        assert!(matches!(cache.share(), Err(CacheError::Busy { .. })));
+        drop(own);
+    }
+}

@@ -1,0 +1,176 @@
+//! Folders as lists of files: the form in which a folder has a digest.
+
+use std::fs::{self, Metadata};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::error::{At, CacheError, Result};
+use super::{Digest, files};
+
+/// A file below a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Path below the folder, with `/`.
+    pub path: String,
+    /// Digest of its content.
+    pub digest: Digest,
+    /// Its size, bytes.
+    pub bytes: u64,
+}
+
+/// The files below a folder, sorted by path. Empty folders, times and permissions do not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// The files.
+    pub entries: Vec<Entry>,
+}
+
+/// First line of a manifest; raised with any change of its form.
+const HEADER: &str = "qpipe tree 1";
+
+impl Manifest {
+    /// Its text: a header, then a line a file: digest, bytes, path.
+    pub fn text(&self) -> String {
+        let mut text = format!("{HEADER}\n");
+        for entry in &self.entries {
+            text.push_str(&format!("{} {} {}\n", entry.digest, entry.bytes, entry.path));
+        }
+        text
+    }
+
+    /// Digest of the folder: that of the text.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.text().as_bytes())
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.bytes).sum()
+    }
+
+    /// Reads the text back; `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.strip_suffix('\n')?.split('\n');
+        if lines.next() != Some(HEADER) {
+            return None;
+        }
+        let entries = lines.map(|line| {
+            let (digest, rest) = line.split_once(' ')?;
+            let (bytes, path) = rest.split_once(' ')?;
+            let digest = Digest::try_from(digest.to_owned()).ok()?;
+            Some(Entry { path: path.to_owned(), digest, bytes: bytes.parse().ok()? })
+        });
+        Some(Self { entries: entries.collect::<Option<_>>()? })
+    }
+}
+
+/// A file that [`walk`] found.
+pub(crate) struct Found {
+    /// Path below the folder, with `/`.
+    pub relative: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its metadata; links are followed.
+    pub metadata: Metadata,
+}
+
+/// All files below `root`, sorted by relative path; links are followed.
+pub(crate) fn walk(root: &Path) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    let metadata = fs::metadata(root).at("look at", root)?;
+    walk_below(root, "", &metadata, &mut Vec::new(), &mut found)?;
+    found.sort_by(|a, b| a.relative.cmp(&b.relative));
+    Ok(found)
+}
+
+fn walk_below(
+    folder: &Path,
+    prefix: &str,
+    metadata: &Metadata,
+    above: &mut Vec<(u64, u64)>,
+    found: &mut Vec<Found>,
+) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let refuse = |path: &Path, reason: &str, help: &str| CacheError::NotStorable {
+        path: path.to_path_buf(),
+        reason: reason.to_owned(),
+        help: help.to_owned(),
+    };
+    let identity = (metadata.dev(), metadata.ino());
+    if above.contains(&identity) {
+        let help = "remove the symbolic link that leads back to a folder above it";
+        return Err(refuse(folder, "the folder contains itself", help));
+    }
+    above.push(identity);
+    for path in files::list(folder)? {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.filter(|name| !name.contains('\n')) else {
+            let reason = "its name is not UTF-8, or has a line break in it";
+            return Err(refuse(&path, reason, "rename the file"));
+        };
+        let relative = format!("{prefix}{name}");
+        let metadata = fs::metadata(&path).at("look at", &path)?;
+        if metadata.is_dir() {
+            walk_below(&path, &format!("{relative}/"), &metadata, above, found)?;
+        } else if metadata.is_file() {
+            found.push(Found { relative, path, metadata });
+        } else {
+            let reason = "it is neither a file nor a folder";
+            return Err(refuse(&path, reason, "remove the pipe, socket or device"));
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
+/// Digest and size of a file's content.
+pub(crate) fn hash_file(path: &Path) -> Result<(Digest, u64)> {
+    let mut file = fs::File::open(path).at("read", path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    let mut bytes = 0;
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).at("read", path),
+        };
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+    Ok((Digest::from_bytes(hash.finalize().into()), bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_reads_back_and_refuses_what_it_is_not() {
+        let entry = |path: &str| Entry { path: path.to_owned(), digest: Digest::of(b""), bytes: 7 };
+        let manifest = Manifest { entries: vec![entry("a b/c"), entry("d")] };
+        assert_eq!(Manifest::parse(&manifest.text()), Some(manifest.clone()));
+        assert_eq!(manifest.bytes(), 14);
+        let text = manifest.text();
+        assert_eq!(Manifest::parse(&text[..text.len() - 3]), None);
+        assert_eq!(Manifest::parse("qpipe tree 2\n"), None);
+        assert_eq!(Manifest::parse(&text.replacen(' ', "x", 3)), None);
+    }
+
+    #[test]
+    fn links_are_followed_but_not_in_circles() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        fs::write(folder.path().join("a/file"), "x").unwrap();
+        std::os::unix::fs::symlink("a", folder.path().join("b")).unwrap();
+        let names: Vec<String> =
+            walk(folder.path()).unwrap().into_iter().map(|found| found.relative).collect();
+        assert_eq!(names, ["a/file", "b/file"]);
+        std::os::unix::fs::symlink("..", folder.path().join("a/up")).unwrap();
+        let error = walk(folder.path()).err().unwrap().to_string();
+        assert!(error.ends_with("cannot be digested: the folder contains itself"), "{error}");
+    }
+}
