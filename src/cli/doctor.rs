@@ -1,6 +1,11 @@
 //! `qpipe doctor`.
 
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
 use super::Exit;
+use crate::exec::worker;
+use crate::task::Component;
 
 /// Lists what qpipe needs: each component, its version, where it was found and how to get it.
 #[derive(Debug, clap::Args)]
@@ -10,8 +15,134 @@ pub struct Args {
     json: bool,
 }
 
-/// Does it.
+/// Does it: success where all that stages need is there.
 pub fn run(args: &Args) -> Exit {
-    eprintln!("qpipe doctor: not in this version (json: {})", args.json);
-    Exit::Bug
+    let components = components();
+    let complete = components.iter().all(|c| c.version.is_some() || !c.required);
+    if args.json {
+        match serde_json::to_string_pretty(&components) {
+            Ok(text) => println!("{text}"),
+            Err(error) => {
+                eprintln!("error: {error}");
+                return Exit::Bug;
+            }
+        }
+    } else {
+        print!("{}", text(&components));
+        if !complete {
+            eprintln!("error: something that stages need is missing");
+        }
+    }
+    if complete { Exit::Success } else { Exit::Machine }
+}
+
+/// This program, its worker, and what the worker finds.
+fn components() -> Vec<Component> {
+    let mut components = vec![Component {
+        name: "qpipe".to_owned(),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        path: std::env::current_exe().ok(),
+        required: true,
+        help: String::new(),
+    }];
+    let found = worker::locate().and_then(|path| {
+        let version = worker::version(&path)?;
+        Ok((path, version))
+    });
+    match found {
+        Ok((path, version)) => {
+            let asked = ask(&path);
+            components.push(Component {
+                name: worker::NAME.to_owned(),
+                version: Some(version),
+                path: Some(path),
+                required: true,
+                help: format!("{}=PATH names another", worker::VARIABLE),
+            });
+            match asked {
+                Ok(asked) => components.extend(asked),
+                Err(reason) => components.push(missing("worker's libraries", reason)),
+            }
+        }
+        Err(error) => {
+            let help = miette::Diagnostic::help(&error).map(|help| help.to_string());
+            let reason = [Some(error.to_string()), help].into_iter().flatten();
+            components.push(missing(worker::NAME, reason.collect::<Vec<_>>().join("; ")));
+        }
+    }
+    components
+}
+
+fn missing(name: &str, help: String) -> Component {
+    Component { name: name.to_owned(), version: None, path: None, required: true, help }
+}
+
+fn ask(path: &PathBuf) -> Result<Vec<Component>, String> {
+    let output = Command::new(path)
+        .arg("doctor")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    serde_json::from_slice(&output.stdout).map_err(|error| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        format!("{} doctor: {error}. {}", path.display(), said.trim())
+    })
+}
+
+fn text(components: &[Component]) -> String {
+    let width = components.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for component in components {
+        let mark = match (&component.version, component.required) {
+            (Some(_), _) => "ok     ",
+            (None, true) => "MISSING",
+            (None, false) => "none   ",
+        };
+        let version = component.version.as_deref().unwrap_or("");
+        let place = component.path.as_ref().map(|path| path.display().to_string());
+        let line = format!(
+            "{mark}  {:width$}  {version:10}  {}",
+            component.name,
+            place.unwrap_or_default()
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+        if component.version.is_none() && !component.help.is_empty() {
+            text.push_str(&format!("         {}\n", component.help));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_says_how_to_get_it() {
+        let there = Component {
+            name: "libtorch".to_owned(),
+            version: Some("2.11.0".to_owned()),
+            path: Some("/lib/libtorch.so".into()),
+            required: true,
+            help: "unused".to_owned(),
+        };
+        let optional = Component {
+            name: "GPU".to_owned(),
+            version: None,
+            path: None,
+            required: false,
+            help: "optional".to_owned(),
+        };
+        let absent = missing("worker", "build it".to_owned());
+        let shown = text(&[there, optional, absent]);
+        let expected = "\
+ok       libtorch  2.11.0      /lib/libtorch.so
+none     GPU
+         optional
+MISSING  worker
+         build it
+";
+        assert_eq!(shown, expected);
+    }
 }

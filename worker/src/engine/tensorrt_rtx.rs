@@ -1,0 +1,145 @@
+//! TensorRT-RTX: real TensorRT engines from Q/DQ graphs, built without a GPU.
+//!
+//! <https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/>. It takes int8 with zero point 0 only, no int32 bias and no
+//! uint8: the placement `tensorrt`. Building for a compute capability that is not this machine's works (75, 80, 86, 89, 120);
+//! running an engine needs such a GPU and is not done here.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use trtx::logger::{LogHandler, Severity};
+use trtx::trtx_sys::nvinfer1::Dims64;
+use trtx::{Builder, Logger, OnnxParser};
+
+use super::{Build, Built, Engine, Layer, Note, library};
+use crate::{Error, Result};
+
+const FILE: &str = "model.engine";
+
+/// Compute capability where the pipeline names none: Ada, the RTX 40 series.
+const DEFAULT_CAPABILITY: u32 = 89;
+
+/// What the builder said: its errors, and its layers.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Lines>>);
+
+#[derive(Default)]
+struct Lines {
+    errors: Vec<String>,
+    layers: Vec<Layer>,
+}
+
+impl LogHandler for Log {
+    fn log(&self, severity: Severity, message: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if severity <= Severity::Error {
+            lines.errors.push(message.to_owned());
+        }
+        lines.layers.extend(message.lines().filter_map(layer));
+    }
+}
+
+/// A line of the layer information that the builder logs at detailed verbosity:
+/// `Layer(Kind): NAME, Tactic: …, input (Int8[1,3,8,8]) -> output (…)`.
+fn layer(line: &str) -> Option<Layer> {
+    let (kind, rest) = line.trim().strip_prefix("Layer(")?.split_once("): ")?;
+    let (name, rest) = rest.split_once(", Tactic: ")?;
+    let before = rest.split(" -> ").next().unwrap_or(rest);
+    let int8 = before.contains("(Int8[") || before.contains("(Int8(");
+    let half = before.contains("(Half[") || before.contains("(Half(");
+    let precision = match (int8, half) {
+        (true, _) => "int8",
+        (false, true) => "float16",
+        (false, false) => "float32",
+    };
+    Some(Layer {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        precision: precision.to_owned(),
+    })
+}
+
+/// Loads the two libraries, once in this process.
+fn load_libraries() -> Result<String> {
+    let path = library::tensorrt_rtx()?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let version = name.split(".so.").nth(1).unwrap_or_default().to_owned();
+    let parser = path.with_file_name(name.replace("libtensorrt_rtx", "libtensorrt_onnxparser_rtx"));
+    let broken = |path: &Path, error: trtx::Error| {
+        Error::machine(format!("{}: {error}", path.display()))
+            .help("`make deps-tensorrt-rtx` fetches the libraries that this was built for")
+    };
+    trtx::dynamically_load_tensorrt(Some(&path)).map_err(|error| broken(&path, error))?;
+    trtx::dynamically_load_tensorrt_onnxparser(Some(&parser))
+        .map_err(|error| broken(&parser, error))?;
+    Ok(version)
+}
+
+/// Builds a serialized engine.
+pub fn build(request: &Build) -> Result<Built> {
+    let runtime = load_libraries()?;
+    let note = Note::of(request.model, "tensorrt-rtx", runtime, FILE)?;
+    let log = Log::default();
+    let refused = |what: &str, error: trtx::Error| {
+        let lines = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last line is the consequence, the first the cause.
+        let cause = lines.errors.first().cloned().unwrap_or_else(|| error.to_string());
+        Error::user(format!("TensorRT-RTX {what}: {cause}"))
+            .help("it takes Q/DQ pairs placed for TensorRT: insert-qdq with target = \"tensorrt\"")
+    };
+    let machine = |error: trtx::Error| Error::machine(format!("TensorRT-RTX: {error}"));
+    let logger = Logger::new(log.clone()).map_err(machine)?;
+    let mut builder = Builder::new(&logger).map_err(machine)?;
+    let network = builder.create_network(0).map_err(machine)?;
+    let mut config = builder.create_config().map_err(machine)?;
+    config.set_profiling_verbosity(trtx::ProfilingVerbosity::kDETAILED);
+    let wanted = request.compute_capability.unwrap_or(DEFAULT_CAPABILITY);
+    config.set_nb_compute_capabilities(1).map_err(machine)?;
+    config.set_compute_capability(capability(wanted)?, 0).map_err(machine)?;
+    if note.batch.is_none() {
+        let [channels, height, width] = note.input.map(|extent| extent as i64);
+        let shape =
+            |batch: u32| Dims64::from_slice(&[i64::from(batch), channels, height, width]);
+        let mut profile = builder.creata_optimization_profile().map_err(machine)?;
+        use trtx::OptProfileSelector::{kMAX, kMIN, kOPT};
+        for (batch, selector) in [(1, kMIN), (request.batch, kOPT), (request.batch, kMAX)] {
+            profile
+                .set_dimensions(&note.input_name, selector, &shape(batch))
+                .map_err(machine)?;
+        }
+        config.add_optimization_profile(&mut profile).map_err(machine)?;
+    }
+    let mut parser = OnnxParser::new(network, &logger).map_err(machine)?;
+    let bytes = std::fs::read(request.path).map_err(|error| Error::io(request.path, &error))?;
+    parser.parse(&bytes).map_err(|error| refused("cannot read the model", error))?;
+    let engine = builder
+        .build_serialized_network(parser.network_mut(), &mut config)
+        .map_err(|error| refused("cannot build the model", error))?;
+    let path = request.folder.join(FILE);
+    std::fs::write(&path, engine.as_ref()).map_err(|error| Error::io(&path, &error))?;
+    let layers =
+        std::mem::take(&mut log.0.lock().unwrap_or_else(PoisonError::into_inner).layers);
+    Ok(Built { note, layers })
+}
+
+fn capability(number: u32) -> Result<trtx::ComputeCapability> {
+    use trtx::ComputeCapability as C;
+    match number {
+        75 => Ok(C::kSM75),
+        80 => Ok(C::kSM80),
+        86 => Ok(C::kSM86),
+        89 => Ok(C::kSM89),
+        120 => Ok(C::kSM120),
+        _ => Err(Error::user(format!(
+            "TensorRT-RTX does not build for compute capability {number}"
+        ))
+        .help("it builds for 75, 80, 86, 89 and 120")),
+    }
+}
+
+/// Refuses: an engine needs a GPU that TensorRT-RTX runs on.
+pub fn load(_: &Path, note: &Note, _: usize) -> Result<Box<dyn Engine>> {
+    Err(Error::machine(format!("engines of {} are built here, not run", note.backend)).help(
+        "evaluate and benchmark the onnxruntime engine, or run the file with NVIDIA's tensorrt_rtx program on an RTX GPU",
+    ))
+}
