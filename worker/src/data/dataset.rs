@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use qpipe::stages::data::{Color, DataSpec};
+use qpipe::stages::contract::InputPath;
+use qpipe::stages::data::{Color, DataFormat, DataSpec};
 
 use super::formats::{FORMATS, Source};
 use super::pixels::Pixels;
@@ -34,13 +35,24 @@ struct Inner {
     cached_bytes: AtomicUsize,
 }
 
+/// The description with its paths, for which a task has placeholders.
+fn with_paths(spec: &DataSpec, paths: &BTreeMap<String, PathBuf>) -> DataSpec {
+    let path = |port: &str| paths.get(port).map(|path| InputPath(path.display().to_string()));
+    let mut spec = spec.clone();
+    if let Some(path) = path("path") {
+        spec.path = path;
+    }
+    spec.labels = if spec.format == DataFormat::Idx { path("labels") } else { spec.labels };
+    spec
+}
+
 impl Dataset {
     /// Opens the data set that `spec` describes; `paths` are those of its ports `path` and `labels`.
     ///
     /// # Errors
     /// Files that are missing, damaged or disagree; each names the file, and the index in it.
     pub fn open(spec: &DataSpec, paths: &BTreeMap<String, PathBuf>) -> Result<Self> {
-        if let Some(problem) = spec.check().into_iter().next() {
+        if let Some(problem) = with_paths(spec, paths).check().into_iter().next() {
             return Err(Error::user(problem.message));
         }
         let format = FORMATS.iter().find(|format| format.format == spec.format);
