@@ -66,14 +66,18 @@ impl Node {
         self.inputs.get(index).map(String::as_str).filter(|name| !name.is_empty())
     }
 
-    /// For messages: `node "layer1.0.conv1" (Conv)`.
-    pub fn place(&self) -> String {
-        let name = if self.name.is_empty() {
+    /// What the node goes by: its name, or that of its first output where it has none.
+    pub fn label(&self) -> &str {
+        if self.name.is_empty() {
             self.outputs.first().map_or("", String::as_str)
         } else {
             &self.name
-        };
-        format!("node \"{name}\" ({})", self.op_type)
+        }
+    }
+
+    /// For messages: `node "layer1.0.conv1" (Conv)`.
+    pub fn place(&self) -> String {
+        format!("node \"{}\" ({})", self.label(), self.op_type)
     }
 
     fn mismatch(&self, attribute: &str, expected: &str) -> Error {

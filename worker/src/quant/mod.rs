@@ -1,1 +1,11 @@
-//! To come.
+//! Quantization: ranges of tensors from calibration images, placement of Q/DQ pairs by a runtime's rules,
+//! their insertion, and the form in which they are exported.
+
+pub mod calibrate;
+pub mod finalize;
+pub mod insert;
+pub mod observer;
+pub mod placement;
+pub mod prepare;
+pub mod ranges;
+pub mod scheme;

@@ -1,7 +1,9 @@
 //! The fence round libtorch: what every caller needs of tch beyond its own calls.
 
 mod convert;
+mod elements;
 mod layout;
 
 pub use convert::{dtype_of, kind_of, tensor_data, to_tensor};
+pub use elements::with_f32;
 pub use layout::channels_last;

@@ -1,0 +1,7 @@
+//! The form in which a Q/DQ model is exported for a runtime, one file each.
+
+mod onnxruntime;
+mod table;
+mod tensorrt;
+
+pub use table::finalize;

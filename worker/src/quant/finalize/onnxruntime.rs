@@ -1,0 +1,152 @@
+//! ONNX Runtime: weights as int8 and biases as int32 constants behind a DequantizeLinear, activations uint8.
+//!
+//! Biases have the scale `activation × weight` of their layer: only then does a layer become one
+//! integer kernel. int8 activations of TensorRT's pairs become uint8 with zero point 128, the same values.
+
+use qpipe::stages::insert_qdq::Target;
+
+use crate::Result;
+use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
+use crate::quant::scheme::{UINT8, to_int8};
+
+pub(super) fn finalize(model: &mut Model, placed: Option<Target>) -> Result<()> {
+    let graph = &mut model.graph;
+    quantize_weights(graph)?;
+    // Pairs of another tool may share zero points in ways that these need not.
+    if placed.is_some() {
+        to_uint8(graph);
+    }
+    quantize_biases(graph)
+}
+
+/// Takes the QuantizeLinear of each int8 constant away and stores what it gives.
+fn quantize_weights(graph: &mut Graph) -> Result<()> {
+    let mut done = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if node.op_type != "QuantizeLinear" || graph.is_output(&node.outputs[0]) {
+            continue;
+        }
+        if let Some(data) = quantized(graph, node).map_err(|error| error.at(node.place()))? {
+            done.push((index, node.outputs[0].clone(), data));
+        }
+    }
+    for (index, name, data) in done.into_iter().rev() {
+        graph.nodes.remove(index);
+        graph.initializers.insert(name, data);
+    }
+    Ok(())
+}
+
+/// What a QuantizeLinear makes of a float constant; `None` where it reads none, or the type is not int8 with zero point 0.
+fn quantized(graph: &Graph, node: &Node) -> Result<Option<TensorData>> {
+    let find = |index| node.input(index).and_then(|name| graph.initializers.get(name));
+    let (Some(weight), Some(scale), Some(zero)) = (find(0), find(1), find(2)) else {
+        return Ok(None);
+    };
+    if weight.dtype != DType::F32 || zero.dtype != DType::I8 || zero.bytes.iter().any(|&b| b != 0) {
+        return Ok(None);
+    }
+    let (values, scale) = (weight.to_f32()?, scale.to_f32()?);
+    let rank = weight.shape.len() as i64;
+    let axis = node.int("axis", 1)?;
+    let axis = if axis < 0 { axis + rank } else { axis };
+    let inner: i64 = if scale.len() == 1 {
+        weight.shape.iter().product()
+    } else {
+        weight.shape.iter().skip(axis as usize + 1).product()
+    };
+    let rows = values.chunks((inner as usize).max(1)).enumerate();
+    let integers: Vec<i8> = rows
+        .flat_map(|(row, values)| {
+            let scale = scale[row % scale.len()];
+            values.iter().map(move |&value| to_int8(value, scale))
+        })
+        .collect();
+    Ok(Some(TensorData::i8(&weight.shape, &integers)))
+}
+
+/// int8 activations with zero point 0 to uint8 with zero point 128.
+fn to_uint8(graph: &mut Graph) {
+    let quantizes = graph.nodes.iter().filter(|node| node.op_type == "QuantizeLinear");
+    let zero_points: Vec<String> =
+        quantizes.filter_map(|node| node.input(2).map(str::to_owned)).collect();
+    for name in zero_points {
+        if let Some(zero) = graph.initializers.get_mut(&name)
+            && zero.dtype == DType::I8
+            && zero.bytes.iter().all(|&byte| byte == 0)
+        {
+            *zero = UINT8.zero_point_data(&zero.shape.clone());
+        }
+    }
+}
+
+/// What dequantizes a value: the scale's elements.
+fn scale_of(graph: &Graph, value: &str) -> Option<Vec<f32>> {
+    let node = graph.nodes.iter().find(|node| node.outputs.iter().any(|o| o == value))?;
+    if node.op_type != "DequantizeLinear" {
+        return None;
+    }
+    graph.initializers.get(node.input(1)?)?.to_f32().ok()
+}
+
+fn quantize_biases(graph: &mut Graph) -> Result<()> {
+    let mut index = 0;
+    while index < graph.nodes.len() {
+        let Some((bias, scale)) = bias_scale(graph, index)? else {
+            index += 1;
+            continue;
+        };
+        let node = &graph.nodes[index];
+        let values = graph.initializers[&bias].to_f32().map_err(|error| error.at(node.place()))?;
+        let steps = values.iter().zip(scale.iter().cycle());
+        let steps: Vec<i32> = steps
+            // In double precision; a cast saturates.
+            .map(|(&value, &scale)| (f64::from(value) / f64::from(scale)).round_ties_even() as i32)
+            .collect();
+        // Layers that share a bias have scales of their own, so names are by the layer.
+        let base = format!("{}_bias", node.label());
+        let fresh = |suffix: &str| graph.fresh_name(&format!("{base}_{suffix}"));
+        let (quantized, scale_name) = (fresh("quantized"), fresh("scale"));
+        let (dequantize, dequantized) = (fresh("dequantize"), fresh("dequantized"));
+        let shape = graph.initializers[&bias].shape.clone();
+        let per_channel = scale.len() > 1;
+        let scale_shape: &[i64] = if per_channel { &shape } else { &[] };
+        graph.initializers.insert(scale_name.clone(), TensorData::f32(scale_shape, &scale));
+        graph.initializers.insert(quantized.clone(), TensorData::i32(&shape, &steps));
+        let mut dequantization = Node::new(
+            &dequantize,
+            "DequantizeLinear",
+            &[&quantized, &scale_name],
+            &[&dequantized],
+        );
+        if per_channel {
+            dequantization.attributes.insert("axis".to_owned(), Attribute::Int(0));
+        }
+        graph.nodes[index].inputs[2] = dequantized;
+        graph.nodes.insert(index, dequantization);
+        index += 2;
+    }
+    Ok(())
+}
+
+/// The float bias of a layer whose input and weight are quantized, and its scale: one, or one a channel.
+fn bias_scale(graph: &Graph, index: usize) -> Result<Option<(String, Vec<f32>)>> {
+    let node = &graph.nodes[index];
+    let plain = match node.op_type.as_str() {
+        "Conv" => true,
+        "Gemm" => node.float("alpha", 1.0)? == 1.0 && node.float("beta", 1.0)? == 1.0,
+        _ => false,
+    };
+    let (Some(input), Some(weight), Some(bias)) = (node.input(0), node.input(1), node.input(2)) else {
+        return Ok(None);
+    };
+    let data = graph.initializers.get(bias).filter(|data| data.dtype == DType::F32);
+    let (Some(data), true) = (data, plain) else { return Ok(None) };
+    let (Some(input), Some(weight)) = (scale_of(graph, input), scale_of(graph, weight)) else {
+        return Ok(None);
+    };
+    let fits = data.shape.len() == 1 && (weight.len() == 1 || weight.len() == data.len());
+    let [input] = input[..] else { return Ok(None) };
+    let scale = weight.into_iter().map(|weight| input * weight);
+    Ok(fits.then(|| (bias.to_owned(), scale.collect())))
+}

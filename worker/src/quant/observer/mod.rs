@@ -1,0 +1,19 @@
+//! What is observed of a tensor during calibration, and how a method chooses `amax` from it.
+//!
+//! A new method is a file beside `mse.rs` and a line in [`METHODS`].
+
+mod collect;
+mod count;
+mod entropy;
+mod histogram;
+mod max;
+mod mse;
+mod percentile;
+mod table;
+#[cfg(test)]
+mod vectors;
+
+pub use collect::{Collector, Exact, Growing};
+pub use count::{NotFinite, abs_max};
+pub use histogram::Histogram;
+pub use table::{METHODS, Rule, Settings, amax};

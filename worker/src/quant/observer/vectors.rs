@@ -1,0 +1,121 @@
+//! Reference values of pytorch-quantization's histogram calibrator (2048 bins) on 20,000 values that
+//! a linear congruential generator gives; `mse` by an independent implementation of the formula.
+
+use qpipe::stages::calibrate::Method;
+
+use super::{Collector, Exact, Growing, Histogram, Settings, abs_max, amax};
+
+fn generate(seed: u32, count: usize) -> Vec<f64> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state) / 4_294_967_296.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn uniform() -> Vec<f32> {
+    generate(7, 20_000).into_iter().map(|value| value as f32).collect()
+}
+
+/// Irwin-Hall: sums of twelve, less six.
+fn normal() -> Vec<f32> {
+    let values = generate(1, 240_000);
+    values.chunks_exact(12).map(|twelve| (twelve.iter().sum::<f64>() - 6.0) as f32).collect()
+}
+
+fn relu() -> Vec<f32> {
+    normal().into_iter().map(|value| value.max(0.0)).collect()
+}
+
+struct Expected {
+    data: fn() -> Vec<f32>,
+    data_crc: u32,
+    abs_max: f32,
+    width: f32,
+    first: [u64; 8],
+    counts_crc: u32,
+    /// At 99, 99.9, 99.99 and 99.999 per cent.
+    percentiles: [f32; 4],
+    entropy: f32,
+    mse: f32,
+}
+
+const EXPECTED: [Expected; 3] = [
+    Expected {
+        data: uniform,
+        data_crc: 2_366_860_458,
+        abs_max: 0.999_944_7,
+        width: 0.000_488_254_24,
+        first: [11, 14, 4, 11, 3, 8, 12, 10],
+        counts_crc: 658_302_439,
+        percentiles: [0.989_203_1, 0.998_968_2, 0.999_456_4, 0.999_456_4],
+        entropy: 0.999_944_7,
+        mse: 0.996_282_8,
+    },
+    Expected {
+        data: normal,
+        data_crc: 3_725_439_109,
+        abs_max: 3.677_044_9,
+        width: 0.001_795_432_1,
+        first: [31, 42, 26, 40, 24, 28, 29, 25],
+        counts_crc: 116_266_251,
+        percentiles: [2.569_263_2, 3.161_755_8, 3.662_681_3, 3.675_249_3],
+        entropy: 3.459_797_6,
+        mse: 3.485_831_3,
+    },
+    Expected {
+        data: relu,
+        data_crc: 3_020_754_424,
+        abs_max: 3.677_044_9,
+        width: 0.001_795_432_1,
+        first: [10_041, 20, 18, 20, 14, 14, 16, 13],
+        counts_crc: 1_138_892_606,
+        percentiles: [2.317_902_8, 3.009_144, 3.366_435, 3.675_249_3],
+        entropy: 3.292_822_4,
+        mse: 3.422_991_3,
+    },
+];
+
+fn crc(bytes: impl Iterator<Item = [u8; 8]>) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    bytes.for_each(|bytes| hasher.update(&bytes));
+    hasher.finalize()
+}
+
+fn check(expected: &Expected, histogram: &Histogram) {
+    assert_eq!(histogram.abs_max, expected.abs_max);
+    assert_eq!((histogram.end(), histogram.width()), (expected.abs_max, expected.width));
+    assert_eq!(histogram.counts.iter().sum::<u64>(), 20_000);
+    assert_eq!(histogram.counts[..8], expected.first);
+    // As little-endian int64.
+    assert_eq!(crc(histogram.counts.iter().map(|c| c.to_le_bytes())), expected.counts_crc);
+    for (percentile, expected) in [99.0, 99.9, 99.99, 99.999].into_iter().zip(expected.percentiles)
+    {
+        let found = amax(Method::Percentile, histogram, &Settings { percentile });
+        assert_eq!(found, expected, "percentile {percentile}");
+    }
+    let settings = Settings { percentile: 99.99 };
+    assert_eq!(amax(Method::Max, histogram, &settings), expected.abs_max);
+    assert_eq!(amax(Method::Entropy, histogram, &settings), expected.entropy);
+    assert_eq!(amax(Method::Mse, histogram, &settings), expected.mse);
+}
+
+#[test]
+fn the_reference_values_come_out() {
+    for expected in &EXPECTED {
+        let data = (expected.data)();
+        let mut hasher = crc32fast::Hasher::new();
+        data.iter().for_each(|value| hasher.update(&value.to_le_bytes()));
+        assert_eq!(hasher.finalize(), expected.data_crc, "the data");
+
+        let mut growing = Box::new(Growing::new(2048));
+        growing.add(&data).expect("finite");
+        check(expected, &growing.finish());
+
+        // In the exact mode batches do not matter, nor does their order.
+        let mut exact = Box::new(Exact::new(abs_max(&data).expect("finite"), 2048));
+        data.rchunks(777).for_each(|batch| exact.add(batch).expect("finite"));
+        check(expected, &exact.finish());
+    }
+}

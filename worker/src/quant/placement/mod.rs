@@ -1,0 +1,19 @@
+//! Where a runtime wants Q/DQ pairs.
+//!
+//! A policy says which values each layer reads quantized, and what else is; a new runtime is a file beside
+//! `tensorrt.rs` and a line in [`POLICIES`].
+
+mod onnxruntime;
+mod pattern;
+mod plan;
+mod selection;
+mod sites;
+mod table;
+mod tensorrt;
+mod view;
+
+pub use plan::{LayerPlan, Plan, Request, TensorPlan, WeightPlan, plan};
+pub use selection::Selection;
+pub use sites::{Site, Sites};
+pub use table::{POLICIES, Policy, policy, watched};
+pub use view::View;

@@ -1,0 +1,116 @@
+//! What policies ask of a graph.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::graph::{Graph, Node, TensorData};
+
+/// Operators with a weight.
+const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+/// Operators that give values only of their first input, unchanged.
+const MOVING: [&str; 9] = [
+    "MaxPool", "GlobalMaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout",
+];
+
+/// A float graph and facts about it.
+pub struct View<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    consumers: HashMap<&'a str, Vec<usize>>,
+    producers: HashMap<&'a str, usize>,
+    positive: HashSet<&'a str>,
+    depths: HashMap<&'a str, usize>,
+}
+
+impl<'a> View<'a> {
+    /// Looks at a graph.
+    pub fn of(graph: &'a Graph) -> Self {
+        let mut view = Self {
+            graph,
+            consumers: graph.consumers(),
+            producers: graph.producers(),
+            positive: HashSet::new(),
+            depths: HashMap::new(),
+        };
+        for node in &graph.nodes {
+            let depth = node.inputs.iter().map(|name| view.depth(name)).max().unwrap_or(0);
+            let depth = depth + usize::from(WEIGHTED.contains(&node.op_type.as_str()));
+            let positive = view.makes_positive(node);
+            for output in node.outputs.iter().filter(|name| !name.is_empty()) {
+                view.depths.insert(output, depth);
+                if positive {
+                    view.positive.insert(output);
+                }
+            }
+        }
+        view
+    }
+
+    fn makes_positive(&self, node: &Node) -> bool {
+        let reads = |index: usize| node.input(index).is_some_and(|name| self.is_positive(name));
+        match node.op_type.as_str() {
+            "Relu" | "Sigmoid" | "HardSigmoid" | "Softmax" => true,
+            "Clip" => {
+                let least = node.input(1).and_then(|name| self.constant(name));
+                let least = least.and_then(|data| data.to_f32().ok());
+                least.is_some_and(|least| least.first().is_some_and(|least| *least >= 0.0))
+            }
+            "AveragePool" | "GlobalAveragePool" | "ReduceMean" => reads(0),
+            "Add" | "Mul" | "Concat" => (0..node.inputs.len()).all(reads),
+            op => MOVING.contains(&op) && reads(0),
+        }
+    }
+
+    /// Whether a value is never negative, by the operators that make it.
+    pub fn is_positive(&self, name: &str) -> bool {
+        self.positive.contains(name)
+    }
+
+    /// Most layers with a weight on a way from a graph's input to the value.
+    pub fn depth(&self, name: &str) -> usize {
+        self.depths.get(name).copied().unwrap_or(0)
+    }
+
+    /// The constant of that name.
+    pub fn constant(&self, name: &str) -> Option<&'a TensorData> {
+        self.graph.initializers.get(name)
+    }
+
+    /// Name of a node's input that is computed, `None` where it is a constant or left out.
+    pub fn activation(&self, node: usize, index: usize) -> Option<&'a str> {
+        self.graph.nodes[node].input(index).filter(|name| self.constant(name).is_none())
+    }
+
+    /// The nodes and inputs that read a value.
+    pub fn readers(&self, name: &str) -> Vec<(usize, usize)> {
+        let mut nodes = self.consumers.get(name).cloned().unwrap_or_default();
+        nodes.dedup();
+        let inputs = |node: usize| {
+            let inputs = self.graph.nodes[node].inputs.iter().enumerate();
+            inputs.filter(|(_, input)| *input == name).map(move |(index, _)| (node, index))
+        };
+        nodes.into_iter().flat_map(inputs).collect()
+    }
+
+    /// The node that makes a value.
+    pub fn producer(&self, name: &str) -> Option<&'a Node> {
+        self.producers.get(name).map(|&index| &self.graph.nodes[index])
+    }
+
+    /// The value that a value's elements are copies of: itself, but behind a max pooling or a change of
+    /// shape that operator's input.
+    pub fn origin(&self, mut name: &'a str) -> &'a str {
+        while let Some(node) = self.producer(name)
+            && MOVING.contains(&node.op_type.as_str())
+            && let Some(input) = node.input(0)
+            && self.constant(input).is_none()
+        {
+            name = input;
+        }
+        name
+    }
+
+    /// Whether the operator only moves elements of its first input.
+    pub fn moves(&self, node: usize) -> bool {
+        MOVING.contains(&self.graph.nodes[node].op_type.as_str())
+    }
+}

@@ -1,0 +1,61 @@
+//! A tensor's elements in place.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// Hands the elements of a float32 tensor to `read`, in the order of memory, without a copy where they lie
+/// together on the CPU.
+///
+/// # Errors
+/// A tensor of another type.
+pub fn with_f32<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    if tensor.f_kind()? != Kind::Float {
+        return Err(Error::bug(format!("a tensor of {:?}, expected float32", tensor.kind())));
+    }
+    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?;
+    let tensor = if is_dense(&tensor) { tensor } else { tensor.f_contiguous()? };
+    let count = tensor.numel();
+    if count == 0 {
+        return Ok(read(&[]));
+    }
+    // SAFETY: the tensor is float32, on the CPU, and its `count` elements fill the memory from
+    // `data_ptr` on without a gap (dense or contiguous, above). `tensor` keeps the memory alive until
+    // `read` is done, and libtorch aligns it to the element.
+    let elements = unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), count) };
+    Ok(read(elements))
+}
+
+/// Whether the elements fill memory without gap or overlap, in whatever order of dimensions.
+fn is_dense(tensor: &Tensor) -> bool {
+    let (size, stride) = (tensor.size(), tensor.stride());
+    let mut dimensions: Vec<(i64, i64)> =
+        stride.into_iter().zip(size).filter(|(_, size)| *size != 1).collect();
+    dimensions.sort_unstable();
+    let mut expected = 1;
+    dimensions.into_iter().all(|(stride, size)| {
+        let fits = stride == expected;
+        expected *= size;
+        fits
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_is_read_once_whatever_the_layout() {
+        let tensor = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([1, 2, 3, 4]);
+        let turned = crate::torch::channels_last(&tensor).unwrap();
+        let part = tensor.narrow(3, 1, 2);
+        let broadcast = Tensor::ones([1], (Kind::Float, Device::Cpu)).expand([5], true);
+        let sum = |tensor: &Tensor| with_f32(tensor, |values| (values.len(), values.iter().sum())).unwrap();
+        assert_eq!(sum(&tensor), (24, 276.0));
+        assert_eq!(sum(&turned), (24, 276.0));
+        assert_eq!(sum(&part), (12, 138.0));
+        assert_eq!(sum(&broadcast), (5, 5.0));
+        assert!(is_dense(&turned) && !is_dense(&part) && !is_dense(&broadcast));
+        assert!(with_f32(&tensor.to_kind(Kind::Int64), |_| ()).is_err());
+    }
+}
