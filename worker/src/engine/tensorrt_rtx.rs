@@ -52,11 +52,7 @@ fn layer(line: &str) -> Option<Layer> {
         (false, true) => "float16",
         (false, false) => "float32",
     };
-    Some(Layer {
-        name: name.to_owned(),
-        kind: kind.to_owned(),
-        precision: precision.to_owned(),
-    })
+    Some(Layer { name: name.to_owned(), kind: kind.to_owned(), precision: precision.to_owned() })
 }
 
 /// Loads the two libraries, once in this process.
@@ -98,14 +94,11 @@ pub fn build(request: &Build) -> Result<Built> {
     config.set_compute_capability(capability(wanted)?, 0).map_err(machine)?;
     if note.batch.is_none() {
         let [channels, height, width] = note.input.map(|extent| extent as i64);
-        let shape =
-            |batch: u32| Dims64::from_slice(&[i64::from(batch), channels, height, width]);
+        let shape = |batch: u32| Dims64::from_slice(&[i64::from(batch), channels, height, width]);
         let mut profile = builder.creata_optimization_profile().map_err(machine)?;
         use trtx::OptProfileSelector::{kMAX, kMIN, kOPT};
         for (batch, selector) in [(1, kMIN), (request.batch, kOPT), (request.batch, kMAX)] {
-            profile
-                .set_dimensions(&note.input_name, selector, &shape(batch))
-                .map_err(machine)?;
+            profile.set_dimensions(&note.input_name, selector, &shape(batch)).map_err(machine)?;
         }
         config.add_optimization_profile(&mut profile).map_err(machine)?;
     }
@@ -117,8 +110,7 @@ pub fn build(request: &Build) -> Result<Built> {
         .map_err(|error| refused("cannot build the model", error))?;
     let path = request.folder.join(FILE);
     std::fs::write(&path, engine.as_ref()).map_err(|error| Error::io(&path, &error))?;
-    let layers =
-        std::mem::take(&mut log.0.lock().unwrap_or_else(PoisonError::into_inner).layers);
+    let layers = std::mem::take(&mut log.0.lock().unwrap_or_else(PoisonError::into_inner).layers);
     Ok(Built { note, layers })
 }
 
@@ -130,10 +122,10 @@ fn capability(number: u32) -> Result<trtx::ComputeCapability> {
         86 => Ok(C::kSM86),
         89 => Ok(C::kSM89),
         120 => Ok(C::kSM120),
-        _ => Err(Error::user(format!(
-            "TensorRT-RTX does not build for compute capability {number}"
-        ))
-        .help("it builds for 75, 80, 86, 89 and 120")),
+        _ => {
+            Err(Error::user(format!("TensorRT-RTX does not build for compute capability {number}"))
+                .help("it builds for 75, 80, 86, 89 and 120"))
+        }
     }
 }
 

@@ -132,9 +132,7 @@ fn weight_scales(graph: &Graph, plan: &Plan, weight: &WeightPlan) -> Result<Vec<
     let scales = amax.into_iter().enumerate().map(|(channel, amax)| {
         let scale = INT8.scale(amax, largest);
         match (&bias, input_scale) {
-            (Some(bias), Some(input)) => {
-                scale.max(bias[channel].abs() / (input * BIAS_STEPS))
-            }
+            (Some(bias), Some(input)) => scale.max(bias[channel].abs() / (input * BIAS_STEPS)),
             _ => scale,
         }
     });
@@ -177,7 +175,8 @@ mod tests {
 
     #[test]
     fn channels_are_found_along_any_axis() {
-        let values: Vec<f32> = (0..24).map(|i| if i % 2 == 0 { -(i as f32) } else { i as f32 }).collect();
+        let values: Vec<f32> =
+            (0..24).map(|i| if i % 2 == 0 { -(i as f32) } else { i as f32 }).collect();
         assert_eq!(channel_amax(&values, &[2, 3, 4], 0), [11.0, 23.0]);
         assert_eq!(channel_amax(&values, &[2, 3, 4], 1), [15.0, 19.0, 23.0]);
         assert_eq!(channel_amax(&values, &[2, 3, 4], 2), [20.0, 21.0, 22.0, 23.0]);

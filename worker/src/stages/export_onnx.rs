@@ -11,7 +11,7 @@ use super::{
 };
 use crate::graph::{Dim, Model};
 use crate::interp::{Mode, Options, Program};
-use crate::{Error, Result, passes};
+use crate::{Error, Result, passes, quant};
 
 /// Largest batch with which an exported model is run once; a larger one is trusted to differ in nothing.
 const TRIED: i64 = 4;
@@ -22,8 +22,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let mut model = model(context, &config.model)?;
     passes::simplify(&mut model)?;
     passes::fold_batch_norm(&mut model)?;
-    let _ = config.target; // XXX
     passes::set_opset(&mut model, i64::from(config.opset))?;
+    quant::finalize::finalize(&mut model, config.target)?;
     let batch = match config.batch {
         Batch::Fixed(batch) => Some(batch),
         Batch::Dynamic => None,

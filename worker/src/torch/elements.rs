@@ -50,7 +50,9 @@ mod tests {
         let turned = crate::torch::channels_last(&tensor).unwrap();
         let part = tensor.narrow(3, 1, 2);
         let broadcast = Tensor::ones([1], (Kind::Float, Device::Cpu)).expand([5], true);
-        let sum = |tensor: &Tensor| with_f32(tensor, |values| (values.len(), values.iter().sum())).unwrap();
+        let sum = |tensor: &Tensor| {
+            with_f32(tensor, |values| (values.len(), values.iter().sum())).unwrap()
+        };
         assert_eq!(sum(&tensor), (24, 276.0));
         assert_eq!(sum(&turned), (24, 276.0));
         assert_eq!(sum(&part), (12, 138.0));

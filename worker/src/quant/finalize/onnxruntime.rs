@@ -113,12 +113,8 @@ fn quantize_biases(graph: &mut Graph) -> Result<()> {
         let scale_shape: &[i64] = if per_channel { &shape } else { &[] };
         graph.initializers.insert(scale_name.clone(), TensorData::f32(scale_shape, &scale));
         graph.initializers.insert(quantized.clone(), TensorData::i32(&shape, &steps));
-        let mut dequantization = Node::new(
-            &dequantize,
-            "DequantizeLinear",
-            &[&quantized, &scale_name],
-            &[&dequantized],
-        );
+        let mut dequantization =
+            Node::new(&dequantize, "DequantizeLinear", &[&quantized, &scale_name], &[&dequantized]);
         if per_channel {
             dequantization.attributes.insert("axis".to_owned(), Attribute::Int(0));
         }
@@ -137,7 +133,8 @@ fn bias_scale(graph: &Graph, index: usize) -> Result<Option<(String, Vec<f32>)>>
         "Gemm" => node.float("alpha", 1.0)? == 1.0 && node.float("beta", 1.0)? == 1.0,
         _ => false,
     };
-    let (Some(input), Some(weight), Some(bias)) = (node.input(0), node.input(1), node.input(2)) else {
+    let (Some(input), Some(weight), Some(bias)) = (node.input(0), node.input(1), node.input(2))
+    else {
         return Ok(None);
     };
     let data = graph.initializers.get(bias).filter(|data| data.dtype == DType::F32);

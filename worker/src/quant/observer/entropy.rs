@@ -76,8 +76,8 @@ impl Sums {
         if q_sum == 0.0 {
             return f64::INFINITY;
         }
-        let own = self.information[i] - information(last as f64)
-            + information((last + tail) as f64);
+        let own =
+            self.information[i] - information(last as f64) + information((last + tail) as f64);
         let mut cross = 0.0;
         let mut start = 0;
         for step in 1..=STEPS {
@@ -108,8 +108,7 @@ mod tests {
             filled[step(bin)] += 1.0;
         }
         let mean = |bin: usize| mass[step(bin)] / filled[step(bin)];
-        let q: Vec<f64> =
-            (0..i).map(|bin| if counts[bin] > 0 { mean(bin) } else { 0.0 }).collect();
+        let q: Vec<f64> = (0..i).map(|bin| if counts[bin] > 0 { mean(bin) } else { 0.0 }).collect();
         let mut p: Vec<f64> = counts[..i].iter().map(|&count| count as f64).collect();
         p[i - 1] += counts[i..].iter().sum::<u64>() as f64;
         let (p_sum, q_sum): (f64, f64) = (p.iter().sum(), q.iter().sum());

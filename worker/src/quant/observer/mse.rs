@@ -63,8 +63,8 @@ impl Sums {
             let end = if level == LEVELS { bins } else { begins(level + 1) };
             let value = level as f64 * scale;
             let of = |sums: &[f64]| sums[end] - sums[start];
-            error += of(&self.second) - 2.0 * value * of(&self.first)
-                + value * value * of(&self.count);
+            error +=
+                of(&self.second) - 2.0 * value * of(&self.first) + value * value * of(&self.count);
             start = end;
         }
         error

@@ -10,6 +10,8 @@ mod selection;
 mod sites;
 mod table;
 mod tensorrt;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use plan::{LayerPlan, Plan, Request, TensorPlan, WeightPlan, plan};

@@ -51,7 +51,9 @@ fn place(view: &View, selection: &Selection) -> Sites {
                         sites.quantized.push(index);
                         output(view, &mut sites, index);
                     }
-                    None => sites.refused.push((index, "one of its inputs is a constant".to_owned())),
+                    None => {
+                        sites.refused.push((index, "one of its inputs is a constant".to_owned()))
+                    }
                 }
             }
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => unary(view, &mut sites, index),

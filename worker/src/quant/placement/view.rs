@@ -8,7 +8,15 @@ use crate::graph::{Graph, Node, TensorData};
 const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 /// Operators that give values only of their first input, unchanged.
 const MOVING: [&str; 9] = [
-    "MaxPool", "GlobalMaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout",
+    "MaxPool",
+    "GlobalMaxPool",
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Identity",
+    "Dropout",
 ];
 
 /// A float graph and facts about it.
