@@ -1,5 +1,26 @@
 //! From TOML text to a typed pipeline, every mistake shown at its place.
+//!
+//! ```text
+//! text ─▶ tree (spans) ─▶ overrides ─▶ interpolation, matrix ─▶ schema ─▶ contract ─▶ references
+//! ```
 
+mod cycles;
+mod input;
+mod interpolate;
+mod load;
+mod matrix;
+mod mistakes;
+mod overrides;
+mod parse;
 mod pipeline;
+mod reference;
+mod resolve;
+mod schema;
+mod stage;
+mod suggest;
+mod tree;
 
+pub use input::Overrides;
+pub use load::load;
+pub use mistakes::{Mistakes, Style};
 pub use pipeline::{Data, Origin, Pipeline, ResolvedInput, StageCell};

@@ -1,0 +1,202 @@
+//! The way from a file to a [`Pipeline`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::input::Overrides;
+use super::interpolate::Interpolator;
+use super::mistakes::{Mistake, Mistakes, Sources};
+use super::pipeline::{Data, Pipeline, StageCell};
+use super::resolve::{Connection, Names, existing};
+use super::stage::{self, RawStage};
+use super::suggest::did_you_mean;
+use super::tree::{Entry, Node, Table, Value};
+use super::{cycles, overrides, parse, schema};
+use crate::stages::contract::Source;
+
+/// Reads a pipeline file.
+///
+/// # Errors
+///
+/// All mistakes of the file and of the overrides. Where the file is not TOML, only those: what the
+/// rest of it means is uncertain then.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
+    let name = path.display().to_string();
+    let text = read(path, &name)?;
+    let mut sources = Sources::new(&name, &text);
+    let mut root = match parse::document(&text) {
+        Ok(root) => root,
+        Err(mistakes) => return Err(Mistakes::new(&name, &sources, mistakes)),
+    };
+    let mut mistakes = Vec::new();
+    overrides::apply(&mut root, &overrides.set, &mut sources, &mut mistakes);
+    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let pipeline = assemble(&root, file, &sources, overrides, &mut mistakes);
+    if mistakes.is_empty() { Ok(pipeline) } else { Err(Mistakes::new(&name, &sources, mistakes)) }
+}
+
+fn read(path: &Path, name: &str) -> Result<String, Mistakes> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        let help = "name a pipeline file; `qpipe init` writes one to start from";
+        Mistakes::unreadable(name, format!("cannot read {name}: {error}"), help)
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let message = format!("{name} is not UTF-8 text: line {line}, byte {good}");
+        Mistakes::unreadable(name, message, "save the file as UTF-8")
+    })
+}
+
+/// What can be understood; complete only if there are no mistakes.
+fn assemble(
+    root: &Table,
+    file: PathBuf,
+    sources: &Sources,
+    overrides: &Overrides,
+    mistakes: &mut Vec<Mistake>,
+) -> Pipeline {
+    check_top(root, mistakes);
+    let table = |name: &str| root.get(name).and_then(|entry| entry.node.table());
+    let mut reader = Interpolator::new(sources, &overrides.env, table("params"));
+    reader.mistakes.splice(0..0, mistakes.drain(..));
+    for entry in table("params").into_iter().flat_map(|params| &params.entries) {
+        stage::is_name("parameter", &entry.key, entry.place, &mut reader.mistakes);
+    }
+    let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    let (name, seed) = header(root.get("pipeline"), &file, &mut reader);
+
+    let entries = |name: &str| table(name).map_or(&[][..], |table| &table.entries);
+    let mut data = BTreeMap::new();
+    for entry in entries("data") {
+        if let Some(found) = read_data(entry, &folder, &mut reader) {
+            data.insert(entry.key.clone(), found);
+        }
+    }
+    let data_names: Vec<String> = entries("data").iter().map(|entry| entry.key.clone()).collect();
+    let stages: Vec<RawStage> =
+        entries("stages").iter().map(|entry| stage::read(entry, &mut reader)).collect();
+    *mistakes = reader.mistakes;
+
+    let connections =
+        connect(&Names { stages: &stages, data: &data_names, folder: &folder }, mistakes);
+    let stages = finish(stages, connections, sources);
+    Pipeline { name, seed, file, folder, data, stages }
+}
+
+fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {
+    const TABLES: [&str; 4] = ["pipeline", "params", "data", "stages"];
+    for entry in &root.entries {
+        if !TABLES.contains(&entry.key.as_str()) {
+            let what = if entry.node.table().is_some() { "table" } else { "key" };
+            let message = format!("unknown {what} `{}`", entry.key);
+            let label = did_you_mean(&entry.key, TABLES, "not known");
+            mistakes.push(Mistake::new("unknown-key", entry.place, message, label).help(
+                "a pipeline has the tables [pipeline], [params], [data.NAME] and [stages.NAME]",
+            ));
+        } else if entry.node.table().is_none() {
+            let message = format!("`{}` is {}", entry.key, entry.node.kind());
+            mistakes.push(Mistake::new(
+                "wrong-type",
+                entry.node.place,
+                message,
+                "expected a table",
+            ));
+        }
+    }
+    if root.get("stages").is_none_or(|e| e.node.table().is_some_and(|t| t.entries.is_empty())) {
+        let place = super::tree::Place { source: 0, start: 0, end: 0 };
+        mistakes.push(
+            Mistake::new("empty", place, "the pipeline has no stages", "expected [stages.NAME]")
+                .help("`qpipe init` writes a pipeline to start from"),
+        );
+    }
+}
+
+/// `[pipeline]`: name and seed.
+fn header(entry: Option<&Entry>, file: &Path, reader: &mut Interpolator<'_>) -> (String, u64) {
+    let stem = file.file_stem().map_or("pipeline".into(), |stem| stem.to_string_lossy());
+    let (mut name, mut seed) = (stem.into_owned(), 0);
+    let Some((entry, table)) = entry.and_then(|entry| Some((entry, entry.node.table()?))) else {
+        return (name, seed);
+    };
+    let table = reader.table(table);
+    schema::check(schema::pipeline(), &table, &entry.node, "pipeline", &mut reader.mistakes);
+    let value = |key: &str| table.get(key).map(|entry| &entry.node);
+    if let Some(Node { value: Value::Text(text), place, .. }) = value("name") {
+        if text.contains(['/', '\\', '\n']) {
+            let message = format!("\"{text}\" cannot name a pipeline");
+            reader.mistakes.push(
+                Mistake::new("name", *place, message, "here")
+                    .help("files are named after it: write it without slashes"),
+            );
+        }
+        name.clone_from(text);
+    }
+    if let Some(Node { value: Value::Integer(number), .. }) = value("seed") {
+        seed = u64::try_from(*number).unwrap_or_default();
+    }
+    (name, seed)
+}
+
+fn read_data(entry: &Entry, folder: &Path, reader: &mut Interpolator<'_>) -> Option<Data> {
+    let (spec, tree) = stage::read_data(entry, reader)?;
+    let mut paths = BTreeMap::new();
+    for input in spec.inputs() {
+        let Source::Path(path) = &input.source else { continue };
+        let node = tree.nearest(&input.field);
+        // Without `path`, the labels' name that follows from it says nothing new.
+        if input.port == "labels" && paths.is_empty() && input.field == ["path"] {
+            continue;
+        }
+        if let Some(path) = existing(folder, path, &input, node, &mut reader.mistakes) {
+            paths.insert(input.port.clone(), path);
+        }
+    }
+    Some(Data { spec, paths })
+}
+
+/// Inputs of all cells, stage by stage; cycles are reported.
+fn connect(names: &Names<'_>, mistakes: &mut Vec<Mistake>) -> Vec<Vec<Connection>> {
+    let mut all = Vec::new();
+    for stage in names.stages {
+        let before = mistakes.len();
+        for cell in stage.cells.iter().flatten() {
+            let start = mistakes.len();
+            all.push(names.connect(cell, mistakes));
+            stage::drop_repeated(mistakes, before, start);
+        }
+    }
+    let cells = names.stages.iter().flat_map(|stage| stage.cells.iter().flatten());
+    let cells: Vec<(&str, &[Connection])> =
+        cells.zip(&all).map(|(cell, inputs)| (cell.id.as_str(), inputs.as_slice())).collect();
+    cycles::check(&cells, mistakes);
+    all
+}
+
+fn finish(
+    stages: Vec<RawStage>,
+    connections: Vec<Vec<Connection>>,
+    sources: &Sources,
+) -> Vec<StageCell> {
+    let mut connections = connections.into_iter();
+    let mut cells = Vec::new();
+    for stage in stages {
+        let line = sources.line(stage.place);
+        for cell in stage.cells.into_iter().flatten() {
+            let inputs = connections.next().unwrap_or_default();
+            let Some((kind, config)) = cell.stage else { continue };
+            let variables = cell.combination.variables.into_iter();
+            cells.push(StageCell {
+                id: cell.id,
+                name: stage.name.clone(),
+                cell: variables.map(|(name, node)| (name, node.to_json())).collect(),
+                kind,
+                stage: config,
+                inputs: inputs.into_iter().map(|connection| connection.input).collect(),
+                line,
+            });
+        }
+    }
+    cells
+}

@@ -1,0 +1,237 @@
+//! Mistakes of a pipeline file, each shown at its place.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
+
+use super::tree::Place;
+
+/// A mistake, before it is bound to its source text.
+#[derive(Clone, Debug)]
+pub(super) struct Mistake {
+    /// Last part of its stable code.
+    pub code: &'static str,
+    pub message: String,
+    /// The first one is where the fault is.
+    pub labels: Vec<(Place, String)>,
+    pub help: Option<String>,
+}
+
+impl Mistake {
+    /// A mistake at a place; `label` stands beside the caret.
+    pub fn new(
+        code: &'static str,
+        place: Place,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Self {
+        Self { code, message: message.into(), labels: vec![(place, label.into())], help: None }
+    }
+
+    /// Adds what to do about it.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds another place that has to do with it.
+    pub fn also(mut self, place: Option<Place>, label: impl Into<String>) -> Self {
+        if let Some(place) = place.filter(|place| *place != self.labels[0].0) {
+            self.labels.push((place, label.into()));
+        }
+        self
+    }
+
+    /// Where the fault is.
+    pub fn place(&self) -> Place {
+        self.labels[0].0
+    }
+}
+
+/// The texts that places point into: the file, then each override.
+#[derive(Debug)]
+pub(super) struct Sources {
+    sources: Vec<Arc<NamedSource<String>>>,
+}
+
+impl Sources {
+    /// The file alone.
+    pub fn new(name: &str, text: &str) -> Self {
+        Self { sources: vec![Arc::new(NamedSource::new(name, text.to_owned()))] }
+    }
+
+    /// Adds the text of an override.
+    pub fn add(&mut self, name: &str, text: &str) -> usize {
+        self.sources.push(Arc::new(NamedSource::new(name, text.to_owned())));
+        self.sources.len() - 1
+    }
+
+    /// The text at a place.
+    pub fn text(&self, place: Place) -> &str {
+        self.sources[place.source].inner().get(place.start..place.end).unwrap_or_default()
+    }
+
+    /// The line of a place, from 1.
+    pub fn line(&self, place: Place) -> usize {
+        let before = &self.sources[place.source].inner().as_bytes()[..place.start];
+        before.iter().filter(|&&byte| byte == b'\n').count() + 1
+    }
+
+    fn bind(&self, mistake: Mistake) -> Shown {
+        let source = mistake.place().source;
+        let mut help = mistake.help;
+        let mut labels = Vec::new();
+        for (index, (place, label)) in mistake.labels.into_iter().enumerate() {
+            if place.source == source {
+                let length = place.end - place.start;
+                labels.push(if index == 0 {
+                    LabeledSpan::new_primary_with_span(Some(label), (place.start, length))
+                } else {
+                    LabeledSpan::new_with_span(Some(label), (place.start, length))
+                });
+            } else {
+                let other = &self.sources[place.source];
+                let note = match place.source {
+                    0 => format!("{label}: line {} of {}", self.line(place), other.name()),
+                    _ => format!("{label}: --set {}", other.inner()),
+                };
+                help = Some(help.map_or(note.clone(), |help| format!("{help}\n{note}")));
+            }
+        }
+        Shown {
+            code: mistake.code,
+            message: mistake.message,
+            labels,
+            help,
+            source: Some(Arc::clone(&self.sources[source])),
+        }
+    }
+}
+
+/// A mistake with the text that it stands in.
+#[derive(Debug)]
+struct Shown {
+    code: &'static str,
+    message: String,
+    labels: Vec<LabeledSpan>,
+    help: Option<String>,
+    source: Option<Arc<NamedSource<String>>>,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Shown {}
+
+impl Diagnostic for Shown {
+    fn code(&self) -> Option<Box<dyn fmt::Display + '_>> {
+        Some(Box::new(format!("qpipe::config::{}", self.code)))
+    }
+
+    fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.labels.iter().cloned()))
+    }
+}
+
+/// How mistakes are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// With colours.
+    pub color: bool,
+    /// Columns at which long texts are wrapped.
+    pub width: usize,
+}
+
+impl Style {
+    /// For this process's standard error: colours on a terminal unless `NO_COLOR` is set.
+    pub fn of_stderr() -> Self {
+        use std::io::IsTerminal;
+        let quiet = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { color: std::io::stderr().is_terminal() && !quiet, width: 100 }
+    }
+}
+
+/// All mistakes of a pipeline file, in the order of their places.
+///
+/// As a [`Diagnostic`] it has each mistake as a related one, with its own code
+/// (`qpipe::config::…`), labels and help.
+#[derive(Debug)]
+pub struct Mistakes {
+    name: String,
+    shown: Vec<Shown>,
+}
+
+impl Mistakes {
+    pub(super) fn new(name: &str, sources: &Sources, mut mistakes: Vec<Mistake>) -> Self {
+        mistakes.sort_by_key(Mistake::place);
+        let shown = mistakes.into_iter().map(|mistake| sources.bind(mistake)).collect();
+        Self { name: name.to_owned(), shown }
+    }
+
+    /// The one mistake that the file cannot be read.
+    pub(super) fn unreadable(name: &str, message: String, help: &str) -> Self {
+        let shown = Shown {
+            code: "file",
+            message,
+            labels: Vec::new(),
+            help: Some(help.to_owned()),
+            source: None,
+        };
+        Self { name: name.to_owned(), shown: vec![shown] }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.shown.len()
+    }
+
+    /// The stable codes, such as `qpipe::config::unknown-key`, in order.
+    pub fn codes(&self) -> impl Iterator<Item = String> {
+        self.shown.iter().map(|shown| format!("qpipe::config::{}", shown.code))
+    }
+
+    /// All of them as text, with the user's own lines, and how many there are.
+    pub fn render(&self, style: Style) -> String {
+        let theme =
+            if style.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler =
+            GraphicalReportHandler::new_themed(theme).with_width(style.width).with_links(false);
+        let mut text = String::new();
+        for shown in &self.shown {
+            // Writing into a String cannot fail.
+            let _ = handler.render_report(&mut text, shown);
+            text.push('\n');
+        }
+        let _ = writeln!(text, "{self}");
+        text
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.shown.len() == 1 { "mistake" } else { "mistakes" };
+        write!(f, "{}: {} {plural}", self.name, self.shown.len())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Diagnostic for Mistakes {
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.shown.iter().map(|shown| shown as &dyn Diagnostic)))
+    }
+}

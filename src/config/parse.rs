@@ -1,0 +1,133 @@
+//! TOML text to a tree; all syntax errors at once.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::mistakes::Mistake;
+use super::tree::{Entry, Node, Place, Table, Value};
+
+/// The tree of the file (source 0).
+///
+/// # Errors
+///
+/// All syntax errors; what can be read beside them is not checked further, since it may be
+/// misunderstood.
+pub(super) fn document(text: &str) -> Result<Table, Vec<Mistake>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut reader = Reader { text, source: 0, shift: 0, mistakes: Vec::new() };
+    let tree = reader.table(table.get_ref());
+    let mut lines = Vec::new();
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        // One slip often makes several errors on its line; the first tells it.
+        let line = text[..span.start.min(text.len())].matches('\n').count();
+        if !lines.contains(&line) {
+            lines.push(line);
+            let mistake = syntax(text, span, error.message(), &tree);
+            reader.mistakes.push(mistake);
+        }
+    }
+    if reader.mistakes.is_empty() { Ok(tree) } else { Err(reader.mistakes) }
+}
+
+/// A single value that starts at byte `shift` of source `source`, as in an override.
+///
+/// # Errors
+///
+/// The syntax error's message.
+pub(super) fn value(text: &str, source: usize, shift: usize) -> Result<Node, String> {
+    let value = DeValue::parse(text).map_err(|error| error.message().to_owned())?;
+    let mut reader = Reader { text, source, shift, mistakes: Vec::new() };
+    let node = reader.node(&value, None);
+    reader.mistakes.pop().map_or(Ok(node), |mistake| Err(mistake.message))
+}
+
+fn syntax(text: &str, span: Range<usize>, message: &str, tree: &Table) -> Mistake {
+    let end = span.end.min(text.len());
+    let place = Place { source: 0, start: span.start.min(end), end };
+    if message.contains("duplicate key") {
+        let key = text[place.start..place.end].trim_matches(['"', '\'']).to_owned();
+        let message = format!("`{key}` is given twice");
+        return Mistake::new("duplicate", place, message, "here again")
+            .also(first_of(tree, &key, place.start), "first here")
+            .help("names are unique: remove one of the two, or rename it");
+    }
+    Mistake::new("syntax", place, format!("not TOML: {message}"), "here")
+}
+
+/// The last key of that name before `before`.
+fn first_of(table: &Table, key: &str, before: usize) -> Option<Place> {
+    let mut found: Option<Place> = None;
+    let mut visit = vec![table];
+    while let Some(table) = visit.pop() {
+        for entry in &table.entries {
+            if entry.key == key && entry.place.start < before {
+                found = found.max(Some(entry.place));
+            }
+            visit.extend(entry.node.table());
+        }
+    }
+    found
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    source: usize,
+    shift: usize,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader<'_> {
+    fn place(&self, span: Range<usize>) -> Place {
+        Place { source: self.source, start: span.start + self.shift, end: span.end + self.shift }
+    }
+
+    fn table(&mut self, table: &DeTable<'_>) -> Table {
+        let mut entries: Vec<Entry> = table
+            .iter()
+            .map(|(key, value)| {
+                let place = self.place(key.span());
+                Entry { key: key.get_ref().to_string(), place, node: self.node(value, Some(place)) }
+            })
+            .collect();
+        entries.sort_by_key(|entry| entry.place.start);
+        Table { entries }
+    }
+
+    /// `key`: where its key stands, which is the place of a table that is not inline.
+    fn node(&mut self, spanned: &Spanned<DeValue<'_>>, key: Option<Place>) -> Node {
+        let mut place = self.place(spanned.span());
+        let value = match spanned.get_ref() {
+            DeValue::String(text) => Value::Text(text.to_string()),
+            DeValue::Integer(number) => {
+                match i64::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) => Value::Integer(number),
+                    Err(_) => self.broken(place, "the integer does not fit into 64 bits"),
+                }
+            }
+            DeValue::Float(number) => match number.as_str().parse::<f64>() {
+                Ok(number) if number.is_finite() => Value::Float(number),
+                _ => self.broken(place, "the number is not finite"),
+            },
+            DeValue::Boolean(truth) => Value::Boolean(*truth),
+            DeValue::Datetime(date) => Value::Date(date.to_string()),
+            DeValue::Array(values) => {
+                Value::List(values.iter().map(|value| self.node(value, None)).collect())
+            }
+            DeValue::Table(table) => {
+                if !self.text[spanned.span()].starts_with('{') {
+                    place = key.unwrap_or(place);
+                }
+                Value::Table(self.table(table))
+            }
+        };
+        Node::new(value, place)
+    }
+
+    fn broken(&mut self, place: Place, message: &str) -> Value {
+        self.mistakes.push(Mistake::new("out-of-range", place, message, "here"));
+        Value::Broken
+    }
+}

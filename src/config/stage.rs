@@ -1,0 +1,237 @@
+//! `[stages.NAME]` and `[data.NAME]` tables: kind, matrix, schema, contract.
+
+use serde::Deserialize;
+
+use super::interpolate::Interpolator;
+use super::matrix::{self, Combination};
+use super::mistakes::Mistake;
+use super::schema;
+use super::suggest::{list, nearest};
+use super::tree::{Entry, Node, Place, Table, Value};
+use crate::stages::contract::{Kind, Problem, Stage};
+use crate::stages::data::DataSpec;
+
+/// A `[stages.NAME]` table as far as it can be understood by itself.
+pub(super) struct RawStage {
+    pub name: String,
+    /// Where its name stands.
+    pub place: Place,
+    pub has_matrix: bool,
+    /// One without a matrix; `None` if the matrix is not known because of a mistake.
+    pub cells: Option<Vec<RawCell>>,
+}
+
+/// A cell of a stage.
+pub(super) struct RawCell {
+    /// `onnx[fp32,1]`, or the stage's name.
+    pub id: String,
+    pub combination: Combination,
+    /// Its table, interpolated, `kind` and `matrix` taken out.
+    pub tree: Node,
+    /// Its kind and configuration; `None` if there were mistakes.
+    pub stage: Option<(&'static Kind, Box<dyn Stage>)>,
+}
+
+impl RawCell {
+    /// What stands between the brackets.
+    pub fn text(&self) -> &str {
+        &self.combination.text
+    }
+}
+
+/// Whether a name can stand in references and file names; reports it if not.
+pub(super) fn is_name(what: &str, name: &str, place: Place, mistakes: &mut Vec<Mistake>) -> bool {
+    let letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    let good = !name.is_empty() && name.chars().all(letter);
+    if !good {
+        mistakes.push(
+            Mistake::new("name", place, format!("\"{name}\" cannot name a {what}"), "here")
+                .help("names consist of the letters a-z and A-Z, digits, `-` and `_`"),
+        );
+    }
+    good
+}
+
+/// Reads a `[stages.NAME]` table; mistakes go to the interpolator's.
+pub(super) fn read(entry: &Entry, reader: &mut Interpolator<'_>) -> RawStage {
+    let name = entry.key.clone();
+    is_name("stage", &name, entry.place, &mut reader.mistakes);
+    if name == "data" {
+        let mistake = Mistake::new("name", entry.place, "a stage cannot be called `data`", "here");
+        reader.mistakes.push(
+            mistake
+                .help("references to it would look like those to data sets: choose another name"),
+        );
+    }
+    let mut stage = RawStage { name, place: entry.place, has_matrix: false, cells: None };
+    let Some(table) = entry.node.table() else {
+        reader.mistakes.push(not_a_table("stages", entry));
+        return stage;
+    };
+    let kind = kind(entry, table, reader);
+    let matrix = table.get("matrix").map(|entry| reader.node(&entry.node));
+    stage.has_matrix = matrix.is_some();
+    let combinations = match &matrix {
+        Some(matrix) => matrix::expand(&stage.name, matrix, &mut reader.mistakes),
+        None => Some(vec![Combination::default()]),
+    };
+    let before = reader.mistakes.len();
+    stage.cells = combinations.map(|combinations| {
+        let cells = combinations.into_iter().map(|combination| {
+            let start = reader.mistakes.len();
+            reader.matrix = stage.has_matrix.then(|| combination.variables.clone());
+            let cell = cell(&stage.name, entry, table, kind, combination, reader);
+            drop_repeated(&mut reader.mistakes, before, start);
+            cell
+        });
+        cells.collect()
+    });
+    reader.matrix = None;
+    stage
+}
+
+/// Of the mistakes from `start` on, drops those that were already found from `before` on: another
+/// cell of the same stage has made them at the same place.
+pub(super) fn drop_repeated(mistakes: &mut Vec<Mistake>, before: usize, start: usize) {
+    let new = mistakes.split_off(start);
+    let known = before..start;
+    for mistake in new {
+        let same = |other: &Mistake| other.code == mistake.code && other.place() == mistake.place();
+        if !mistakes[known.clone()].iter().any(same) {
+            mistakes.push(mistake);
+        }
+    }
+}
+
+fn kind(entry: &Entry, table: &Table, reader: &mut Interpolator<'_>) -> Option<&'static Kind> {
+    let names = || crate::stages::KINDS.iter().map(|kind| kind.name);
+    let help = || format!("the kinds are {}", list(names(), "and"));
+    let Some(given) = table.get("kind") else {
+        let message = format!("stage `{}` has no `kind`", entry.key);
+        let mistake = Mistake::new("missing-key", entry.place, message, "`kind` is missing");
+        reader.mistakes.push(mistake.help(help()));
+        return None;
+    };
+    let node = reader.node(&given.node);
+    let mistake = match &node.value {
+        Value::Broken => return None,
+        Value::Text(word) => {
+            if let Some(kind) = crate::stages::kind(word) {
+                return Some(kind);
+            }
+            let label = nearest(word, names())
+                .map_or_else(|| "not known".to_owned(), |near| format!("did you mean \"{near}\"?"));
+            Mistake::new("unknown-kind", node.place, format!("unknown kind \"{word}\""), label)
+        }
+        _ => {
+            let message = format!("the kind of stage `{}` is {}", entry.key, node.kind());
+            Mistake::new("wrong-type", node.place, message, "expected a string")
+        }
+    };
+    reader.mistakes.push(mistake.help(help()));
+    None
+}
+
+fn cell(
+    name: &str,
+    entry: &Entry,
+    table: &Table,
+    kind: Option<&'static Kind>,
+    combination: Combination,
+    reader: &mut Interpolator<'_>,
+) -> RawCell {
+    let own = |entry: &&Entry| entry.key != "kind" && entry.key != "matrix";
+    let start = reader.mistakes.len();
+    let entries = table.entries.iter().filter(own).map(|entry| Entry {
+        key: entry.key.clone(),
+        place: entry.place,
+        node: reader.node(&entry.node),
+    });
+    let tree = Table { entries: entries.collect() };
+    let mut stage = None;
+    let tree = if let Some(kind) = kind {
+        let path = format!("stages.{name}");
+        schema::check(schema::kind(kind), &tree, &entry.node, &path, &mut reader.mistakes);
+        let tree = Node::new(Value::Table(tree), entry.node.place);
+        if reader.mistakes.len() == start && !tree.is_broken() {
+            stage = contract(kind, &tree, &mut reader.mistakes).map(|stage| (kind, stage));
+        }
+        tree
+    } else {
+        Node::new(Value::Table(tree), entry.node.place)
+    };
+    let id = match combination.text.as_str() {
+        "" => name.to_owned(),
+        text => format!("{name}[{text}]"),
+    };
+    RawCell { id, combination, tree, stage }
+}
+
+fn contract(
+    kind: &'static Kind,
+    tree: &Node,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Box<dyn Stage>> {
+    match (kind.parse)(tree.to_toml()) {
+        Ok(stage) => {
+            // What a stage is connected to is known even where its rules are broken.
+            mistakes.extend(stage.check().into_iter().map(|problem| from_problem(tree, problem)));
+            Some(stage)
+        }
+        Err(error) => {
+            mistakes.push(from_serde(tree, &error));
+            None
+        }
+    }
+}
+
+fn from_problem(tree: &Node, problem: Problem) -> Mistake {
+    let node = tree.nearest(&problem.field);
+    let mistake = Mistake::new("rule", node.place, problem.message, "here")
+        .also(node.from, "the value comes from here");
+    match problem.help {
+        Some(help) => mistake.help(help),
+        None => mistake,
+    }
+}
+
+fn from_serde(tree: &Node, error: &toml::de::Error) -> Mistake {
+    Mistake::new("wrong-type", tree.place, error.message().to_owned(), "in this table")
+}
+
+fn not_a_table(above: &str, entry: &Entry) -> Mistake {
+    let message = format!("`{above}.{}` is {}", entry.key, entry.node.kind());
+    Mistake::new("wrong-type", entry.node.place, message, "expected a table")
+        .help(format!("write a table [{above}.{}]", entry.key))
+}
+
+/// Reads a `[data.NAME]` table: its description and its interpolated tree. `None` if there were
+/// mistakes.
+pub(super) fn read_data(entry: &Entry, reader: &mut Interpolator<'_>) -> Option<(DataSpec, Node)> {
+    is_name("data set", &entry.key, entry.place, &mut reader.mistakes);
+    let Some(table) = entry.node.table() else {
+        reader.mistakes.push(not_a_table("data", entry));
+        return None;
+    };
+    let start = reader.mistakes.len();
+    let table = reader.table(table);
+    let path = format!("data.{}", entry.key);
+    schema::check(schema::data(), &table, &entry.node, &path, &mut reader.mistakes);
+    let tree = Node::new(Value::Table(table), entry.node.place);
+    if reader.mistakes.len() > start || tree.is_broken() {
+        return None;
+    }
+    match DataSpec::deserialize(tree.to_toml()) {
+        Ok(spec) => {
+            let problems = spec.check();
+            reader
+                .mistakes
+                .extend(problems.into_iter().map(|problem| from_problem(&tree, problem)));
+            Some((spec, tree))
+        }
+        Err(error) => {
+            reader.mistakes.push(from_serde(&tree, &error));
+            None
+        }
+    }
+}
