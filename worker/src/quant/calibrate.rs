@@ -79,6 +79,9 @@ pub fn calibrate(
     })
 }
 
+/// Given a watched tensor's index and values.
+type Observe<'a> = dyn FnMut(usize, &[f32]) -> Result<(), NotFinite> + 'a;
+
 struct Run<'a> {
     program: Program,
     graph: &'a Graph,
@@ -119,11 +122,7 @@ impl Run<'_> {
     }
 
     /// Runs all images once; `observe` is given each watched tensor's index and values.
-    fn pass(
-        &mut self,
-        observe: &mut dyn FnMut(usize, &[f32]) -> Result<(), NotFinite>,
-        progress: &dyn Fn(u64),
-    ) -> Result<()> {
+    fn pass(&mut self, observe: &mut Observe, progress: &dyn Fn(u64)) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let (batch, threads) = (self.options.batch_size, self.options.threads);
         let order = Order::Subset(self.chosen.clone());

@@ -30,13 +30,16 @@ fn place(view: &View, selection: &Selection) -> Sites {
     for (index, node) in nodes.filter(|(index, _)| selection.has(*index)) {
         match node.op_type.as_str() {
             "Conv" => {
-                if sites.weighted(view, index) {
+                let layer = sites.weighted(view, index);
+                // Its kernel writes integers only.
+                if layer {
                     output(view, &mut sites, index);
                 }
             }
             // Their kernels also write floats: an output that no quantized layer reads stays float.
             "Gemm" | "MatMul" => {
-                if sites.weighted(view, index) && feeds_layer(view, selection, index) {
+                let layer = sites.weighted(view, index);
+                if layer && feeds_layer(view, selection, index) {
                     output(view, &mut sites, index);
                 }
             }

@@ -1,0 +1,272 @@
+//! The simulation, the exported file and ONNX Runtime agree.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use qpipe::stages::calibrate::{Histogram, Method};
+use qpipe::stages::data::DataSpec;
+use qpipe::stages::insert_qdq::Target;
+use qpipe::stages::model_source::ZooModel;
+use qpipe_worker::data::{Dataset, Loader, Order};
+use qpipe_worker::graph::Model;
+use qpipe_worker::interp::{Mode, Options, Program};
+use qpipe_worker::quant::calibrate::{self, calibrate};
+use qpipe_worker::quant::finalize::finalize;
+use qpipe_worker::quant::insert::insert;
+use qpipe_worker::quant::placement::{Request, plan};
+use qpipe_worker::quant::prepare::prepare;
+use qpipe_worker::quant::ranges::Ranges;
+use qpipe_worker::{onnx, zoo};
+use serde_json::json;
+
+use crate::python;
+
+/// Images of the data set.
+const IMAGES: usize = 256;
+
+/// Gray blobs of several sizes and places, as IDX files of `side` pixels in `folder`.
+fn dataset(folder: &Path, side: usize) -> Dataset {
+    let header = |kind: u8, extents: &[usize]| {
+        let mut bytes = vec![0, 0, 8, kind];
+        extents.iter().for_each(|&n| bytes.extend((n as u32).to_be_bytes()));
+        bytes
+    };
+    let mut images = header(3, &[IMAGES, side, side]);
+    let mut labels = header(1, &[IMAGES]);
+    let mut state = 11_u32;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as usize % below
+    };
+    for _ in 0..IMAGES {
+        let (row, column, radius) = (next(side) as f32, next(side) as f32, 2 + next(side / 2));
+        for y in 0..side {
+            for x in 0..side {
+                let far = ((y as f32 - row).powi(2) + (x as f32 - column).powi(2)).sqrt();
+                let value = 255.0 * (-far / radius as f32).exp() - next(20) as f32;
+                images.push(value.clamp(0.0, 255.0) as u8);
+            }
+        }
+        labels.push((radius % 3) as u8);
+    }
+    let paths = ["path", "labels"].map(|port| (port.to_owned(), folder.join(port)));
+    for ((_, path), bytes) in paths.iter().zip([images, labels]) {
+        std::fs::File::create(path).and_then(|mut file| file.write_all(&bytes)).expect("writes");
+    }
+    let spec = json!({
+        "format": "idx", "path": "images-idx3", "classes": ["a", "b", "c"],
+        "transform": [{ "normalize": { "mean": [0.3], "std": [0.35] } }],
+    });
+    let spec: DataSpec = serde_json::from_value(spec).expect("a data set");
+    Dataset::open(&spec, &BTreeMap::from(paths)).expect("opens")
+}
+
+fn small_resnet() -> Model {
+    let config = json!({
+        "arch": "resnet", "blocks": [1, 1, 2], "channels": [16, 32, 64], "stem": "small-stride2",
+        "in_channels": 1, "classes": 10, "image_size": 28,
+    });
+    let config: ZooModel = serde_json::from_value(config).expect("a network");
+    zoo::build(&config, None, 3).expect("builds")
+}
+
+fn fixture(name: &str) -> Model {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    onnx::read(&folder.join(name)).expect("reads")
+}
+
+fn options(batch_size: usize, threads: usize) -> calibrate::Options {
+    calibrate::Options {
+        samples: 128,
+        batch_size,
+        methods: Method::ALL.to_vec(),
+        bins: 2048,
+        percentile: 99.99,
+        histogram: Histogram::Exact,
+        seed: 5,
+        threads,
+    }
+}
+
+fn ranges(model: &Model, dataset: &Dataset) -> Ranges {
+    calibrate(model, dataset, &options(64, 2), &|_, _| ()).expect("calibrates")
+}
+
+fn request(target: Target) -> Request<'static> {
+    Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true }
+}
+
+struct Batch {
+    images: tch::Tensor,
+}
+
+impl Batch {
+    fn all(dataset: &Dataset) -> Self {
+        let mut loader = Loader::new(dataset, IMAGES, Order::Sequential, false, 1);
+        Self { images: loader.next().expect("a batch").expect("loads").images }
+    }
+
+    fn simulate(&self, model: &Model) -> Vec<f32> {
+        let mut program = Program::compile(model, &Options::default()).expect("compiles");
+        let images = [self.images.shallow_clone()];
+        let outputs = program.forward(&images, Mode::Eval, &mut |_, _| Ok(())).expect("runs");
+        Vec::try_from(outputs[0].contiguous().view(-1)).expect("floats")
+    }
+
+    /// Outputs of Python's onnxruntime and the operators that it ran.
+    fn onnxruntime(
+        &self,
+        folder: &Path,
+        model: &Model,
+        optimizations: &str,
+    ) -> (Vec<f32>, BTreeMap<String, usize>) {
+        let [path, inputs, outputs] = ["model.onnx", "inputs", "outputs"].map(|n| folder.join(n));
+        onnx::check(model).expect("the standard's rules");
+        onnx::write(model, &path).expect("writes");
+        let images: Vec<f32> = Vec::try_from(self.images.contiguous().view(-1)).expect("floats");
+        let bytes: Vec<u8> = images.iter().flat_map(|value| value.to_le_bytes()).collect();
+        std::fs::write(&inputs, bytes).expect("writes");
+        let shape: Vec<String> = self.images.size().iter().map(i64::to_string).collect();
+        let shape = shape.join(",");
+        let arguments = [&path, &inputs, Path::new(&shape), &outputs, Path::new(optimizations)];
+        let printed = python::run(include_str!("run_onnx.py"), &arguments);
+        let outputs = std::fs::read(outputs).expect("reads");
+        let outputs = outputs.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        (outputs.collect(), serde_json::from_str(&printed).expect("counts"))
+    }
+}
+
+/// Share of images of the same predicted class, and the median over images of signal over noise of
+/// the logits, decibels.
+fn agreement(ours: &[f32], theirs: &[f32]) -> (f64, f64) {
+    assert_eq!(ours.len(), theirs.len());
+    let classes = ours.len() / IMAGES;
+    let best = |row: &[f32]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+    let rows = || ours.chunks_exact(classes).zip(theirs.chunks_exact(classes));
+    let same = rows().filter(|(a, b)| best(a) == best(b)).count();
+    let mut ratios: Vec<f64> = rows()
+        .map(|(a, b)| {
+            let signal: f64 = b.iter().map(|&b| f64::from(b).powi(2)).sum();
+            let noise: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a - b).powi(2)).sum();
+            10.0 * (signal / noise.max(1e-30)).log10()
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    (same as f64 / IMAGES as f64, ratios[IMAGES / 2])
+}
+
+#[test]
+fn the_simulation_is_what_onnxruntime_computes() {
+    let networks = [
+        ("small resnet", small_resnet(), 28),
+        ("torchscript", fixture("tiny_resnet_torchscript.onnx"), 32),
+        ("mobilenet", fixture("tiny_mobilenet_torchscript.onnx"), 32),
+    ];
+    for (name, mut model, side) in networks {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dataset = dataset(folder.path(), side);
+        prepare(&mut model).expect("prepares");
+        let ranges = ranges(&model, &dataset);
+        let batch = Batch::all(&dataset);
+        for target in [Target::Tensorrt, Target::Onnxruntime] {
+            let mut quantized = model.clone();
+            let plan = plan(&model.graph, &ranges, &request(target)).expect("plans");
+            insert(&mut quantized, &plan).expect("inserts");
+            let simulated = batch.simulate(&quantized);
+            let (_, against_float) = agreement(&simulated, &batch.simulate(&model));
+            assert!((8.0..60.0).contains(&against_float), "{name} {target:?}: {against_float} dB");
+            finalize(&mut quantized, None).expect("finalizes");
+            // What is exported computes in the interpreter what it did before.
+            let (_, form) = agreement(&batch.simulate(&quantized), &simulated);
+            assert!(form > 45.0, "{name} {target:?}: the exported form differs: {form} dB");
+            let (outputs, _) = batch.onnxruntime(folder.path(), &quantized, "off");
+            let (same, decibels) = agreement(&simulated, &outputs);
+            println!(
+                "{name} {target:?}: {same} alike, {decibels:.1} dB; {against_float:.1} dB to float"
+            );
+            assert!(same >= 0.99 && decibels >= 45.0, "{name} {target:?}: {same}, {decibels} dB");
+        }
+    }
+}
+
+#[test]
+fn onnxruntime_fuses_every_layer_to_an_integer_kernel() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dataset = dataset(folder.path(), 28);
+    let mut model = small_resnet();
+    prepare(&mut model).expect("prepares");
+    let plan = plan(&model.graph, &ranges(&model, &dataset), &request(Target::Onnxruntime));
+    let batch = Batch::all(&dataset);
+    insert(&mut model, &plan.expect("plans")).expect("inserts");
+    let simulated = batch.simulate(&model);
+    finalize(&mut model, None).expect("finalizes");
+    let (outputs, ops) = batch.onnxruntime(folder.path(), &model, "on");
+    let expected = [
+        ("Flatten", 1),
+        ("QGemm", 1),
+        ("QLinearAdd", 4),
+        ("QLinearConv", 11),
+        ("QLinearGlobalAveragePool", 1),
+        ("QuantizeLinear", 1),
+    ];
+    let mut left = ops.clone();
+    // Between layouts, once each way.
+    left.remove("Transpose");
+    let expected = expected.map(|(op, count)| (op.to_owned(), count));
+    assert_eq!(left, BTreeMap::from(expected));
+    let (same, decibels) = agreement(&simulated, &outputs);
+    println!("optimized: {same} alike, {decibels:.1} dB");
+    assert!(same >= 0.97, "{same}, {decibels} dB");
+}
+
+#[test]
+fn pairs_for_tensorrt_run_on_onnxruntime_with_the_same_values() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dataset = dataset(folder.path(), 28);
+    let mut model = small_resnet();
+    prepare(&mut model).expect("prepares");
+    let plan = plan(&model.graph, &ranges(&model, &dataset), &request(Target::Tensorrt));
+    insert(&mut model, &plan.expect("plans")).expect("inserts");
+    let batch = Batch::all(&dataset);
+    let simulated = batch.simulate(&model);
+    finalize(&mut model, Some(Target::Onnxruntime)).expect("finalizes");
+    let (outputs, _) = batch.onnxruntime(folder.path(), &model, "off");
+    let (same, decibels) = agreement(&simulated, &outputs);
+    assert!(same >= 0.99 && decibels >= 45.0, "{same}, {decibels} dB");
+}
+
+#[test]
+fn calibration_does_not_depend_on_threads_or_batch_size() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dataset = dataset(folder.path(), 28);
+    let mut model = small_resnet();
+    prepare(&mut model).expect("prepares");
+    let bytes = |batch_size, threads| {
+        let ranges = calibrate(&model, &dataset, &options(batch_size, threads), &|_, _| ());
+        ranges.expect("calibrates").to_bytes()
+    };
+    let first = bytes(64, 2);
+    assert_eq!(bytes(64, 1), first);
+    assert_eq!(bytes(64, 3), first);
+    assert_eq!(bytes(16, 2), first);
+}
+
+#[test]
+fn fewer_images_than_asked_for_and_images_that_are_not_finite() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dataset = dataset(folder.path(), 28);
+    let mut model = small_resnet();
+    prepare(&mut model).expect("prepares");
+    let all = calibrate::Options { samples: 10_000, ..options(64, 2) };
+    assert_eq!(calibrate(&model, &dataset, &all, &|_, _| ()).expect("runs").samples, IMAGES);
+
+    let weight = model.graph.initializers.get_mut("layer2.0.conv1.weight").expect("there");
+    let mut values = weight.to_f32().expect("floats");
+    values[5] = f32::NAN;
+    *weight = qpipe_worker::graph::TensorData::f32(&weight.shape.clone(), &values);
+    let error = calibrate(&model, &dataset, &options(64, 2), &|_, _| ()).expect_err("refused");
+    // The Relu hands the NaN on: its output is the first that is watched.
+    assert!(error.message.contains("node \"layer2.0.relu1\" (Relu)"), "{error}");
+    assert!(error.message.contains("has a NaN (one of 64 images, "), "{error}");
+}
