@@ -3,5 +3,7 @@
 mod onnxruntime;
 mod table;
 mod tensorrt;
+#[cfg(test)]
+mod tests;
 
 pub use table::finalize;
