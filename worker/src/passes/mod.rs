@@ -8,11 +8,13 @@ mod batch_norm;
 mod constants;
 mod dead;
 mod identity;
+mod inference;
 mod opset;
 
 pub use batch::set_batch;
 pub use batch_norm::fold_batch_norm;
 pub use dead::remove_dead;
+pub use inference::inference_form;
 pub use opset::set_opset;
 
 use crate::Result;

@@ -7,13 +7,18 @@ use qpipe::stages::model_source::ModelSource;
 
 use super::Context;
 use crate::graph::Model;
-use crate::{Error, Result, onnx, zoo};
+use crate::{Error, Result, onnx, passes, zoo};
 
 /// The model that `source` names: read from input port `model`, or built by the zoo with the weights at
 /// input port `weights`.
 pub fn model(context: &Context, source: &ModelSource) -> Result<Model> {
     match source {
-        ModelSource::Stage(_) | ModelSource::File(_) => onnx::read(context.need("model")?),
+        ModelSource::Stage(_) | ModelSource::File(_) => {
+            let path = context.need("model")?;
+            let mut model = onnx::read(path)?;
+            passes::inference_form(&mut model).map_err(|error| error.at(path.display()))?;
+            Ok(model)
+        }
         ModelSource::Zoo(config) => {
             let weights = context.input("weights");
             debug_assert_eq!(

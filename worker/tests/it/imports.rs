@@ -1,0 +1,91 @@
+//! Imports go one way: stages → the work → the model → torch. See `docs/architecture.md`.
+
+use std::path::{Path, PathBuf};
+
+/// Modules with their rank: one may use those of a lower rank only, and itself.
+const RANKS: &[(&str, u8)] = &[
+    ("error", 0),
+    ("graph", 1),
+    ("torch", 2),
+    ("onnx", 4),
+    ("ops", 3),
+    ("zoo", 3),
+    ("interp", 4),
+    ("passes", 4),
+    ("data", 5),
+    ("bench", 5),
+    ("engine", 5),
+    ("train", 6),
+    ("quant", 6),
+    ("components", 7),
+    ("stages", 7),
+];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn rank(module: &str) -> Option<u8> {
+    RANKS.iter().find(|row| row.0 == module).map(|row| row.1)
+}
+
+/// Modules named after `crate::` in a source, tests left out.
+fn used(text: &str) -> Vec<String> {
+    let text = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let mut used = Vec::new();
+    for part in text.split("crate::").skip(1) {
+        let list = match part.strip_prefix('{') {
+            Some(inner) => {
+                let mut depth = 1;
+                let end = inner.find(|c| {
+                    depth += match c {
+                        '{' => 1,
+                        '}' => -1,
+                        _ => 0,
+                    };
+                    depth == 0
+                });
+                inner[..end.unwrap_or(inner.len())].split(',').collect()
+            }
+            None => vec![part],
+        };
+        let word = |item: &str| -> String {
+            item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+        };
+        used.extend(list.into_iter().map(word).filter(|word| rank(word).is_some()));
+    }
+    used
+}
+
+#[test]
+fn imports_go_downwards() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 50);
+    let mut edges = 0;
+    for file in files {
+        let inside = file.strip_prefix(&root).unwrap();
+        let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if file.file_name().is_some_and(|name| name == "tests.rs") {
+            continue;
+        }
+        let Some(own) = rank(module) else {
+            assert!(["lib", "main"].contains(&module), "{module} has no rank: add it to RANKS");
+            continue;
+        };
+        for other in used(&std::fs::read_to_string(&file).unwrap()) {
+            edges += 1;
+            let allowed = other == module || rank(&other).unwrap() < own;
+            assert!(allowed, "{}: `{module}` must not use `{other}`", inside.display());
+        }
+    }
+    assert!(edges > 100, "{edges} imports seen");
+}

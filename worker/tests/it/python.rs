@@ -1,0 +1,37 @@
+//! Python with the packages that `make deps-test` fetched.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The project's folder.
+pub fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the worker's parent").to_path_buf()
+}
+
+/// Folder of the fetched packages.
+///
+/// # Panics
+/// If they are not there: `make test` fetches them.
+pub fn packages() -> PathBuf {
+    let packages = project().join(".deps/python");
+    assert!(packages.join("onnx").is_dir(), "no Python packages: run `make deps-test` first");
+    packages
+}
+
+/// Runs a Python program with arguments and returns what it prints.
+///
+/// # Panics
+/// If it fails, with what it said.
+#[expect(dead_code, reason = "used by the tests of exported models")]
+pub fn run(program: &str, arguments: &[&Path]) -> String {
+    let output = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
+        .env("PYTHONPATH", packages())
+        .arg("-c")
+        .arg(program)
+        .args(arguments)
+        .output()
+        .expect("python3 starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "python: {said}");
+    String::from_utf8(output.stdout).expect("text")
+}
