@@ -78,7 +78,9 @@ mod tests {
     fn a_record_whose_object_is_gone_or_short_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        let digest = cache.store_bytes(b"content").unwrap();
+        let source = folder.path().join("source");
+        std::fs::write(&source, "content").unwrap();
+        let digest = cache.store(&source).unwrap().digest;
         let key = ActionKey {
             format: ActionKey::FORMAT,
             kind: "command".to_owned(),

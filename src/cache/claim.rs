@@ -20,7 +20,6 @@ pub(crate) fn flock(file: &File, operation: i32) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Claim {
     file: File,
-    key: Digest,
     mark: String,
 }
 
@@ -42,24 +41,13 @@ impl Cache {
     /// are what a `kill -9` left of its stage: they are killed, so that they neither use the
     /// machine up nor go on writing.
     pub fn claim(&self, key: &Digest) -> Result<Claimed> {
-        let folder = self.place("locks");
-        std::fs::create_dir_all(&folder).at("create", &folder)?;
-        let path = folder.join(key.hex());
-        let options =
-            || File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = options().at("open", &path)?;
+        let path = self.lock_path(key)?;
         for attempt in 0..4 {
-            match flock(&file, libc::LOCK_EX) {
-                Ok(()) => {
-                    end_marked(&mut file).at("read", &path)?;
-                    return Claim::new(file, key).at("write", &path).map(Claimed::Ours);
-                }
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                    return Err(error).at("lock", &path);
-                }
-                Err(_) => {}
+            let mut file = open(&path)?;
+            if let Some(claim) = take(&mut file, key, &path)? {
+                return Ok(Claimed::Ours(claim));
             }
-            if let Some(pid) = owner(&mut file).at("read", &path)? {
+            if let Some(pid) = Owner::read(&mut file).at("read", &path)?.and_then(|it| it.alive()) {
                 return Ok(Claimed::Theirs(Some(pid)));
             }
             // A runner that got the lock a moment ago may not have written its name yet.
@@ -67,60 +55,97 @@ impl Cache {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
-        survivors(&file, &path)
+        survivors(&path)
     }
 
-    /// The scratch folders of earlier attempts at `key`: nobody uses them while the claim is ours.
-    pub fn abandoned(&self, claim: &Claim) -> Result<Vec<PathBuf>> {
-        let prefix = claim.key.hex();
-        let mut found = super::files::list(&self.place("scratch"))?;
-        found.retain(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-        });
-        Ok(found)
+    /// Removes the scratch folders of attempts that are over: nobody holds the lock of their key.
+    /// A killed run leaves them.
+    pub fn sweep(&self) -> Result<()> {
+        for scratch in super::files::list(&self.place("scratch"))? {
+            let name = scratch.file_name().unwrap_or_default().to_string_lossy();
+            let key = name.split('.').next().unwrap_or_default().to_owned();
+            let Ok(key) = Digest::try_from(key) else { continue };
+            let path = self.lock_path(&key)?;
+            // Held until the folder is gone, so that no attempt can begin meanwhile.
+            if let Some(_claim) = take(&mut open(&path)?, &key, &path)? {
+                super::files::remove(&scratch)?;
+            }
+        }
+        Ok(())
     }
+
+    fn lock_path(&self, key: &Digest) -> Result<PathBuf> {
+        let folder = self.place("locks");
+        std::fs::create_dir_all(&folder).at("create", &folder)?;
+        Ok(folder.join(key.hex()))
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).open(path).at("open", path)
+}
+
+/// Takes the lock if it is free.
+fn take(file: &mut File, key: &Digest, path: &Path) -> Result<Option<Claim>> {
+    match flock(file, libc::LOCK_EX) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Err(error) => return Err(error).at("lock", path),
+    }
+    let before = Owner::read(file).at("read", path)?;
+    let file = file.try_clone().at("read", path)?;
+    let claim = Claim::new(file, key).at("write", path)?;
+    if let Some(before) = before {
+        // What is left of its attempt dropped the lock, but hardly its environment.
+        end(|| processes::marked(&before.mark)).at("look for what is left of", path)?;
+    }
+    Ok(Some(claim))
 }
 
 /// Kills what holds the lock of a runner that is gone.
-fn survivors(file: &File, path: &Path) -> Result<Claimed> {
-    let own = std::process::id().cast_signed();
-    let mut survivors = processes::holders(file).at("look for who holds", path)?;
-    survivors.retain(|pid| *pid != own);
-    if survivors.is_empty() {
+fn survivors(path: &Path) -> Result<Claimed> {
+    let mut file = open(path)?;
+    let mut found = processes::holders(&file).at("look for who holds", path)?;
+    let mark = Owner::read(&mut file).at("read", path)?.map(|owner| owner.mark).unwrap_or_default();
+    let marked = processes::marked(&mark).at("look for who holds", path)?;
+    // A runner that has just taken the lock is no survivor, nor is this one.
+    found.retain(|pid| marked.contains(pid) || !processes::same_program(*pid));
+    if found.is_empty() {
         // Of another user, or gone since.
         return Ok(Claimed::Theirs(None));
     }
-    survivors.iter().copied().for_each(processes::kill);
-    Ok(Claimed::Survivors(survivors))
+    found.iter().copied().for_each(processes::kill);
+    Ok(Claimed::Survivors(found))
 }
 
-/// The live runner that the lock file names.
-fn owner(file: &mut File) -> io::Result<Option<i32>> {
-    let text = content(file)?;
-    let mut words = text.split_whitespace().map(str::parse::<u64>);
-    let (Some(Ok(pid)), Some(Ok(start))) = (words.next(), words.next()) else { return Ok(None) };
-    let Ok(pid) = i32::try_from(pid) else { return Ok(None) };
-    Ok((processes::start_time(pid) == Some(start)).then_some(pid))
+/// Who took the lock last, as the lock file says; an orderly end empties it.
+#[derive(Debug)]
+struct Owner {
+    pid: i32,
+    start: u64,
+    mark: String,
 }
 
-fn content(file: &mut File) -> io::Result<String> {
-    let mut text = String::new();
-    file.rewind()?;
-    // Another process may be writing it just now.
-    match file.read_to_string(&mut text) {
-        Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(error),
-        _ => Ok(text),
+impl Owner {
+    fn read(file: &mut File) -> io::Result<Option<Self>> {
+        let mut text = String::new();
+        file.rewind()?;
+        match file.read_to_string(&mut text) {
+            // Another process may be writing it just now.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+            read => read?,
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [pid, start, mark] = words[..] else { return Ok(None) };
+        let numbers = pid.parse().ok().zip(start.parse().ok());
+        Ok(numbers.map(|(pid, start)| Self { pid, start, mark: mark.to_owned() }))
     }
-}
 
-/// Ends what is left of the attempt that the lock file names, where it dropped the lock but not its
-/// environment.
-fn end_marked(file: &mut File) -> io::Result<()> {
-    let text = content(file)?;
-    if let Some(mark) = text.split_whitespace().nth(2) {
-        end(|| processes::marked(mark))?;
+    /// Its process, if that lives.
+    fn alive(&self) -> Option<i32> {
+        (processes::start_time(self.pid) == Some(self.start)).then_some(self.pid)
     }
-    Ok(())
 }
 
 /// Kills what `find` finds until it finds nothing more: processes that fork meanwhile, too.
@@ -152,7 +177,7 @@ impl Claim {
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(format!("{pid} {start} {mark}\n").as_bytes())?;
-        Ok(Self { file, key: *key, mark })
+        Ok(Self { file, mark })
     }
 
     /// The descriptor that the processes of the stage must inherit.

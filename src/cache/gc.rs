@@ -59,6 +59,10 @@ impl Cache {
         let mut sweep = Sweep { dry, trees: self.place("trees"), collected: Collected::default() };
         let mut live = BTreeSet::new();
         for path in files::list(&self.place("actions"))? {
+            if files::is_temporary(&path) {
+                sweep.remove(&path)?;
+                continue;
+            }
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let record = files::read(&path)?
                 .and_then(|bytes| serde_json::from_slice::<ActionRecord>(&bytes).ok());

@@ -43,18 +43,11 @@ impl Cache {
         Ok(Stored { digest: manifest.digest(), directory: true, bytes: manifest.bytes() })
     }
 
-    /// Stores some bytes as a file.
-    pub fn store_bytes(&self, bytes: &[u8]) -> Result<Digest> {
-        let path = self.place("scratch").join(files::unique());
-        files::publish(&path, bytes)?;
-        Ok(self.store_file(&path)?.0)
-    }
-
     fn store_file(&self, source: &Path) -> Result<(Digest, u64)> {
         let own = fs::symlink_metadata(source).at("look at", source)?;
         // A link, or a file that is known under another name too, stays whose it is.
         let source = if own.is_symlink() || own.nlink() > 1 {
-            let copy = self.place("scratch").join(files::unique());
+            let copy = source.with_file_name(format!(".{}.copy", files::unique()));
             fs::copy(source, &copy).at("copy", source)?;
             copy
         } else {

@@ -58,6 +58,17 @@ pub fn start_time(pid: i32) -> Option<u64> {
     fields.get(19)?.parse().ok()
 }
 
+/// Whether a process runs the program that this one runs, by its file's name.
+pub fn same_program(pid: i32) -> bool {
+    let program = |pid: &str| {
+        let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        // What a build replaced meanwhile is marked so.
+        Some(name.trim_end_matches(" (deleted)").to_owned())
+    };
+    program(&pid.to_string()).is_some_and(|name| Some(name) == program("self"))
+}
+
 /// Ends a process at once.
 pub fn kill(pid: i32) {
     // SAFETY: kill passes no memory; a process that is gone already is no error worth telling.

@@ -82,7 +82,7 @@ impl Cache {
     pub fn verify(&self) -> Result<Verified> {
         let mut verified = Verified::default();
         let mut records = Vec::new();
-        for path in files::list(&self.place("actions"))? {
+        for path in whole(&self.place("actions"))? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let record = files::read(&path)?
                 .and_then(|bytes| serde_json::from_slice::<ActionRecord>(&bytes).ok())
@@ -103,7 +103,7 @@ impl Cache {
         }
         let mut objects = Vec::new();
         for folder in files::list(&self.place("objects"))? {
-            objects.extend(files::list(&folder)?);
+            objects.extend(whole(&folder)?);
         }
         let read = |path: &PathBuf| -> Result<(u64, Option<Fault>)> {
             let Some(name) = digest_of(path) else {
@@ -128,7 +128,7 @@ impl Cache {
     }
 
     fn stages_with(&self, records: &[(PathBuf, ActionRecord)], digest: &Digest) -> Vec<String> {
-        let with = |record: &ActionRecord| {
+        let made = |record: &ActionRecord| {
             record.outputs.values().any(|output| {
                 let manifest = || self.manifest(&output.digest).unwrap_or_default();
                 output.digest == *digest
@@ -136,7 +136,11 @@ impl Cache {
                         && manifest().entries.iter().any(|entry| entry.digest == *digest)
             })
         };
-        records.iter().filter(|(_, record)| with(record)).map(|(_, r)| r.stage.clone()).collect()
+        let with = records.iter().filter(|(_, record)| made(record));
+        let mut stages: Vec<String> = with.map(|(_, record)| record.stage.clone()).collect();
+        stages.sort();
+        stages.dedup();
+        stages
     }
 
     /// Removes what is damaged, and the records that need it: the next run makes it anew.
@@ -162,7 +166,7 @@ impl Cache {
                 }
             }
         }
-        for path in files::list(&self.place("actions"))? {
+        for path in whole(&self.place("actions"))? {
             let record = files::read(&path)?
                 .and_then(|bytes| serde_json::from_slice::<ActionRecord>(&bytes).ok());
             if !record.is_some_and(|record| record.outputs.values().all(|output| self.has(output)))
@@ -172,6 +176,13 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// What is in a folder, but for what a killed run had begun to write: nobody reads that.
+fn whole(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = files::list(folder)?;
+    paths.retain(|path| !files::is_temporary(path));
+    Ok(paths)
 }
 
 /// The digest that an object's place names.

@@ -1,13 +1,163 @@
 //! `qpipe cache`.
 
-use super::Exit;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+use indicatif::BinaryBytes;
+
+use super::pipeline_args::CacheArgs;
+use super::{Exit, fail};
+use crate::cache::{Cache, CacheError, LockFile};
 
 /// Looks after the artifact cache.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    cache: CacheArgs,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows where the cache is and how much is in it.
+    Status {
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Removes what no lock file and no recent run needs.
+    Gc {
+        /// Keeps what these pipeline files' lock files need too, besides those of all pipelines
+        /// that ran with this cache.
+        #[arg(value_name = "FILE")]
+        pipelines: Vec<PathBuf>,
+        /// Keeps what was used within so many days.
+        #[arg(long, value_name = "N", default_value_t = 7)]
+        keep_days: u64,
+        /// Only says what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Reads everything and compares it with its digest.
+    Verify {
+        /// Removes what is damaged, so that the next run makes it anew.
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Removes everything.
+    Clear {
+        /// Without this, nothing is removed.
+        #[arg(long)]
+        yes: bool,
+    },
+}
 
 /// Does it.
-pub fn run(_args: &Args) -> Exit {
-    eprintln!("qpipe cache: not in this version");
-    Exit::Bug
+pub fn run(args: &Args) -> Exit {
+    let here = std::env::current_dir().unwrap_or_default();
+    let cache = match Cache::at(&args.cache.root(&here)) {
+        Ok(cache) => cache,
+        Err(error) => return shown(error),
+    };
+    if !cache.root().is_dir() {
+        eprintln!("error: there is no cache in {}", cache.root().display());
+        eprintln!("  help: name its folder: qpipe cache --cache DIR …");
+        return Exit::Usage;
+    }
+    let done = match &args.command {
+        Command::Status { json } => status(&cache, *json),
+        Command::Gc { pipelines, keep_days, dry_run } => {
+            gc(&cache, pipelines, Duration::from_secs(keep_days.saturating_mul(86_400)), *dry_run)
+        }
+        Command::Verify { repair } => verify(&cache, *repair),
+        Command::Clear { yes } => clear(&cache, *yes),
+    };
+    done.unwrap_or_else(shown)
+}
+
+fn shown(error: CacheError) -> Exit {
+    let exit = Exit::from(&error);
+    fail::show(&error, exit)
+}
+
+fn status(cache: &Cache, json: bool) -> Result<Exit, CacheError> {
+    let status = cache.status()?;
+    if json {
+        println!("{}", serde_json::json!({ "cache": cache.root(), "status": status }));
+        return Ok(Exit::Success);
+    }
+    println!("{}", cache.root().display());
+    println!("  {} results of {}", status.actions, count(status.pipelines, "pipeline"));
+    println!("  {}, {}", count(status.objects, "object"), BinaryBytes(status.object_bytes));
+    println!(
+        "  {}, logs and scratch: {}",
+        count(status.checkpoints, "checkpoint"),
+        BinaryBytes(status.other_bytes)
+    );
+    Ok(Exit::Success)
+}
+
+fn gc(cache: &Cache, pipelines: &[PathBuf], keep: Duration, dry: bool) -> Result<Exit, CacheError> {
+    let locks: Vec<PathBuf> = pipelines.iter().map(|path| LockFile::path(path)).collect();
+    if let Some(missing) = locks.iter().find(|path| !path.exists()) {
+        return Err(CacheError::InputMissing { path: missing.clone() });
+    }
+    let collected = cache.collect(&locks, keep, dry)?;
+    println!(
+        "{} {} and {}: {}; {} kept",
+        if dry { "would remove" } else { "removed" },
+        count(collected.actions, "result"),
+        count(collected.objects, "object"),
+        BinaryBytes(collected.bytes),
+        count(collected.kept, "result"),
+    );
+    Ok(Exit::Success)
+}
+
+fn verify(cache: &Cache, repair: bool) -> Result<Exit, CacheError> {
+    let verified = cache.verify()?;
+    for fault in &verified.faults {
+        eprintln!("damaged: {fault}");
+    }
+    println!(
+        "{}, {}, {}: {}",
+        count(verified.objects, "object"),
+        BinaryBytes(verified.bytes),
+        count(verified.actions, "result"),
+        if verified.faults.is_empty() {
+            "all whole".to_owned()
+        } else {
+            count(verified.faults.len(), "fault")
+        },
+    );
+    if verified.faults.is_empty() {
+        return Ok(Exit::Success);
+    }
+    if repair {
+        cache.repair(&verified)?;
+        println!("removed what was damaged; the next run makes it anew");
+        return Ok(Exit::Success);
+    }
+    eprintln!(
+        "  help: `qpipe cache verify --repair` removes what is damaged; the next run makes it anew"
+    );
+    Ok(Exit::Blocked)
+}
+
+fn clear(cache: &Cache, yes: bool) -> Result<Exit, CacheError> {
+    if !yes {
+        eprintln!("error: this removes everything in {}", cache.root().display());
+        eprintln!("  help: qpipe cache clear --yes");
+        return Ok(Exit::Usage);
+    }
+    let bytes = cache.clear()?;
+    println!("removed {}", BinaryBytes(bytes));
+    Ok(Exit::Success)
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,16 +1,49 @@
 //! `qpipe graph`.
 
-use super::{Exit, PipelineArgs};
+use super::{Exit, PipelineArgs, fail};
+use crate::plan::Plan;
 
 /// Draws the pipeline's graph of stages.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
+
+    /// Stages to draw, with all that they need. Default: all.
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+
+    /// What it is drawn for.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// What a graph is drawn for.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    /// A tree for the terminal.
+    Text,
+    /// Graphviz.
+    Dot,
+    /// Mermaid, for Markdown.
+    Mermaid,
 }
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
-    eprintln!("qpipe graph {}: not in this version", args.pipeline.file.display());
-    Exit::Bug
+    let pipeline = match args.pipeline.load() {
+        Ok(pipeline) => pipeline,
+        Err(exit) => return exit,
+    };
+    let mut plan = Plan::new(&pipeline);
+    if let Err(error) = plan.select(&args.targets) {
+        return fail::show(&error, Exit::Usage);
+    }
+    let text = match args.format {
+        Format::Text => plan.text(),
+        Format::Dot => plan.dot(),
+        Format::Mermaid => plan.mermaid(),
+    };
+    print!("{text}");
+    Exit::Success
 }

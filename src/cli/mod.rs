@@ -4,6 +4,7 @@ mod cache;
 mod check;
 mod doctor;
 pub mod exit;
+mod fail;
 mod graph;
 mod init;
 mod pipeline_args;

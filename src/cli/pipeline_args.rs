@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::Exit;
+use crate::cache::{self, Cache};
+use crate::config::{self, Overrides, Pipeline, Style};
+
 /// Which pipeline, and what to change in it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PipelineArgs {
@@ -13,4 +17,31 @@ pub struct PipelineArgs {
     /// or plain text. May be given more than once.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+impl PipelineArgs {
+    /// Reads the file; its mistakes are shown already where that fails.
+    pub fn load(&self) -> Result<Pipeline, Exit> {
+        config::load(&self.file, &Overrides::from_process(&self.set)).map_err(|mistakes| {
+            eprint!("{}", mistakes.render(Style::of_stderr()));
+            Exit::Usage
+        })
+    }
+}
+
+/// Which cache.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CacheArgs {
+    /// The cache folder. Default: $QPIPE_CACHE, else the nearest marked folder `cache` above the
+    /// pipeline file, else `.qpipe/cache` beside it.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+impl CacheArgs {
+    /// The cache's folder for a pipeline in `folder`.
+    pub fn root(&self, folder: &std::path::Path) -> PathBuf {
+        let variable = std::env::var_os(cache::VARIABLE).map(PathBuf::from);
+        Cache::locate(self.cache.as_deref(), variable, folder)
+    }
 }

@@ -1,16 +1,80 @@
 //! `qpipe run`.
 
-use super::{Exit, PipelineArgs};
+use std::io::IsTerminal;
+
+use super::pipeline_args::CacheArgs;
+use super::{Exit, PipelineArgs, fail};
+use crate::cache::Cache;
+use crate::exec::reporter::{Bars, Json, Plain, Quiet};
+use crate::exec::{self, Options, Reporter, RunError, Summary};
+use crate::plan::Plan;
 
 /// Runs what is not up to date, and prints the table.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
+
+    /// Stages to bring up to date, with all that they need. Default: all.
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+
+    /// Runs this stage even if it is up to date. May be given more than once.
+    #[arg(long, value_name = "STAGE")]
+    force: Vec<String>,
+
+    /// Prints events as JSON lines.
+    #[arg(long)]
+    json: bool,
+
+    /// Prints errors only.
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+
+    /// Fails rather than change the lock file.
+    #[arg(long)]
+    locked: bool,
+
+    /// After a failure, goes on with stages that do not need what failed.
+    #[arg(long)]
+    keep_going: bool,
 }
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
-    eprintln!("qpipe run {}: not in this version", args.pipeline.file.display());
-    Exit::Bug
+    match execute(args) {
+        Ok(summary) => exit(&summary),
+        Err(exit) => exit,
+    }
+}
+
+fn execute(args: &Args) -> Result<Summary, Exit> {
+    let pipeline = args.pipeline.load()?;
+    let fail = |error: RunError| fail::run(error, args.json);
+    let mut plan = Plan::new(&pipeline);
+    plan.select(&args.targets).map_err(|error| fail(error.into()))?;
+    let cache =
+        Cache::open(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
+    let options =
+        Options { force: args.force.clone(), locked: args.locked, keep_going: args.keep_going };
+    exec::run(&plan, &cache, &options, &mut *reporter(args)).map_err(fail)
+}
+
+fn reporter(args: &Args) -> Box<dyn Reporter> {
+    if args.json {
+        Box::new(Json)
+    } else if args.quiet {
+        Box::new(Quiet)
+    } else if std::io::stderr().is_terminal() {
+        Box::new(Bars::default())
+    } else {
+        Box::new(Plain)
+    }
+}
+
+fn exit(summary: &Summary) -> Exit {
+    summary.blame.map_or(Exit::Success, Exit::from)
 }

@@ -1,3 +1,30 @@
-//! Stages as processes: where the worker is, how it is started and ended.
+//! Running a plan: what is up to date, what runs and why, stages as processes, who is told.
 
+mod attempt;
+mod error;
+pub mod event;
+mod facts;
+mod failure;
+mod host;
+mod inputs;
+mod keys;
+mod lines;
+mod options;
+mod preview;
+mod process;
+mod program;
+mod reason;
+mod report_stage;
+pub mod reporter;
+mod runner;
+mod scheduler;
+mod signals;
+mod view;
 pub mod worker;
+mod worker_stage;
+
+pub use error::RunError;
+pub use event::{Event, Reporter, Summary};
+pub use options::Options;
+pub use preview::{Action, Preview, preview};
+pub use runner::run;

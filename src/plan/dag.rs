@@ -103,7 +103,7 @@ fn topological(graph: &DiGraph<(), String>) -> Vec<usize> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
@@ -112,7 +112,7 @@ pub(super) mod tests {
     use crate::stages::contract::PortType;
 
     /// A pipeline of commands from lines such as `b[1] < a data.x /path`.
-    pub(in crate::plan) fn pipeline(lines: &[&str]) -> Pipeline {
+    pub(crate) fn pipeline(lines: &[&str]) -> Pipeline {
         let kind = crate::stages::kind("command").expect("the kind exists");
         let stages = lines.iter().enumerate().map(|(line, text)| {
             let (id, inputs) = text.split_once(" < ").unwrap_or((text, ""));

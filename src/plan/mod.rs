@@ -8,3 +8,6 @@ mod text;
 
 pub use dag::Plan;
 pub use select::UnknownTarget;
+
+#[cfg(test)]
+pub(crate) use dag::tests::pipeline as test_pipeline;

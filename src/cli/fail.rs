@@ -1,0 +1,53 @@
+//! Errors on standard error, and the exit codes that they mean.
+
+use super::Exit;
+use crate::cache::CacheError;
+use crate::exec::RunError;
+
+/// Shows an error with its help, and gives its exit code back.
+pub fn show(error: &impl miette::Diagnostic, exit: Exit) -> Exit {
+    eprintln!("error: {error}");
+    if let Some(help) = error.help() {
+        eprintln!("  help: {help}");
+    }
+    exit
+}
+
+/// Shows what ended a run; under `--json` as an event too.
+pub fn run(error: RunError, json: bool) -> Exit {
+    use miette::Diagnostic;
+    let exit = Exit::from(&error);
+    if json {
+        let help = error.help().map(|help| help.to_string());
+        let event = serde_json::json!({
+            "event": "error", "message": error.to_string(), "help": help, "exit": exit as u8,
+        });
+        println!("{event}");
+    }
+    show(&error, exit)
+}
+
+impl From<&RunError> for Exit {
+    fn from(error: &RunError) -> Self {
+        match error {
+            RunError::Cache(error) => Self::from(error),
+            RunError::Worker(_) | RunError::Fact { .. } | RunError::Io { .. } => Self::Machine,
+            RunError::Target(_) => Self::Usage,
+            RunError::InputChanged { .. } | RunError::Locked { .. } => Self::Blocked,
+            RunError::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+impl From<&CacheError> for Exit {
+    fn from(error: &CacheError) -> Self {
+        match error {
+            CacheError::Io { .. } => Self::Machine,
+            CacheError::InputMissing { .. } | CacheError::NotStorable { .. } => Self::Usage,
+            CacheError::StillWritten { .. }
+            | CacheError::Layout { .. }
+            | CacheError::Busy { .. }
+            | CacheError::LockFile { .. } => Self::Blocked,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! One attempt to run a stage: a scratch folder, a process, its outputs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::error::{At, Result, RunError};
+use super::event::{Event, Reporter};
+use super::failure::{StageFailure, failure};
+use super::keys::Done;
+use super::lines::Tail;
+use super::process::{Ended, Launch, Stream, supervise};
+use super::signals::Signals;
+use super::worker_stage::Verdict;
+use super::{program, report_stage, worker, worker_stage};
+use crate::cache::{Cache, Claim, Digest, files, plain_name};
+use crate::config::{Origin, Pipeline, StageCell};
+use crate::stages::command::Command;
+use crate::stages::contract::{Metrics, Runs};
+use crate::task::{self, Blame};
+
+/// The folders of one attempt; `root` is removed when it is dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    /// All but the checkpoints lies below.
+    pub root: PathBuf,
+    /// Outlives an attempt that fails.
+    pub checkpoints: PathBuf,
+    /// Port → file or folder, for all inputs but data sets.
+    pub inputs: BTreeMap<String, PathBuf>,
+}
+
+impl Scratch {
+    /// Makes the folders, Objects appear under the file
+    /// names that their stages gave them.
+    pub fn new(cache: &Cache, key: &Digest, cell: &StageCell, done: &Done) -> Result<Self> {
+        let root = cache.place("scratch").join(format!("{key}.{}", files::unique()));
+        let checkpoints = cache.place("checkpoints").join(key.hex());
+        let mut scratch = Self { root, checkpoints, inputs: BTreeMap::new() };
+        for folder in [scratch.out(), scratch.temporary(), scratch.checkpoints.clone()] {
+            fs::create_dir_all(&folder).at("create", &folder)?;
+        }
+        for output in cell.stage.outputs() {
+            let path = scratch.out().join(&output.file);
+            let folder = path.parent().unwrap_or(&scratch.root);
+            fs::create_dir_all(folder).at("create", folder)?;
+        }
+        for input in &cell.inputs {
+            let path = match &input.origin {
+                Origin::Path(path) => path.clone(),
+                Origin::Data(_) => continue,
+                Origin::Stage { id, port, .. } => {
+                    let output = done.get(id).and_then(|record| record.outputs.get(port));
+                    let Some(output) = output else { continue };
+                    let name = PathBuf::from(&output.file);
+                    let name = name.file_name().unwrap_or(output.file.as_ref());
+                    let folder = scratch.root.join("in").join(plain_name(&input.port));
+                    fs::create_dir_all(&folder).at("create", &folder)?;
+                    let path = folder.join(name);
+                    std::os::unix::fs::symlink(cache.output(output), &path).at("link", &path)?;
+                    path
+                }
+            };
+            scratch.inputs.insert(input.port.clone(), path);
+        }
+        Ok(scratch)
+    }
+
+    /// Where outputs go.
+    pub fn out(&self) -> PathBuf {
+        self.root.join("out")
+    }
+
+    /// For anything else.
+    pub fn temporary(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next attempt or collection.
+        let _ = files::remove(&self.root);
+    }
+}
+
+/// What a stage's process said and did.
+pub struct Attempt<'a> {
+    /// The cache.
+    pub cache: &'a Cache,
+    /// The pipeline.
+    pub pipeline: &'a Pipeline,
+    /// The stage.
+    pub cell: &'a StageCell,
+    /// Where its lines go.
+    pub log: PathBuf,
+    /// Who is told.
+    pub reporter: &'a mut dyn Reporter,
+}
+
+/// Figures and warnings of a stage that did its work.
+#[derive(Debug, Default)]
+pub struct Worked {
+    /// Its figures.
+    pub metrics: Metrics,
+    /// What it warned of.
+    pub warnings: Vec<String>,
+}
+
+impl Attempt<'_> {
+    /// Runs the stage; its outputs stand in the scratch folder then.
+    pub async fn run(
+        &mut self,
+        claim: &Claim,
+        scratch: &Scratch,
+        done: &Done,
+        signals: &mut Signals,
+    ) -> Result<std::result::Result<Worked, StageFailure>> {
+        let result = match self.cell.kind.runs {
+            Runs::Runner => {
+                let out = scratch.out();
+                let result = report_stage::run(self.cache, self.pipeline, self.cell, done, &out)?;
+                result
+                    .map(|metrics| Worked { metrics, warnings: Vec::new() })
+                    .map_err(|failure| StageFailure { failure, tail: Vec::new(), log: None })
+            }
+            Runs::Program | Runs::Worker => self.process(claim, scratch, signals).await?,
+        };
+        Ok(result.and_then(|worked| self.complete(scratch).map(|()| worked)))
+    }
+
+    async fn process(
+        &mut self,
+        claim: &Claim,
+        scratch: &Scratch,
+        signals: &mut Signals,
+    ) -> Result<std::result::Result<Worked, StageFailure>> {
+        let config = self.cell.stage.as_any().downcast_ref::<Command>();
+        let launch = match config {
+            Some(config) => program::launch(self.pipeline, self.cell, config, scratch),
+            None => {
+                let worker = worker::locate()?;
+                worker_stage::launch(&worker, self.pipeline, self.cell, scratch)?
+            }
+        };
+        let mut transcript = Transcript::new(self, config.is_none())?;
+        let ended =
+            supervise(&launch, claim, signals, |stream, line| transcript.line(stream, line)).await;
+        let left = ended.as_ref().map_or(0, |ended| ended.survivors.len());
+        if left > 0 {
+            let message = format!("it left {left} processes running, which were ended");
+            transcript.told(task::Event::Warning { message });
+        }
+        let Transcript { tail, verdict, warnings, .. } = transcript;
+        let outcome = match ended {
+            Err(error) => Err(not_started(&launch, config, &error)),
+            Ok(Ended { interrupted: true, .. }) => return Err(RunError::Interrupted),
+            Ok(ended) => match config {
+                Some(config) => program::outcome(config, &ended)
+                    .and_then(|()| self.written(scratch))
+                    .and_then(|()| program::metrics(self.cell, scratch)),
+                None => verdict.outcome(&ended),
+            },
+        };
+        let failed =
+            |failure| StageFailure { failure, tail: tail.lines(), log: Some(self.log.clone()) };
+        Ok(outcome.map(|metrics| Worked { metrics, warnings }).map_err(failed))
+    }
+
+    /// Whether all outputs were written.
+    fn complete(&self, scratch: &Scratch) -> std::result::Result<(), StageFailure> {
+        self.written(scratch).map_err(|failure| {
+            let log = self.log.exists().then(|| self.log.clone());
+            StageFailure { failure, tail: Vec::new(), log }
+        })
+    }
+
+    fn written(&self, scratch: &Scratch) -> std::result::Result<(), task::Failure> {
+        for output in self.cell.stage.outputs() {
+            if fs::metadata(scratch.out().join(&output.file)).is_err() {
+                let message = format!("output `{}` was not written: {}", output.port, output.file);
+                let (blame, help) = match self.cell.kind.runs {
+                    Runs::Program => {
+                        (Blame::User, Some("the program must write it into the folder $QPIPE_OUT"))
+                    }
+                    Runs::Worker | Runs::Runner => (Blame::Bug, None),
+                };
+                return Err(failure(blame, message, help));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_started(launch: &Launch, config: Option<&Command>, error: &std::io::Error) -> task::Failure {
+    match config {
+        Some(_) => program::not_started(launch, error),
+        None => failure(Blame::Machine, format!("the worker cannot be started: {error}"), None),
+    }
+}
+
+/// What a process prints, on its way to the log, the reporter and the verdict.
+struct Transcript<'a> {
+    stage: &'a str,
+    log: File,
+    reporter: &'a mut dyn Reporter,
+    /// Whether standard output is the worker's events.
+    events: bool,
+    tail: Tail,
+    verdict: Verdict,
+    warnings: Vec<String>,
+}
+
+impl<'a> Transcript<'a> {
+    fn new(attempt: &'a mut Attempt, events: bool) -> Result<Self> {
+        let folder = attempt.log.parent().unwrap_or(attempt.cache.root());
+        fs::create_dir_all(folder).at("create", folder)?;
+        Ok(Self {
+            stage: &attempt.cell.id,
+            log: File::create(&attempt.log).at("create", &attempt.log)?,
+            reporter: attempt.reporter,
+            events,
+            tail: Tail::default(),
+            verdict: Verdict::default(),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn line(&mut self, stream: Stream, line: &str) {
+        let event = (self.events && stream == Stream::Output)
+            .then(|| serde_json::from_str::<task::Event>(line).ok())
+            .flatten();
+        match event {
+            None => self.text(line),
+            Some(event) => {
+                if let Some(event) = self.verdict.take(event) {
+                    self.told(event);
+                }
+            }
+        }
+    }
+
+    fn text(&mut self, line: &str) {
+        // A log on a full disk is no reason to lose the stage.
+        let _ = writeln!(self.log, "{line}");
+        self.tail.push(line);
+        self.reporter.event(&Event::Log { stage: self.stage, message: line });
+    }
+
+    fn told(&mut self, event: task::Event) {
+        match event {
+            task::Event::Progress { done, total, unit, message } => {
+                let (unit, message) = (unit.as_str(), message.as_str());
+                let stage = self.stage;
+                self.reporter.event(&Event::Progress { stage, done, total, unit, message });
+            }
+            task::Event::Log { message } => self.text(&message),
+            task::Event::Warning { message } => {
+                let _ = writeln!(self.log, "warning: {message}");
+                self.tail.push(&format!("warning: {message}"));
+                let stage = Some(self.stage);
+                self.reporter.event(&Event::Warning { stage, message: &message });
+                self.warnings.push(message);
+            }
+            // The verdict took these.
+            task::Event::Done { .. } | task::Event::Failed { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What ends a run as a whole, other than a stage that failed.
+
+use std::path::{Path, PathBuf};
+
+use super::worker::WorkerError;
+use crate::cache::CacheError;
+use crate::plan::UnknownTarget;
+
+/// What ends a run as a whole, other than a stage that failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum RunError {
+    /// The cache or an input.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cache(#[from] CacheError),
+    /// The worker.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Worker(#[from] WorkerError),
+    /// A stage that was named.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Target(#[from] UnknownTarget),
+    /// The worker could not tell what a key needs.
+    #[error("the worker cannot tell {fact}: {reason}")]
+    #[diagnostic(
+        code(qpipe::run::fact),
+        help("`qpipe doctor` lists what is missing and how to get it")
+    )]
+    Fact {
+        /// The fact's name.
+        fact: String,
+        /// What the worker said.
+        reason: String,
+    },
+    /// The user's files changed while a stage read them.
+    #[error("{} changed while {stage} ran: its result is not kept", list(paths))]
+    #[diagnostic(
+        code(qpipe::run::input_changed),
+        help("run again when nothing writes to it any more")
+    )]
+    InputChanged {
+        /// The stage.
+        stage: String,
+        /// The files or folders.
+        paths: Vec<PathBuf>,
+    },
+    /// The lock file would change, and must not.
+    #[error("{} would change, and --locked forbids it: {what}", path.display())]
+    #[diagnostic(
+        code(qpipe::run::locked),
+        help("run without --locked and commit the lock file, or undo the change")
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The stage and the reason.
+        what: String,
+    },
+    /// The system refused an operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    #[diagnostic(code(qpipe::run::io), help("check permissions, and the room left on the disk"))]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A signal asked the run to end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
+}
+
+/// Result of a run's steps.
+pub(super) type Result<T, E = RunError> = std::result::Result<T, E>;
+
+/// Says of a failed system call what it was meant to do.
+pub(super) trait At<T> {
+    /// Adds what was tried and on what.
+    fn at(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> At<T> for std::io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| RunError::Io { action, path: path.to_path_buf(), source })
+    }
+}

@@ -1,0 +1,139 @@
+//! What a run tells: the executor emits, reporters only subscribe.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::report::Report;
+use crate::task::Blame;
+
+/// Something that happened in a run. Its JSON is a line of `--json`; see docs/events.md.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event<'a> {
+    /// The run begins.
+    Planned {
+        /// The pipeline's name.
+        pipeline: &'a str,
+        /// How many stages were selected.
+        stages: usize,
+    },
+    /// A stage is up to date.
+    Cached {
+        /// Its id.
+        stage: &'a str,
+        /// Warnings that it gave when it ran.
+        warnings: &'a [String],
+    },
+    /// A stage begins.
+    Started {
+        /// Its id.
+        stage: &'a str,
+        /// Why it runs.
+        reason: &'a str,
+    },
+    /// Another run does the same stage: this one waits for it.
+    Waiting {
+        /// Its id.
+        stage: &'a str,
+        /// The other run's process, where known.
+        pid: Option<i32>,
+    },
+    /// How far a stage is.
+    Progress {
+        /// Its id.
+        stage: &'a str,
+        /// Units done.
+        done: u64,
+        /// Units in all.
+        total: u64,
+        /// What a unit is.
+        unit: &'a str,
+        /// What is being done.
+        message: &'a str,
+    },
+    /// A line of a stage's log.
+    Log {
+        /// Its id.
+        stage: &'a str,
+        /// The line.
+        message: &'a str,
+    },
+    /// Something that the user should know although the run goes on.
+    Warning {
+        /// The stage that it is about, if it is about one.
+        stage: Option<&'a str>,
+        /// What.
+        message: &'a str,
+    },
+    /// A stage succeeded.
+    Finished {
+        /// Its id.
+        stage: &'a str,
+        /// Wall time.
+        seconds: f64,
+        /// Whether all outputs are what they were: its users need not run.
+        unchanged: bool,
+    },
+    /// A stage failed.
+    Failed {
+        /// Its id.
+        stage: &'a str,
+        /// Wall time.
+        seconds: f64,
+        /// Whose fault it is.
+        blame: Blame,
+        /// What happened and where.
+        message: &'a str,
+        /// What to do about it.
+        help: Option<&'a str>,
+        /// Its last lines.
+        tail: &'a [String],
+        /// All its lines, where it printed any.
+        log: Option<&'a Path>,
+    },
+    /// A stage does not run because one that it needs failed.
+    Skipped {
+        /// Its id.
+        stage: &'a str,
+        /// The stage that failed.
+        failed: &'a str,
+    },
+    /// The table of a report stage.
+    Report {
+        /// Its id.
+        stage: &'a str,
+        /// The table.
+        report: &'a Report,
+    },
+    /// The run is over; the last event.
+    Summary(&'a Summary),
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// Stages that ran and succeeded.
+    pub ran: usize,
+    /// Stages that were up to date.
+    pub cached: usize,
+    /// Stages that failed.
+    pub failed: usize,
+    /// Stages that were not tried.
+    pub skipped: usize,
+    /// Wall time.
+    pub seconds: f64,
+    /// Where the artifacts are under readable names.
+    pub artifacts: PathBuf,
+    /// The lock file, if the run changed it.
+    pub lock_file: Option<PathBuf>,
+    /// Whose fault the first failure is.
+    #[serde(skip)]
+    pub blame: Option<Blame>,
+}
+
+/// Who is told of events.
+pub trait Reporter {
+    /// Takes an event.
+    fn event(&mut self, event: &Event);
+}

@@ -1,0 +1,179 @@
+//! Facts of the machine for cache keys. Those of libraries only the worker knows; it takes half a
+//! second to start, so its answers are remembered as long as the files they came from are the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Result, RunError};
+use super::host;
+use super::worker::{self, WorkerError};
+use crate::cache::{Cache, files};
+use crate::stages::contract::Fact;
+
+/// Variables that decide which libraries the worker loads.
+const VARIABLES: &[&str] =
+    &["ORT_DYLIB_PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LIBTORCH", "TENSORRT_RTX_DIR"];
+
+/// Facts of the machine, found when they are asked for.
+#[derive(Debug)]
+pub struct Facts {
+    wanted: BTreeSet<Fact>,
+    path: PathBuf,
+    known: BTreeMap<String, String>,
+    answer: Option<Answer>,
+    new: bool,
+}
+
+/// What the worker said, and what it depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Answer {
+    /// The worker's file and [`VARIABLES`].
+    asked: Vec<String>,
+    /// Files that the facts came from, as they were.
+    files: Vec<String>,
+    /// The facts.
+    facts: BTreeMap<String, String>,
+}
+
+/// What `qpipe-worker facts` prints.
+#[derive(Deserialize)]
+struct Printed {
+    facts: BTreeMap<String, String>,
+    #[serde(default)]
+    files: Vec<PathBuf>,
+}
+
+impl Facts {
+    /// `wanted`: all facts that the run may ask for, so that the worker is asked once.
+    pub fn new(cache: &Cache, wanted: impl IntoIterator<Item = Fact>) -> Self {
+        let (path, wanted) = (cache.place("facts.json"), wanted.into_iter().collect());
+        Self { wanted, path, known: BTreeMap::new(), answer: None, new: false }
+    }
+
+    /// A fact's name and value.
+    pub fn get(&mut self, fact: Fact) -> Result<(String, String)> {
+        let name = name(fact);
+        if let Some(value) = self.known.get(&name) {
+            return Ok((name, value.clone()));
+        }
+        let value = match fact {
+            Fact::Cpu => host::cpu(),
+            Fact::Host => host::identity(),
+            Fact::OnnxRuntime | Fact::TensorRtRtx | Fact::Libtorch => self.of_worker(&name)?,
+        };
+        self.known.insert(name.clone(), value.clone());
+        Ok((name, value))
+    }
+
+    fn of_worker(&mut self, fact: &str) -> Result<String> {
+        let worker = worker::locate()?;
+        let asked = asked(&worker);
+        if self.answer.is_none() {
+            let bytes = files::read(&self.path)?;
+            let old: Option<Answer> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            self.answer = old.filter(|old| old.asked == asked && old.files_are_the_same());
+        }
+        if let Some(value) = self.answer.as_ref().and_then(|answer| answer.facts.get(fact)) {
+            return Ok(value.clone());
+        }
+        let mut names: BTreeSet<String> = self.wanted.iter().copied().map(name).collect();
+        names.insert(fact.to_owned());
+        names.extend(self.answer.iter().flat_map(|answer| answer.facts.keys().cloned()));
+        for native in [Fact::Cpu, Fact::Host] {
+            names.remove(&name(native));
+        }
+        let answer = ask(&worker, asked, &names, fact)?;
+        let value = answer.facts.get(fact).cloned();
+        self.answer = Some(answer);
+        self.new = true;
+        value.ok_or_else(|| RunError::Fact {
+            fact: fact.to_owned(),
+            reason: "it left the fact out".to_owned(),
+        })
+    }
+
+    /// Remembers what the worker said.
+    pub fn save(&mut self) -> Result<()> {
+        if let Some(answer) = self.answer.as_ref().filter(|_| std::mem::take(&mut self.new)) {
+            let json = serde_json::to_vec_pretty(answer).expect("facts serialise to JSON");
+            files::publish(&self.path, &json)?;
+        }
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn files_are_the_same(&self) -> bool {
+        self.files.iter().all(|stamped| {
+            let path = stamped.rsplitn(3, ' ').nth(2).unwrap_or_default();
+            stamp(Path::new(path)) == *stamped
+        })
+    }
+}
+
+fn ask(worker: &Path, asked: Vec<String>, names: &BTreeSet<String>, fact: &str) -> Result<Answer> {
+    let broken = |reason: String| WorkerError::Broken { path: worker.to_path_buf(), reason };
+    let output = Command::new(worker)
+        .arg("facts")
+        .args(names)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| broken(error.to_string()))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    let Ok(printed) = serde_json::from_slice::<Printed>(&output.stdout) else {
+        return Err(broken(format!("`facts` ended with {}. {said}", output.status)).into());
+    };
+    if !printed.facts.contains_key(fact) {
+        return Err(RunError::Fact { fact: fact.to_owned(), reason: said });
+    }
+    let files = printed.files.iter().map(|path| stamp(path)).collect();
+    Ok(Answer { asked, files, facts: printed.facts })
+}
+
+/// What decides the worker's answer before it is asked.
+fn asked(worker: &Path) -> Vec<String> {
+    let variable = |name: &&str| {
+        let value = std::env::var_os(name).unwrap_or_default();
+        format!("{name}={}", value.display())
+    };
+    std::iter::once(stamp(worker)).chain(VARIABLES.iter().map(variable)).collect()
+}
+
+/// A file as it is now: path, size and time of modification, nanoseconds.
+fn stamp(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Ok(file) => {
+            let time = i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec());
+            format!("{} {} {time}", path.display(), file.len())
+        }
+        Err(_) => format!("{} - -", path.display()),
+    }
+}
+
+/// The fact's name in keys and on the worker's command line.
+fn name(fact: Fact) -> String {
+    let name = serde_json::to_value(fact).expect("a fact is a word");
+    name.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_as_long_as_its_files_are_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("lib with space.so");
+        std::fs::write(&library, "one").unwrap();
+        let answer = Answer { files: vec![stamp(&library)], ..Answer::default() };
+        assert!(answer.files_are_the_same());
+        std::fs::write(&library, "three").unwrap();
+        assert!(!answer.files_are_the_same());
+        std::fs::remove_file(&library).unwrap();
+        assert!(!answer.files_are_the_same());
+    }
+}

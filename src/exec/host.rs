@@ -1,0 +1,65 @@
+//! Facts of the machine that need no library: its processor and its identity.
+
+use std::collections::BTreeSet;
+
+/// Processor model, how many cores this process may use, and the instruction sets that inference
+/// and training choose kernels by.
+pub fn cpu() -> String {
+    describe(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default(), threads())
+}
+
+/// Cores that this process may use (sched_getaffinity(2), and the control group's share).
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// This machine and no other: its id and its name. The id alone may be that of a container image.
+pub fn identity() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+    let id = ids.iter().map(|path| read(path)).find(|id| !id.trim().is_empty());
+    format!("{} {}", id.unwrap_or_default().trim(), name()).trim().to_owned()
+}
+
+/// The machine's name.
+pub fn name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// Prefixes of the flags in `/proc/cpuinfo` that matter: vector, matrix and dot-product sets of
+/// x86 and Arm.
+const SETS: &[&str] = &["avx", "fma", "amx", "f16c", "asimd", "sve", "sme", "i8mm", "bf16", "fphp"];
+
+fn describe(cpuinfo: &str, cores: usize) -> String {
+    let field = |names: &[&str]| {
+        cpuinfo.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            names.contains(&name.trim()).then(|| value.trim().to_owned())
+        })
+    };
+    let model = field(&["model name", "Model", "CPU part"]).unwrap_or_else(|| "unknown".to_owned());
+    let flags = field(&["flags", "Features"]).unwrap_or_default();
+    let flags: BTreeSet<&str> = flags
+        .split_whitespace()
+        .filter(|flag| SETS.iter().any(|set| flag.starts_with(set)))
+        .collect();
+    let flags: Vec<&str> = flags.into_iter().collect();
+    format!("{model}; {cores} cores; {}", flags.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_processor_speaks_for_all() {
+        let text = "processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu avx2 sse4_2 avx512_vnni\n\n\
+                    processor\t: 1\nmodel name\t: B\n";
+        assert_eq!(describe(text, 2), "A CPU; 2 cores; avx2 avx512_vnni");
+        assert_eq!(
+            describe("CPU part : 0xd40\nFeatures : fp asimddp\n", 1),
+            "0xd40; 1 cores; asimddp"
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! The key of a stage, as soon as what it takes from others is known.
+
+use std::collections::BTreeMap;
+
+use super::error::Result;
+use super::facts::Facts;
+use super::inputs::Inputs;
+use super::report_stage;
+use crate::cache::{ActionKey, ActionRecord, Cache, CacheError, Digest};
+use crate::config::{Origin, Pipeline, StageCell};
+use crate::plan::Plan;
+use crate::stages::contract::Runs;
+
+/// Makes keys.
+#[derive(Debug)]
+pub struct Keys {
+    /// The user's files.
+    pub inputs: Inputs,
+    /// The machine.
+    pub facts: Facts,
+}
+
+/// Records of the stages that are done, by id.
+pub type Done = BTreeMap<String, ActionRecord>;
+
+impl Keys {
+    /// For the selected stages of a plan.
+    pub fn new(cache: &Cache, plan: &Plan) -> Self {
+        let wanted = plan.order().flat_map(|index| plan.stage(index).stage.facts());
+        Self { inputs: Inputs::new(cache), facts: Facts::new(cache, wanted) }
+    }
+
+    /// The key of a stage whose producers are all `done`.
+    ///
+    /// # Errors
+    ///
+    /// Inputs that cannot be read, facts that cannot be told.
+    pub fn key(&mut self, pipeline: &Pipeline, cell: &StageCell, done: &Done) -> Result<ActionKey> {
+        let mut inputs = BTreeMap::new();
+        for input in &cell.inputs {
+            let digest = match &input.origin {
+                Origin::Stage { id, port, .. } => produced(done, id, port)?,
+                Origin::Data(name) => match pipeline.data.get(name) {
+                    Some(data) => self.inputs.data(data)?,
+                    None => return Err(dangling(&format!("data.{name}")).into()),
+                },
+                Origin::Path(path) => self.inputs.digest(path)?,
+            };
+            inputs.insert(input.port.clone(), digest);
+        }
+        let mut facts = BTreeMap::new();
+        for fact in cell.stage.facts() {
+            let (name, value) = self.facts.get(fact)?;
+            facts.insert(name, value);
+        }
+        let config = match cell.kind.runs {
+            Runs::Runner => report_stage::config(pipeline, cell),
+            Runs::Worker | Runs::Program => cell.stage.config(),
+        };
+        Ok(ActionKey {
+            format: ActionKey::FORMAT,
+            kind: cell.kind.name.to_owned(),
+            kind_version: cell.kind.version,
+            config,
+            inputs,
+            seed: pipeline.seed,
+            facts,
+        })
+    }
+
+    /// Writes what was learnt of files and libraries.
+    pub fn save(&mut self) -> Result<()> {
+        self.inputs.save()?;
+        self.facts.save()
+    }
+}
+
+fn produced(done: &Done, id: &str, port: &str) -> Result<Digest> {
+    let output = done.get(id).and_then(|record| record.outputs.get(port));
+    output.map(|output| output.digest).ok_or_else(|| dangling(&format!("{id}.{port}")).into())
+}
+
+/// Config refuses such references; a record of an older version of a kind could still lack a port.
+fn dangling(name: &str) -> CacheError {
+    CacheError::NotStorable {
+        path: name.into(),
+        reason: "nothing of that name was made".to_owned(),
+        help: "`qpipe cache verify --repair` removes records that do not fit".to_owned(),
+    }
+}

@@ -1,0 +1,160 @@
+//! A stage's process: in a group of its own, dead with its runner, its lines read as they come.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+
+use super::lines::Lines;
+use super::signals::Signals;
+use crate::cache::{Claim, MARK};
+
+/// What to start.
+#[derive(Debug)]
+pub struct Launch {
+    /// Program and arguments.
+    pub line: Vec<OsString>,
+    /// Variables added to this process's environment.
+    pub env: Vec<(String, OsString)>,
+    /// Where it runs.
+    pub folder: PathBuf,
+}
+
+/// Where a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its status.
+    pub status: ExitStatus,
+    /// Whether a signal to the runner ended it.
+    pub interrupted: bool,
+    /// Processes that it left behind; they are dead.
+    pub survivors: Vec<i32>,
+}
+
+/// How long a process that was asked to end may take.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long output may still come after the last process that could print is dead.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Starts a process and stays with it until it and all that it started are gone.
+///
+/// A signal to the runner is passed on to the group as SIGTERM; five seconds later, or at a second
+/// signal, all are killed.
+pub async fn supervise(
+    launch: &Launch,
+    claim: &Claim,
+    signals: &mut Signals,
+    mut line: impl FnMut(Stream, &str),
+) -> std::io::Result<Ended> {
+    let mut child = command(launch, claim).spawn()?;
+    let group = child.id().unwrap_or_default().cast_signed();
+    let (mut output, mut error) = (child.stdout.take(), child.stderr.take());
+    let (mut output_lines, mut error_lines) = (Lines::default(), Lines::default());
+    let (mut status, mut interrupted, mut survivors) = (None, false, Vec::new());
+    let deadline = tokio::time::sleep(Duration::MAX);
+    tokio::pin!(deadline);
+    let (mut out_buffer, mut error_buffer) = (vec![0; 1 << 16], vec![0; 1 << 14]);
+    while status.is_none() || output.is_some() || error.is_some() {
+        tokio::select! {
+            count = read(&mut output, &mut out_buffer) => {
+                output_lines.push(&out_buffer[..count]).iter().for_each(|text| line(Stream::Output, text));
+            }
+            count = read(&mut error, &mut error_buffer) => {
+                error_lines.push(&error_buffer[..count]).iter().for_each(|text| line(Stream::Error, text));
+            }
+            ended = child.wait(), if status.is_none() => {
+                status = Some(ended?);
+                // Before their output is awaited: one that goes on would hold the pipes open.
+                survivors = claim.end_survivors()?;
+                deadline.as_mut().reset(tokio::time::Instant::now() + DRAIN);
+            }
+            () = signals.next() => {
+                signal_group(group, if interrupted { libc::SIGKILL } else { libc::SIGTERM });
+                if !interrupted {
+                    deadline.as_mut().reset(tokio::time::Instant::now() + GRACE);
+                }
+                interrupted = true;
+            }
+            () = &mut deadline => {
+                if status.is_some() {
+                    break;
+                }
+                signal_group(group, libc::SIGKILL);
+                deadline.as_mut().reset(tokio::time::Instant::now() + GRACE);
+            }
+        }
+    }
+    output_lines.take().iter().for_each(|text| line(Stream::Output, text));
+    error_lines.take().iter().for_each(|text| line(Stream::Error, text));
+    let status = match status {
+        Some(status) => status,
+        None => child.wait().await?,
+    };
+    Ok(Ended { status, interrupted, survivors })
+}
+
+fn command(launch: &Launch, claim: &Claim) -> Command {
+    let mut command = Command::new(&launch.line[0]);
+    command
+        .args(&launch.line[1..])
+        .envs(launch.env.iter().map(|(name, value)| (name, value)))
+        .env(MARK, claim.mark())
+        .current_dir(&launch.folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let lock = claim.descriptor();
+    let runner = std::process::id().cast_signed();
+    // SAFETY: only system calls that are safe between fork and exec; no allocation.
+    unsafe {
+        command.pre_exec(move || {
+            // The lock stays open in the new program and in all that it starts.
+            if libc::fcntl(lock, libc::F_SETFD, 0) == -1 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // It dies with the thread that started it: the runner's main thread.
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // The runner may have died before that was said.
+            if libc::getppid() != runner {
+                libc::raise(libc::SIGKILL);
+            }
+            Ok(())
+        });
+    }
+    command
+}
+
+fn signal_group(group: i32, signal: i32) {
+    // A process that could not be started has no group, and 0 would be our own.
+    if group > 0 {
+        // SAFETY: no memory is passed; a group that is gone is no error worth telling.
+        unsafe { libc::killpg(group, signal) };
+    }
+}
+
+/// Reads some bytes; at the end, or after an error, the pipe is done.
+async fn read(pipe: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> usize {
+    let Some(open) = pipe else { return std::future::pending().await };
+    let count = open.read(buffer).await.unwrap_or(0);
+    if count == 0 {
+        *pipe = None;
+    }
+    count
+}

@@ -1,0 +1,76 @@
+//! Plain lines: how stages fare on standard error, the tables and the summary on standard output.
+
+use std::io::Write;
+
+use super::{failure, seconds};
+use crate::exec::event::{Event, Reporter, Summary};
+
+/// Plain lines for pipes and logs.
+#[derive(Debug, Default)]
+pub struct Plain;
+
+impl Reporter for Plain {
+    fn event(&mut self, event: &Event) {
+        if let Some(line) = line(event) {
+            // A reader that is gone is no reason to end a training.
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
+        let _ = std::io::stdout().write_all(result(event).as_bytes());
+    }
+}
+
+/// What is told on the way.
+pub(super) fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Cached { stage, warnings } => {
+            let warnings = warnings.iter().map(|warning| format!("{stage}: warning: {warning}\n"));
+            format!("{stage}: cached\n{}", warnings.collect::<String>())
+        }
+        Event::Started { stage, reason } => format!("{stage}: running ({reason})\n"),
+        Event::Waiting { stage, pid: Some(pid) } => {
+            format!("{stage}: waiting for the run of process {pid}, which does the same\n")
+        }
+        Event::Waiting { stage, pid: None } => {
+            format!("{stage}: waiting for another run, which does the same\n")
+        }
+        Event::Warning { stage: Some(stage), message } => format!("{stage}: warning: {message}\n"),
+        Event::Warning { stage: None, message } => format!("warning: {message}\n"),
+        Event::Finished { stage, seconds: took, unchanged } => {
+            let same = if *unchanged { ", same result as before" } else { "" };
+            format!("{stage}: done in {}{same}\n", seconds(*took))
+        }
+        Event::Failed { stage, seconds: took, message, help, tail, log, .. } => {
+            let text = failure::text(stage, message, *help, tail, *log);
+            format!("{stage}: failed after {}\n{text}\n", seconds(*took))
+        }
+        Event::Skipped { stage, failed } => format!("{stage}: skipped ({failed} failed)\n"),
+        _ => return None,
+    })
+}
+
+/// What is wanted of a run: its tables, and a summary.
+pub(super) fn result(event: &Event) -> String {
+    match event {
+        Event::Report { report, .. } => format!("\n{}\n", report.text()),
+        Event::Summary(summary) => conclusion(summary),
+        _ => String::new(),
+    }
+}
+
+fn conclusion(summary: &Summary) -> String {
+    let mut text = String::new();
+    if summary.ran + summary.cached > 0 {
+        text.push_str(&format!("artifacts in {}\n", summary.artifacts.display()));
+    }
+    if let Some(lock_file) = &summary.lock_file {
+        text.push_str(&format!("wrote {}\n", lock_file.display()));
+    }
+    let mut parts = vec![format!("{} ran", summary.ran), format!("{} cached", summary.cached)];
+    for (count, what) in [(summary.failed, "failed"), (summary.skipped, "not run")] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    text.push_str(&format!("{} in {}\n", parts.join(", "), seconds(summary.seconds)));
+    text
+}

@@ -1,0 +1,138 @@
+//! `qpipe cache`, and a cache that was damaged.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::project::{Project, wait_for};
+
+const CHAIN: &str = r#"
+[params]
+word = "one"
+
+[stages.a]
+kind = "command"
+run = "echo a >> ran; echo ${params.word} > $QPIPE_OUT_X"
+outputs = { x = "x" }
+
+[stages.b]
+kind = "command"
+run = "echo b >> ran; mkdir $QPIPE_OUT_F; cp $QPIPE_IN_X $QPIPE_OUT_F/copy; echo more > $QPIPE_OUT_F/more"
+inputs = { x = "a" }
+outputs = { f = "folder" }
+"#;
+
+/// Flips one bit of an artifact, behind the cache's back.
+fn flip(project: &Project, name: &str) {
+    let path = project.path(&format!("cache/view/p/{name}")).canonicalize().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[0] ^= 1;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_is_found_named_and_repaired() {
+    for (artifact, stages) in [("a/x", "p/a, p/b"), ("b/folder/more", "p/b")] {
+        let project = Project::new(CHAIN);
+        project.run(&[]);
+        project.ran();
+        project.verify();
+        flip(&project, artifact);
+        let said = project.qpipe(&["cache", "verify"]);
+        assert_eq!(said.code, Some(4));
+        // The copy in the folder has the content of `a/x`: they are one object.
+        assert!(said.stderr.contains(&format!("(output of {stages})\n")), "{said:?}");
+        assert!(said.stdout.ends_with(": 1 fault\n"), "{said:?}");
+        assert_eq!(project.qpipe(&["cache", "verify", "--repair"]).code, Some(0));
+        project.verify();
+        let said = project.run(&[]);
+        let expected: &[&str] = if artifact == "a/x" { &["a", "b"] } else { &["b"] };
+        assert_eq!(project.ran(), expected, "{said:?}");
+        assert_eq!(project.artifact("b/folder/copy"), "one\n");
+        project.verify();
+    }
+}
+
+#[test]
+fn an_object_that_is_gone_or_short_is_made_again() {
+    let project = Project::new(CHAIN);
+    project.run(&[]);
+    let lock = project.read("p.lock");
+    project.ran();
+    for (artifact, ran) in [("a/x", "a"), ("b/folder/more", "b")] {
+        let path = project.path(&format!("cache/view/p/{artifact}")).canonicalize().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let said = project.run(&[]);
+        assert!(
+            said.stderr.contains(&format!("{ran}: running (record damaged: output ")),
+            "{said:?}"
+        );
+        assert_eq!(project.ran(), [ran]);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::write(&path, "").unwrap();
+        project.run(&[]);
+        assert_eq!(project.ran(), [ran]);
+    }
+    assert_eq!(project.read("p.lock"), lock);
+    project.verify();
+}
+
+#[test]
+fn a_collection_keeps_what_a_lock_file_names() {
+    let project = Project::new(CHAIN);
+    project.run(&["--set", "params.word=two"]);
+    project.run(&[]);
+    project.ran();
+    let kept = project.qpipe(&["cache", "gc"]);
+    assert!(
+        kept.stdout.starts_with("removed 0 results and 0 objects: "),
+        "used a moment ago: {kept:?}"
+    );
+    let dry = project.qpipe(&["cache", "gc", "--keep-days", "0", "--dry-run"]).stdout;
+    let said = project.qpipe(&["cache", "gc", "--keep-days", "0"]).stdout;
+    assert_eq!(dry.replace("would remove", "removed"), said);
+    assert!(said.starts_with("removed 2 results and 2 objects: "), "{said}");
+    assert!(said.ends_with("; 2 results kept\n"), "{said}");
+    project.verify();
+    project.run(&[]);
+    assert!(project.ran().is_empty());
+    let said = project.run(&["--set", "params.word=two"]);
+    assert_eq!(project.ran(), ["a", "b"]);
+    assert!(
+        said.stderr.contains("a: running (run: echo a >> ran; echo one > $QPIPE_OUT_X → "),
+        "{said:?}"
+    );
+    // Without its lock file, nothing needs it.
+    std::fs::remove_file(project.path("p.lock")).unwrap();
+    assert!(
+        project.qpipe(&["cache", "gc", "--keep-days", "0"]).stdout.ends_with("; 0 results kept\n")
+    );
+    let status = project.qpipe(&["cache", "status"]).stdout;
+    assert!(
+        status.starts_with("[DIR]/cache\n  0 results of 1 pipeline\n  0 objects, 0 B\n"),
+        "{status}"
+    );
+}
+
+#[test]
+fn nothing_is_removed_under_a_run() {
+    let project = Project::new(
+        "[stages.a]\nkind = \"command\"\nrun = \"echo a >> ran; while ! test -e go; do sleep 0.01; done; echo a > $QPIPE_OUT_X\"\noutputs = { x = \"x\" }\n",
+    );
+    let runner = project.start(&[]);
+    wait_for("the run", || !project.read("ran").is_empty());
+    for command in [&["cache", "gc", "--keep-days", "0"][..], &["cache", "clear", "--yes"]] {
+        let said = project.qpipe(command);
+        let expected =
+            format!("error: the cache [DIR]/cache is in use by process {}\n", runner.id());
+        assert_eq!(said.code, Some(4));
+        assert!(said.stderr.starts_with(&expected), "{said:?}");
+    }
+    project.write("go", "");
+    assert!(runner.wait_with_output().unwrap().status.success());
+    project.verify();
+    assert_eq!(project.qpipe(&["cache", "clear"]).code, Some(2));
+    assert_eq!(project.qpipe(&["cache", "clear", "--yes"]).code, Some(0));
+    assert!(project.path("cache/CACHEDIR.TAG").exists());
+    project.run(&[]);
+    assert_eq!(project.ran().len(), 2);
+}

@@ -1,0 +1,7 @@
+//! The command line, the cache and crashes, on the built program.
+
+mod cache;
+mod crash;
+mod project;
+mod run;
+mod worker;

@@ -1,0 +1,149 @@
+//! A pipeline in a folder of its own, and the program run on it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A pipeline in a folder of its own; its cache lies in `cache` there.
+pub struct Project {
+    folder: tempfile::TempDir,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Project {
+    /// A folder with the pipeline `p.toml`.
+    pub fn new(pipeline: &str) -> Self {
+        let project = Self { folder: tempfile::tempdir().unwrap() };
+        project.write("p.toml", pipeline);
+        project
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// An artifact of the pipeline `p` by its readable name.
+    pub fn artifact(&self, name: &str) -> String {
+        self.read(&format!("cache/view/p/{name}"))
+    }
+
+    /// The program, to be run in the project's folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qpipe"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("QPIPE_CACHE", self.path("cache"))
+            .env("NO_COLOR", "1")
+            .env_remove("QPIPE_WORKER")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub fn qpipe(&self, arguments: &[&str]) -> Said {
+        self.said(&mut self.command(arguments))
+    }
+
+    /// Runs a command to its end; its output without this folder's path and without times.
+    pub fn said(&self, command: &mut Command) -> Said {
+        let output = command.output().unwrap();
+        let clean = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            let folder = self.folder.path().canonicalize().unwrap();
+            let text = text.replace(&folder.display().to_string(), "[DIR]");
+            without_times(&text.replace(&self.folder.path().display().to_string(), "[DIR]"))
+        };
+        Said {
+            code: output.status.code(),
+            stdout: clean(&output.stdout),
+            stderr: clean(&output.stderr),
+        }
+    }
+
+    /// `qpipe run p.toml` with more arguments; it must succeed.
+    pub fn run(&self, more: &[&str]) -> Said {
+        let said = self.qpipe(&[&["run", "p.toml"], more].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said
+    }
+
+    /// The stages that said that they ran since this was asked last: lines of the file `ran`.
+    pub fn ran(&self) -> Vec<String> {
+        let ran = self.read("ran").lines().map(str::to_owned).collect();
+        let _ = std::fs::remove_file(self.path("ran"));
+        ran
+    }
+
+    /// `qpipe cache verify`; it must find nothing.
+    pub fn verify(&self) {
+        let said = self.qpipe(&["cache", "verify"]);
+        assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    }
+
+    /// Starts a run and does not wait for it.
+    pub fn start(&self, more: &[&str]) -> Child {
+        self.command(&[&["run", "p.toml"], more].concat()).spawn().unwrap()
+    }
+}
+
+/// Waits for something that must come.
+pub fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !there() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited for {what} in vain");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a process lives; a zombie does not.
+pub fn lives(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: u32, signal: i32) {
+    // SAFETY: no memory is passed.
+    assert_eq!(unsafe { libc::kill(pid.cast_signed(), signal) }, 0);
+}
+
+/// Replaces `0.12 s` and the names of log folders, which differ from run to run.
+fn without_times(text: &str) -> String {
+    let mut clean = String::new();
+    for line in text.split_inclusive('\n') {
+        let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        for index in 1..words.len() {
+            let seconds = words[index].trim_end_matches(['\n', ',']) == "s";
+            if seconds && words[index - 1].parse::<f64>().is_ok() {
+                words[index - 1] = "N".to_owned();
+            }
+        }
+        let mut line = words.join(" ");
+        if let Some((before, after)) = line.split_once("/logs/")
+            && let Some((_, stage)) = after.split_once('/')
+        {
+            line = format!("{before}/logs/RUN/{stage}");
+        }
+        clean.push_str(&line);
+    }
+    clean
+}

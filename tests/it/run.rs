@@ -1,0 +1,384 @@
+//! What runs, what does not, and what is said of it.
+
+use serde_json::Value;
+
+use crate::project::Project;
+
+/// `a` reads a file, `b` and `c` take from `a`, `d` from both. Each notes in `ran` that it ran.
+const DIAMOND: &str = r#"
+[params]
+word = "one"
+
+[stages.a]
+kind = "command"
+run = "echo a >> ran; head -c 3 $QPIPE_IN_SRC > $QPIPE_OUT_X"
+files = { src = "src.txt" }
+outputs = { x = "x.txt" }
+
+[stages.b]
+kind = "command"
+run = "echo b >> ran; echo $WORD | cat $QPIPE_IN_X - > $QPIPE_OUT_X"
+inputs = { x = "a" }
+env = { WORD = "${params.word}" }
+outputs = { x = "x.txt" }
+
+[stages.c]
+kind = "command"
+run = "echo c >> ran; wc -c < $QPIPE_IN_X > $QPIPE_OUT_X"
+inputs = { x = "a.x" }
+outputs = { x = "x.txt" }
+
+[stages.d]
+kind = "command"
+run = "echo d >> ran; cat $QPIPE_IN_B $QPIPE_IN_C > $QPIPE_OUT/d"
+inputs = { b = "b.x", c = "c.x" }
+outputs = { d = "d" }
+"#;
+
+fn diamond() -> Project {
+    let project = Project::new(DIAMOND);
+    project.write("src.txt", "abcdef\n");
+    project
+}
+
+#[test]
+fn a_first_run_a_second_and_their_exact_words() {
+    let project = diamond();
+    let first = project.run(&[]);
+    let lines =
+        ["a", "b", "c", "d"].map(|s| format!("{s}: running (never ran)\n{s}: done in N s\n"));
+    assert_eq!(first.stderr, lines.concat());
+    assert_eq!(
+        first.stdout,
+        "artifacts in [DIR]/cache/view/p\nwrote [DIR]/p.lock\n4 ran, 0 cached in N s\n"
+    );
+    assert_eq!(project.ran(), ["a", "b", "c", "d"]);
+    assert_eq!(project.artifact("d/d"), "abcone\n3\n");
+    let second = project.run(&[]);
+    assert_eq!(second.stderr, "a: cached\nb: cached\nc: cached\nd: cached\n");
+    assert_eq!(second.stdout, "artifacts in [DIR]/cache/view/p\n0 ran, 4 cached in N s\n");
+    assert!(project.ran().is_empty());
+    project.verify();
+}
+
+#[test]
+fn comments_order_spaces_and_a_touch_run_nothing() {
+    let project = diamond();
+    project.run(&[]);
+    project.ran();
+    let lock = project.read("p.lock");
+    let mut tables: Vec<&str> = DIAMOND.split("\n\n").collect();
+    tables.reverse();
+    let text = tables.join("\n\n# another comment\n\n").replace(" = ", "   =  ");
+    assert_ne!(text, DIAMOND);
+    project.write("p.toml", &text);
+    let file = std::fs::File::open(project.path("src.txt")).unwrap();
+    file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(60)).unwrap();
+    let said = project.run(&[]);
+    assert!(project.ran().is_empty(), "{said:?}");
+    assert_eq!(project.read("p.lock"), lock);
+}
+
+#[test]
+fn a_parameter_runs_only_what_depends_on_it() {
+    let project = diamond();
+    project.run(&[]);
+    project.ran();
+    let said = project.run(&["--set", "params.word=two"]);
+    assert_eq!(project.ran(), ["b", "d"]);
+    assert_eq!(
+        said.stderr,
+        "a: cached\nb: running (env.WORD: one → two)\nb: done in N s\nc: cached\n\
+         d: running (input b changed (from b))\nd: done in N s\n"
+    );
+    assert_eq!(project.artifact("d/d"), "abctwo\n3\n");
+    // And back: it was all computed before.
+    project.run(&[]);
+    assert!(project.ran().is_empty());
+    assert_eq!(project.artifact("d/d"), "abcone\n3\n");
+}
+
+#[test]
+fn equal_bytes_stop_the_wave() {
+    let project = diamond();
+    project.run(&[]);
+    project.ran();
+    // `a` takes the first three bytes: its output stays.
+    project.write("src.txt", "abcxyz\n");
+    let said = project.run(&[]);
+    assert_eq!(project.ran(), ["a"]);
+    assert_eq!(
+        said.stderr,
+        "a: running (file src.txt changed)\na: done in N s, same result as before\n\
+         b: cached\nc: cached\nd: cached\n"
+    );
+}
+
+#[test]
+fn a_folder_is_an_input_and_an_output() {
+    let project = Project::new(
+        r#"
+[stages.a]
+kind = "command"
+run = "echo a >> ran; mkdir $QPIPE_OUT_F; cp -r $QPIPE_IN_SRC/. $QPIPE_OUT_F; mkdir $QPIPE_OUT_F/empty"
+files = { src = "src" }
+outputs = { f = "folder" }
+
+[stages.b]
+kind = "command"
+run = ["sh", "-c", "echo b >> ran; cat $QPIPE_IN_F/one $QPIPE_IN_F/below/two > $QPIPE_OUT_X"]
+inputs = { f = "a" }
+outputs = { x = "x" }
+"#,
+    );
+    project.write("src/one", "1");
+    project.write("src/below/two", "2");
+    project.run(&[]);
+    assert_eq!((project.ran().len(), project.artifact("b/x").as_str()), (2, "12"));
+    std::fs::create_dir(project.path("src/also empty")).unwrap();
+    project.run(&[]);
+    assert!(project.ran().is_empty());
+    project.write("src/below/three", "3");
+    project.run(&[]);
+    assert_eq!(project.ran(), ["a", "b"]);
+    // A user of a folder does not run because its name moved, only because its content did.
+    std::fs::rename(project.path("src"), project.path("other")).unwrap();
+    project.write("p.toml", &project.read("p.toml").replace("src = \"src\"", "src = \"other\""));
+    project.run(&[]);
+    assert!(project.ran().is_empty());
+    project.verify();
+}
+
+#[test]
+fn a_failure_is_shown_and_never_cached() {
+    let project = Project::new(
+        r#"
+[stages.good]
+kind = "command"
+run = "echo good >> ran; touch $QPIPE_OUT_X"
+outputs = { x = "x" }
+
+[stages.bad]
+kind = "command"
+run = '''
+echo bad >> ran
+touch $QPIPE_OUT_X
+for i in $(seq 25); do echo line $i; done; sleep 0.3; echo reason >&2
+exit 7
+'''
+outputs = { x = "x" }
+
+[stages.after]
+kind = "command"
+run = "cp $QPIPE_IN_X $QPIPE_OUT_X"
+inputs = { x = "bad" }
+outputs = { x = "x" }
+
+[stages.other]
+kind = "command"
+run = "echo other >> ran; touch $QPIPE_OUT_X"
+outputs = { x = "x" }
+"#,
+    );
+    let said = project.qpipe(&["run", "p.toml"]);
+    assert_eq!(said.code, Some(1));
+    let tail: String = (7..=25).map(|i| format!("  │ line {i}\n")).collect();
+    let expected = format!(
+        "good: running (never ran)\ngood: done in N s\nbad: running (never ran)\nbad: failed after N s\n\
+         \nlast lines of bad:\n{tail}  │ reason\n\nerror: stage bad failed: `echo bad >> ran …` ended with exit status 7\n  \
+         log:  [DIR]/cache/logs/RUN/bad.log\n\nafter: skipped (bad failed)\n"
+    );
+    assert_eq!(said.stderr, expected);
+    assert_eq!(
+        said.stdout,
+        "artifacts in [DIR]/cache/view/p\n1 ran, 0 cached, 1 failed, 2 not run in N s\n"
+    );
+    assert!(!project.path("p.lock").exists());
+    assert_eq!(project.ran(), ["good", "bad"]);
+    let again = project.qpipe(&["run", "p.toml", "--keep-going"]);
+    assert_eq!((again.code, project.ran()), (Some(1), vec!["bad".to_owned(), "other".to_owned()]));
+    assert!(again.stdout.ends_with("1 ran, 1 cached, 1 failed, 1 not run in N s\n"), "{again:?}");
+    project.verify();
+}
+
+#[test]
+fn an_output_that_is_not_written_is_named() {
+    let project = Project::new(
+        r#"
+[stages.a]
+kind = "command"
+run = "echo text > $QPIPE_OUT/other; touch $QPIPE_OUT_X"
+outputs = { x = "x", y = "below/y.txt" }
+"#,
+    );
+    for _ in 0..2 {
+        let said = project.qpipe(&["run", "p.toml"]);
+        assert_eq!(said.code, Some(1));
+        let expected = "error: stage a failed: output `y` was not written: below/y.txt\n  \
+                        help: the program must write it into the folder $QPIPE_OUT\n";
+        assert!(said.stderr.contains(expected), "{said:?}");
+    }
+    // An undeclared file is nobody's business; a declared one may be empty.
+    let text = project.read("p.toml").replace(", y = \"below/y.txt\"", "");
+    project.write("p.toml", &text);
+    project.run(&[]);
+    assert_eq!(project.artifact("a/x"), "");
+    assert!(!project.path("cache/view/p/a/other").exists());
+}
+
+#[test]
+fn an_input_that_changes_meanwhile_is_named_and_nothing_is_kept() {
+    let project = Project::new(
+        r#"
+[stages.a]
+kind = "command"
+run = "cp $QPIPE_IN_SRC $QPIPE_OUT_X; echo a >> ran; test -e once || { touch once; echo new > src.txt; }"
+files = { src = "src.txt" }
+outputs = { x = "x" }
+"#,
+    );
+    project.write("src.txt", "old\n");
+    let said = project.qpipe(&["run", "p.toml"]);
+    assert_eq!(said.code, Some(4));
+    let expected = "a: running (never ran)\n\
+        error: [DIR]/src.txt changed while a ran: its result is not kept\n  \
+        help: run again when nothing writes to it any more\n";
+    assert_eq!(said.stderr, expected);
+    project.run(&[]);
+    assert_eq!((project.ran().len(), project.artifact("a/x").as_str()), (2, "new\n"));
+    // The old content was not recorded under the old key either.
+    project.write("src.txt", "old\n");
+    project.run(&[]);
+    assert_eq!((project.ran().len(), project.artifact("a/x").as_str()), (1, "old\n"));
+}
+
+#[test]
+fn a_plan_says_what_would_run_and_writes_nothing() {
+    let project = diamond();
+    let plan = project.qpipe(&["plan", "p.toml"]);
+    assert_eq!(
+        plan.stdout,
+        "a  runs: never ran\nb  may run: depends on a\nc  may run: depends on a\n\
+         d  may run: depends on b, c\n0 cached, 1 to run, 3 that may run\n"
+    );
+    assert!(!project.path("cache").exists() && !project.path("p.lock").exists());
+    project.run(&[]);
+    let plan =
+        project.qpipe(&["plan", "p.toml", "--json", "--set", "params.word=x", "--force", "c"]);
+    let json: Value = serde_json::from_str(&plan.stdout).unwrap();
+    let expected = serde_json::json!({"stages": [
+        {"stage": "a", "action": "cached", "reason": null},
+        {"stage": "b", "action": "run", "reason": "env.WORD: one → x"},
+        {"stage": "c", "action": "run", "reason": "forced"},
+        {"stage": "d", "action": "maybe", "reason": "depends on b, c"},
+    ]});
+    assert_eq!(json, expected);
+    project.ran();
+    project.qpipe(&["plan", "p.toml", "--set", "params.word=x"]);
+    assert!(project.ran().is_empty());
+}
+
+#[test]
+fn targets_and_force() {
+    let project = diamond();
+    project.run(&["c"]);
+    assert_eq!(project.ran(), ["a", "c"]);
+    assert_eq!(project.read("p.lock").matches("[stages.").count(), 2);
+    project.run(&["--force", "c"]);
+    assert_eq!(project.ran(), ["b", "c", "d"]);
+    assert_eq!(project.read("p.lock").matches("[stages.").count(), 4);
+    let said = project.qpipe(&["run", "p.toml", "aa"]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""));
+    assert_eq!(said.stderr, "error: no stage is named `aa`\n  help: did you mean `a`?\n");
+}
+
+#[test]
+fn json_lines_tell_the_whole_run() {
+    let project = diamond();
+    project.run(&["a"]);
+    let said = project.run(&["--json", "b"]);
+    let events: Vec<Value> =
+        said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(names, ["planned", "cached", "started", "finished", "summary"]);
+    assert_eq!((&events[1]["stage"], &events[2]["stage"]), (&"a".into(), &"b".into()));
+    assert_eq!(events[2]["reason"], "never ran");
+    assert_eq!(events[3]["unchanged"], false);
+    assert_eq!((&events[4]["ran"], &events[4]["cached"]), (&1.into(), &1.into()));
+    assert_eq!(said.stderr, "");
+    let quiet = project.run(&["--quiet"]);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn a_locked_run_changes_nothing() {
+    let project = diamond();
+    let said = project.qpipe(&["run", "p.toml", "--locked"]);
+    assert_eq!(said.code, Some(4));
+    assert_eq!(
+        said.stderr,
+        "error: [DIR]/p.lock would change, and --locked forbids it: stage a is not in it\n  \
+         help: run without --locked and commit the lock file, or undo the change\n"
+    );
+    project.run(&[]);
+    let lock = project.read("p.lock");
+    project.run(&["--locked"]);
+    project.ran();
+    let said = project.qpipe(&["run", "p.toml", "--locked", "--set", "params.word=two"]);
+    assert_eq!(said.code, Some(4));
+    assert!(said.stderr.contains("stage b has another key (env.WORD: one → two)"), "{said:?}");
+    assert!(project.ran().is_empty());
+    // Elsewhere, with an empty cache, the same results come out: that is what it is for.
+    std::fs::remove_dir_all(project.path("cache")).unwrap_or_default();
+    assert!(project.qpipe(&["cache", "clear", "--yes"]).code != Some(0), "it is gone");
+    project.run(&["--locked"]);
+    assert_eq!((project.ran().len(), project.read("p.lock")), (4, lock));
+}
+
+#[test]
+fn figures_of_a_command_stand_in_the_report() {
+    let project = Project::new(
+        r#"
+[stages.size]
+kind = "command"
+run = "echo '{\"kb\": 12, \"list\": [1]}' > $QPIPE_OUT_M"
+outputs = { m = { file = "m.json", type = "metrics" } }
+
+[stages.report]
+kind = "report"
+"#,
+    );
+    let said = project.run(&[]);
+    let table = "\np\n\n\nvariant   kb\n────────────\nsize      12\n\n";
+    assert_eq!(said.stdout.split_once("artifacts").unwrap().0, table);
+    assert!(project.artifact("report/report.md").contains("| size | 12 |"));
+    assert_eq!(project.run(&[]).stdout.split_once("artifacts").unwrap().0, table);
+    let broken = project.read("p.toml").replace("echo '{", "echo 'x{");
+    project.write("p.toml", &broken);
+    let said = project.qpipe(&["run", "p.toml"]);
+    assert_eq!(said.code, Some(1));
+    let expected = "stage size failed: output `m` (m.json) is no JSON object of figures: ";
+    assert!(said.stderr.contains(expected), "{said:?}");
+}
+
+#[test]
+fn a_program_that_is_not_there() {
+    let project = Project::new(
+        "[stages.a]\nkind = \"command\"\nrun = [\"./no-such-program\"]\noutputs = { x = \"x\" }\n",
+    );
+    let said = project.qpipe(&["run", "p.toml"]);
+    assert_eq!(said.code, Some(1));
+    let expected = "error: stage a failed: `[DIR]/./no-such-program` cannot be started: \
+                    No such file or directory (os error 2)\n  \
+                    help: install it, or correct its name in `run`\n";
+    assert!(said.stderr.contains(expected), "{said:?}");
+}
+
+#[test]
+fn a_graph_in_three_languages() {
+    let project = diamond();
+    let draw = |format: &str| project.qpipe(&["graph", "p.toml", "c", "--format", format]).stdout;
+    assert_eq!(draw("text"), "p\n└─ a (command) ← src.txt\n   └─ c (command)\n");
+    assert!(draw("dot").starts_with("digraph \"p\" {"));
+    assert!(draw("mermaid").starts_with("flowchart LR\n"));
+}

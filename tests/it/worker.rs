@@ -1,0 +1,144 @@
+//! Stages that the worker does, with a worker that is a script: what it says, how it ends, when it
+//! is started at all.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::project::{Project, Said};
+
+/// A model from a command, exported by the worker.
+const PIPELINE: &str = r#"
+[stages.model]
+kind = "command"
+run = "echo model > $QPIPE_OUT_M"
+outputs = { m = { file = "model.onnx", type = "model" } }
+
+[stages.engine]
+kind = "build-engine"
+model = "model.m"
+backend = "onnxruntime"
+"#;
+
+/// A project with a worker that says what `body` says; `$1` is the output's path. It notes in
+/// `started` each time that it is started.
+fn project(body: &str) -> Project {
+    let project = Project::new(PIPELINE);
+    project.write("libort.so", "a library");
+    let script = format!(
+        r#"#!/bin/sh
+echo "$1" >> {folder}/started
+case "$1" in
+facts) cat {folder}/facts ;;
+run)
+    out=$(sed -n 's/.*"engine": "\(.*\/out\/.*\)".*/\1/p' "$2")
+    set -- "$out" "$2"
+    {body} ;;
+esac
+"#,
+        folder = project.path("").display()
+    );
+    project.write("worker", &script);
+    let facts = serde_json::json!({
+        "facts": {"onnx-runtime": "libort.so 1.0"}, "files": [project.path("libort.so")],
+    });
+    project.write("facts", &facts.to_string());
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(project.path("worker"), executable).unwrap();
+    project
+}
+
+fn run(project: &Project) -> Said {
+    project.said(with_worker(project, &mut project.command(&["run", "p.toml"])))
+}
+
+fn with_worker<'c>(project: &Project, command: &'c mut Command) -> &'c mut Command {
+    command.env("QPIPE_WORKER", project.path("worker"))
+}
+
+fn started(project: &Project) -> Vec<String> {
+    let started = project.read("started").lines().map(str::to_owned).collect();
+    let _ = std::fs::remove_file(project.path("started"));
+    started
+}
+
+const GOOD: &str = r#"mkdir "$1"; cp "$2" "$1/task.json"; echo {} > "$1/../layers.json"; echo log line >&2
+    echo '{"event": "warning", "message": "careful"}'
+    echo '{"event": "progress", "done": 1, "total": 2, "unit": "nodes", "message": ""}'
+    echo '{"event": "done", "metrics": {"nodes": 3}}'"#;
+
+#[test]
+fn an_up_to_date_run_does_not_start_the_worker() {
+    let project = project(GOOD);
+    let said = run(&project);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stderr.contains("engine: warning: careful\nengine: done"), "{said:?}");
+    assert_eq!(started(&project), ["facts", "run"]);
+    let task: serde_json::Value =
+        serde_json::from_str(&project.artifact("engine/engine/task.json")).unwrap();
+    assert_eq!((&task["kind"], &task["stage"]), (&"build-engine".into(), &"engine".into()));
+    assert!(task["inputs"]["model"]["path"].as_str().unwrap().ends_with("/in/model/model.onnx"));
+    let again = run(&project);
+    assert_eq!(again.stderr, "model: cached\nengine: cached\nengine: warning: careful\n");
+    assert!(started(&project).is_empty());
+    // Another library: the worker is asked again, and says the same.
+    project.write("libort.so", "another library");
+    run(&project);
+    assert_eq!(started(&project), ["facts"]);
+    let facts = project.read("facts").replace("1.0", "2.0");
+    project.write("facts", &facts);
+    project.write("libort.so", "a third library");
+    let said = run(&project);
+    assert!(said.stderr.contains("engine: running (onnx-runtime changed)"), "{said:?}");
+    assert_eq!(started(&project), ["facts", "run"]);
+}
+
+#[test]
+fn a_failure_of_the_worker_is_told_with_its_help_and_blame() {
+    let failed = |blame: &str| {
+        format!(
+            r#"echo before >&2; echo '{{"event": "failed", "failure": {{"blame": "{blame}", "message": "node Conv_3: bad", "help": "mend it"}}}}'; exit 1"#
+        )
+    };
+    for (blame, code) in [("user", 1), ("machine", 3), ("bug", 70)] {
+        let project = project(&failed(blame));
+        let said = run(&project);
+        assert_eq!(said.code, Some(code));
+        let expected = "\nlast lines of engine:\n  │ before\n\
+                        \nerror: stage engine failed: node Conv_3: bad\n  help: mend it\n  \
+                        log:  [DIR]/cache/logs/RUN/engine.log\n";
+        assert!(said.stderr.contains(expected), "{said:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_dies_without_a_word() {
+    for (body, code, message) in [
+        ("kill -9 $$", 3, "the worker was killed by signal 9 (SIGKILL) without saying why"),
+        ("kill -11 $$", 70, "the worker was killed by signal 11 (SIGSEGV) without saying why"),
+        ("exit 0", 70, "the worker ended with exit status 0 without saying why"),
+        (r#"echo '{"event": "done", "metrics": {}}'"#, 70, "output `engine` was not written: "),
+    ] {
+        let said = run(&project(body));
+        assert_eq!(said.code, Some(code), "{said:?}");
+        assert!(
+            said.stderr.contains(&format!("error: stage engine failed: {message}")),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_worker_and_a_fact_that_it_cannot_tell() {
+    let project = project(GOOD);
+    let mut command = project.command(&["run", "p.toml"]);
+    let said = project.said(command.env("QPIPE_WORKER", "/nowhere/qpipe-worker"));
+    assert_eq!(said.code, Some(3));
+    assert!(
+        said.stderr.contains("error: qpipe-worker is missing: /nowhere/qpipe-worker"),
+        "{said:?}"
+    );
+    project.write("facts", r#"{"facts": {}}"#);
+    let said = run(&project);
+    assert_eq!(said.code, Some(3));
+    assert!(said.stderr.contains("error: the worker cannot tell onnx-runtime: "), "{said:?}");
+}
