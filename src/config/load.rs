@@ -149,7 +149,7 @@ fn read_data(entry: &Entry, folder: &Path, reader: &mut Interpolator<'_>) -> Opt
         if input.port == "labels" && paths.is_empty() && input.field == ["path"] {
             continue;
         }
-        if let Some(path) = existing(folder, path, &input, node, &mut reader.mistakes) {
+        if let Some(path) = existing(folder, path, node, &mut reader.mistakes) {
             paths.insert(input.port.clone(), path);
         }
     }
@@ -185,7 +185,7 @@ fn finish(
         let line = sources.line(stage.place);
         for cell in stage.cells.into_iter().flatten() {
             let inputs = connections.next().unwrap_or_default();
-            let Some((kind, config)) = cell.stage else { continue };
+            let (Some(kind), Some(config)) = (cell.kind, cell.stage) else { continue };
             let variables = cell.combination.variables.into_iter();
             cells.push(StageCell {
                 id: cell.id,

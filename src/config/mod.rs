@@ -8,6 +8,7 @@ mod cycles;
 mod input;
 mod interpolate;
 mod load;
+mod lookup;
 mod matrix;
 mod mistakes;
 mod overrides;
@@ -18,6 +19,7 @@ mod resolve;
 mod schema;
 mod stage;
 mod suggest;
+mod syntax;
 mod tree;
 
 pub use input::Overrides;

@@ -221,19 +221,21 @@ fn key_path(text: &str, source: usize) -> Result<Vec<Step>, Place> {
 
 /// TOML, or plain text where it does not look like TOML.
 fn value(text: &str, source: usize, shift: usize) -> Result<Node, Mistake> {
+    let shift = shift + (text.len() - text.trim_start().len());
+    let text = text.trim();
     let place = Place { source, start: shift, end: shift + text.len() };
     match parse::value(text, source, shift) {
         Ok(Node { value: Value::Date(_), .. }) => {
-            Ok(Node::new(Value::Text(text.trim().to_owned()), place))
+            Ok(Node::new(Value::Text(text.to_owned()), place))
         }
         Ok(node) => Ok(node),
-        Err(message) if text.trim_start().starts_with(['[', '{', '"', '\'']) => Err(Mistake::new(
+        Err(message) if text.starts_with(['[', '{', '"', '\'']) => Err(Mistake::new(
             "override",
             place,
             format!("the value is not TOML: {message}"),
             "here",
         )
         .help("plain text needs no quotes; an array is [1, 2], a table { a = 1 }")),
-        Err(_) => Ok(Node::new(Value::Text(text.trim().to_owned()), place)),
+        Err(_) => Ok(Node::new(Value::Text(text.to_owned()), place)),
     }
 }

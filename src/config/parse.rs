@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::mistakes::Mistake;
+use super::syntax;
 use super::tree::{Entry, Node, Place, Table, Value};
 
 /// The tree of the file (source 0).
@@ -18,17 +19,8 @@ pub(super) fn document(text: &str) -> Result<Table, Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { text, source: 0, shift: 0, mistakes: Vec::new() };
     let tree = reader.table(table.get_ref());
-    let mut lines = Vec::new();
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        // One slip often makes several errors on its line; the first tells it.
-        let line = text[..span.start.min(text.len())].matches('\n').count();
-        if !lines.contains(&line) {
-            lines.push(line);
-            let mistake = syntax(text, span, error.message(), &tree);
-            reader.mistakes.push(mistake);
-        }
-    }
+    let errors = errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message()));
+    reader.mistakes.extend(syntax::mistakes(text, errors));
     if reader.mistakes.is_empty() { Ok(tree) } else { Err(reader.mistakes) }
 }
 
@@ -42,34 +34,6 @@ pub(super) fn value(text: &str, source: usize, shift: usize) -> Result<Node, Str
     let mut reader = Reader { text, source, shift, mistakes: Vec::new() };
     let node = reader.node(&value, None);
     reader.mistakes.pop().map_or(Ok(node), |mistake| Err(mistake.message))
-}
-
-fn syntax(text: &str, span: Range<usize>, message: &str, tree: &Table) -> Mistake {
-    let end = span.end.min(text.len());
-    let place = Place { source: 0, start: span.start.min(end), end };
-    if message.contains("duplicate key") {
-        let key = text[place.start..place.end].trim_matches(['"', '\'']).to_owned();
-        let message = format!("`{key}` is given twice");
-        return Mistake::new("duplicate", place, message, "here again")
-            .also(first_of(tree, &key, place.start), "first here")
-            .help("names are unique: remove one of the two, or rename it");
-    }
-    Mistake::new("syntax", place, format!("not TOML: {message}"), "here")
-}
-
-/// The last key of that name before `before`.
-fn first_of(table: &Table, key: &str, before: usize) -> Option<Place> {
-    let mut found: Option<Place> = None;
-    let mut visit = vec![table];
-    while let Some(table) = visit.pop() {
-        for entry in &table.entries {
-            if entry.key == key && entry.place.start < before {
-                found = found.max(Some(entry.place));
-            }
-            visit.extend(entry.node.table());
-        }
-    }
-    found
 }
 
 struct Reader<'t> {

@@ -28,8 +28,10 @@ pub(super) struct RawCell {
     pub combination: Combination,
     /// Its table, interpolated, `kind` and `matrix` taken out.
     pub tree: Node,
-    /// Its kind and configuration; `None` if there were mistakes.
-    pub stage: Option<(&'static Kind, Box<dyn Stage>)>,
+    /// Its kind, where that is known.
+    pub kind: Option<&'static Kind>,
+    /// Its configuration; `None` if there were mistakes.
+    pub stage: Option<Box<dyn Stage>>,
 }
 
 impl RawCell {
@@ -154,7 +156,7 @@ fn cell(
         schema::check(schema::kind(kind), &tree, &entry.node, &path, &mut reader.mistakes);
         let tree = Node::new(Value::Table(tree), entry.node.place);
         if reader.mistakes.len() == start && !tree.is_broken() {
-            stage = contract(kind, &tree, &mut reader.mistakes).map(|stage| (kind, stage));
+            stage = contract(kind, &tree, &mut reader.mistakes);
         }
         tree
     } else {
@@ -164,7 +166,7 @@ fn cell(
         "" => name.to_owned(),
         text => format!("{name}[{text}]"),
     };
-    RawCell { id, combination, tree, stage }
+    RawCell { id, combination, tree, kind, stage }
 }
 
 fn contract(

@@ -22,14 +22,17 @@ pub(in crate::config) fn check(
 
 pub(super) fn check_node(schema: &Schema, node: &Node, path: &str, mistakes: &mut Vec<Mistake>) {
     match (&schema.shape, &node.value) {
-        (_, Value::Broken) | (Shape::Any, _) | (Shape::Boolean, Value::Boolean(_)) => {}
+        (_, Value::Broken)
+        | (Shape::Any, _)
+        | (Shape::Boolean, Value::Boolean(_))
+        | (Shape::Reference | Shape::Path, Value::Text(_)) => {}
         (Shape::Text { min_length }, Value::Text(text)) => {
             if text.chars().count() < *min_length {
                 let message = format!("`{path}` is empty");
                 mistakes.push(at("out-of-range", node, message, "expected some text"));
             }
         }
-        (Shape::Words(words), Value::Text(text)) => check_word(words, text, node, path, mistakes),
+        (Shape::Words(words), Value::Text(_)) => check_word(words, node, path, mistakes),
         #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
         (Shape::Integer(range) | Shape::Number(range), Value::Integer(number)) => {
             check_range(*range, *number as f64, &schema.shape, node, path, mistakes);
@@ -53,6 +56,13 @@ pub(super) fn check_node(schema: &Schema, node: &Node, path: &str, mistakes: &mu
         }
         (Shape::Keyed(keys), Value::Table(table)) => check_keyed(keys, table, node, path, mistakes),
         (Shape::Either(schemas), _) => match choose(schemas, node) {
+            Some(Schema { shape: Shape::Words(words), .. }) => {
+                let start = mistakes.len();
+                check_word(words, node, path, mistakes);
+                for mistake in &mut mistakes[start..] {
+                    mistake.help = Some(format!("expected {}", schema.shape.expected()));
+                }
+            }
             Some(schema) => check_node(schema, node, path, mistakes),
             None => mistakes.push(wrong_type(schema, node, path)),
         },
@@ -112,7 +122,8 @@ fn check_range(
     }
 }
 
-fn check_word(words: &[Word], text: &str, node: &Node, path: &str, mistakes: &mut Vec<Mistake>) {
+fn check_word(words: &[Word], node: &Node, path: &str, mistakes: &mut Vec<Mistake>) {
+    let Value::Text(text) = &node.value else { return };
     let names = || words.iter().map(|word| word.word.as_str());
     if !names().any(|word| word == text) {
         mistakes.push(unknown_word(text, names, node, path));

@@ -22,7 +22,9 @@ pub(super) fn choose<'s>(schemas: &'s [Schema], node: &Node) -> Option<&'s Schem
 fn fits(shape: &Shape, node: &Node) -> bool {
     match shape {
         Shape::Any => true,
-        Shape::Text { .. } | Shape::Words(_) => matches!(node.value, Value::Text(_)),
+        Shape::Text { .. } | Shape::Words(_) | Shape::Reference | Shape::Path => {
+            matches!(node.value, Value::Text(_))
+        }
         Shape::Integer(_) => matches!(node.value, Value::Integer(_)),
         Shape::Number(_) => matches!(node.value, Value::Integer(_) | Value::Float(_)),
         Shape::Boolean => matches!(node.value, Value::Boolean(_)),

@@ -59,14 +59,20 @@ impl Compiler<'_> {
         let Some(object) = json.as_object() else {
             return Schema { doc: String::new(), default: None, shape: Shape::Any };
         };
-        let target = object
-            .get("$ref")
-            .and_then(Json::as_str)
-            .and_then(|reference| self.defs.get(reference.strip_prefix("#/$defs/")?));
+        let target = object.get("$ref").and_then(Json::as_str);
+        let special = match target {
+            Some("#/$defs/Ref") => Some(Shape::Reference),
+            Some("#/$defs/InputPath") => Some(Shape::Path),
+            _ => None,
+        };
+        let target = target.and_then(|name| self.defs.get(name.strip_prefix("#/$defs/")?));
         let mut schema = match target {
             Some(target) => self.schema(target),
             None => Schema { doc: String::new(), default: None, shape: self.shape(object) },
         };
+        if let Some(special) = special {
+            schema.shape = special;
+        }
         if let Some(doc) = object.get("description").and_then(Json::as_str) {
             schema.doc = doc.to_owned();
         }

@@ -9,6 +9,8 @@ impl Shape {
         match self {
             Self::Any => "any value".to_owned(),
             Self::Text { .. } => "a string".to_owned(),
+            Self::Reference => "a reference such as \"stage.port\"".to_owned(),
+            Self::Path => "a path".to_owned(),
             Self::Words(words) => words_of(words.iter().map(|word| word.word.as_str())),
             Self::Integer(range) => join("an integer", *range),
             Self::Number(range) => join("a number", *range),

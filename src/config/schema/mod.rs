@@ -5,6 +5,8 @@ mod choose;
 mod compile;
 mod describe;
 mod shape;
+mod walk;
 
 pub(super) use check::check;
 pub(super) use compile::{data, kind, pipeline};
+pub(super) use walk::{Link, links};

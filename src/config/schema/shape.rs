@@ -19,6 +19,10 @@ pub(in crate::config) enum Shape {
     Text {
         min_length: usize,
     },
+    /// A reference to an output or a data set.
+    Reference,
+    /// A path of the user's.
+    Path,
     /// One of these words.
     Words(Vec<Word>),
     Integer(Range),

@@ -1,0 +1,200 @@
+//! `qpipe check`: what a user sees, character by character.
+//!
+//! Each `mistakes/NAME.toml` is a pipeline with mistakes; what `qpipe check` says about it stands in
+//! `mistakes/NAME.txt`. Lines `#! ARGUMENT` at its top are given to the command. After a wanted change,
+//! `QPIPE_BLESS=1 cargo test -p qpipe` writes the `.txt` files; read the difference before you commit it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use qpipe::config::{Mistakes, Origin, Overrides, Pipeline, StageCell};
+use qpipe::stages::contract::PortType;
+
+/// Runs the program in a folder.
+pub fn qpipe(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_qpipe"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("QPIPE_TEST_UNSET")
+        .env("QPIPE_TEST_EPOCHS", "3")
+        .output()
+        .unwrap()
+}
+
+/// What it printed.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A folder with the files that the pipelines name.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("qpipe-").tempdir().unwrap();
+    fs::create_dir(folder.path().join("images")).unwrap();
+    fs::write(folder.path().join("model.onnx"), "").unwrap();
+    folder
+}
+
+fn mistakes() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/mistakes");
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut pipelines: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
+    pipelines.sort();
+    pipelines
+}
+
+#[test]
+fn each_mistake_is_shown_at_its_place() {
+    let bless = std::env::var_os("QPIPE_BLESS").is_some();
+    let mut wrong = Vec::new();
+    let pipelines = mistakes();
+    for pipeline in &pipelines {
+        let folder = folder();
+        let name = pipeline.file_name().unwrap().to_str().unwrap();
+        let source = fs::read_to_string(pipeline).unwrap();
+        fs::write(folder.path().join(name), &source).unwrap();
+        let more = source.lines().map_while(|line| line.strip_prefix("#! "));
+        let arguments: Vec<&str> = ["check", name].into_iter().chain(more).collect();
+        let output = qpipe(folder.path(), &arguments);
+        assert_eq!(output.status.code(), Some(2), "{name}: {}", text(&output.stdout));
+        assert_eq!(text(&output.stdout), "", "{name}");
+        let found = text(&output.stderr).replace(folder.path().to_str().unwrap(), "/FOLDER");
+        let expected = pipeline.with_extension("txt");
+        if bless {
+            fs::write(&expected, found).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != found {
+            wrong.push(format!("── {name} now gives\n{found}"));
+        }
+    }
+    assert!(pipelines.len() >= 20, "only {} pipelines were found", pipelines.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The pipelines of this project, beside the files that they name.
+fn shipped() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("qpipe-").tempdir().unwrap();
+    let pipelines = folder.path().join("pipelines");
+    let data = folder.path().join(".deps/data/fashion-mnist");
+    fs::create_dir_all(&pipelines).unwrap();
+    fs::create_dir_all(&data).unwrap();
+    for name in ["quickstart.toml", "resnet50_qat.toml"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name);
+        fs::copy(from, pipelines.join(name)).unwrap();
+    }
+    for part in ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"] {
+        fs::write(data.join(format!("{part}-ubyte.gz")), "").unwrap();
+    }
+    for part in ["train", "test"] {
+        fs::create_dir_all(folder.path().join("xray").join(part)).unwrap();
+    }
+    folder
+}
+
+fn load(folder: &Path, name: &str, set: &[&str]) -> Result<Pipeline, Mistakes> {
+    let set = set.iter().map(|text| (*text).to_owned()).collect();
+    let env = BTreeMap::from([("XRAY".to_owned(), "../xray".to_owned())]);
+    qpipe::config::load(&folder.join("pipelines").join(name), &Overrides { set, env })
+}
+
+fn cell<'p>(pipeline: &'p Pipeline, id: &str) -> &'p StageCell {
+    pipeline.stages.iter().find(|cell| cell.id == id).unwrap_or_else(|| panic!("no `{id}`"))
+}
+
+fn stage_port(id: &str, port: &str, kind: PortType) -> Origin {
+    Origin::Stage { id: id.to_owned(), port: port.to_owned(), kind }
+}
+
+#[test]
+fn a_sound_pipeline_is_summed_up_in_a_line() {
+    let folder = shipped();
+    let output = qpipe(&folder.path().join("pipelines"), &["check", "quickstart.toml"]);
+    assert_eq!(
+        text(&output.stdout),
+        "quickstart.toml: ok, 3 data sets, 10 stages, 38 with all cells of their matrices\n"
+    );
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_missing_file_is_the_users_mistake() {
+    let folder = folder();
+    let output = qpipe(folder.path(), &["check", "none.toml"]);
+    assert_eq!(
+        text(&output.stderr),
+        "qpipe::config::file\n\n  × cannot read none.toml: No such file or directory (os error 2)\n  \
+         help: name a pipeline file; `qpipe init` writes one to start from\n\nnone.toml: 1 mistake\n"
+    );
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn cells_references_and_the_reports_inputs_are_resolved() {
+    let folder = shipped();
+    let pipeline = load(folder.path(), "quickstart.toml", &[]).unwrap();
+    assert_eq!((pipeline.name.as_str(), pipeline.seed), ("quickstart", 1));
+    let ptq = cell(&pipeline, "onnx[ptq[max]]");
+    assert_eq!(ptq.cell, [("variant".to_owned(), "ptq[max]".into())]);
+    assert_eq!(ptq.inputs[0].origin, stage_port("ptq[max]", "model", PortType::Model));
+    let ranges = cell(&pipeline, "ptq[mse]").inputs.iter().find(|input| input.port == "ranges");
+    assert_eq!(ranges.unwrap().origin, stage_port("ranges", "ranges", PortType::Ranges));
+    let report = cell(&pipeline, "report");
+    let ids = report.inputs.iter().map(|input| match &input.origin {
+        Origin::Stage { id, port, kind: PortType::Metrics } if port == "metrics" => id.as_str(),
+        other => panic!("{other:?}"),
+    });
+    let ids: Vec<&str> = ids.collect();
+    assert_eq!(ids.len(), 18);
+    assert_eq!((ids[0], ids[6], ids[17]), ("simulated[fp32]", "measured[fp32]", "bench[qat]"));
+    assert_eq!(report.inputs[17].port, "from.17");
+    assert_eq!(pipeline.data["train"].paths.len(), 2, "images and labels");
+}
+
+#[test]
+fn parameters_keep_their_types() {
+    let folder = shipped();
+    let pipeline = load(folder.path(), "resnet50_qat.toml", &[]).unwrap();
+    let config = cell(&pipeline, "fp32").stage.config();
+    assert_eq!(config["optimizer"]["lr"], 1e-4);
+    assert_eq!(config["epochs"], 5);
+    let onnx = cell(&pipeline, "onnx[qat,32]");
+    assert_eq!(onnx.stage.config()["batch"], 32);
+    assert_eq!(onnx.cell[1], ("batch".to_owned(), 32.into()));
+    let origin = &cell(&pipeline, "engine[ptq,1]").inputs[0].origin;
+    assert_eq!(*origin, stage_port("onnx[ptq,1]", "model", PortType::Model));
+    assert!(pipeline.data["train"].paths["path"].ends_with("xray/train"));
+}
+
+#[test]
+fn overrides_reach_values_lists_and_new_keys() {
+    let folder = shipped();
+    let set = [
+        "params.epochs=7",
+        "params.variants=[\"fp32\", 'qat']",
+        "stages.fp32.optimizer.lr = 0.5",
+        "stages.fp32.label_smoothing=0.1",
+        "stages.report.title=A study, 1=1",
+        "stages.report.labels.\"a.b\"=both",
+        "data.test.transform.0.normalize.mean.0=0.25",
+        "pipeline.name=other",
+    ];
+    let pipeline = load(folder.path(), "resnet50_qat.toml", &set).unwrap_err();
+    assert_eq!(
+        pipeline.codes().collect::<Vec<_>>(),
+        ["qpipe::config::override"],
+        "the first transform is `resize`"
+    );
+    let set = set.map(|text| text.replace("transform.0", "transform.1"));
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    let pipeline = load(folder.path(), "resnet50_qat.toml", &set).unwrap();
+    assert_eq!(pipeline.name, "other");
+    let fp32 = cell(&pipeline, "fp32").stage.config();
+    assert_eq!((&fp32["epochs"], &fp32["label_smoothing"]), (&7.into(), &0.1.into()));
+    assert_eq!(fp32["optimizer"]["lr"], 0.5);
+    let report = cell(&pipeline, "report").stage.config();
+    assert_eq!(report["title"], "A study, 1=1");
+    assert_eq!(report["labels"]["a.b"], "both");
+    assert_eq!(pipeline.stages.iter().filter(|cell| cell.name == "onnx").count(), 4);
+}
