@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::{Exit, PipelineArgs};
-use crate::config::{self, Overrides, Pipeline, Style};
+use crate::config::Pipeline;
 
 /// Checks a pipeline file and shows all its mistakes.
 #[derive(Debug, clap::Args)]
@@ -14,18 +14,14 @@ pub struct Args {
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
-    let PipelineArgs { file, set } = &args.pipeline;
-    match config::load(file, &Overrides::from_process(set)) {
-        Ok(pipeline) => {
-            // A reader that is gone needs no answer.
-            let _ = writeln!(std::io::stdout(), "{}: ok, {}", file.display(), summary(&pipeline));
-            Exit::Success
-        }
-        Err(mistakes) => {
-            eprint!("{}", mistakes.render(Style::of_stderr()));
-            Exit::Usage
-        }
-    }
+    let pipeline = match args.pipeline.load() {
+        Ok(pipeline) => pipeline,
+        Err(exit) => return exit,
+    };
+    let file = args.pipeline.file.display();
+    // A reader that is gone needs no answer.
+    let _ = writeln!(std::io::stdout(), "{file}: ok, {}", summary(&pipeline));
+    Exit::Success
 }
 
 /// `2 data sets, 11 stages (46 with the cells of their matrices)`.
