@@ -7,7 +7,7 @@ use super::contract::{Contract, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
 
 /// Loss, top-1, top-5 and confusion matrix over a data set: of a `model` on libtorch, Q/DQ pairs
-/// simulated, or of an `engine` on the runtime that it was built for. One of the two is given.
+/// simulated with the integers that will be deployed, or of an `engine` on the runtime that it was built for. One of the two is given.
 ///
 /// Outputs: `metrics` (JSON), `confusion` (JSON: `classes`, `counts[label][prediction]`), `logits`
 /// (NumPy `.npy`, float32 `[N, classes]`, in the data set's order).

@@ -13,8 +13,9 @@ use super::{
     model::{model, write_json},
 };
 use crate::data::{Dataset, Loader, Order};
+use crate::quant::finalize;
 use crate::train::{Classifier, Score};
-use crate::{Error, Result, engine};
+use crate::{Error, Result, engine, passes};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
@@ -32,7 +33,11 @@ pub fn run(context: &Context) -> Result<Metrics> {
     };
     let (subject, backend, score) = match &config.model {
         Some(source) => {
-            let mut classifier = Classifier::new(model(context, source)?, &dataset)?;
+            let mut model = model(context, source)?;
+            // What is deployed rounds weights and biases to integers too.
+            passes::simplify(&mut model)?;
+            finalize::finalize(&mut model, None)?;
+            let mut classifier = Classifier::new(model, &dataset)?;
             let score = classifier.score(&dataset, batch, threads, None, &mut each)?;
             ("simulation", "libtorch".to_owned(), score)
         }
