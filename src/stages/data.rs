@@ -87,7 +87,7 @@ pub enum Size {
     /// One number.
     Side(#[schemars(range(min = 1, max = 16384))] u32),
     /// Height and width.
-    HeightWidth([u32; 2]),
+    HeightWidth(#[schemars(inner(range(min = 1, max = 16384)))] [u32; 2]),
 }
 
 /// A random window.

@@ -47,7 +47,7 @@ fn mistakes() -> Vec<PathBuf> {
 
 #[test]
 fn each_mistake_is_shown_at_its_place() {
-    let bless = std::env::var_os("QPIPE_BLESS").is_some();
+    let bless = std::env::var_os("QPIPE_BLESS").is_some_and(|value| value == "1");
     let mut wrong = Vec::new();
     let pipelines = mistakes();
     for pipeline in &pipelines {

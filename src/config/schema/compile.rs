@@ -57,7 +57,7 @@ struct Compiler<'s> {
 impl Compiler<'_> {
     fn schema(&self, json: &Json) -> Schema {
         let Some(object) = json.as_object() else {
-            return Schema { doc: String::new(), default: None, shape: Shape::Any };
+            return Schema::of(Shape::Any);
         };
         let target = object.get("$ref").and_then(Json::as_str);
         let special = match target {
@@ -65,11 +65,15 @@ impl Compiler<'_> {
             Some("#/$defs/InputPath") => Some(Shape::Path),
             _ => None,
         };
-        let target = target.and_then(|name| self.defs.get(name.strip_prefix("#/$defs/")?));
-        let mut schema = match target {
+        let name = target.and_then(|target| target.strip_prefix("#/$defs/"));
+        let target = name.and_then(|name| self.defs.get(name));
+        let mut schema = match target.or_else(|| optional(object)) {
             Some(target) => self.schema(target),
-            None => Schema { doc: String::new(), default: None, shape: self.shape(object) },
+            None => Schema::of(self.shape(object)),
         };
+        if let Some(name) = name {
+            schema.name = Some(name.to_owned());
+        }
         if let Some(special) = special {
             schema.shape = special;
         }
@@ -112,12 +116,8 @@ impl Compiler<'_> {
     }
 
     fn choice(&self, choices: &[Json]) -> Shape {
-        let is_null = |json: &Json| json.get("type").and_then(Json::as_str) == Some("null");
-        let mut schemas: Vec<Schema> =
+        let schemas: Vec<Schema> =
             choices.iter().filter(|json| !is_null(json)).map(|json| self.schema(json)).collect();
-        if schemas.len() == 1 {
-            return schemas.remove(0).shape;
-        }
         let all_words = |schema: &Schema| matches!(schema.shape, Shape::Words(_));
         if schemas.iter().all(all_words) {
             let words = schemas.into_iter().flat_map(|schema| match schema.shape {
@@ -148,6 +148,18 @@ impl Compiler<'_> {
             None => Some(Box::new(self.schema(&Json::Null))),
         };
         Fields { known: properties.iter().map(field).collect(), rest }
+    }
+}
+
+fn is_null(json: &Json) -> bool {
+    json.get("type").and_then(Json::as_str) == Some("null")
+}
+
+/// What an optional value is where it is given: TOML has no null.
+fn optional(object: &Map<String, Json>) -> Option<&Json> {
+    match object.get("anyOf")?.as_array()?.as_slice() {
+        [given, null] if is_null(null) => Some(given),
+        _ => None,
     }
 }
 

@@ -24,8 +24,8 @@ impl Shape {
                     (min, max) => format!("an array of {min} to {max}"),
                 };
                 match &items.shape {
-                    Self::Integer(_) => format!("{count} (integers)"),
-                    Self::Number(_) => format!("{count} (numbers)"),
+                    Self::Integer(range) => format!("{count} ({})", join("integers", *range)),
+                    Self::Number(range) => format!("{count} ({})", join("numbers", *range)),
                     Self::Text { .. } => format!("{count} (strings)"),
                     _ => count,
                 }

@@ -4,6 +4,10 @@ mod check;
 mod choose;
 mod compile;
 mod describe;
+#[cfg(test)]
+mod editor;
+#[cfg(test)]
+mod manual;
 mod shape;
 mod walk;
 

@@ -5,6 +5,8 @@ use serde_json::Value as Json;
 /// A schema with its documentation.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Schema {
+    /// Name of its Rust type, where it has one.
+    pub name: Option<String>,
     /// The doc comment of the field, or of its type.
     pub doc: String,
     /// What holds where the key is not given.
@@ -89,6 +91,13 @@ pub(in crate::config) struct Range {
     pub max: Option<f64>,
     /// The number must be greater than this.
     pub above: Option<f64>,
+}
+
+impl Schema {
+    /// Without a name, documentation and default.
+    pub fn of(shape: Shape) -> Self {
+        Self { name: None, doc: String::new(), default: None, shape }
+    }
 }
 
 impl Fields {
