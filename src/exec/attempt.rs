@@ -35,6 +35,13 @@ impl Scratch {
     /// Makes the folders, Objects appear under the file
     /// names that their stages gave them.
     pub fn new(cache: &Cache, key: &Digest, cell: &StageCell, done: &Done) -> Result<Self> {
+        // A survivor may have kept the lock of an earlier attempt when the scratch folders were
+        // swept; the claim is ours now, so nobody uses them.
+        for old in files::list(&cache.place("scratch"))? {
+            if old.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&key.hex())) {
+                files::remove(&old)?;
+            }
+        }
         let root = cache.place("scratch").join(format!("{key}.{}", files::unique()));
         let checkpoints = cache.place("checkpoints").join(key.hex());
         let mut scratch = Self { root, checkpoints, inputs: BTreeMap::new() };
