@@ -1,6 +1,7 @@
 //! Running a plan: what is up to date, what runs and why, stages as processes, who is told.
 
 mod attempt;
+mod conclude;
 mod error;
 pub mod event;
 mod facts;
@@ -9,6 +10,7 @@ mod host;
 mod inputs;
 mod keys;
 mod lines;
+mod machinery;
 mod options;
 mod preview;
 mod process;

@@ -60,7 +60,7 @@ pub fn preview(plan: &Plan, cache: &Cache, options: &Options) -> Result<Vec<Prev
             (Action::Run, Some("forced".to_owned()))
         } else if !open.is_empty() {
             // Its own part may already differ, but the key is not known.
-            (Action::Maybe, Some(format!("depends on {}", open.join(", "))))
+            (Action::Maybe, Some(format!("depends on {}", brief(&open))))
         } else {
             let key = keys.key(pipeline, cell, &done)?;
             match cache.lookup(&key.digest())? {
@@ -78,4 +78,14 @@ pub fn preview(plan: &Plan, cache: &Cache, options: &Options) -> Result<Vec<Prev
         previews.push(Preview { stage: cell.id.clone(), action, reason });
     }
     Ok(previews)
+}
+
+/// The first three names.
+fn brief(names: &[&str]) -> String {
+    match names {
+        [one, two, three, _, more @ ..] => {
+            format!("{one}, {two}, {three} and {} more", more.len() + 1)
+        }
+        _ => names.join(", "),
+    }
 }

@@ -5,23 +5,21 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::runtime::Runtime;
 
 use super::attempt::{Attempt, Scratch, Worked};
-use super::error::{At, Result, RunError};
+use super::error::{Result, RunError};
 use super::event::{Event, Reporter, Summary};
 use super::failure::{StageFailure, failure};
 use super::keys::{Done, Keys};
+use super::machinery::Machinery;
 use super::scheduler::Scheduler;
-use super::signals::Signals;
-use super::{Options, host, reason, report_stage, view};
+use super::{Options, host, reason};
 use crate::cache::{
     ActionKey, ActionRecord, Cache, CacheError, Claim, Claimed, Digest, LastKeys, LockFile,
     LockedStage, Lookup, StoredOutput, files, plain_name,
 };
 use crate::config::StageCell;
 use crate::plan::Plan;
-use crate::stages::contract::Runs;
 use crate::task::Blame;
 
 /// Runs what is not up to date.
@@ -46,21 +44,21 @@ pub fn run(
     run.finish()
 }
 
-struct Run<'a> {
-    plan: &'a Plan<'a>,
-    cache: &'a Cache,
-    options: &'a Options,
-    reporter: &'a mut dyn Reporter,
+/// A run on its way.
+pub(super) struct Run<'a> {
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) cache: &'a Cache,
+    pub(super) options: &'a Options,
+    pub(super) reporter: &'a mut dyn Reporter,
     forced: BTreeSet<usize>,
     keys: Keys,
     last: LastKeys,
-    lock: LockFile,
-    done: Done,
-    summary: Summary,
-    start: Instant,
+    pub(super) lock: LockFile,
+    pub(super) done: Done,
+    pub(super) summary: Summary,
+    pub(super) start: Instant,
     logs: PathBuf,
-    /// Only where something runs.
-    machinery: Option<(Runtime, Signals)>,
+    machinery: Machinery,
 }
 
 impl<'a> Run<'a> {
@@ -96,7 +94,7 @@ impl<'a> Run<'a> {
             summary: Summary::default(),
             start,
             logs: cache.place("logs").join(format!("{time}-{}", std::process::id())),
-            machinery: None,
+            machinery: Machinery::default(),
         })
     }
 
@@ -193,7 +191,7 @@ impl<'a> Run<'a> {
                         .event(&Event::Warning { stage: Some(&cell.id), message: &message });
                 }
             }
-            let (runtime, signals) = machinery(&mut self.machinery)?;
+            let (runtime, signals) = self.machinery.get()?;
             let asked = async {
                 tokio::select! {
                     () = signals.next() => true,
@@ -230,7 +228,7 @@ impl<'a> Run<'a> {
                 log: self.logs.join(format!("{}.log", plain_name(&cell.id))),
                 reporter: self.reporter,
             };
-            let (runtime, signals) = machinery(&mut self.machinery)?;
+            let (runtime, signals) = self.machinery.get()?;
             runtime.block_on(attempt.run(claim, &scratch, &self.done, signals))
         };
         let changed = self.keys.inputs.changed(self.plan.pipeline(), cell)?;
@@ -334,74 +332,4 @@ impl<'a> Run<'a> {
         self.cache.record(&record)?;
         Ok(Ok(record))
     }
-
-    /// Lock file, view, tables and summary.
-    fn finish(mut self) -> Result<Summary> {
-        let pipeline = self.plan.pipeline();
-        view::update(self.cache, &pipeline.name, &self.done)?;
-        let lock_path = LockFile::path(&pipeline.file);
-        if self.summary.failed == 0 {
-            let lock = self.new_lock();
-            if self.options.locked {
-                if let Some(what) = lock_difference(&self.lock, &lock) {
-                    return Err(RunError::Locked { path: lock_path, what });
-                }
-            } else if lock.write(&lock_path)? {
-                self.summary.lock_file = Some(lock_path.clone());
-            }
-            self.cache.register(&lock_path)?;
-        }
-        for index in self.plan.order() {
-            let cell = self.plan.stage(index);
-            if cell.kind.runs == Runs::Runner
-                && let Some(report) = report_stage::read(self.cache, &self.done, cell)
-            {
-                self.reporter.event(&Event::Report { stage: &cell.id, report: &report });
-            }
-        }
-        self.summary.artifacts = view::folder(self.cache, &pipeline.name);
-        self.summary.seconds = self.start.elapsed().as_secs_f64();
-        self.reporter.event(&Event::Summary(&self.summary));
-        Ok(self.summary)
-    }
-
-    /// The lock file after this run: what was not selected stays, what is no longer there goes.
-    fn new_lock(&self) -> LockFile {
-        let mut lock = LockFile::default();
-        for cell in &self.plan.pipeline().stages {
-            let stage = match self.done.get(&cell.id) {
-                Some(record) => Some(LockedStage::from(record)),
-                None => self.lock.stages.get(&cell.id).cloned(),
-            };
-            lock.stages.extend(stage.map(|stage| (cell.id.clone(), stage)));
-        }
-        lock
-    }
-}
-
-/// The first stage in which two lock files differ.
-fn lock_difference(old: &LockFile, new: &LockFile) -> Option<String> {
-    let gone = old.stages.keys().find(|id| !new.stages.contains_key(*id));
-    if let Some(id) = gone {
-        return Some(format!("stage {id} is no longer in the pipeline"));
-    }
-    let differs = new.stages.iter().find(|(id, stage)| old.stages.get(*id) != Some(stage));
-    differs.map(|(id, _)| format!("stage {id} came out otherwise than before"))
-}
-
-/// The asynchronous runtime and the signals, made at first use: an up-to-date run needs neither.
-fn machinery(place: &mut Option<(Runtime, Signals)>) -> Result<(&Runtime, &mut Signals)> {
-    let made = match place.take() {
-        Some(made) => made,
-        None => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .at("start", "a runtime".as_ref())?;
-            let signals = runtime.block_on(async { Signals::new() });
-            (runtime, signals.at("take over", "signals".as_ref())?)
-        }
-    };
-    let (runtime, signals) = place.insert(made);
-    Ok((runtime, signals))
 }
