@@ -1,7 +1,7 @@
 //! `${params.x}`, `${env.X}`, `${env.X:-default}` and `${matrix.v}`.
 //!
-//! A string that is exactly one reference takes the value with its type; inside a longer string the
-//! value is written out. `$${` is a plain `${`.
+//! A string that is exactly one reference takes the value with its type; inside a longer string, and
+//! where only a string fits, the value is written out. `$${` is a plain `${`.
 
 use std::collections::BTreeMap;
 

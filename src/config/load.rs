@@ -120,7 +120,8 @@ fn header(entry: Option<&Entry>, file: &Path, reader: &mut Interpolator<'_>) -> 
     let Some((entry, table)) = entry.and_then(|entry| Some((entry, entry.node.table()?))) else {
         return (name, seed);
     };
-    let table = reader.table(table);
+    let mut table = reader.table(table);
+    schema::write_out(schema::pipeline(), &mut table);
     schema::check(schema::pipeline(), &table, &entry.node, "pipeline", &mut reader.mistakes);
     let value = |key: &str| table.get(key).map(|entry| &entry.node);
     if let Some(Node { value: Value::Text(text), place, .. }) = value("name") {

@@ -3,6 +3,9 @@
 use super::mistakes::Mistake;
 use super::tree::{Node, Place, Value};
 
+/// More cells than this are a slip.
+const LIMIT: usize = 10_000;
+
 /// One combination of values.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Combination {
@@ -45,12 +48,20 @@ pub(super) fn expand(
             sound = false;
             continue;
         };
+        // One more than the limit is enough to know.
         combinations = combinations
             .iter()
             .flat_map(|before| values.iter().map(|value| before.and(&entry.key, value)))
+            .take(LIMIT + 1)
             .collect();
     }
     if !sound {
+        return None;
+    }
+    if combinations.len() > LIMIT {
+        let message = format!("the matrix of `{stage}` has more than {LIMIT} cells");
+        let help = "each combination of values is a stage of its own: use fewer variables";
+        mistakes.push(Mistake::new("matrix", matrix.place, message, "too many").help(help));
         return None;
     }
     let mut ids: Vec<&str> = combinations.iter().map(|cell| cell.text.as_str()).collect();

@@ -149,9 +149,10 @@ fn cell(
         place: entry.place,
         node: reader.node(&entry.node),
     });
-    let tree = Table { entries: entries.collect() };
+    let mut tree = Table { entries: entries.collect() };
     let mut stage = None;
     let tree = if let Some(kind) = kind {
+        schema::write_out(schema::kind(kind), &mut tree);
         let path = format!("stages.{name}");
         schema::check(schema::kind(kind), &tree, &entry.node, &path, &mut reader.mistakes);
         let tree = Node::new(Value::Table(tree), entry.node.place);
@@ -216,7 +217,8 @@ pub(super) fn read_data(entry: &Entry, reader: &mut Interpolator<'_>) -> Option<
         return None;
     };
     let start = reader.mistakes.len();
-    let table = reader.table(table);
+    let mut table = reader.table(table);
+    schema::write_out(schema::data(), &mut table);
     let path = format!("data.{}", entry.key);
     schema::check(schema::data(), &table, &entry.node, &path, &mut reader.mistakes);
     let tree = Node::new(Value::Table(table), entry.node.place);

@@ -13,12 +13,21 @@ pub(super) fn mistakes<'e>(
     let mut mistakes = Vec::new();
     let mut lines = Vec::new();
     let mut section_given_twice = None;
+    let mut last = None;
     for (span, message) in errors {
         let (line, section, is_header) = position(text, span.start);
         let is_duplicate = message.contains("duplicate key");
         // One slip often makes several errors on its line; the first tells it. A section that is
         // given twice is one mistake; that its keys clash says nothing new.
         if lines.contains(&line) || (is_duplicate && section_given_twice == Some(section)) {
+            continue;
+        }
+        // An array that is not closed swallows the lines that follow.
+        let in_array = message.contains("array");
+        let before = last.replace((line, in_array));
+        let swallowed = in_array && line > 0 && before == Some((line - 1, true));
+        if swallowed {
+            lines.push(line);
             continue;
         }
         if is_duplicate && is_header {
@@ -34,7 +43,8 @@ fn mistake(text: &str, span: Range<usize>, message: &str, is_duplicate: bool) ->
     let end = span.end.min(text.len());
     let place = Place { source: 0, start: span.start.min(end), end };
     if !is_duplicate {
-        return Mistake::new("syntax", place, plain(message), "here");
+        let (what, label) = plain(message, &text[place.start..place.end]);
+        return Mistake::new("syntax", place, format!("not TOML: {what}"), label);
     }
     let key = text[place.start..place.end].trim_matches(['"', '\'']);
     Mistake::new("duplicate", place, format!("`{key}` is given twice"), "here again")
@@ -96,8 +106,16 @@ fn key_in(line: &str, key: &str) -> Option<usize> {
     })
 }
 
-/// The parser's words, made plainer where they puzzle.
-fn plain(message: &str) -> String {
-    let message = message.replace(", expected nothing", "");
-    format!("not TOML: {message}")
+/// The parser's words, made plainer where they puzzle: a message and a label.
+fn plain(message: &str, at: &str) -> (String, String) {
+    let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let unquoted = what.starts_with("string values must be quoted") || what == "invalid boolean";
+    match (unquoted, at, expected) {
+        (true, "", _) => ("a value is missing".to_owned(), "expected a value".to_owned()),
+        (true, word, _) => {
+            (format!("`{word}` is not a value"), format!("a string is written \"{word}\""))
+        }
+        (_, _, "" | "nothing") => (what.to_owned(), "here".to_owned()),
+        _ => (what.to_owned(), format!("expected {expected}")),
+    }
 }

@@ -198,3 +198,37 @@ fn overrides_reach_values_lists_and_new_keys() {
     assert_eq!(report["labels"]["a.b"], "both");
     assert_eq!(pipeline.stages.iter().filter(|cell| cell.name == "onnx").count(), 4);
 }
+
+#[test]
+fn references_in_strings_are_written_out() {
+    let folder = folder();
+    let pipeline = r#"
+[params]
+n    = 3
+f    = 1.0
+half = "${params.n}.5"
+[stages.x]
+kind    = "command"
+matrix  = { v = ["a[1,2]", true, 0.5] }
+run     = ["echo", "${matrix.v}", "$${params.n}", "$$", "${env.XRAY}/${params.half}"]
+env     = { D = "${env.NONE:-d}", E = "${env.EMPTY:-e}", F = "<${params.f}${env.NONE:-}>" }
+outputs = { out = "out" }
+[stages.y]
+kind    = "command"
+run     = "true"
+inputs  = { z = "x[a[1,2]].out" }
+outputs = { out = "out" }
+"#;
+    fs::write(folder.path().join("p.toml"), pipeline).unwrap();
+    let env = [("XRAY", "x"), ("EMPTY", "")].map(|(name, value)| (name.into(), value.into()));
+    let overrides = Overrides { set: Vec::new(), env: env.into() };
+    let pipeline = qpipe::config::load(&folder.path().join("p.toml"), &overrides).unwrap();
+    assert_eq!((pipeline.name.as_str(), pipeline.seed), ("p", 0));
+    let ids: Vec<&str> = pipeline.stages.iter().map(|cell| cell.id.as_str()).collect();
+    assert_eq!(ids, ["x[a[1,2]]", "x[true]", "x[0.5]", "y"]);
+    let config = pipeline.stages[2].stage.config();
+    assert_eq!(config["run"], serde_json::json!(["echo", "0.5", "${params.n}", "$$", "x/3.5"]));
+    assert_eq!(config["env"], serde_json::json!({ "D": "d", "E": "e", "F": "<1.0>" }));
+    let origin = &pipeline.stages[3].inputs[0].origin;
+    assert_eq!(*origin, stage_port("x[a[1,2]]", "out", PortType::File));
+}

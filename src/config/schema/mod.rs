@@ -13,4 +13,4 @@ mod walk;
 
 pub(super) use check::check;
 pub(super) use compile::{data, kind, pipeline};
-pub(super) use walk::{Link, links};
+pub(super) use walk::{Link, links, write_out};
