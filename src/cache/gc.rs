@@ -87,6 +87,9 @@ impl Cache {
                 }
             }
         }
+        if !dry {
+            self.end_all()?;
+        }
         for folder in ["scratch", "locks"] {
             for path in files::list(&self.place(folder))? {
                 sweep.remove(&path)?;
@@ -105,6 +108,17 @@ impl Cache {
             index.save()?;
         }
         Ok(sweep.collected)
+    }
+
+    /// Ends what killed runs left running: without their locks nobody would find them.
+    fn end_all(&self) -> Result<()> {
+        for path in files::list(&self.place("locks"))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Ok(key) = Digest::try_from(name) {
+                self.claim(&key)?;
+            }
+        }
+        Ok(())
     }
 
     /// The files that a record needs.
@@ -126,6 +140,7 @@ impl Cache {
     /// [`super::CacheError::Busy`] while a run uses the cache.
     pub fn clear(&self) -> Result<u64> {
         let _own = self.own()?;
+        self.end_all()?;
         let mut bytes = 0;
         for name in CONTENT {
             let path = self.place(name);

@@ -96,6 +96,17 @@ impl InputIndex {
         Ok(self.files(vec![found])?.entries[0].digest)
     }
 
+    /// Digest of several files: of their paths below `folder` and their contents. What is not there
+    /// is left out.
+    pub fn digest_of_all(&mut self, folder: &Path, paths: &[PathBuf]) -> Result<Digest> {
+        let found = paths.iter().filter_map(|path| {
+            let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+            let relative = path.strip_prefix(folder).unwrap_or(path).display().to_string();
+            Some(Found { relative, path: path.clone(), metadata })
+        });
+        Ok(self.files(found.collect())?.digest())
+    }
+
     fn folder(&mut self, root: &Path) -> Result<Manifest> {
         self.files(walk(root)?)
     }

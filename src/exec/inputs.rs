@@ -3,21 +3,41 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use super::companions;
 use super::error::Result;
 use crate::cache::{Cache, Digest, InputIndex};
 use crate::config::{Data, Origin, Pipeline, StageCell};
+use crate::stages::data::DataFormat;
 
 /// Digests of the user's files, each taken once a run.
 #[derive(Debug)]
 pub struct Inputs {
     index: InputIndex,
     taken: HashMap<PathBuf, Digest>,
+    /// Of the files that an input names.
+    named: HashMap<PathBuf, Option<Digest>>,
+}
+
+/// Whether an input is a table of images.
+#[derive(Clone, Copy)]
+enum Table {
+    Yes,
+    No,
+}
+
+/// The table of a data set that is one.
+fn table(data: &Data) -> Option<&PathBuf> {
+    data.paths.get("path").filter(|_| data.spec.format == DataFormat::Csv)
 }
 
 impl Inputs {
     /// With what the cache knows of files.
     pub fn new(cache: &Cache) -> Self {
-        Self { index: InputIndex::load(cache.place("index")), taken: HashMap::new() }
+        Self {
+            index: InputIndex::load(cache.place("index")),
+            taken: HashMap::new(),
+            named: HashMap::new(),
+        }
     }
 
     /// Digest of a file or folder, as this run first saw it.
@@ -30,6 +50,42 @@ impl Inputs {
         Ok(digest)
     }
 
+    /// Digest of a file or folder of the user's, with all that it names: the external data of a model.
+    pub fn with_companions(&mut self, path: &Path) -> Result<Digest> {
+        let own = self.digest(path)?;
+        Ok(match self.named(path, Table::No)? {
+            Some(named) => Digest::of(format!("{own} {named}").as_bytes()),
+            None => own,
+        })
+    }
+
+    /// Digest of the files that an input names, as this run first saw them; `None`: it names none.
+    fn named(&mut self, path: &Path, table: Table) -> Result<Option<Digest>> {
+        if let Some(digest) = self.named.get(path) {
+            return Ok(*digest);
+        }
+        let digest = self.named_now(path, table)?;
+        self.named.insert(path.to_path_buf(), digest);
+        Ok(digest)
+    }
+
+    fn named_now(&mut self, path: &Path, table: Table) -> Result<Option<Digest>> {
+        let files = match table {
+            Table::Yes => companions::of_table(path),
+            Table::No if path.extension().is_some_and(|end| end == "onnx") => {
+                companions::of_model(path)
+            }
+            Table::No => Vec::new(),
+        };
+        // Where the project lies must not matter.
+        let folder = path.parent().unwrap_or(path);
+        if files.is_empty() {
+            Ok(None)
+        } else {
+            Ok(Some(self.index.digest_of_all(folder, &files)?))
+        }
+    }
+
     /// Digest of a data set: of its description and of what its paths hold.
     pub fn data(&mut self, data: &Data) -> Result<Digest> {
         let mut paths = BTreeMap::new();
@@ -37,6 +93,11 @@ impl Inputs {
             paths.insert(port, self.digest(path)?);
         }
         let mut canonical = serde_json::json!({ "spec": data.spec, "paths": paths });
+        if let Some(table) = table(data)
+            && let Some(images) = self.named(table, Table::Yes)?
+        {
+            canonical["images"] = serde_json::json!(images);
+        }
         canonical.sort_all_objects();
         Ok(Digest::of(canonical.to_string().as_bytes()))
     }
@@ -47,11 +108,19 @@ impl Inputs {
         for path in user_paths(pipeline, cell) {
             let before = self.taken.get(path).copied();
             // A file that is gone or being replaced has changed as well.
-            if self.index.digest(path).ok() != before && !changed.iter().any(|old| old == path) {
+            let same = self.index.digest(path).ok() == before && self.named_are_the_same(path);
+            if !same && !changed.iter().any(|old| old == path) {
                 changed.push(path.to_path_buf());
             }
         }
         Ok(changed)
+    }
+
+    fn named_are_the_same(&mut self, path: &Path) -> bool {
+        let Some(Some(before)) = self.named.get(path).copied() else { return true };
+        let model = path.extension().is_some_and(|end| end == "onnx");
+        let now = self.named_now(path, if model { Table::No } else { Table::Yes });
+        now.is_ok_and(|now| now == Some(before))
     }
 
     /// Writes what was learnt.
@@ -75,4 +144,47 @@ fn user_paths<'p>(pipeline: &'p Pipeline, cell: &'p StageCell) -> Vec<&'p Path> 
         }
     }
     paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_a_table_names_belongs_to_the_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::write(place("table.csv"), "label,path\nx,a.png\ny,\"b,c.png\"\nz,no.png\n")
+            .unwrap();
+        std::fs::write(place("a.png"), "a").unwrap();
+        std::fs::write(place("b,c.png"), "b").unwrap();
+        let spec = serde_json::json!({ "format": "csv", "path": "@input" });
+        let data = Data {
+            spec: serde_json::from_value(spec).unwrap(),
+            paths: [("path".to_owned(), place("table.csv"))].into(),
+        };
+        let cache = Cache::at(&place("cache")).unwrap();
+        let digest = || Inputs::new(&cache).data(&data).unwrap();
+        let first = digest();
+        assert_eq!(digest(), first);
+        std::fs::write(place("b,c.png"), "changed").unwrap();
+        let second = digest();
+        assert_ne!(second, first);
+        std::fs::write(place("no.png"), "new").unwrap();
+        assert_ne!(digest(), second);
+    }
+
+    #[test]
+    fn an_image_that_changes_during_a_stage_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::write(place("table.csv"), "path,label\na.png,x\n").unwrap();
+        std::fs::write(place("a.png"), "a").unwrap();
+        let mut inputs = Inputs::new(&Cache::at(&place("cache")).unwrap());
+        inputs.digest(&place("table.csv")).unwrap();
+        inputs.named(&place("table.csv"), Table::Yes).unwrap();
+        assert!(inputs.named_are_the_same(&place("table.csv")));
+        std::fs::write(place("a.png"), "b").unwrap();
+        assert!(!inputs.named_are_the_same(&place("table.csv")));
+    }
 }

@@ -44,7 +44,7 @@ impl Keys {
                     Some(data) => self.inputs.data(data)?,
                     None => return Err(dangling(&format!("data.{name}")).into()),
                 },
-                Origin::Path(path) => self.inputs.digest(path)?,
+                Origin::Path(path) => self.inputs.with_companions(path)?,
             };
             inputs.insert(input.port.clone(), digest);
         }

@@ -1,6 +1,7 @@
 //! Running a plan: what is up to date, what runs and why, stages as processes, who is told.
 
 mod attempt;
+mod companions;
 mod conclude;
 mod error;
 pub mod event;

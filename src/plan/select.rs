@@ -56,7 +56,7 @@ impl Plan<'_> {
             }
         }
         let distance = |name: &&str| strsim::damerau_levenshtein(name, target);
-        let nearest = names.iter().copied().min_by_key(|name| distance(&name));
+        let nearest = names.iter().copied().min_by_key(|name| distance(name));
         let help = match nearest {
             Some(name) if distance(&name) <= 1 + target.len() / 3 => {
                 format!("did you mean `{name}`?")

@@ -5,6 +5,7 @@ pub mod build_engine;
 pub mod calibrate;
 pub mod command;
 pub mod contract;
+pub mod csv;
 pub mod data;
 pub mod evaluate;
 pub mod export_onnx;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use qpipe::stages::csv::records;
 use qpipe::stages::data::{Color, DataSpec};
 
 use super::decode::decode;
@@ -43,8 +44,7 @@ struct Row {
 }
 
 fn rows(text: &str) -> Result<Vec<Row>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut records = records(text)?.into_iter();
+    let mut records = records(text).map_err(Error::user)?.into_iter();
     let (_, header) = records.next().ok_or_else(|| Error::user("the file is empty"))?;
     let column = |name: &str| {
         header.iter().position(|column| column.trim() == name).ok_or_else(|| {
@@ -68,48 +68,6 @@ fn rows(text: &str) -> Result<Vec<Row>> {
         return Err(Error::user("no image in it"));
     }
     Ok(rows)
-}
-
-/// Records with the lines they begin at; empty lines are left out. Quotes hide commas and line
-/// ends, a quote is doubled within.
-fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>> {
-    let mut records = Vec::new();
-    let (mut line, mut start) = (1, 1);
-    let (mut record, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        line += usize::from(character == '\n');
-        match character {
-            '"' if quoted && characters.peek() == Some(&'"') => {
-                characters.next();
-                field.push('"');
-            }
-            '"' if quoted => quoted = false,
-            '"' if field.trim().is_empty() => {
-                field.clear();
-                quoted = true;
-            }
-            ',' if !quoted => record.push(std::mem::take(&mut field)),
-            '\n' if !quoted => {
-                record.push(std::mem::take(&mut field));
-                let record = std::mem::take(&mut record);
-                if record.len() > 1 || !record[0].trim().is_empty() {
-                    records.push((start, record));
-                }
-                start = line;
-            }
-            '\r' if !quoted => {}
-            _ => field.push(character),
-        }
-    }
-    if quoted {
-        return Err(Error::user(format!("line {start}: a quote is not closed")));
-    }
-    record.push(field);
-    if record.len() > 1 || !record[0].trim().is_empty() {
-        records.push((start, record));
-    }
-    Ok(records)
 }
 
 /// Classes, and the index of each row's label.
