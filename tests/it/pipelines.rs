@@ -58,7 +58,8 @@ impl Pipeline {
     }
 
     pub fn artifact(&self, name: &str) -> PathBuf {
-        let pipeline = self.file.file_stem().unwrap();
+        // As `[pipeline] name` writes it.
+        let pipeline = self.file.file_stem().unwrap().to_str().unwrap().replace('_', "-");
         self.folder.path().join("cache/view").join(pipeline).join(name)
     }
 

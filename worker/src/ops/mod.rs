@@ -15,6 +15,7 @@ mod kernel;
 mod pool;
 pub mod quantize;
 mod rearrange;
+mod reduce;
 mod reshape;
 mod shape;
 mod softmax;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::kernel::Op;
 use super::{
     activation, arithmetic, batch_norm, conv, gemm, global_pool, identity, pool, quantize,
-    rearrange, reshape, shape, softmax,
+    rearrange, reduce, reshape, shape, softmax,
 };
 
 /// Operator sets whose models are executed.
@@ -47,6 +47,9 @@ pub const OPS: &[Op] = &[
     rearrange::UNSQUEEZE,
     rearrange::CONCAT,
     rearrange::GATHER,
+    reduce::REDUCE_MEAN,
+    reduce::REDUCE_SUM,
+    reduce::REDUCE_MAX,
     reshape::RESHAPE,
     reshape::FLATTEN,
     shape::SHAPE,

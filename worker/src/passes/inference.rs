@@ -34,7 +34,12 @@ pub fn inference_form(model: &mut Model) -> Result<usize> {
                 }
             }
             // Opset 12: the third input says whether it drops.
-            "Dropout" => node.inputs.truncate(2),
+            "Dropout" => {
+                node.inputs.truncate(2);
+                if node.outputs.get(1).is_some_and(|mask| !read.contains(mask)) {
+                    node.outputs.truncate(1);
+                }
+            }
             _ => {}
         }
         changed += usize::from(*node != before);

@@ -102,6 +102,13 @@ fn cases() -> Vec<Case> {
     let gather = node("Gather", &["x", "i"]).with("axis", Attribute::Int(1));
     let indices = TensorData::i64(&[2], &[2, 0]);
     cases.push(Case { constants: vec![("i", indices)], ..case(gather, &[2, 3]) });
+    for op in ["ReduceMean", "ReduceMax"] {
+        let reduce =
+            node(op, &["x"]).with("axes", ints(&[-1, 1])).with("keepdims", Attribute::Int(0));
+        cases.push(case(reduce, &[2, 3, 2, 2]));
+    }
+    let constants = vec![("a", TensorData::i64(&[1], &[2]))];
+    cases.push(Case { constants, ..case(node("ReduceSum", &["x", "a"]), &[2, 3, 2]) });
     let shape = TensorData::i64(&[2], &[-1, 6]);
     cases.push(Case {
         constants: vec![("s", shape)],

@@ -39,6 +39,8 @@ fn rank(module: &str) -> Option<u8> {
 /// Modules named after `crate::` in a source, tests left out.
 fn used(text: &str) -> Vec<String> {
     let text = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let code: String = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
+    let text = code.as_str();
     let mut used = Vec::new();
     for part in text.split("crate::").skip(1) {
         let list = match part.strip_prefix('{') {

@@ -24,6 +24,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("blocked", "blocks of scales"),
     ("identity_opt", "optional values"),
     ("identity_sequence", "sequences"),
+    ("reduce_max_empty_set", "the maximum of nothing"),
     ("averagepool", "dilations of an average"),
     ("training", "training mode is the caller's choice"),
     ("dropout_default_mask", "the mask as an output"),
