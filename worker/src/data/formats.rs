@@ -28,11 +28,14 @@ pub(super) trait Source: Send + Sync {
     }
 }
 
+/// Opens the files at ports `path` and `labels`.
+pub(super) type Open = fn(&DataSpec, &BTreeMap<String, PathBuf>) -> Result<Box<dyn Source>>;
+
 /// A line of the table.
 pub(super) struct Format {
     pub format: DataFormat,
     /// Opens it; the paths are those of the ports `path` and `labels`.
-    pub open: fn(&DataSpec, &BTreeMap<String, PathBuf>) -> Result<Box<dyn Source>>,
+    pub open: Open,
 }
 
 /// All formats.

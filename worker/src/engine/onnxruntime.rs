@@ -38,17 +38,14 @@ fn refused<T>(what: &str, error: ort::Error<T>) -> Error {
 }
 
 fn session(threads: usize, level: GraphOptimizationLevel) -> Result<SessionBuilder> {
+    let option = |error: ort::Error<SessionBuilder>| refused("refuses an option", error);
     let builder = Session::builder(environment()?);
-    let build = |builder: SessionBuilder| {
-        builder
-            .with_intra_threads(threads)?
-            .with_inter_threads(1)?
-            // Warnings of the optimizer would be taken for the stage's.
-            .with_log_level(LogLevel::Error)?
-            .with_optimization_level(level)
-    };
     let builder = builder.map_err(|error| refused("has no session", error))?;
-    build(builder).map_err(|error| refused("refuses an option", error))
+    let builder = builder.with_intra_threads(threads).map_err(option)?;
+    let builder = builder.with_inter_threads(1).map_err(option)?;
+    // Warnings of the optimizer would be taken for the stage's.
+    let builder = builder.with_log_level(LogLevel::Error).map_err(option)?;
+    builder.with_optimization_level(level).map_err(option)
 }
 
 /// Optimizes the model and saves it.

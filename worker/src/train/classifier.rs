@@ -90,7 +90,7 @@ fn fits(model: &Model, dataset: &Dataset) -> Result<[i64; 4]> {
         return Err(Error::user(format!("the model has {count} outputs: expected logits only")));
     }
     let shape = input.shape.as_deref().unwrap_or_default();
-    let &[_, ref channels, ref height, ref width] = shape else {
+    let [_, channels, height, width] = shape else {
         return Err(Error::user(format!(
             "the model's input `{}` has {} dimensions: expected [batch, channels, height, width]",
             input.name,
