@@ -40,19 +40,26 @@ impl LogHandler for Log {
 }
 
 /// A line of the layer information that the builder logs at detailed verbosity:
-/// `Layer(Kind): NAME, Tactic: …, input (Int8[1,3,8,8]) -> output (…)`.
+/// `Name: conv1, LayerType: correlation, Inputs: [ { Name: …, Datatype: Int8, … }], …`. A layer computes in the type of
+/// its first input; waits and signals compute nothing.
 fn layer(line: &str) -> Option<Layer> {
-    let (kind, rest) = line.trim().strip_prefix("Layer(")?.split_once("): ")?;
-    let (name, rest) = rest.split_once(", Tactic: ")?;
-    let before = rest.split(" -> ").next().unwrap_or(rest);
-    let int8 = before.contains("(Int8[") || before.contains("(Int8(");
-    let half = before.contains("(Half[") || before.contains("(Half(");
-    let precision = match (int8, half) {
-        (true, _) => "int8",
-        (false, true) => "float16",
-        (false, false) => "float32",
+    let (name, rest) = line.trim().strip_prefix("Name: ")?.split_once(", LayerType: ")?;
+    let (kind, rest) = rest.split_once(", Inputs: ")?;
+    if ["wait", "signal"].contains(&kind) {
+        return None;
+    }
+    let word = rest.split_once("Datatype: ").and_then(|(_, rest)| rest.split([',', ' ']).next());
+    let precision = match word {
+        Some("Int8") => "int8",
+        Some("Half") => "float16",
+        Some("Float") | None => "float32",
+        Some(other) => other,
     };
-    Some(Layer { name: name.to_owned(), kind: kind.to_owned(), precision: precision.to_owned() })
+    Some(Layer {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        precision: precision.to_lowercase(),
+    })
 }
 
 /// Loads the two libraries, once in this process.
@@ -134,4 +141,24 @@ pub fn load(_: &Path, note: &Note, _: usize) -> Result<Box<dyn Engine>> {
     Err(Error::machine(format!("engines of {} are built here, not run", note.backend)).help(
         "evaluate and benchmark the onnxruntime engine, or run the file with NVIDIA's tensorrt_rtx program on an RTX GPU",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As TensorRT-RTX 1.7 logs it, shortened.
+    #[test]
+    fn layers_are_read_from_the_log() {
+        let conv = "Name: layer2.0.conv2_myl0_10, LayerType: correlation, Inputs: [ { Name: x, Dimensions: [8,64,7,7], \
+                    StrideOrder: [3,0,2,1], Datatype: Int8, Format: (NHWC) }], Constants: [ { Name: b, Datatype: Float }]";
+        let expected = Layer {
+            name: "layer2.0.conv2_myl0_10".to_owned(),
+            kind: "correlation".to_owned(),
+            precision: "int8".to_owned(),
+        };
+        assert_eq!(layer(conv), Some(expected));
+        assert_eq!(layer("Name: w, LayerType: wait, Inputs: [], Constants: []"), None);
+        assert_eq!(layer(" Name: input, IOMode: Input, DataType: Float"), None);
+    }
 }

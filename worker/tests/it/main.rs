@@ -5,3 +5,5 @@ mod imports;
 mod onnx_nodes;
 mod python;
 mod pytorch;
+#[cfg(feature = "tensorrt-rtx")]
+mod tensorrt_rtx;

@@ -1,0 +1,71 @@
+//! A real TensorRT-RTX engine from a Q/DQ graph, built without a GPU. Needs `make deps-tensorrt-rtx`.
+
+use std::path::Path;
+
+use qpipe::stages::build_engine::Backend;
+use qpipe_worker::engine::{self, Build};
+use qpipe_worker::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
+use qpipe_worker::onnx;
+
+/// A convolution with Q/DQ pairs as the placement `tensorrt` writes them; `zero_point` of its input.
+fn model(zero_point: TensorData) -> Model {
+    let pair = |x: &str, scale: &str, zero: &str| {
+        let (q, dq) = (format!("{x}_q"), format!("{x}_dq"));
+        [
+            Node::new(&q, "QuantizeLinear", &[x, scale, zero], &[&q]),
+            Node::new(&dq, "DequantizeLinear", &[&q, scale, zero], &[&dq]),
+        ]
+    };
+    let mut nodes: Vec<Node> = pair("x", "sx", "zx").into();
+    let weight = pair("w", "sw", "zw").map(|node| node.with("axis", Attribute::Int(0)));
+    nodes.extend(weight);
+    nodes.push(Node::new("conv", "Conv", &["x_dq", "w_dq"], &["c"]));
+    nodes.push(Node::new("pool", "GlobalAveragePool", &["c"], &["p"]));
+    nodes.push(Node::new("flatten", "Flatten", &["p"], &["y"]));
+    let weights: Vec<f32> = (0..8 * 4 * 9).map(|i| (i as f32 * 0.37).sin()).collect();
+    let dims = |extents: &[i64]| extents.iter().map(|&extent| Dim::Fixed(extent)).collect();
+    let graph = Graph {
+        nodes,
+        inputs: vec![ValueInfo::f32("x", dims(&[2, 4, 16, 16]))],
+        outputs: vec![ValueInfo::f32("y", dims(&[2, 8]))],
+        initializers: [
+            ("w", TensorData::f32(&[8, 4, 3, 3], &weights)),
+            ("sx", TensorData::f32(&[], &[0.02])),
+            ("zx", zero_point),
+            ("sw", TensorData::f32(&[8], &[1.0 / 127.0; 8])),
+            ("zw", TensorData::i8(&[8], &[0; 8])),
+        ]
+        .map(|(name, data)| (name.to_owned(), data))
+        .into(),
+        ..Graph::default()
+    };
+    Model::new(graph, 17)
+}
+
+fn build(model: &Model, folder: &Path) -> qpipe_worker::Result<Vec<engine::Layer>> {
+    let path = folder.join("model.onnx");
+    onnx::write(model, &path)?;
+    let request =
+        Build { path: &path, model, folder, batch: 2, compute_capability: Some(89), threads: 2 };
+    engine::build(Backend::TensorrtRtx, &request)
+}
+
+#[test]
+fn a_convolution_computes_in_int8() {
+    let folder = tempfile::tempdir().unwrap();
+    let layers = build(&model(TensorData::i8(&[], &[0])), folder.path()).unwrap();
+    let conv = layers.iter().find(|layer| layer.kind == "correlation");
+    assert_eq!(conv.map(|layer| layer.precision.as_str()), Some("int8"), "{layers:?}");
+    assert!(std::fs::metadata(folder.path().join("model.engine")).unwrap().len() > 1000);
+    let error = engine::load(folder.path(), 1).map(drop).unwrap_err();
+    assert!(error.message.contains("are built here, not run"), "{error}");
+}
+
+#[test]
+fn a_zero_point_is_refused_in_tensorrts_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = build(&model(TensorData::u8(&[], &[128])), folder.path()).unwrap_err();
+    assert!(error.message.starts_with("TensorRT-RTX cannot"), "{error}");
+    assert!(error.help.unwrap_or_default().contains("target = \"tensorrt\""));
+    assert!(!folder.path().join("engine.json").exists());
+}
