@@ -5,5 +5,6 @@ mod imports;
 mod onnx_nodes;
 mod python;
 mod pytorch;
+mod quant;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;

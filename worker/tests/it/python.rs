@@ -22,7 +22,6 @@ pub fn packages() -> PathBuf {
 ///
 /// # Panics
 /// If it fails, with what it said.
-#[expect(dead_code, reason = "used by the tests of exported models")]
 pub fn run(program: &str, arguments: &[&Path]) -> String {
     let output = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
         .env("PYTHONPATH", packages())
