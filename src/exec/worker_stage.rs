@@ -1,6 +1,7 @@
 //! Stages that the worker does: a task file in, events out.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use super::attempt::Scratch;
@@ -51,9 +52,25 @@ pub fn launch(
     std::fs::write(&path, json).at("write", &path)?;
     Ok(Launch {
         line: vec![worker.into(), "run".into(), path.into()],
-        env: vec![("TMPDIR".to_owned(), scratch.temporary().into())],
+        env: environment(scratch),
         folder: scratch.temporary(),
     })
+}
+
+/// How often libgomp looks whether other threads have come to a barrier before it sleeps.
+///
+/// libtorch meets at a barrier for each operator. By default libgomp looks some hundred thousand times, which on a
+/// machine whose cores are busy (here with the loader's own threads) is most of the time: 29 s of processor time for an
+/// evaluation that takes 5 s with this value.
+const SPIN_COUNT: &str = "2000";
+
+fn environment(scratch: &Scratch) -> Vec<(String, OsString)> {
+    let mut env = vec![("TMPDIR".to_owned(), scratch.temporary().into())];
+    let chosen = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"];
+    if chosen.iter().all(|name| std::env::var_os(name).is_none()) {
+        env.push(("GOMP_SPINCOUNT".to_owned(), SPIN_COUNT.into()));
+    }
+    env
 }
 
 /// What the worker has said so far of how it ended.

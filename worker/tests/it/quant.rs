@@ -160,6 +160,7 @@ fn agreement(ours: &[f32], theirs: &[f32]) -> (f64, f64) {
 fn the_simulation_is_what_onnxruntime_computes() {
     let networks = [
         ("small resnet", small_resnet(), 28),
+        ("dynamo", fixture("tiny_resnet_dynamo.onnx"), 32),
         ("torchscript", fixture("tiny_resnet_torchscript.onnx"), 32),
         ("mobilenet", fixture("tiny_mobilenet_torchscript.onnx"), 32),
     ];
