@@ -41,12 +41,12 @@ pub struct InsertQdq {
 pub enum Target {
     /// TensorRT: int8, zero point 0; inputs and weights of Conv and Gemm, the identity branch of residual Adds.
     Tensorrt,
-    /// ONNX Runtime on CPUs: uint8 with zero point 128 at the same scales, also on outputs, int32 bias, so that all fuses to QLinear operators.
+    /// ONNX Runtime on CPUs: uint8 (zero point 128 at the same scales; 0 where no value is negative), also on outputs, int32 bias, so that all fuses to QLinear operators.
     Onnxruntime,
 }
 
 fn default_method() -> Method {
-    Method::Entropy
+    Method::Mse
 }
 
 fn yes() -> bool {
