@@ -4,6 +4,6 @@ mod pin;
 mod protocol;
 mod statistics;
 
-pub use pin::pin;
+pub use pin::{cpus, pin};
 pub use protocol::{Protocol, Timed, time};
 pub use statistics::{Latency, percentile};

@@ -10,4 +10,4 @@ mod table;
 mod tensorrt_rtx;
 
 pub use note::{Layer, Note};
-pub use table::{BACKENDS, Backend, Build, Built, Engine, build, load};
+pub use table::{BACKENDS, Backend, Build, Built, Engine, Threads, build, load};

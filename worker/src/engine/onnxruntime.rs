@@ -13,7 +13,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 
 use super::table::layers_of_onnx;
-use super::{Build, Built, Engine, Note, library};
+use super::{Build, Built, Engine, Note, Threads, library};
 use crate::{Error, Result};
 
 const FILE: &str = "model.onnx";
@@ -37,15 +37,29 @@ fn refused<T>(what: &str, error: ort::Error<T>) -> Error {
     Error::user(format!("ONNX Runtime {what}: {error}"))
 }
 
-fn session(threads: usize, level: GraphOptimizationLevel) -> Result<SessionBuilder> {
+fn session(threads: &Threads, level: GraphOptimizationLevel) -> Result<SessionBuilder> {
     let option = |error: ort::Error<SessionBuilder>| refused("refuses an option", error);
     let builder = Session::builder(environment()?);
     let builder = builder.map_err(|error| refused("has no session", error))?;
-    let builder = builder.with_intra_threads(threads).map_err(option)?;
+    let builder = builder.with_intra_threads(threads.count()).map_err(option)?;
+    let builder = match affinities(threads) {
+        Some(places) => builder.with_config_entry(AFFINITIES, places).map_err(option)?,
+        None => builder,
+    };
     let builder = builder.with_inter_threads(1).map_err(option)?;
     // Warnings of the optimizer would be taken for the stage's.
     let builder = builder.with_log_level(LogLevel::Error).map_err(option)?;
     builder.with_optimization_level(level).map_err(option)
+}
+
+/// Processors of the threads of its pool, numbered from 1 (`onnxruntime_session_options_config_keys.h`).
+const AFFINITIES: &str = "session.intra_op_thread_affinities";
+
+/// The value of [`AFFINITIES`]: the calling thread is not of the pool.
+fn affinities(threads: &Threads) -> Option<String> {
+    let Threads::Pinned(cpus) = threads else { return None };
+    let places: Vec<String> = cpus.iter().skip(1).map(|cpu| (cpu + 1).to_string()).collect();
+    (!places.is_empty()).then(|| places.join(";"))
 }
 
 /// Optimizes the model and saves it.
@@ -53,7 +67,7 @@ pub fn build(request: &Build) -> Result<Built> {
     let runtime = library::onnxruntime_version(&library::onnxruntime()?)?;
     let note = Note::of(request.model, "onnxruntime", runtime, FILE)?;
     let path = request.folder.join(FILE);
-    let builder = session(request.threads, GraphOptimizationLevel::All)?;
+    let builder = session(&Threads::Free(request.threads), GraphOptimizationLevel::All)?;
     let mut builder = builder
         .with_optimized_model_path(&path)
         .map_err(|error| refused("refuses an option", error))?;
@@ -64,7 +78,7 @@ pub fn build(request: &Build) -> Result<Built> {
 }
 
 /// Loads a saved model as it stands.
-pub fn load(folder: &Path, note: &Note, threads: usize) -> Result<Box<dyn Engine>> {
+pub fn load(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Engine>> {
     let mut builder = session(threads, GraphOptimizationLevel::Disable)?;
     let session = builder
         .commit_from_file(folder.join(&note.file))

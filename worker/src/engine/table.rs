@@ -38,6 +38,25 @@ pub trait Engine {
     fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>>;
 }
 
+/// CPU threads that an engine runs on; the calling thread is one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// So many, wherever the system puts them.
+    Free(usize),
+    /// One on each of these processors. The first is the calling thread's, which pins itself.
+    Pinned(Vec<usize>),
+}
+
+impl Threads {
+    /// How many.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Free(count) => *count,
+            Self::Pinned(cpus) => cpus.len(),
+        }
+    }
+}
+
 /// A runtime: one line of [`BACKENDS`].
 pub struct Backend {
     /// Its name in a pipeline file.
@@ -46,8 +65,8 @@ pub struct Backend {
     pub name: &'static str,
     /// Writes the engine's files.
     pub build: fn(&Build) -> Result<Built>,
-    /// Loads what it built, for that many CPU threads.
-    pub load: fn(&Path, &Note, usize) -> Result<Box<dyn Engine>>,
+    /// Loads what it built.
+    pub load: fn(&Path, &Note, &Threads) -> Result<Box<dyn Engine>>,
 }
 
 /// All runtimes of this build.
@@ -85,7 +104,7 @@ pub fn build(backend: Name, request: &Build) -> Result<Vec<Layer>> {
 }
 
 /// Loads an engine from its folder.
-pub fn load(folder: &Path, threads: usize) -> Result<(Note, Box<dyn Engine>)> {
+pub fn load(folder: &Path, threads: &Threads) -> Result<(Note, Box<dyn Engine>)> {
     let note = Note::read(folder)?;
     let row = BACKENDS.iter().find(|row| row.name == note.backend).ok_or_else(|| {
         Error::machine(format!("this qpipe-worker cannot run engines of {}", note.backend))

@@ -11,7 +11,7 @@ use trtx::logger::{LogHandler, Severity};
 use trtx::trtx_sys::nvinfer1::Dims64;
 use trtx::{Builder, Logger, OnnxParser};
 
-use super::{Build, Built, Engine, Layer, Note, library};
+use super::{Build, Built, Engine, Layer, Note, Threads, library};
 use crate::{Error, Result};
 
 const FILE: &str = "model.engine";
@@ -137,7 +137,7 @@ fn capability(number: u32) -> Result<trtx::ComputeCapability> {
 }
 
 /// Refuses: an engine needs a GPU that TensorRT-RTX runs on.
-pub fn load(_: &Path, note: &Note, _: usize) -> Result<Box<dyn Engine>> {
+pub fn load(_: &Path, note: &Note, _: &Threads) -> Result<Box<dyn Engine>> {
     Err(Error::machine(format!("engines of {} are built here, not run", note.backend)).help(
         "evaluate and benchmark the onnxruntime engine, or run the file with NVIDIA's tensorrt_rtx program on an RTX GPU",
     ))

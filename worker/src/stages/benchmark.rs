@@ -6,15 +6,17 @@ use serde_json::json;
 
 use super::{Context, model::write_json};
 use crate::bench::{self, Protocol};
+use crate::engine::Threads;
 use crate::{Result, engine};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
     let config: Benchmark = context.config()?;
     let threads = config.threads.map_or(context.task.threads, |threads| threads as usize);
-    // Before the runtime starts its threads.
-    let cpus = bench::pin(threads)?;
-    let (note, mut engine) = engine::load(context.need("engine")?, threads)?;
+    // One thread on each processor: two that share one for a while make a series of two speeds.
+    let cpus = bench::cpus(threads)?;
+    let (note, mut engine) = engine::load(context.need("engine")?, &Threads::Pinned(cpus.clone()))?;
+    bench::pin(&cpus[..1])?;
     let sizes: Vec<usize> = match note.batch {
         Some(fixed) => vec![fixed],
         None => config.batch_sizes.iter().map(|&batch| batch as usize).collect(),

@@ -13,6 +13,7 @@ use super::{
     model::{model, write_json},
 };
 use crate::data::{Dataset, Loader, Order};
+use crate::engine::Threads;
 use crate::quant::finalize;
 use crate::train::{Classifier, Score};
 use crate::{Error, Result, engine, passes};
@@ -71,7 +72,7 @@ fn on_engine(
     threads: usize,
     each: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
 ) -> Result<(String, Score)> {
-    let (note, mut engine) = engine::load(folder, threads)?;
+    let (note, mut engine) = engine::load(folder, &Threads::Free(threads))?;
     let [channels, height, width] = note.input;
     let expected = (Some((height, width)), channels);
     if (dataset.size(), dataset.channels()) != expected {

@@ -57,7 +57,7 @@ fn a_convolution_computes_in_int8() {
     let conv = layers.iter().find(|layer| layer.kind == "correlation");
     assert_eq!(conv.map(|layer| layer.precision.as_str()), Some("int8"), "{layers:?}");
     assert!(std::fs::metadata(folder.path().join("model.engine")).unwrap().len() > 1000);
-    let error = engine::load(folder.path(), 1).map(drop).unwrap_err();
+    let error = engine::load(folder.path(), &engine::Threads::Free(1)).map(drop).unwrap_err();
     assert!(error.message.contains("are built here, not run"), "{error}");
 }
 
