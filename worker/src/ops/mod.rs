@@ -12,6 +12,8 @@ mod gemm;
 mod global_pool;
 mod identity;
 mod kernel;
+mod layer_norm;
+mod part;
 mod pool;
 pub mod quantize;
 mod rearrange;
@@ -20,6 +22,7 @@ mod reshape;
 mod shape;
 mod softmax;
 mod table;
+mod unary;
 mod window;
 
 pub use kernel::{Arguments, Kernel, Op, Prepare};

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use super::kernel::Op;
 use super::{
-    activation, arithmetic, batch_norm, conv, gemm, global_pool, identity, pool, quantize,
-    rearrange, reduce, reshape, shape, softmax,
+    activation, arithmetic, batch_norm, conv, gemm, global_pool, identity, layer_norm, part, pool,
+    quantize, rearrange, reduce, reshape, shape, softmax, unary,
 };
 
 /// Operator sets whose models are executed.
@@ -57,6 +57,16 @@ pub const OPS: &[Op] = &[
     shape::CONSTANT_OF_SHAPE,
     softmax::SOFTMAX,
     softmax::LOG_SOFTMAX,
+    layer_norm::LAYER_NORMALIZATION,
+    part::SLICE,
+    part::SPLIT,
+    part::PAD,
+    unary::NEG,
+    unary::ABS,
+    unary::SQRT,
+    unary::EXP,
+    unary::LOG,
+    unary::RECIPROCAL,
 ];
 
 /// The operator, if `opset` has it.

@@ -19,7 +19,10 @@ const CHANGES: &[(&str, i64, Option<&str>)] = &[
     ("ReduceMean", 18, Some("axes")),
     ("ReduceSum", 13, Some("axes")),
     ("Reshape", 14, Some("allowzero")),
+    ("Pad", 18, None),
     ("Softmax", 13, None),
+    ("Split", 13, Some("split")),
+    ("Split", 18, None),
     ("Squeeze", 13, None),
     ("Unsqueeze", 13, None),
 ];

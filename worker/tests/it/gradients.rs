@@ -51,6 +51,12 @@ fn cases() -> Vec<Case> {
         "LogSoftmax",
         "Flatten",
         "Transpose",
+        "Neg",
+        "Abs",
+        "Sqrt",
+        "Exp",
+        "Log",
+        "Reciprocal",
     ]
     .map(|op| case(node(op, &["x"]), &[2, 3, 4, 4]))
     .into();
@@ -88,6 +94,22 @@ fn cases() -> Vec<Case> {
         let norm = node("BatchNormalization", &["x", "g", "b", "m", "v"]);
         cases.push(Case { constants, mode, ..case(norm, &[4, 3, 2, 2]) });
     }
+    let numbers = |values: &[i64]| TensorData::i64(&[values.len() as i64], values);
+    let constants = vec![
+        ("s", numbers(&[3, 0])),
+        ("e", numbers(&[-9, 9])),
+        ("a", numbers(&[1, 2])),
+        ("t", numbers(&[-2, 1])),
+    ];
+    cases.push(Case { constants, ..case(node("Slice", &["x", "s", "e", "a", "t"]), &[2, 4, 3]) });
+    let split =
+        Node::new("under test", "Split", &["x", "s"], &["y", "z"]).with("axis", Attribute::Int(1));
+    cases.push(Case { constants: vec![("s", numbers(&[3, 1]))], ..case(split, &[2, 4]) });
+    let constants = vec![("p", numbers(&[0, 1, -1, 2])), ("v", f64s(&[], 0.3))];
+    cases.push(Case { constants, ..case(node("Pad", &["x", "p", "v"]), &[3, 4]) });
+    let constants = vec![("g", f64s(&[4], 0.3)), ("b", f64s(&[4], 1.3))];
+    cases
+        .push(Case { constants, ..case(node("LayerNormalization", &["x", "g", "b"]), &[2, 3, 4]) });
     let axes = || TensorData::i64(&[1], &[1]);
     cases.push(Case {
         constants: vec![("a", axes())],
@@ -159,7 +181,7 @@ fn gradients_are_those_of_finite_differences() {
         // Apart from each other and from 0, where ReLU and the maxima have no gradient.
         let base = Tensor::arange(count, (Kind::Double, Device::Cpu));
         let mut x = ((base * 2.3 + 0.4).sin() * 1.3 + 0.05).reshape(&case.shape[..]);
-        if case.node.op_type == "Pow" {
+        if ["Pow", "Sqrt", "Log", "Reciprocal"].contains(&case.node.op_type.as_str()) {
             x = x.abs() + 0.3;
         }
         let leaf = x.detach().copy().set_requires_grad(true);
