@@ -10,6 +10,7 @@ mod init;
 mod pipeline_args;
 mod plan;
 mod run;
+mod why;
 
 use clap::{Parser, Subcommand};
 
@@ -29,6 +30,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Plan(plan::Args),
+    Why(why::Args),
     Graph(graph::Args),
     Check(check::Args),
     Cache(cache::Args),
@@ -51,6 +53,7 @@ pub fn main() -> Exit {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Cache(args) => cache::run(&args),

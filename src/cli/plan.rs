@@ -59,7 +59,7 @@ fn text(previews: &[Preview]) -> String {
     let width = previews.iter().map(|preview| preview.stage.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     let mut counts = [0; 3];
-    for Preview { stage, action, reason } in previews {
+    for Preview { stage, action, reason, .. } in previews {
         let (word, place) = match action {
             Action::Cached => ("cached", 0),
             Action::Run => ("runs", 1),
@@ -84,6 +84,8 @@ mod tests {
             stage: stage.to_owned(),
             action,
             reason: reason.map(str::to_owned),
+            changes: Vec::new(),
+            last: None,
         };
         let previews = [
             preview("fp32", Action::Cached, None),

@@ -29,5 +29,6 @@ mod worker_stage;
 pub use error::RunError;
 pub use event::{Event, Reporter, Summary};
 pub use options::Options;
-pub use preview::{Action, Preview, preview};
+pub use preview::{Action, Preview, Success, preview};
+pub use reason::Change;
 pub use runner::run;

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::Options;
 use super::error::Result;
 use super::keys::{Done, Keys};
-use super::{Options, reason};
-use crate::cache::{Cache, LastKeys, Lookup};
+use super::reason::{self, Change};
+use crate::cache::{ActionRecord, Cache, LastKeys, Lookup};
 use crate::plan::Plan;
 
 /// What a run would do with a stage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Preview {
     /// The stage's id.
     pub stage: String,
@@ -19,6 +20,32 @@ pub struct Preview {
     pub action: Action,
     /// Why.
     pub reason: Option<String>,
+    /// All that changed since its last success, where it would run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// Its last success that the cache still knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Success>,
+}
+
+/// When and where a stage ran.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Success {
+    /// When it began, RFC 3339, UTC.
+    pub started: String,
+    /// Wall time, seconds.
+    pub seconds: f64,
+    /// The machine's name.
+    pub host: String,
+    /// Version of qpipe.
+    pub version: String,
+}
+
+impl From<&ActionRecord> for Success {
+    fn from(record: &ActionRecord) -> Self {
+        let ActionRecord { started, seconds, host, version, .. } = record.clone();
+        Self { started, seconds, host, version }
+    }
 }
 
 /// What a run would do with a stage.
@@ -56,6 +83,8 @@ pub fn preview(plan: &Plan, cache: &Cache, options: &Options) -> Result<Vec<Prev
             .map(|producer| plan.stage(producer).id.as_str())
             .filter(|id| !done.contains_key(*id))
             .collect();
+        let old = last.get(&cell.id);
+        let (mut changes, mut success) = (Vec::new(), None);
         let (action, reason) = if forced.contains(&index) {
             (Action::Run, Some("forced".to_owned()))
         } else if !open.is_empty() {
@@ -65,17 +94,26 @@ pub fn preview(plan: &Plan, cache: &Cache, options: &Options) -> Result<Vec<Prev
             let key = keys.key(pipeline, cell, &done)?;
             match cache.lookup(&key.digest())? {
                 Lookup::Hit(record) => {
+                    success = Some(Success::from(&*record));
                     done.insert(cell.id.clone(), *record);
                     (Action::Cached, None)
                 }
                 Lookup::Miss => {
-                    let why = reason::explain(pipeline, cell, &key, last.get(&cell.id));
-                    (Action::Run, Some(why))
+                    changes = old
+                        .map(|old| reason::changes(pipeline, cell, &key, old))
+                        .unwrap_or_default();
+                    (Action::Run, Some(reason::explain(pipeline, cell, &key, old)))
                 }
                 Lookup::Damaged(what) => (Action::Run, Some(format!("record damaged: {what}"))),
             }
         };
-        previews.push(Preview { stage: cell.id.clone(), action, reason });
+        if let (None, Some(old)) = (&success, old)
+            && let Lookup::Hit(record) = cache.lookup(&old.digest())?
+        {
+            success = Some(Success::from(&*record));
+        }
+        let stage = cell.id.clone();
+        previews.push(Preview { stage, action, reason, changes, last: success });
     }
     Ok(previews)
 }

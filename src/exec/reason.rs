@@ -1,9 +1,24 @@
 //! Why a stage runs: its new key against the one it had last.
 
+use serde::Serialize;
 use serde_json::Value;
 
-use crate::cache::ActionKey;
+use crate::cache::{ActionKey, Digest};
 use crate::config::{Origin, Pipeline, StageCell};
+
+/// One thing in which two keys of a stage differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What changed: a configuration's key, an input, a fact of the machine.
+    pub what: String,
+    /// Its value before; `null` where it was not there.
+    pub old: Option<String>,
+    /// Its value now; `null` where it is not there.
+    pub new: Option<String>,
+    /// In a few words, on part of a line.
+    #[serde(skip)]
+    short: String,
+}
 
 /// One line on why a stage with key `new` runs, where `old` is the key of its last success.
 pub fn explain(
@@ -13,41 +28,78 @@ pub fn explain(
     old: Option<&ActionKey>,
 ) -> String {
     let Some(old) = old else { return "never ran".to_owned() };
-    let mut reasons = Vec::new();
+    let changes = changes(pipeline, cell, new, old);
+    match changes.as_slice() {
+        [] => "its record is gone from the cache".to_owned(),
+        [one] => one.short.clone(),
+        [one, two] => format!("{}; {}", one.short, two.short),
+        [one, two, more @ ..] => format!("{}; {}; and {} more", one.short, two.short, more.len()),
+    }
+}
+
+/// All in which the key `new` of a stage differs from the key `old`, whole values.
+pub fn changes(
+    pipeline: &Pipeline,
+    cell: &StageCell,
+    new: &ActionKey,
+    old: &ActionKey,
+) -> Vec<Change> {
+    let simple = |what: &str, old: String, new: String| Change {
+        what: what.to_owned(),
+        short: format!("{what} {old} → {new}"),
+        old: Some(old),
+        new: Some(new),
+    };
     if old.kind != new.kind {
-        return format!("kind {} → {}", old.kind, new.kind);
+        return vec![simple("kind", old.kind.clone(), new.kind.clone())];
     }
+    let mut found = Vec::new();
     if old.kind_version != new.kind_version {
-        reasons.push(format!("kind version {} → {}", old.kind_version, new.kind_version));
+        let (old, new) = (old.kind_version.to_string(), new.kind_version.to_string());
+        found.push(simple("kind version", old, new));
     }
-    differences("", &old.config, &new.config, &mut reasons);
+    differences("", &old.config, &new.config, &mut found);
     if old.seed != new.seed {
-        reasons.push(format!("seed: {} → {}", old.seed, new.seed));
+        let short = format!("seed: {} → {}", old.seed, new.seed);
+        let (old, new) = (old.seed.to_string(), new.seed.to_string());
+        found.push(Change { short, ..simple("seed", old, new) });
     }
+    let change = |short: String, old: Option<&Digest>, new: Option<&Digest>| Change {
+        what: short.clone(),
+        old: old.map(Digest::short),
+        new: new.map(Digest::short),
+        short,
+    };
     for (port, digest) in &new.inputs {
         match old.inputs.get(port) {
             Some(before) if before == digest => {}
-            Some(_) => reasons.push(input(pipeline, cell, port, "changed")),
-            None => reasons.push(input(pipeline, cell, port, "is new")),
+            Some(before) => {
+                let short = input(pipeline, cell, port, "changed");
+                found.push(change(short, Some(before), Some(digest)));
+            }
+            None => found.push(change(input(pipeline, cell, port, "is new"), None, Some(digest))),
         }
     }
-    for port in old.inputs.keys().filter(|port| !new.inputs.contains_key(*port)) {
-        reasons.push(format!("input {port} is gone"));
+    for (port, digest) in old.inputs.iter().filter(|(port, _)| !new.inputs.contains_key(*port)) {
+        found.push(change(format!("input {port} is gone"), Some(digest), None));
     }
     for (name, value) in &new.facts {
-        if old.facts.get(name) != Some(value) {
-            reasons.push(format!("{name} changed"));
+        let before = old.facts.get(name);
+        if before != Some(value) {
+            found.push(Change {
+                what: name.clone(),
+                old: before.cloned(),
+                new: Some(value.clone()),
+                short: format!("{name} changed"),
+            });
         }
     }
     if old.format != new.format {
-        reasons.push("written by another version of qpipe".to_owned());
+        let (old, new) = (old.format.to_string(), new.format.to_string());
+        let short = "written by another version of qpipe".to_owned();
+        found.push(Change { short, ..simple("format of keys", old, new) });
     }
-    match reasons.as_slice() {
-        [] => "its record is gone from the cache".to_owned(),
-        [one] => one.clone(),
-        [one, two] => format!("{one}; {two}"),
-        [one, two, more @ ..] => format!("{one}; {two}; and {} more", more.len()),
-    }
+    found
 }
 
 fn input(pipeline: &Pipeline, cell: &StageCell, port: &str, how: &str) -> String {
@@ -64,7 +116,7 @@ fn input(pipeline: &Pipeline, cell: &StageCell, port: &str, how: &str) -> String
 }
 
 /// The leaves in which two configurations differ: `optimizer.lr: 0.1 → 0.2`.
-fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<Change>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
@@ -74,12 +126,18 @@ fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
             for key in keys {
                 match (old.get(key), new.get(key)) {
                     (Some(old), Some(new)) => differences(&below(key), old, new, found),
-                    (None, Some(new)) => {
-                        found.push(format!("{}: {} added", below(key), brief(new)))
-                    }
-                    (Some(old), None) => {
-                        found.push(format!("{}: {} removed", below(key), brief(old)));
-                    }
+                    (None, Some(new)) => found.push(Change {
+                        short: format!("{}: {} added", below(key), brief(new)),
+                        what: below(key),
+                        old: None,
+                        new: Some(whole(new)),
+                    }),
+                    (Some(old), None) => found.push(Change {
+                        short: format!("{}: {} removed", below(key), brief(old)),
+                        what: below(key),
+                        old: Some(whole(old)),
+                        new: None,
+                    }),
                     (None, None) => {}
                 }
             }
@@ -91,18 +149,25 @@ fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
                 differences(&below(&index.to_string()), old, new, found);
             }
         }
-        _ if old != new => found.push(format!("{path}: {} → {}", brief(old), brief(new))),
+        _ if old != new => found.push(Change {
+            short: format!("{path}: {} → {}", brief(old), brief(new)),
+            what: path.to_owned(),
+            old: Some(whole(old)),
+            new: Some(whole(new)),
+        }),
         _ => {}
     }
+}
+
+/// A value as a text, a string without quotes.
+fn whole(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A value on part of a line.
 fn brief(value: &Value) -> String {
     const WIDTH: usize = 40;
-    let text = match value {
-        Value::String(text) => text.replace(['\n', '\r'], " "),
-        _ => value.to_string(),
-    };
+    let text = whole(value).replace(['\n', '\r'], " ");
     if text.chars().count() <= WIDTH {
         return text;
     }
@@ -118,7 +183,7 @@ mod tests {
     fn reasons(old: &Value, new: &Value) -> Vec<String> {
         let mut found = Vec::new();
         differences("", old, new, &mut found);
-        found
+        found.into_iter().map(|change| change.short).collect()
     }
 
     #[test]

@@ -10,4 +10,5 @@ mod project;
 mod run;
 mod setup;
 mod training;
+mod why;
 mod worker;
