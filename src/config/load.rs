@@ -194,6 +194,7 @@ fn finish(
                 cell: variables.map(|(name, node)| (name, node.to_json())).collect(),
                 kind,
                 stage: config,
+                execution: cell.execution,
                 inputs: inputs.into_iter().map(|connection| connection.input).collect(),
                 line,
             });

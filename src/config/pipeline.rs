@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::stages::contract::{Kind, PortType, Stage};
 use crate::stages::data::DataSpec;
+use crate::stages::execution::Execution;
 
 /// A pipeline without mistakes: what [`crate::plan`] starts from.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct StageCell {
     pub kind: &'static Kind,
     /// Its configuration.
     pub stage: Box<dyn Stage>,
+    /// How it is run; no part of its key.
+    pub execution: Execution,
     /// Where each of its inputs comes from.
     pub inputs: Vec<ResolvedInput>,
     /// Line of its table in the file, from 1.

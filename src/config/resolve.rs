@@ -68,7 +68,7 @@ impl Names<'_> {
     /// without knowing what it accepts where.
     fn check_links(&self, cell: &RawCell, mistakes: &mut Vec<Mistake>) {
         let (Some(kind), Some(table)) = (cell.kind, cell.tree.table()) else { return };
-        for link in schema::links(schema::kind(kind), table) {
+        for link in schema::links(schema::stage(kind), table) {
             match link {
                 Link::Path(path, node) => {
                     existing(self.folder, path, node, mistakes);

@@ -10,6 +10,7 @@ use super::suggest::{list, nearest};
 use super::tree::{Entry, Node, Place, Table, Value};
 use crate::stages::contract::{Kind, Problem, Stage};
 use crate::stages::data::DataSpec;
+use crate::stages::execution::{Execution, ExecutionTable};
 
 /// A `[stages.NAME]` table as far as it can be understood by itself.
 pub(super) struct RawStage {
@@ -32,6 +33,8 @@ pub(super) struct RawCell {
     pub kind: Option<&'static Kind>,
     /// Its configuration; `None` if there were mistakes.
     pub stage: Option<Box<dyn Stage>>,
+    /// How it is run.
+    pub execution: Execution,
 }
 
 impl RawCell {
@@ -150,14 +153,14 @@ fn cell(
         node: reader.node(&entry.node),
     });
     let mut tree = Table { entries: entries.collect() };
-    let mut stage = None;
+    let (mut stage, mut execution) = (None, Execution::default());
     let tree = if let Some(kind) = kind {
-        schema::write_out(schema::kind(kind), &mut tree);
+        schema::write_out(schema::stage(kind), &mut tree);
         let path = format!("stages.{name}");
-        schema::check(schema::kind(kind), &tree, &entry.node, &path, &mut reader.mistakes);
+        schema::check(schema::stage(kind), &tree, &entry.node, &path, &mut reader.mistakes);
         let tree = Node::new(Value::Table(tree), entry.node.place);
         if reader.mistakes.len() == start && !tree.is_broken() {
-            stage = contract(kind, &tree, &mut reader.mistakes);
+            (stage, execution) = contract(kind, &tree, &mut reader.mistakes);
         }
         tree
     } else {
@@ -167,30 +170,47 @@ fn cell(
         "" => name.to_owned(),
         text => format!("{name}[{text}]"),
     };
-    RawCell { id, combination, tree, kind, stage }
+    RawCell { id, combination, tree, kind, stage, execution }
 }
 
 fn contract(
     kind: &'static Kind,
     tree: &Node,
     mistakes: &mut Vec<Mistake>,
-) -> Option<Box<dyn Stage>> {
-    match (kind.parse)(tree.to_toml()) {
+) -> (Option<Box<dyn Stage>>, Execution) {
+    let mut own = toml::Table::new();
+    let mut common = toml::Table::new();
+    for entry in tree.table().into_iter().flat_map(|table| &table.entries) {
+        let part = if ExecutionTable::has(&entry.key) { &mut common } else { &mut own };
+        part.insert(entry.key.clone(), entry.node.to_toml());
+    }
+    let mut problems = Vec::new();
+    let execution = match ExecutionTable::deserialize(common) {
+        Ok(table) => Execution::read(&table, &mut problems),
+        Err(error) => {
+            mistakes.push(from_serde(tree, &error));
+            Execution::default()
+        }
+    };
+    let stage = match (kind.parse)(own.into()) {
         Ok(stage) => {
             // What a stage is connected to is known even where its rules are broken.
-            mistakes.extend(stage.check().into_iter().map(|problem| from_problem(tree, problem)));
+            problems.extend(stage.check());
             Some(stage)
         }
         Err(error) => {
             mistakes.push(from_serde(tree, &error));
             None
         }
-    }
+    };
+    mistakes.extend(problems.into_iter().map(|problem| from_problem(tree, problem)));
+    (stage, execution)
 }
 
 fn from_problem(tree: &Node, problem: Problem) -> Mistake {
     let node = tree.nearest(&problem.field);
-    let mistake = Mistake::new("rule", node.place, problem.message, "here")
+    let label = problem.label.unwrap_or_else(|| "here".to_owned());
+    let mistake = Mistake::new("rule", node.place, problem.message, label)
         .also(node.from, "the value comes from here");
     match problem.help {
         Some(help) => mistake.help(help),

@@ -110,6 +110,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::ResolvedInput;
     use crate::stages::contract::PortType;
+    use crate::stages::execution::Execution;
 
     /// A pipeline of commands from lines such as `b[1] < a data.x /path`.
     pub(crate) fn pipeline(lines: &[&str]) -> Pipeline {
@@ -136,6 +137,7 @@ pub(crate) mod tests {
                 cell: values.map(|value| ("variant".to_owned(), value.into())).collect(),
                 kind,
                 stage: (kind.parse)(table.into()).expect("a valid command"),
+                execution: Execution::default(),
                 inputs: inputs.collect(),
                 line: line + 1,
             }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Contract, Fact, Input, Output, PortType, Ref};
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Ref};
 
 /// Times an engine: warm-up, then runs until both `iterations` and `seconds` are reached.
 ///
@@ -55,6 +55,7 @@ impl Contract for Benchmark {
     const NAME: &'static str = "benchmark";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "latency and throughput of an engine";
+    const DEMAND: Demand = Demand::Alone;
 
     fn inputs(&self) -> Vec<Input> {
         vec![Input::reference("engine", &self.engine, &[PortType::Engine])]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Contract, Fact, Input, Output, PortType, Ref};
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Ref};
 use super::model_source::ModelSource;
 
 /// Runs the float model (BatchNormalization folded) over calibration images, collects a histogram
@@ -110,6 +110,7 @@ impl Contract for Calibrate {
     const NAME: &'static str = "calibrate";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "measure the ranges of a float model's tensors";
+    const DEMAND: Demand = Demand::Whole;
 
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = self.model.inputs();

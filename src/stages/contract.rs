@@ -85,6 +85,8 @@ pub struct Problem {
     pub field: Vec<String>,
     /// What is wrong, and what was expected.
     pub message: String,
+    /// What stands beside the caret; `here` where it is not given.
+    pub label: Option<String>,
     /// What to do about it.
     pub help: Option<String>,
 }
@@ -93,7 +95,14 @@ impl Problem {
     /// A problem at a dotted path such as `optimizer.lr`.
     pub fn at(field: &str, message: impl Into<String>) -> Self {
         let field = field.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        Self { field, message: message.into(), help: None }
+        Self { field, message: message.into(), label: None, help: None }
+    }
+
+    /// Sets what stands beside the caret.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
     }
 
     /// Adds what to do about it.
@@ -120,6 +129,17 @@ pub enum Fact {
     Libtorch,
 }
 
+/// What a stage takes of the machine where its table does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// One processor.
+    Light,
+    /// All processors; a GPU, if the kind uses one and there is one.
+    Whole,
+    /// The machine for itself: nothing runs beside it, so that its timings are right.
+    Alone,
+}
+
 /// Who does the work of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runs {
@@ -143,6 +163,8 @@ pub trait Contract: Serialize + DeserializeOwned + JsonSchema + std::fmt::Debug 
     const ABOUT: &'static str;
     /// Who does the work.
     const RUNS: Runs = Runs::Worker;
+    /// What it takes of the machine where its table does not say.
+    const DEMAND: Demand = Demand::Light;
 
     /// All inputs, in a stable order.
     fn inputs(&self) -> Vec<Input>;
@@ -171,6 +193,8 @@ pub trait Stage: std::fmt::Debug {
     fn facts(&self) -> Vec<Fact>;
     /// Rules between keys.
     fn check(&self) -> Vec<Problem>;
+    /// What it takes of the machine where its table does not say.
+    fn demand(&self) -> Demand;
     /// The semantic configuration: references and paths are replaced by a placeholder, since the
     /// digests of what they name stand beside it in the cache key.
     fn config(&self) -> serde_json::Value;
@@ -195,6 +219,10 @@ impl<C: Contract> Stage for C {
         Contract::check(self)
     }
 
+    fn demand(&self) -> Demand {
+        C::DEMAND
+    }
+
     fn config(&self) -> serde_json::Value {
         // Contracts are plain structs with string keys: serialising them cannot fail.
         serde_json::to_value(self).expect("a contract serialises to JSON")
@@ -215,9 +243,11 @@ pub struct Kind {
     pub about: &'static str,
     /// Who does the work.
     pub runs: Runs,
+    /// See [`Contract::DEMAND`].
+    pub demand: Demand,
     /// JSON schema of the configuration.
     pub schema: fn() -> schemars::Schema,
-    /// Makes the stage from its table, `kind` and `matrix` taken out.
+    /// Makes the stage from its table, keys that all kinds have taken out.
     pub parse: fn(toml::Value) -> Result<Box<dyn Stage>, toml::de::Error>,
 }
 
@@ -229,6 +259,7 @@ impl Kind {
             version: C::VERSION,
             about: C::ABOUT,
             runs: C::RUNS,
+            demand: C::DEMAND,
             schema: || schemars::schema_for!(C),
             parse: |table| Ok(Box::new(C::deserialize(table)?)),
         }

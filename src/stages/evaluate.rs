@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Contract, Fact, Input, Output, PortType, Problem, Ref};
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
 
 /// Loss, top-1, top-5 and confusion matrix over a data set: of a `model` on libtorch, Q/DQ pairs
@@ -36,6 +36,7 @@ impl Contract for Evaluate {
     const NAME: &'static str = "evaluate";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "loss, top-1, top-5, confusion matrix of a model or an engine";
+    const DEMAND: Demand = Demand::Whole;
 
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = self.model.as_ref().map(ModelSource::inputs).unwrap_or_default();

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Contract, Fact, Input, Output, PortType, Problem, Ref};
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
 use super::training::{Optimizer, Schedule};
 
@@ -105,6 +105,7 @@ impl Contract for Finetune {
     const NAME: &'static str = "finetune";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "quantization-aware training (QAT)";
+    const DEMAND: Demand = Demand::Whole;
 
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = self.model.inputs();

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Contract, Fact, Input, Output, PortType, Problem, Ref};
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
 use super::training::{Optimizer, Schedule};
 
@@ -54,6 +54,7 @@ impl Contract for Train {
     const NAME: &'static str = "train";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "train a classifier in floating point";
+    const DEMAND: Demand = Demand::Whole;
 
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = self.model.inputs();

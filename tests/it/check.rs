@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use qpipe::config::{Mistakes, Origin, Overrides, Pipeline, StageCell};
-use qpipe::stages::contract::PortType;
+use qpipe::stages::contract::{Demand, PortType};
+use qpipe::stages::execution::{Execution, Resources};
 
 /// Runs the program in a folder.
 pub fn qpipe(folder: &Path, arguments: &[&str]) -> Output {
@@ -231,4 +233,40 @@ outputs = { out = "out" }
     assert_eq!(config["env"], serde_json::json!({ "D": "d", "E": "e", "F": "<1.0>" }));
     let origin = &pipeline.stages[3].inputs[0].origin;
     assert_eq!(*origin, stage_port("x[a[1,2]]", "out", PortType::File));
+}
+
+#[test]
+fn how_a_stage_is_run_is_read_and_no_part_of_its_configuration() {
+    let folder = folder();
+    let pipeline = r#"
+[params]
+time = "2 h"
+[stages.x]
+kind      = "command"
+matrix    = { gpus = [0.5, 2] }
+run       = "true"
+outputs   = { out = "out" }
+resources = { cpus = 4, memory = "8 GB", gpus = "${matrix.gpus}" }
+timeout   = "${params.time}"
+retries   = 2
+exclusive = true
+[stages.plain]
+kind    = "command"
+run     = "true"
+outputs = { out = "out" }
+"#;
+    fs::write(folder.path().join("p.toml"), pipeline).unwrap();
+    let pipeline =
+        qpipe::config::load(&folder.path().join("p.toml"), &Overrides::default()).unwrap();
+    let execution = &cell(&pipeline, "x[2]").execution;
+    let resources = Resources { cpus: Some(4.0), memory: Some(8_000_000_000), gpus: Some(2.0) };
+    assert_eq!(execution.resources, Some(resources));
+    assert_eq!(execution.timeout, Some(Duration::from_secs(7_200)));
+    assert_eq!((execution.retries.count, execution.exclusive), (2, Some(true)));
+    let plain = cell(&pipeline, "plain");
+    assert_eq!(plain.execution, Execution::default());
+    assert_eq!(cell(&pipeline, "x[0.5]").stage.config(), plain.stage.config());
+    assert_eq!(plain.stage.demand(), Demand::Light);
+    assert_eq!(qpipe::stages::kind("train").unwrap().demand, Demand::Whole);
+    assert_eq!(qpipe::stages::kind("benchmark").unwrap().demand, Demand::Alone);
 }

@@ -9,13 +9,29 @@ use serde_json::{Map, Value as Json};
 use super::shape::{Field, Fields, Range, Schema, Shape, Variant, Word};
 use crate::stages::contract::Kind;
 use crate::stages::data::DataSpec;
+use crate::stages::execution::ExecutionTable;
 
-/// The keys of a stage kind.
-pub(in crate::config) fn kind(kind: &'static Kind) -> &'static Fields {
+/// The keys of a stage's table: those of its kind, then those that every stage may have, `kind` and
+/// `matrix` left out.
+pub(in crate::config) fn stage(kind: &'static Kind) -> &'static Fields {
     static KINDS: Mutex<BTreeMap<&str, &'static Fields>> = Mutex::new(BTreeMap::new());
     let mut kinds = KINDS.lock().unwrap_or_else(PoisonError::into_inner);
     // There are as many as kinds, and they are needed to the end.
-    kinds.entry(kind.name).or_insert_with(|| Box::leak(Box::new(fields(&(kind.schema)()))))
+    kinds.entry(kind.name).or_insert_with(|| {
+        let mut fields = self::kind(kind);
+        fields.known.extend(execution().known);
+        Box::leak(Box::new(fields))
+    })
+}
+
+/// The keys of a stage kind alone.
+pub(super) fn kind(kind: &'static Kind) -> Fields {
+    fields(&(kind.schema)())
+}
+
+/// The keys that every stage may have.
+pub(super) fn execution() -> Fields {
+    fields(&schemars::schema_for!(ExecutionTable))
 }
 
 /// The keys of a `[data.NAME]` table.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::stages::KINDS;
 use crate::stages::data::DataSpec;
+use crate::stages::execution::ExecutionTable;
 
 /// The whole file as one schema. Every value may also be a string with `${…}` in it.
 fn schema() -> Json {
@@ -13,6 +14,7 @@ fn schema() -> Json {
         json!({ "type": "string", "pattern": "\\$\\{(params|env|matrix)\\." }),
     );
     let data = take(schemars::schema_for!(DataSpec), &mut defs);
+    let common = common(&mut defs);
     let kinds: Vec<Json> = KINDS
         .iter()
         .map(|kind| {
@@ -24,6 +26,7 @@ fn schema() -> Json {
             let matrix =
                 json!({ "type": "object", "minProperties": 1, "additionalProperties": values });
             properties.insert("matrix".to_owned(), matrix);
+            properties.extend(common.clone());
             let required = schema["required"].as_array().cloned().unwrap_or_default();
             schema["required"] = [json!("kind")].into_iter().chain(required).collect();
             schema
@@ -50,6 +53,19 @@ fn schema() -> Json {
         },
         "$defs": defs
     })
+}
+
+/// The keys that every stage may have; each kind refers to them.
+fn common(defs: &mut Map<String, Json>) -> Map<String, Json> {
+    let mut schema = take(schemars::schema_for!(ExecutionTable), defs);
+    let properties = schema["properties"].as_object_mut().expect("it is a table");
+    let define = |(key, definition): (String, Json)| {
+        let name = format!("stage-{key}");
+        let reference = json!({ "$ref": format!("#/$defs/{name}") });
+        defs.insert(name, definition);
+        (key, reference)
+    };
+    std::mem::take(properties).into_iter().map(define).collect()
 }
 
 /// A contract's schema, its definitions put with the others.

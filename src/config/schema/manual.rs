@@ -9,7 +9,7 @@ use super::compile;
 use super::describe::words_of;
 use super::shape::{Field, Fields, Schema, Shape};
 use crate::stages::KINDS;
-use crate::stages::contract::{Kind, Runs, Stage};
+use crate::stages::contract::{Demand, Kind, Runs, Stage};
 
 /// The least configuration of each kind, from which its outputs are read.
 const LEAST: &[(&str, &str)] = &[
@@ -39,13 +39,21 @@ fn manual() -> String {
     );
     text.push_str("\n## `[data.NAME]` <a id=\"data\"></a>\n\nA labelled image data set; `\"data.NAME\"` refers to it.\n\n");
     keys(&mut text, compile::data(), &mut types);
-    text.push_str("\n## `[stages.NAME]` <a id=\"kinds\"></a>\n\nEvery stage has the key `kind`, and may have `matrix`.\n\n| Kind | What it does |\n| --- | --- |\n");
+    text.push_str("\n## `[stages.NAME]` <a id=\"kinds\"></a>\n\nEvery stage has the key `kind`, and may have [`matrix`](#matrix) and these, which say how it is run. They are no part of its cache key: to change them runs nothing again.\n\n");
+    keys(&mut text, &compile::execution(), &mut types);
+    text.push_str("\nThe other keys are those of its kind.\n\n| Kind | What it does | Takes, without `resources` |\n| --- | --- | --- |\n");
     for kind in KINDS {
-        let _ = writeln!(text, "| [`{0}`](#{0}) | {1} |", kind.name, cell(kind.about));
+        let takes = match kind.demand {
+            Demand::Light => "1 processor",
+            Demand::Whole => "all processors",
+            Demand::Alone => "the machine for itself",
+        };
+        let about = cell(kind.about);
+        let _ = writeln!(text, "| [`{0}`](#{0}) | {about} | {takes} |", kind.name);
     }
     for kind in KINDS {
         let _ = write!(text, "\n### `{0}` <a id=\"{0}\"></a>\n\n{1}\n\n", kind.name, about(kind));
-        keys(&mut text, compile::kind(kind), &mut types);
+        keys(&mut text, &compile::kind(kind), &mut types);
         text.push_str(&outputs(kind));
     }
     text.push_str("\n## Types\n");
