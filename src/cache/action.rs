@@ -1,10 +1,11 @@
 //! Records of actions: looked up by key, published whole.
 
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use rayon::prelude::*;
 
-use super::error::{At, Result};
-use super::{ActionRecord, Cache, Digest, files};
+use super::error::Result;
+use super::journal::{self, Line, Trust};
+use super::tree::hash_file;
+use super::{ActionRecord, Cache, Digest, StoredOutput, files};
 
 /// What the cache knows of a key.
 #[derive(Debug)]
@@ -17,52 +18,156 @@ pub enum Lookup {
     Damaged(String),
 }
 
-impl Cache {
-    /// The file of a key's record.
-    pub fn action(&self, key: &Digest) -> PathBuf {
-        self.root().join("actions").join(format!("{key}.json"))
-    }
+/// Records that were not used for this long are marked as used again, seconds.
+const DAY: u64 = 86_400;
 
+impl Cache {
     /// What is known of a key.
     pub fn lookup(&self, key: &Digest) -> Result<Lookup> {
-        let path = self.action(key);
-        let Some(bytes) = files::read(&path)? else { return Ok(Lookup::Miss) };
-        let Ok(record) = serde_json::from_slice::<ActionRecord>(&bytes) else {
-            return Ok(Lookup::Damaged("its record is not readable".to_owned()));
+        let (record, trust) = match self.read_record(key)? {
+            None => return Ok(Lookup::Miss),
+            Some(Err(reason)) => return Ok(Lookup::Damaged(reason.to_owned())),
+            Some(Ok(found)) => found,
         };
-        if record.key.digest() != *key {
-            return Ok(Lookup::Damaged("its record belongs to another key".to_owned()));
-        }
         let missing = record.outputs.iter().find(|(_, output)| !self.has(output));
-        Ok(match missing {
-            Some((port, output)) => {
-                let object = output.digest.short();
-                Lookup::Damaged(format!("output {port} ({object}) is gone or cut short"))
+        if let Some((port, output)) = missing {
+            let object = output.digest.short();
+            return Ok(Lookup::Damaged(format!("output {port} ({object}) is gone or cut short")));
+        }
+        if trust == Trust::Doubtful && !self.checked().contains(key) {
+            for (port, output) in &record.outputs {
+                if !self.is_whole(output)? {
+                    let object = output.digest.short();
+                    let what = format!("output {port} ({object}) did not survive a loss of power");
+                    return Ok(Lookup::Damaged(what));
+                }
             }
-            None => Lookup::Hit(Box::new(record)),
-        })
+            self.checked().insert(*key);
+        }
+        Ok(Lookup::Hit(Box::new(record)))
+    }
+
+    /// The record of a key, whether or not its outputs are there.
+    fn read_record(
+        &self,
+        key: &Digest,
+    ) -> Result<Option<std::result::Result<(ActionRecord, Trust), &'static str>>> {
+        let mut journal = self.journal();
+        if journal.json(key).is_none() {
+            journal.refresh()?;
+        }
+        let Some(found) = journal.json(key) else { return Ok(None) };
+        Ok(Some(found.and_then(|(json, trust)| {
+            let record = serde_json::from_str::<ActionRecord>(json);
+            let record = record.map_err(|_| "its record is not readable")?;
+            if record.key.digest() != *key {
+                return Err("its record belongs to another key");
+            }
+            if !record.outputs.values().all(StoredOutput::is_inside) {
+                return Err("an output of its record lies outside of its folder");
+            }
+            Ok((record, trust))
+        })))
+    }
+
+    /// All records whose lines can be read, oldest key first, with the time of their last use in
+    /// seconds since 1970. Their outputs need not be there.
+    pub fn records(&self) -> Result<Vec<(ActionRecord, u64)>> {
+        self.journal().refresh()?;
+        let keys = self.journal().keys();
+        let mut records = Vec::new();
+        for (key, used) in keys {
+            if let Some(Ok((record, _))) = self.read_record(&key)? {
+                records.push((record, used));
+            }
+        }
+        Ok(records)
     }
 
     /// Publishes the record of an action that succeeded; its outputs are stored already.
     pub fn record(&self, record: &ActionRecord) -> Result<Digest> {
         let key = record.key.digest();
-        let mut json = serde_json::to_vec_pretty(record).expect("a record serialises to JSON");
-        json.push(b'\n');
-        files::publish(&self.action(&key), &json)?;
+        let json = serde_json::to_string(record).expect("a record serialises to JSON");
+        self.journal().append(&[Line::Record { key: &key, label: &record.stage, json: &json }])?;
         Ok(key)
     }
 
-    /// Remembers that a record was used, to the day: the garbage collection keeps it longer.
-    pub fn touch(&self, key: &Digest) -> Result<()> {
-        let path = self.action(key);
-        let used = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
-        let now = SystemTime::now();
-        let day = Duration::from_secs(86_400);
-        if used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age > day)) {
-            let file = std::fs::File::open(&path).at("open", &path)?;
-            file.set_modified(now).at("touch", &path)?;
+    /// Takes records back.
+    pub fn withdraw(&self, keys: &[Digest]) -> Result<()> {
+        let lines: Vec<Line> = keys.iter().map(|key| Line::Drop { key }).collect();
+        self.journal().append(&lines)
+    }
+
+    /// The record of the last success of a stage (`pipeline/id`), or of its last use of one.
+    pub fn last_record(&self, stage: &str) -> Result<Option<ActionRecord>> {
+        self.journal().refresh()?;
+        let key = self.journal().last(stage);
+        let Some(key) = key else { return Ok(None) };
+        Ok(self.read_record(&key)?.and_then(|found| found.ok()).map(|(record, _)| record))
+    }
+
+    /// Digest of the key of a stage's last success, or of its last use of one, as far as the journal
+    /// was read.
+    pub fn last_digest(&self, stage: &str) -> Option<Digest> {
+        self.journal().last(stage)
+    }
+
+    /// Remembers which records stages (`pipeline/id`) used. Written is only what is news: another
+    /// record than last time, or the first use of a day; a collection keeps it longer.
+    pub fn used<'u>(&self, used: impl Iterator<Item = (&'u str, Digest)>) -> Result<()> {
+        let mut journal = self.journal();
+        let now = journal::now();
+        let news: Vec<(&str, Digest)> = used
+            .filter(|(label, key)| {
+                let recent = journal.used(key).is_some_and(|used| now < used.saturating_add(DAY));
+                !recent || journal.last(label) != Some(*key)
+            })
+            .collect();
+        let lines: Vec<Line> =
+            news.iter().map(|(label, key)| Line::Use { key, label }).collect();
+        journal.append(&lines)
+    }
+
+    /// Whether the content of an output is what its digest says.
+    pub fn is_whole(&self, output: &StoredOutput) -> Result<bool> {
+        let same = |path: &std::path::Path, digest: &Digest| match hash_file(path) {
+            Ok((found, _)) => Ok(found == *digest),
+            Err(_) if !path.exists() => Ok(false),
+            Err(error) => Err(error),
+        };
+        if !same(&self.object(&output.digest), &output.digest)? {
+            return Ok(false);
         }
-        Ok(())
+        if !output.directory {
+            return Ok(true);
+        }
+        let Some(manifest) = self.manifest(&output.digest) else { return Ok(false) };
+        let root = self.tree(&output.digest);
+        let whole: Vec<bool> = manifest
+            .entries
+            .par_iter()
+            .map(|entry| same(&root.join(&entry.path), &entry.digest))
+            .collect::<Result<_>>()?;
+        Ok(whole.into_iter().all(|whole| whole))
+    }
+
+    /// Makes all that was stored and recorded up to now survive a loss of power.
+    pub fn flush(&self) -> Result<()> {
+        let (pending, number) = {
+            // Together: an object is put among the pending ones before its record is written.
+            let journal = self.journal();
+            (std::mem::take(&mut *self.pending()), journal.written())
+        };
+        if pending.is_empty() {
+            return Ok(());
+        }
+        pending.par_iter().map(|path| files::flush(path)).collect::<Result<Vec<()>>>()?;
+        let mut folders: Vec<_> = pending.iter().filter_map(|path| path.parent()).collect();
+        folders.sort();
+        folders.dedup();
+        folders.par_iter().map(|folder| files::flush(folder)).collect::<Result<Vec<()>>>()?;
+        self.journal().append(&[Line::Flushed { number }])?;
+        self.journal().flush()
     }
 }
 
@@ -71,7 +176,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cache::{ActionKey, StoredOutput};
+    use crate::cache::ActionKey;
     use crate::stages::contract::PortType;
 
     #[test]
@@ -104,20 +209,23 @@ mod tests {
             warnings: Vec::new(),
             started: "2025-01-01T00:00:00Z".to_owned(),
             seconds: 0.5,
-            stage: "a".to_owned(),
+            stage: "p/a".to_owned(),
             host: "h".to_owned(),
             version: "0.1.0".to_owned(),
         };
         assert!(matches!(cache.lookup(&key.digest()).unwrap(), Lookup::Miss));
         let digest_of_key = cache.record(&record).unwrap();
+        cache.flush().unwrap();
         let Lookup::Hit(found) = cache.lookup(&digest_of_key).unwrap() else { panic!("no hit") };
         assert_eq!(*found, record);
+        assert_eq!(cache.last_record("p/a").unwrap().unwrap().key, key);
+        assert_eq!(cache.last_digest("p/a"), Some(digest_of_key));
         let object = cache.object(&digest);
         files::remove(&object).unwrap();
         std::fs::write(&object, "cont").unwrap();
         let Lookup::Damaged(what) = cache.lookup(&digest_of_key).unwrap() else { panic!("a hit") };
         assert!(what.starts_with("output out ("), "{what}");
-        std::fs::write(cache.action(&digest_of_key), "{").unwrap();
-        assert!(matches!(cache.lookup(&digest_of_key).unwrap(), Lookup::Damaged(_)));
+        cache.withdraw(&[digest_of_key]).unwrap();
+        assert!(matches!(cache.lookup(&digest_of_key).unwrap(), Lookup::Miss));
     }
 }

@@ -4,17 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::error::{At, Result};
-use super::{Cache, Digest, processes};
-
-/// flock(2) without waiting; `WouldBlock` if another open file holds it.
-pub(crate) fn flock(file: &File, operation: i32) -> io::Result<()> {
-    // SAFETY: flock on a descriptor that `file` keeps open; no memory is passed.
-    let result = unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
+use super::{Cache, Digest, flock, processes};
 
 /// The right to run an action, until it is dropped and the last process of its stage is gone.
 #[derive(Debug)]
@@ -88,7 +82,7 @@ fn open(path: &Path) -> Result<File> {
 
 /// Takes the lock if it is free.
 fn take(file: &mut File, key: &Digest, path: &Path) -> Result<Option<Claim>> {
-    match flock(file, libc::LOCK_EX) {
+    match flock::attempt(file, libc::LOCK_EX) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
         Err(error) => return Err(error).at("lock", path),
@@ -171,8 +165,9 @@ fn end(find: impl Fn() -> io::Result<Vec<i32>>) -> io::Result<Vec<i32>> {
 
 impl Claim {
     fn new(mut file: File, key: &Digest) -> io::Result<Self> {
+        static START: OnceLock<u64> = OnceLock::new();
         let pid = std::process::id();
-        let start = processes::start_time(pid.cast_signed()).unwrap_or_default();
+        let start = START.get_or_init(|| processes::start_time(pid.cast_signed()).unwrap_or(0));
         let mark = format!("{}.{}", key.short(), super::files::unique());
         file.set_len(0)?;
         file.rewind()?;
@@ -190,14 +185,21 @@ impl Claim {
         &self.mark
     }
 
-    /// Kills every process of the stage that is left, wherever it hid: those with the lock open or
-    /// with the mark in their environment. Returns whom it killed.
-    pub fn end_survivors(&self) -> io::Result<Vec<i32>> {
+    /// Kills every process of the stage that is left, wherever it hid: those below this process with
+    /// the lock open or with the mark in their environment ([`processes::adopt`] keeps them below
+    /// it). `supervised`: children that somebody waits for. Returns whom it killed.
+    pub fn end_survivors(&self, supervised: impl Fn(i32) -> bool) -> io::Result<Vec<i32>> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = self.file.metadata()?;
+        let lock = (metadata.dev(), metadata.ino());
         end(|| {
-            let mut found = processes::holders(&self.file)?;
-            found.extend(processes::marked(&self.mark)?);
-            found.sort_unstable();
-            found.dedup();
+            let mut found = processes::descendants()?;
+            found.retain(|&pid| {
+                if !supervised(pid) && processes::start_time(pid).is_none() {
+                    processes::reap(pid);
+                }
+                processes::belongs(pid, lock, &self.mark)
+            });
             Ok(found)
         })
     }

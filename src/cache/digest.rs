@@ -19,14 +19,33 @@ impl Digest {
         Self(bytes)
     }
 
+    /// Its bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// All 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(nibble.into(), 16).expect("a nibble is a digit"));
-            }
-            text
-        })
+        let digits = b"0123456789abcdef";
+        let pair = |byte: &u8| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]];
+        self.0.iter().flat_map(pair).map(char::from).collect()
+    }
+
+    /// From 64 hexadecimal digits, lower case; `None` if the text is anything else.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let nibble = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        let mut bytes = [0; 32];
+        if text.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Some(Self(bytes))
     }
 
     /// The first 12 digits, for people.
@@ -57,17 +76,9 @@ impl TryFrom<String> for Digest {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let error =
-            || format!("\"{text}\" is not a SHA-256 digest: expected 64 hexadecimal digits");
-        if text.len() != 64
-            || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        {
-            return Err(error());
-        }
-        let mut bytes = [0; 32];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| error())?;
-        }
-        Ok(Self(bytes))
+        let read = Self::parse(text.as_bytes());
+        read.ok_or_else(|| {
+            format!("\"{text}\" is not a SHA-256 digest: expected 64 hexadecimal digits")
+        })
     }
 }

@@ -13,14 +13,24 @@ pub(crate) fn unique() -> String {
     format!("{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Publishes `bytes` as `path` at once: readers see the old content or the new one, never a part.
+/// Publishes `bytes` as `path` at once, flushed: readers see the old content or the new one, never a
+/// part.
 pub(crate) fn publish(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes, File::sync_all)
+}
+
+/// As [`publish`], but a loss of power may leave a part: for what is flushed later.
+pub(crate) fn publish_unflushed(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes, |_| Ok(()))
+}
+
+fn write(path: &Path, bytes: &[u8], flush: impl Fn(&File) -> io::Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).at("create", folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}.tmp", unique()));
     let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| flush(&file)))
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The first error is the one to tell.
@@ -29,9 +39,13 @@ pub(crate) fn publish(path: &Path, bytes: &[u8]) -> Result<()> {
     written.at("write", path)
 }
 
-/// Makes what was renamed into `folder` survive a loss of power.
-pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).at("flush", folder)
+/// Makes a file's content, or the names in a folder, survive a loss of power. What is gone
+/// meanwhile needs no flush.
+pub(crate) fn flush(path: &Path) -> Result<()> {
+    match File::open(path).and_then(|file| file.sync_all()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("flush", path),
+        _ => Ok(()),
+    }
 }
 
 /// Whether [`publish`] was killed while it wrote this file.

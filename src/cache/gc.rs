@@ -1,11 +1,12 @@
 //! Garbage collection: what no lock file, no recent run and no running stage needs.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::error::Result;
-use super::{ActionRecord, Cache, Digest, InputIndex, LockFile, files};
+use super::{ActionRecord, Cache, Claimed, Digest, InputIndex, LockFile, files};
 
 /// What a collection removed, or would remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -18,6 +19,17 @@ pub struct Collected {
     pub objects: usize,
     /// Bytes freed.
     pub bytes: u64,
+}
+
+/// What a collection keeps besides what lock files and runs under way need.
+#[derive(Clone, Debug, Default)]
+pub struct Keep {
+    /// Lock files whose results are needed, besides those of all pipelines that ran with the cache.
+    pub lock_files: Vec<PathBuf>,
+    /// What was used within this time is kept…
+    pub within: Duration,
+    /// …latest first, as long as all that is kept takes no more bytes than this.
+    pub bytes: Option<u64>,
 }
 
 impl Cache {
@@ -43,39 +55,27 @@ impl Cache {
         Ok(found)
     }
 
-    /// Removes records that neither a lock file names nor a run used within `keep`, then all
-    /// objects that no record needs, and what killed runs left behind.
+    /// Removes records that nothing needs, then all objects that no record needs, and what killed
+    /// runs left behind. Runs may be under way: what they need stays.
     ///
     /// # Errors
     ///
-    /// [`super::CacheError::Busy`] while a run uses the cache; a lock file that cannot be read.
-    pub fn collect(&self, extra: &[PathBuf], keep: Duration, dry: bool) -> Result<Collected> {
-        let _own = self.own()?;
-        let mut named = BTreeSet::new();
-        for path in self.lock_files()?.iter().chain(extra) {
+    /// [`super::CacheError::Busy`] if somebody does not let go of the cache; a lock file that cannot
+    /// be read.
+    pub fn collect(&self, keep: &Keep, dry: bool) -> Result<Collected> {
+        let _own = self.own_briefly()?;
+        let mut needed = BTreeSet::new();
+        for path in self.lock_files()?.iter().chain(&keep.lock_files) {
             let lock = LockFile::read(path)?.unwrap_or_default();
-            named.extend(lock.stages.values().map(|stage| stage.key.hex()));
+            needed.extend(lock.stages.values().map(|stage| stage.key));
         }
+        needed.extend(self.active()?.into_iter().flat_map(|run| run.keys));
         let mut sweep = Sweep { dry, trees: self.place("trees"), collected: Collected::default() };
-        let mut live = BTreeSet::new();
-        for path in files::list(&self.place("actions"))? {
-            if files::is_temporary(&path) {
-                sweep.remove(&path)?;
-                continue;
-            }
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let record = files::read(&path)?
-                .and_then(|bytes| serde_json::from_slice::<ActionRecord>(&bytes).ok());
-            match record.filter(|_| named.contains(&name) || recent(&path, keep)) {
-                Some(record) => {
-                    sweep.collected.kept += 1;
-                    self.mark(&record, &mut live);
-                }
-                None => {
-                    sweep.collected.actions += 1;
-                    sweep.remove(&path)?;
-                }
-            }
+        let (kept, live) = self.choose(keep, &needed)?;
+        sweep.collected.kept = kept.len();
+        sweep.collected.actions = self.journal().len() - kept.len();
+        if !dry {
+            self.journal().compact(|key| kept.contains(key))?;
         }
         for kind in ["trees", "objects"] {
             for folder in files::list(&self.place(kind))? {
@@ -87,46 +87,91 @@ impl Cache {
                 }
             }
         }
-        if !dry {
-            self.end_all()?;
-        }
-        for folder in ["scratch", "locks"] {
-            for path in files::list(&self.place(folder))? {
+        let held = self.end_all(dry)?;
+        for path in files::list(&self.place("scratch"))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !held.contains(name.split('.').next().unwrap_or_default()) {
                 sweep.remove(&path)?;
             }
         }
-        for folder in ["checkpoints", "logs"] {
+        for path in files::list(&self.place("checkpoints"))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !held.contains(&name) && !recent(&path, keep.within) {
+                sweep.remove(&path)?;
+            }
+        }
+        for folder in ["logs", "runs"] {
             for path in files::list(&self.place(folder))? {
-                if !recent(&path, keep) {
+                if !recent(&path, keep.within) {
                     sweep.remove(&path)?;
                 }
             }
         }
         if !dry {
-            let mut index = InputIndex::load(self.place("index"));
-            index.prune();
-            index.save()?;
+            InputIndex::prune(&self.place("index"))?;
         }
         Ok(sweep.collected)
     }
 
-    /// Ends what killed runs left running: without their locks nobody would find them.
-    fn end_all(&self) -> Result<()> {
-        for path in files::list(&self.place("locks"))? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Ok(key) = Digest::try_from(name) {
-                self.claim(&key)?;
+    /// The records that stay, and the files that they need: those that are needed, then those that
+    /// were used within the time, latest first, as long as there is room.
+    fn choose(
+        &self,
+        keep: &Keep,
+        needed: &BTreeSet<Digest>,
+    ) -> Result<(HashSet<Digest>, HashSet<PathBuf>)> {
+        let now = super::journal::now();
+        let mut records: Vec<(Digest, ActionRecord, u64)> = Vec::new();
+        for (record, used) in self.records()? {
+            records.push((record.key.digest(), record, used));
+        }
+        records.sort_by_key(|(key, _, used)| (!needed.contains(key), Reverse(*used)));
+        let (mut kept, mut live, mut bytes) = (HashSet::new(), HashSet::new(), 0);
+        for (key, record, used) in &records {
+            let mut files = Vec::new();
+            self.mark(record, &mut files);
+            files.retain(|file| !live.contains(file));
+            let more: u64 = files.iter().map(|path| files::size(path)).sum();
+            let recent = now.saturating_sub(*used) < keep.within.as_secs();
+            let fits = keep.bytes.is_none_or(|limit| bytes + more <= limit);
+            if needed.contains(key) || (recent && fits) {
+                bytes += more;
+                kept.insert(*key);
+                live.extend(files);
             }
         }
-        Ok(())
+        Ok((kept, live))
+    }
+
+    /// Ends what killed runs left running, and removes the locks that nobody holds. Returns the
+    /// keys of those that are held.
+    fn end_all(&self, dry: bool) -> Result<BTreeSet<String>> {
+        let mut held = BTreeSet::new();
+        for path in files::list(&self.place("locks"))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Ok(key) = Digest::try_from(name.clone()) else { continue };
+            let empty = std::fs::metadata(&path).is_ok_and(|file| file.len() == 0);
+            if dry && !empty {
+                held.insert(name);
+            } else if !dry {
+                // An empty one was let go of in order; others are looked into.
+                match self.claim(&key)? {
+                    Claimed::Ours(_) | Claimed::Survivors(_) => files::remove(&path)?,
+                    Claimed::Theirs(_) => {
+                        held.insert(name);
+                    }
+                }
+            }
+        }
+        Ok(held)
     }
 
     /// The files that a record needs.
-    fn mark(&self, record: &ActionRecord, live: &mut BTreeSet<PathBuf>) {
+    fn mark(&self, record: &ActionRecord, live: &mut Vec<PathBuf>) {
         for output in record.outputs.values() {
-            live.insert(self.object(&output.digest));
+            live.push(self.object(&output.digest));
             if output.directory {
-                live.insert(self.tree(&output.digest));
+                live.push(self.tree(&output.digest));
                 let entries = self.manifest(&output.digest).unwrap_or_default().entries;
                 live.extend(entries.iter().map(|entry| self.object(&entry.digest)));
             }
@@ -140,7 +185,7 @@ impl Cache {
     /// [`super::CacheError::Busy`] while a run uses the cache.
     pub fn clear(&self) -> Result<u64> {
         let _own = self.own()?;
-        self.end_all()?;
+        self.end_all(false)?;
         let mut bytes = 0;
         for name in CONTENT {
             let path = self.place(name);
@@ -154,14 +199,15 @@ impl Cache {
 /// All that qpipe puts into a cache folder besides its marker and lock.
 const CONTENT: &[&str] = &[
     "view",
-    "last",
-    "actions",
+    "journal",
     "trees",
     "objects",
     "checkpoints",
     "scratch",
     "locks",
+    "active",
     "logs",
+    "runs",
     "pipelines",
     "index",
     "facts.json",

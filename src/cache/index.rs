@@ -1,6 +1,6 @@
 //! The input index: what is known of the user's files, so that they are read once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -51,29 +51,38 @@ fn now_ns() -> i128 {
 
 /// The user's files: size, times and inode → digest.
 ///
-/// It is one text file, read at once and rewritten at once; of two runs at the same time the later
-/// one's view stays, which costs a digest and never a wrong one.
+/// There is a file for each folder that is an input, and one for all single files; each is read when
+/// it is needed and rewritten at once. Of two runs at the same time the later one's view stays, which
+/// costs a digest and never a wrong one.
 #[derive(Debug)]
 pub struct InputIndex {
-    path: PathBuf,
-    entries: HashMap<PathBuf, (Stamp, Digest)>,
+    place: PathBuf,
+    /// Key: the folder, or nothing for the single files.
+    roots: HashMap<PathBuf, Root>,
+}
+
+/// What is known of the files below a folder.
+#[derive(Debug, Default)]
+struct Root {
+    /// Sorted by path; that of a single file is absolute, others are relative to the folder.
+    entries: Vec<Known>,
+    /// Digest of the folder's manifest, if it holds exactly the entries.
+    whole: Option<Digest>,
     dirty: bool,
 }
 
-/// First line of the index; raised with any change of its form.
-const HEADER: &str = "qpipe index 1";
+/// What is known of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    path: String,
+    stamp: Stamp,
+    digest: Digest,
+}
 
 impl InputIndex {
-    /// The index in the file `path`; one that is missing or not readable is empty.
-    pub fn load(path: PathBuf) -> Self {
-        let text =
-            files::read(&path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-        let mut lines = text.as_deref().unwrap_or_default().split('\n');
-        let entries = match lines.next() {
-            Some(HEADER) => lines.filter_map(parse_line).collect(),
-            _ => HashMap::new(),
-        };
-        Self { path, entries, dirty: false }
+    /// The index in the folder `place`; what is missing or not readable there is empty.
+    pub fn load(place: PathBuf) -> Self {
+        Self { place, roots: HashMap::new() }
     }
 
     /// Digest of a file's content, or of all files below a folder.
@@ -90,98 +99,234 @@ impl InputIndex {
             }
         })?;
         if metadata.is_dir() {
-            return Ok(self.folder(path)?.digest());
+            let found = walk(path)?;
+            let root = self.root(path);
+            return root.folder(found);
         }
-        let found = Found { relative: String::new(), path: path.to_path_buf(), metadata };
-        Ok(self.files(vec![found])?.entries[0].digest)
+        let relative = path.to_string_lossy().into_owned();
+        let found = Found { relative, path: path.to_path_buf(), metadata };
+        let singles = self.root(Path::new(""));
+        Ok(singles.files(&[found])?[0].0)
     }
 
     /// Digest of several files: of their paths below `folder` and their contents. What is not there
     /// is left out.
     pub fn digest_of_all(&mut self, folder: &Path, paths: &[PathBuf]) -> Result<Digest> {
-        let found = paths.iter().filter_map(|path| {
-            let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
-            let relative = path.strip_prefix(folder).unwrap_or(path).display().to_string();
-            Some(Found { relative, path: path.clone(), metadata })
-        });
-        Ok(self.files(found.collect())?.digest())
+        let found: Vec<Found> = paths
+            .iter()
+            .filter_map(|path| {
+                let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+                let relative = path.to_string_lossy().into_owned();
+                Some(Found { relative, path: path.clone(), metadata })
+            })
+            .collect();
+        let digests = self.root(Path::new("")).files(&found)?;
+        let mut manifest = Manifest::default();
+        for (file, (digest, bytes)) in found.into_iter().zip(digests) {
+            let path = file.path.strip_prefix(folder).unwrap_or(&file.path).display().to_string();
+            manifest.entries.push(Entry { path, digest, bytes });
+        }
+        Ok(manifest.digest())
     }
 
-    fn folder(&mut self, root: &Path) -> Result<Manifest> {
-        self.files(walk(root)?)
+    fn root(&mut self, folder: &Path) -> &mut Root {
+        if !self.roots.contains_key(folder) {
+            let root = Root::load(&file_of(&self.place, folder), folder);
+            self.roots.insert(folder.to_path_buf(), root);
+        }
+        self.roots.entry(folder.to_path_buf()).or_default()
     }
 
-    fn files(&mut self, found: Vec<Found>) -> Result<Manifest> {
+    /// Writes what is new.
+    pub fn save(&mut self) -> Result<()> {
+        for (folder, root) in &mut self.roots {
+            if std::mem::take(&mut root.dirty) {
+                let bytes = root.bytes(folder);
+                files::publish_unflushed(&file_of(&self.place, folder), &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets folders and files that are no longer there.
+    pub fn prune(place: &Path) -> Result<()> {
+        for path in files::list(place)? {
+            let Some((folder, mut root)) = Root::read(&path) else {
+                files::remove(&path)?;
+                continue;
+            };
+            if !folder.as_os_str().is_empty() {
+                if !folder.exists() {
+                    files::remove(&path)?;
+                }
+                continue;
+            }
+            root.entries.retain(|known| Path::new(&known.path).exists());
+            files::publish_unflushed(&path, &root.bytes(&folder))?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the index of a folder stands; the single files' for the empty path.
+fn file_of(place: &Path, folder: &Path) -> PathBuf {
+    match folder.as_os_str().as_encoded_bytes() {
+        b"" => place.join("files"),
+        bytes => place.join(Digest::of(bytes).short()),
+    }
+}
+
+impl Root {
+    /// Digest of a folder with these files, sorted by path.
+    fn folder(&mut self, found: Vec<Found>) -> Result<Digest> {
+        let same = |(known, file): (&Known, &Found)| {
+            known.path == file.relative && known.stamp == Stamp::of(&file.metadata)
+        };
+        if let Some(whole) = self.whole
+            && self.entries.len() == found.len()
+            && self.entries.iter().zip(&found).all(same)
+        {
+            return Ok(whole);
+        }
+        let digests = self.files(&found)?;
+        let mut manifest = Manifest::default();
+        for (file, (digest, bytes)) in found.into_iter().zip(digests) {
+            manifest.entries.push(Entry { path: file.relative, digest, bytes });
+        }
+        let digest = manifest.digest();
+        let paths = manifest.entries.iter().map(|entry| entry.path.as_str()).collect::<HashSet<_>>();
+        self.entries.retain(|known| paths.contains(known.path.as_str()));
+        self.whole = (self.entries.len() == manifest.entries.len()).then_some(digest);
+        self.dirty = true;
+        Ok(digest)
+    }
+
+    /// Digests and sizes of files: remembered ones, or read now.
+    fn files(&mut self, found: &[Found]) -> Result<Vec<(Digest, u64)>> {
         let known: Vec<Option<Digest>> = found
             .iter()
             .map(|file| {
-                let (stamp, digest) = self.entries.get(&file.path)?;
-                (*stamp == Stamp::of(&file.metadata)).then_some(*digest)
+                let known = &self.entries[self.position(&file.relative).ok()?];
+                (known.stamp == Stamp::of(&file.metadata)).then_some(known.digest)
             })
             .collect();
         let now = now_ns();
         let hash = |(file, known): (&Found, &Option<Digest>)| match known {
-            Some(digest) => Ok((*digest, file.metadata.len(), false)),
-            None => hash_file(&file.path).map(|(digest, bytes)| (digest, bytes, true)),
+            Some(digest) => Ok((*digest, file.metadata.len())),
+            None => hash_file(&file.path),
         };
         let pairs = found.iter().zip(&known);
         // A pool of threads costs more than a few files take.
-        let digests: Vec<_> = if known.iter().filter(|known| known.is_none()).count() > 1 {
-            let pairs: Vec<_> = pairs.collect();
-            pairs.into_par_iter().map(hash).collect::<Result<_>>()?
+        let digests: Vec<(Digest, u64)> = if known.iter().filter(|known| known.is_none()).count() > 1
+        {
+            pairs.collect::<Vec<_>>().into_par_iter().map(hash).collect::<Result<_>>()?
         } else {
             pairs.map(hash).collect::<Result<_>>()?
         };
-        let mut manifest = Manifest::default();
-        for (file, (digest, bytes, new)) in found.into_iter().zip(digests) {
-            let stamp = Stamp::of(&file.metadata);
-            if new {
-                self.dirty |= self.entries.remove(&file.path).is_some();
+        let mut news = HashMap::new();
+        for ((file, known), (digest, bytes)) in found.iter().zip(&known).zip(&digests) {
+            if known.is_none() {
+                let stamp = Stamp::of(&file.metadata);
                 // A size that differs from the one looked up before: it is being written.
-                if stamp.certain(now) && stamp.size == bytes {
-                    self.entries.insert(file.path, (stamp, digest));
-                    self.dirty = true;
-                }
+                let certain = stamp.certain(now) && stamp.size == *bytes;
+                news.insert(file.relative.as_str(), certain.then_some((stamp, *digest)));
             }
-            manifest.entries.push(Entry { path: file.relative, digest, bytes });
         }
-        Ok(manifest)
+        self.learn(news);
+        Ok(digests)
     }
 
-    /// Writes the index if anything is new in it.
-    pub fn save(&mut self) -> Result<()> {
-        if !std::mem::take(&mut self.dirty) {
-            return Ok(());
-        }
-        let mut lines: Vec<String> = self.entries.iter().filter_map(line).collect();
-        lines.sort();
-        files::publish(&self.path, format!("{HEADER}\n{}\n", lines.join("\n")).as_bytes())
+    fn position(&self, path: &str) -> std::result::Result<usize, usize> {
+        self.entries.binary_search_by(|known| known.path.as_str().cmp(path))
     }
 
-    /// Forgets files that are no longer there.
-    pub fn prune(&mut self) {
+    /// Replaces what is known of some files; `None`: nothing certain.
+    fn learn(&mut self, news: HashMap<&str, Option<(Stamp, Digest)>>) {
+        if news.is_empty() {
+            return;
+        }
         let before = self.entries.len();
-        self.entries.retain(|path, _| path.exists());
+        self.entries.retain(|known| !news.contains_key(known.path.as_str()));
         self.dirty |= self.entries.len() != before;
+        self.whole = None;
+        for (path, news) in news {
+            if let Some((stamp, digest)) = news {
+                self.entries.push(Known { path: path.to_owned(), stamp, digest });
+                self.dirty = true;
+            }
+        }
+        self.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    fn load(path: &Path, folder: &Path) -> Self {
+        let read = Self::read(path).filter(|(found, _)| found == folder);
+        read.map(|(_, root)| root).unwrap_or_default()
+    }
+
+    /// The index in a file, with the folder that it is of.
+    fn read(path: &Path) -> Option<(PathBuf, Self)> {
+        let bytes = files::read(path).ok()??;
+        let body = bytes.strip_prefix(HEADER)?;
+        let (sum, body) = body.split_first_chunk::<4>()?;
+        if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
+            return None;
+        }
+        let mut rest = body;
+        let folder = PathBuf::from(take_text(&mut rest)?);
+        let mut root = Self::default();
+        root.whole = match take::<1>(&mut rest)? {
+            [0] => None,
+            _ => Some(Digest::from_bytes(take(&mut rest)?)),
+        };
+        while !rest.is_empty() {
+            let stamp = Stamp {
+                size: u64::from_le_bytes(take(&mut rest)?),
+                modified_ns: i128::from_le_bytes(take(&mut rest)?),
+                changed_ns: i128::from_le_bytes(take(&mut rest)?),
+                inode: u64::from_le_bytes(take(&mut rest)?),
+            };
+            let digest = Digest::from_bytes(take(&mut rest)?);
+            root.entries.push(Known { path: take_text(&mut rest)?, stamp, digest });
+        }
+        Some((folder, root))
+    }
+
+    /// What [`Self::read`] reads.
+    fn bytes(&self, folder: &Path) -> Vec<u8> {
+        let mut body = Vec::with_capacity(128 * self.entries.len() + 64);
+        let text = |text: &str, body: &mut Vec<u8>| {
+            body.extend(u32::try_from(text.len()).unwrap_or_default().to_le_bytes());
+            body.extend(text.as_bytes());
+        };
+        text(&folder.to_string_lossy(), &mut body);
+        body.push(u8::from(self.whole.is_some()));
+        body.extend(self.whole.iter().flat_map(|digest| digest.bytes()));
+        for Known { path, stamp, digest } in &self.entries {
+            body.extend(stamp.size.to_le_bytes());
+            body.extend(stamp.modified_ns.to_le_bytes());
+            body.extend(stamp.changed_ns.to_le_bytes());
+            body.extend(stamp.inode.to_le_bytes());
+            body.extend(digest.bytes());
+            text(path, &mut body);
+        }
+        [HEADER, &crc32fast::hash(&body).to_le_bytes(), &body].concat()
     }
 }
 
-fn line((path, (stamp, digest)): (&PathBuf, &(Stamp, Digest))) -> Option<String> {
-    let path = path.to_str().filter(|path| !path.contains('\n'))?;
-    let Stamp { size, modified_ns, changed_ns, inode } = stamp;
-    Some(format!("{digest} {size} {modified_ns} {changed_ns} {inode} {path}"))
+/// Start of an index file; raised with any change of its form. A CRC-32 of the rest follows.
+const HEADER: &[u8] = b"qpipe index 2\n";
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, after) = rest.split_first_chunk::<N>()?;
+    *rest = after;
+    Some(*first)
 }
 
-fn parse_line(line: &str) -> Option<(PathBuf, (Stamp, Digest))> {
-    let mut parts = line.splitn(6, ' ');
-    let digest = Digest::try_from(parts.next()?.to_owned()).ok()?;
-    let stamp = Stamp {
-        size: parts.next()?.parse().ok()?,
-        modified_ns: parts.next()?.parse().ok()?,
-        changed_ns: parts.next()?.parse().ok()?,
-        inode: parts.next()?.parse().ok()?,
-    };
-    Some((PathBuf::from(parts.next()?), (stamp, digest)))
+fn take_text(rest: &mut &[u8]) -> Option<String> {
+    let length = usize::try_from(u32::from_le_bytes(take(rest)?)).ok()?;
+    let (text, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    String::from_utf8(text.to_vec()).ok()
 }
 
 #[cfg(test)]
@@ -200,7 +345,7 @@ mod tests {
         fs::write(data.join("a"), "two").unwrap();
         let mut index = InputIndex::load(folder.path().join("index"));
         let first = index.digest(&data).unwrap();
-        assert!(index.entries.is_empty(), "written a moment ago");
+        assert!(index.roots[&data].entries.is_empty(), "written a moment ago");
         let expected =
             format!("qpipe tree 1\n{} 3 a\n{} 3 b/1\n", Digest::of(b"two"), Digest::of(b"one"));
         assert_eq!(first, Digest::of(expected.as_bytes()));
@@ -222,12 +367,41 @@ mod tests {
         let digest = index.digest(&path).unwrap();
         index.save().unwrap();
         let mut again = InputIndex::load(folder.path().join("index"));
-        assert_eq!(again.entries.len(), 1);
+        assert_eq!(again.digest(&path).unwrap(), digest);
         // The remembered digest is what is given: a false one shows.
-        again.entries.get_mut(&path).unwrap().1 = Digest::of(b"false");
+        again.roots.get_mut(Path::new("")).unwrap().entries[0].digest = Digest::of(b"false");
         assert_eq!(again.digest(&path).unwrap(), Digest::of(b"false"));
         fs::File::open(&path).unwrap().set_modified(hour_ago).unwrap();
         assert_eq!(again.digest(&path).unwrap(), digest);
+    }
+
+    #[test]
+    fn a_folder_is_remembered_whole_and_a_flipped_bit_makes_it_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        ["a", "b", "c"].iter().for_each(|name| fs::write(data.join(name), name).unwrap());
+        std::thread::sleep(Duration::from_millis(2100));
+        let place = folder.path().join("index");
+        let mut index = InputIndex::load(place.clone());
+        let first = index.digest(&data).unwrap();
+        index.save().unwrap();
+        let mut again = InputIndex::load(place.clone());
+        again.root(&data).whole = Some(Digest::of(b"false"));
+        assert_eq!(again.digest(&data).unwrap(), Digest::of(b"false"), "nothing is hashed");
+        fs::remove_file(data.join("b")).unwrap();
+        let second = again.digest(&data).unwrap();
+        assert_ne!(second, first);
+        again.save().unwrap();
+        let file = file_of(&place, &data);
+        let mut bytes = fs::read(&file).unwrap();
+        assert_eq!(Root::read(&file).unwrap().1.entries.len(), 2);
+        bytes[60] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert!(Root::read(&file).is_none());
+        assert_eq!(InputIndex::load(place.clone()).digest(&data).unwrap(), second);
+        InputIndex::prune(&place).unwrap();
+        assert!(!file.exists());
     }
 
     #[test]

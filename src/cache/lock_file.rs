@@ -1,41 +1,119 @@
 //! `NAME.lock` beside a pipeline file: what each stage came to, for version control.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::error::{CacheError, Result};
-use super::{ActionRecord, Digest, files};
+use super::{ActionKey, ActionRecord, Digest, files, key};
 
-/// What each stage of a pipeline came to: its key and its outputs' digests.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What each stage of a pipeline came to: its key with all that it was made from, its outputs'
+/// digests and its figures.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LockFile {
     /// Stage id → what it came to.
-    #[serde(default)]
     pub stages: BTreeMap<String, LockedStage>,
 }
 
 /// What a stage came to.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LockedStage {
     /// Digest of its key.
     pub key: Digest,
+    /// Kind of the stage.
+    pub kind: String,
+    /// Version of the kind.
+    pub version: u32,
+    /// Seed of all randomness.
+    pub seed: u64,
+    /// Semantic configuration, as JSON.
+    pub config: String,
+    /// Port → digest of what stood there.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, Digest>,
+    /// Facts of the machine that belong to the key.
+    #[serde(default)]
+    pub facts: BTreeMap<String, String>,
     /// Port → digest.
+    #[serde(default)]
     pub outputs: BTreeMap<String, Digest>,
+    /// Figures that are numbers; the names of nested ones are joined with dots.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
 }
 
-impl From<&ActionRecord> for LockedStage {
-    fn from(record: &ActionRecord) -> Self {
+impl LockedStage {
+    /// What a record comes to; `key` is the digest of its key.
+    pub fn new(key: Digest, record: &ActionRecord) -> Self {
         let outputs = record.outputs.iter().map(|(port, output)| (port.clone(), output.digest));
-        Self { key: record.key.digest(), outputs: outputs.collect() }
+        let ActionKey { kind, kind_version, config, inputs, seed, facts, .. } = record.key.clone();
+        let mut metrics = BTreeMap::new();
+        for (name, value) in &record.metrics {
+            numbers(name, value, &mut metrics);
+        }
+        Self {
+            key,
+            kind,
+            version: kind_version,
+            seed,
+            config: key::sorted(&config),
+            inputs,
+            facts,
+            outputs: outputs.collect(),
+            metrics,
+        }
+    }
+
+    /// The whole key, to explain another one by; `None` if it is not what the digest says.
+    pub fn action_key(&self) -> Option<ActionKey> {
+        let key = ActionKey {
+            format: ActionKey::FORMAT,
+            kind: self.kind.clone(),
+            kind_version: self.version,
+            config: serde_json::from_str(&self.config).ok()?,
+            inputs: self.inputs.clone(),
+            seed: self.seed,
+            facts: self.facts.clone(),
+        };
+        (key.digest() == self.key).then_some(key)
+    }
+}
+
+/// The finite numbers in a figure, by their dotted names.
+pub(crate) fn numbers(name: &str, value: &serde_json::Value, found: &mut BTreeMap<String, f64>) {
+    use serde_json::Value;
+    match value {
+        Value::Number(number) => {
+            let number = number.as_f64().filter(|number| number.is_finite());
+            found.extend(number.map(|number| (name.to_owned(), number)));
+        }
+        Value::Object(table) => {
+            table.iter().for_each(|(key, value)| numbers(&format!("{name}.{key}"), value, found));
+        }
+        Value::Array(values) => {
+            let values = values.iter().enumerate();
+            values.for_each(|(index, value)| numbers(&format!("{name}.{index}"), value, found));
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 
 const HEADER: &str = "\
 # Written by `qpipe run`: what each stage came to. Keep it under version control; do not edit it.
-format = 1
+format = 2
 ";
+
+/// The file as it stands.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    format: u32,
+    #[serde(default)]
+    stages: BTreeMap<String, LockedStage>,
+}
 
 impl LockFile {
     /// The lock file of a pipeline file.
@@ -48,11 +126,16 @@ impl LockFile {
         let Some(bytes) = files::read(path)? else { return Ok(None) };
         let damaged = |reason: String| CacheError::LockFile { path: path.to_path_buf(), reason };
         let text = String::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
+        let format = text.lines().find_map(|line| line.strip_prefix("format = "));
+        if let Some(other) = format.filter(|format| *format != "2") {
+            return Err(damaged(format!("it has format {other}, this qpipe writes format 2")));
+        }
         let read = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             damaged(format!("line {line}: {}", error.message().replace('\n', ", ")))
         });
-        read.map(Some)
+        let Written { format, stages } = read?;
+        if format == 2 { Ok(Some(Self { stages })) } else { Err(damaged("no format".to_owned())) }
     }
 
     /// Its text: stages and ports in alphabetical order, so that the order of the pipeline file
@@ -60,10 +143,8 @@ impl LockFile {
     pub fn text(&self) -> String {
         let mut text = HEADER.to_owned();
         for (id, stage) in &self.stages {
-            text.push_str(&format!("\n[stages.{}]\nkey = \"{}\"\n", quoted(id), stage.key));
-            for (port, digest) in &stage.outputs {
-                text.push_str(&format!("outputs.{} = \"{digest}\"\n", quoted(port)));
-            }
+            // Writing into a String cannot fail.
+            let _ = stage.write(id, &mut text);
         }
         text
     }
@@ -76,6 +157,37 @@ impl LockFile {
         }
         files::publish(path, text.as_bytes())?;
         Ok(true)
+    }
+}
+
+impl LockedStage {
+    fn write(&self, id: &str, text: &mut String) -> std::fmt::Result {
+        let Self { key, kind, version, seed, config, .. } = self;
+        let [id, kind, config] = [quoted(id), string(kind), string(config)];
+        write!(text, "\n[stages.{id}]\nkey = \"{key}\"\nkind = {kind}\nversion = {version}\n")?;
+        write!(text, "seed = {seed}\nconfig = {config}\n")?;
+        for (port, digest) in &self.inputs {
+            writeln!(text, "inputs.{} = \"{digest}\"", quoted(port))?;
+        }
+        for (name, value) in &self.facts {
+            writeln!(text, "facts.{} = {}", quoted(name), string(value))?;
+        }
+        for (port, digest) in &self.outputs {
+            writeln!(text, "outputs.{} = \"{digest}\"", quoted(port))?;
+        }
+        for (name, value) in &self.metrics {
+            writeln!(text, "metrics.{} = {value:?}", quoted(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// A TOML string: literal where that can hold it, so that JSON stays readable.
+fn string(text: &str) -> String {
+    if text.contains('\'') || text.chars().any(char::is_control) {
+        toml::Value::String(text.to_owned()).to_string()
+    } else {
+        format!("'{text}'")
     }
 }
 
@@ -92,32 +204,76 @@ fn quoted(key: &str) -> String {
 mod tests {
     use super::*;
 
+    fn record() -> ActionRecord {
+        let key = ActionKey {
+            format: ActionKey::FORMAT,
+            kind: "evaluate".to_owned(),
+            kind_version: 1,
+            config: serde_json::json!({"run": "it's", "a": [1.5, null]}),
+            inputs: [("model".to_owned(), Digest::of(b""))].into(),
+            seed: 7,
+            facts: [("cpu".to_owned(), "one \"two\"".to_owned())].into(),
+        };
+        let output = crate::cache::StoredOutput {
+            digest: Digest::of(b""),
+            kind: crate::stages::contract::PortType::Metrics,
+            file: "metrics.json".to_owned(),
+            directory: false,
+            bytes: 0,
+        };
+        let metrics = serde_json::json!({"top1": 0.5, "ms": {"p99": [1, 2]}, "name": "x"});
+        ActionRecord {
+            key,
+            outputs: [("metrics".to_owned(), output)].into(),
+            metrics: serde_json::from_value(metrics).unwrap(),
+            warnings: Vec::new(),
+            started: String::new(),
+            seconds: 1.0,
+            stage: String::new(),
+            host: String::new(),
+            version: String::new(),
+        }
+    }
+
+    fn lock(ids: &[&str]) -> LockFile {
+        let record = record();
+        let stage = LockedStage::new(record.key.digest(), &record);
+        LockFile { stages: ids.iter().map(|id| ((*id).to_owned(), stage.clone())).collect() }
+    }
+
     #[test]
     fn text_reads_back_and_is_written_only_if_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.lock");
         assert_eq!(LockFile::read(&path).unwrap(), None);
-        let stage = LockedStage {
-            key: Digest::of(b"k"),
-            outputs: [("model".to_owned(), Digest::of(b"m"))].into(),
-        };
-        let ids = ["fp32", "onnx[ptq[max],1]", "odd[\"a\\b\"]"];
-        let lock =
-            LockFile { stages: ids.iter().map(|id| ((*id).to_owned(), stage.clone())).collect() };
+        let lock = lock(&["fp32", "onnx[ptq[max],1]", "odd[\"a\\b\"]"]);
         assert!(lock.write(&path).unwrap());
         assert!(!lock.write(&path).unwrap());
-        assert_eq!(LockFile::read(&path).unwrap(), Some(lock));
+        let read = LockFile::read(&path).unwrap().unwrap();
+        assert_eq!(read.stages["fp32"].action_key(), Some(record().key));
+        assert_eq!(read, lock);
     }
 
     #[test]
     fn the_text_is_pinned() {
-        let outputs = [("out".to_owned(), Digest::of(b""))].into();
-        let stage = LockedStage { key: Digest::of(b""), outputs };
-        let lock = LockFile { stages: [("a[1]".to_owned(), stage)].into() };
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        let expected =
-            format!("{HEADER}\n[stages.\"a[1]\"]\nkey = \"{empty}\"\noutputs.out = \"{empty}\"\n");
-        assert_eq!(lock.text(), expected);
+        let key = record().key.digest();
+        let expected = format!(
+            "{HEADER}\n[stages.\"a[1]\"]\nkey = \"{key}\"\nkind = 'evaluate'\nversion = 1\nseed = 7\n\
+             config = \"\"\"{{\"a\":[1.5,null],\"run\":\"it's\"}}\"\"\"\ninputs.model = \"{empty}\"\n\
+             facts.cpu = 'one \"two\"'\noutputs.metrics = \"{empty}\"\n\
+             metrics.\"ms.p99.0\" = 1.0\nmetrics.\"ms.p99.1\" = 2.0\nmetrics.top1 = 0.5\n"
+        );
+        assert_eq!(lock(&["a[1]"]).text(), expected);
+    }
+
+    #[test]
+    fn another_format_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.lock");
+        std::fs::write(&path, "format = 1\n").unwrap();
+        let error = LockFile::read(&path).unwrap_err().to_string();
+        assert!(error.ends_with("it has format 1, this qpipe writes format 2"), "{error}");
     }
 
     #[test]

@@ -61,43 +61,58 @@ impl Cache {
         let mode = 0o444 | (metadata.mode() & 0o111);
         fs::set_permissions(&source, Permissions::from_mode(mode)).at("protect", &source)?;
         let (digest, bytes) = hash_file(&source)?;
-        file.sync_all().at("flush", &source)?;
         let object = self.object(&digest);
         let folder = object.parent().unwrap_or(self.root());
-        fs::create_dir_all(folder).at("create", folder)?;
         // Replacing an object of the same digest mends one that was damaged.
-        fs::rename(&source, &object).at("store", &object)?;
-        files::sync_folder(folder)?;
+        if let Err(error) = fs::rename(&source, &object) {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Err(error).at("store", &object);
+            }
+            fs::create_dir_all(folder).at("create", folder)?;
+            fs::rename(&source, &object).at("store", &object)?;
+        }
+        self.pending().push(object);
         Ok((digest, bytes))
     }
 
     fn store_manifest(&self, manifest: &Manifest) -> Result<()> {
         let object = self.object(&manifest.digest());
-        files::publish(&object, manifest.text().as_bytes())?;
+        files::publish_unflushed(&object, manifest.text().as_bytes())?;
+        self.pending().push(object.clone());
         fs::set_permissions(&object, Permissions::from_mode(0o444)).at("protect", &object)?;
         self.link_tree(manifest)
     }
 
-    /// Makes the folder of a manifest of hard links, and mends one that is damaged.
+    /// Makes the folder of a manifest of hard links, and mends one that is damaged. On file systems
+    /// without hard links its files are copies.
     pub(crate) fn link_tree(&self, manifest: &Manifest) -> Result<()> {
         let root = self.tree(&manifest.digest());
         fs::create_dir_all(&root).at("create", &root)?;
         for entry in &manifest.entries {
             let object = self.object(&entry.digest);
             let path = root.join(&entry.path);
-            let inode =
-                |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.ino()).ok();
-            if inode(&path).is_some() && inode(&path) == inode(&object) {
+            if same_file(&path, &object) {
                 continue;
             }
             let folder = path.parent().unwrap_or(&root);
             fs::create_dir_all(folder).at("create", folder)?;
             let temporary = folder.join(format!(".{}.tmp", files::unique()));
             fs::hard_link(&object, &temporary)
+                .or_else(|_| self.copy(&object, &temporary))
                 .and_then(|()| fs::rename(&temporary, &path))
                 .at("link", &path)?;
+            if !same_file(&path, &object) {
+                self.pending().push(path);
+            }
         }
         Ok(())
+    }
+
+    fn copy(&self, object: &Path, copy: &Path) -> std::io::Result<()> {
+        fs::copy(object, copy).map(drop).inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = fs::remove_file(copy);
+        })
     }
 
     /// Where an output is.
@@ -124,6 +139,14 @@ impl Cache {
         let text = fs::read_to_string(self.object(digest)).ok()?;
         Manifest::parse(&text)
     }
+}
+
+/// Whether two paths are links to the same file.
+pub(super) fn same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok()
+    };
+    identity(one).is_some_and(|found| Some(found) == identity(other))
 }
 
 /// Whether any process has the file open for writing, or mapped so: a lease for reading is granted

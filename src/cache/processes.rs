@@ -19,12 +19,78 @@ pub fn holders(file: &File) -> io::Result<Vec<i32>> {
 
 /// Processes whose environment at their start had `MARK=value`.
 pub fn marked(value: &str) -> io::Result<Vec<i32>> {
-    let wanted = format!("{MARK}={value}");
-    let has = |pid: &i32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes())
+    Ok(pids()?.into_iter().filter(|pid| has_mark(*pid, value)).collect())
+}
+
+/// All processes below this one: its children, theirs, and so on, those that lost their parent
+/// included where this process is their reaper ([`adopt`]). Zombies are among them.
+pub fn descendants() -> io::Result<Vec<i32>> {
+    let own = std::process::id().cast_signed();
+    let mut found = vec![own];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        match children(parent) {
+            Some(children) => found.extend(children),
+            // A process that is gone has none; a system that does not list them is searched.
+            None if parent == own => return descendants_by_search(own),
+            None => {}
+        }
+    }
+    found.remove(0);
+    Ok(found)
+}
+
+/// Children of all threads of a process (proc(5), `children`).
+fn children(pid: i32) -> Option<Vec<i32>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let text = fs::read_to_string(task.ok()?.path().join("children")).ok()?;
+        found.extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    Some(found)
+}
+
+fn descendants_by_search(own: i32) -> io::Result<Vec<i32>> {
+    let parent = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok()
     };
-    Ok(pids()?.into_iter().filter(has).collect())
+    let pairs: Vec<(i32, Option<i32>)> =
+        pids()?.into_iter().map(|pid| (pid, parent(pid))).collect();
+    let mut found = vec![own];
+    let mut next = 0;
+    while let Some(&above) = found.get(next) {
+        next += 1;
+        found.extend(pairs.iter().filter(|(_, parent)| *parent == Some(above)).map(|(pid, _)| pid));
+    }
+    found.remove(0);
+    Ok(found)
+}
+
+/// Makes this process the parent of all processes below it that lose theirs (prctl(2),
+/// `PR_SET_CHILD_SUBREAPER`): they stay among its [`descendants`].
+pub fn adopt() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    let done = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes note of the end of a child that is a zombie.
+pub fn reap(pid: i32) {
+    // SAFETY: a null status is allowed; a process that is no child of ours is no error worth telling.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
+}
+
+/// Whether a process inherited an attempt's lock (the file of that device and inode) or mark.
+pub fn belongs(pid: i32, lock: (u64, u64), mark: &str) -> bool {
+    holds(pid, lock) || has_mark(pid, mark)
+}
+
+fn has_mark(pid: i32, value: &str) -> bool {
+    let wanted = format!("{MARK}={value}");
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes())
 }
 
 fn pids() -> io::Result<Vec<i32>> {
@@ -86,7 +152,7 @@ mod tests {
         let file = File::create(&path).unwrap();
         let own = std::process::id().cast_signed();
         assert!(holders(&file).unwrap().is_empty(), "open, but not locked");
-        crate::cache::flock(&file, libc::LOCK_SH).unwrap();
+        crate::cache::flock::attempt(&file, libc::LOCK_SH).unwrap();
         assert_eq!(holders(&file).unwrap(), [own]);
         assert!(start_time(own).is_some());
         let mut child = std::process::Command::new("true").spawn().unwrap();

@@ -14,7 +14,7 @@ pub struct Status {
     pub object_bytes: u64,
     /// Checkpoints of trainings that were killed.
     pub checkpoints: usize,
-    /// Bytes of checkpoints, logs and scratch folders.
+    /// Bytes of checkpoints, logs, records of runs and scratch folders.
     pub other_bytes: u64,
     /// Pipelines that ran with it.
     pub pipelines: usize,
@@ -23,9 +23,10 @@ pub struct Status {
 impl Cache {
     /// Counts what is in the cache.
     pub fn status(&self) -> Result<Status> {
+        self.journal().refresh()?;
         let count = |name: &str| files::list(&self.place(name)).map(|found| found.len());
         let mut status = Status {
-            actions: count("actions")?,
+            actions: self.journal().len(),
             checkpoints: count("checkpoints")?,
             pipelines: count("pipelines")?,
             ..Status::default()
@@ -36,7 +37,7 @@ impl Cache {
                 status.object_bytes += files::size(&object);
             }
         }
-        let others = ["checkpoints", "logs", "scratch"];
+        let others = ["checkpoints", "logs", "runs", "scratch"];
         status.other_bytes = others.iter().map(|name| files::size(&self.place(name))).sum();
         Ok(status)
     }

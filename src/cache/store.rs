@@ -1,27 +1,43 @@
 //! The cache's folder: where it is and what is where in it.
 
-use std::fs::{self, File};
+use std::collections::HashSet;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{At, CacheError, Result};
+use super::journal::Journal;
 use super::{Digest, files};
 
 /// A cache folder.
 ///
 /// ```text
+/// journal            records of stages that succeeded, a line each
 /// objects/ab/cdef…   files by the SHA-256 of their content, and manifests of folders
 /// trees/ab/cdef…     folders by their manifest's digest, hard links to the objects
-/// actions/KEY.json   records of stages that succeeded
-/// last/PIPELINE.json the keys that each stage of a pipeline had last
+/// index/             what is known of the user's files
 /// locks/KEY          held while a stage runs, by all of its processes
+/// active/RUN         held while a run goes on; names the records that it needs
 /// scratch/           a folder for each attempt to run a stage
 /// checkpoints/KEY/   what a killed training goes on from
+/// runs/RUN.json      what each run did
 /// logs/RUN/          what stages printed
 /// view/PIPELINE/     the artifacts under readable names
 /// ```
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
+    shared: Arc<Shared>,
+}
+
+/// What all clones of a [`Cache`] have in common.
+#[derive(Debug)]
+struct Shared {
+    journal: Mutex<Journal>,
+    /// Objects that were stored and not flushed yet.
+    pending: Mutex<Vec<PathBuf>>,
+    /// Records whose outputs were read and found whole.
+    checked: Mutex<HashSet<Digest>>,
 }
 
 /// Environment variable that names the cache folder.
@@ -32,7 +48,7 @@ pub const VARIABLE: &str = "QPIPE_CACHE";
 pub const MARKER: &str = "CACHEDIR.TAG";
 
 const SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55";
-const LAYOUT: &str = "# qpipe cache, layout 1";
+const LAYOUT: &str = "# qpipe cache, layout 2";
 
 impl Cache {
     /// The cache at `root`, made if it is not there yet.
@@ -67,7 +83,27 @@ impl Cache {
                 return Err(CacheError::Layout { path: root, found });
             }
         }
-        Ok(Self { root })
+        let shared = Shared {
+            journal: Mutex::new(Journal::new(root.join("journal"))),
+            pending: Mutex::default(),
+            checked: Mutex::default(),
+        };
+        Ok(Self { root, shared: Arc::new(shared) })
+    }
+
+    /// The journal. No call that takes it again may be made meanwhile.
+    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.shared.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Objects that were stored and not flushed yet.
+    pub(super) fn pending(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records whose outputs were read and found whole.
+    pub(super) fn checked(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.shared.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the cache of a pipeline file is: `explicit`, else `variable` (the value of
@@ -115,44 +151,6 @@ impl Cache {
         path.push(&hex[2..]);
         path
     }
-
-    /// Holds the cache open for a run: nothing is collected meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Busy`] while it is being collected.
-    pub fn share(&self) -> Result<UseLock> {
-        self.use_lock(libc::LOCK_SH)
-    }
-
-    /// Holds the cache for collecting: no run may use it meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Busy`] while a run uses it.
-    pub fn own(&self) -> Result<UseLock> {
-        self.use_lock(libc::LOCK_EX)
-    }
-
-    fn use_lock(&self, operation: i32) -> Result<UseLock> {
-        let path = self.root.join("lock");
-        let file = File::options().create(true).append(true).open(&path).at("open", &path)?;
-        match super::flock(&file, operation) {
-            Ok(()) => Ok(UseLock { _file: file }),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                let mut pids = super::processes::holders(&file).unwrap_or_default();
-                pids.retain(|pid| *pid != std::process::id().cast_signed());
-                Err(CacheError::Busy { path: self.root.clone(), pids })
-            }
-            Err(error) => Err(error).at("lock", &path),
-        }
-    }
-}
-
-/// The cache as a whole is in use until this is dropped.
-#[derive(Debug)]
-pub struct UseLock {
-    _file: File,
 }
 
 #[cfg(test)]
@@ -185,18 +183,5 @@ mod tests {
             error.ends_with("is a cache of another layout: # qpipe cache, layout 7"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn runs_share_and_a_collection_does_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path()).unwrap();
-        let one = cache.share().unwrap();
-        let two = cache.share().unwrap();
-        assert!(matches!(cache.own(), Err(CacheError::Busy { .. })));
-        drop((one, two));
-        let own = cache.own().unwrap();
-        assert!(matches!(cache.share(), Err(CacheError::Busy { .. })));
-        drop(own);
     }
 }

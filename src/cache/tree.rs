@@ -2,12 +2,14 @@
 
 use std::fs::{self, Metadata};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::error::{At, CacheError, Result};
-use super::{Digest, files};
+use super::{Digest, files, is_inside};
 
 /// A file below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Manifest {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
-    /// Reads the text back; `None` if it is none.
+    /// Reads the text back; `None` if it is none, or if a path in it leaves the folder.
     pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
         if lines.next() != Some(HEADER) {
@@ -60,7 +62,8 @@ impl Manifest {
             let (digest, rest) = line.split_once(' ')?;
             let (bytes, path) = rest.split_once(' ')?;
             let digest = Digest::try_from(digest.to_owned()).ok()?;
-            Some(Entry { path: path.to_owned(), digest, bytes: bytes.parse().ok()? })
+            let inside = is_inside(path);
+            inside.then_some(Entry { path: path.to_owned(), digest, bytes: bytes.parse().ok()? })
         });
         Some(Self { entries: entries.collect::<Option<_>>()? })
     }
@@ -78,51 +81,51 @@ pub(crate) struct Found {
 
 /// All files below `root`, sorted by relative path; links are followed.
 pub(crate) fn walk(root: &Path) -> Result<Vec<Found>> {
-    let mut found = Vec::new();
     let metadata = fs::metadata(root).at("look at", root)?;
-    walk_below(root, "", &metadata, &mut Vec::new(), &mut found)?;
-    found.sort_by(|a, b| a.relative.cmp(&b.relative));
+    let mut found = walk_below(root, "", &[(metadata.dev(), metadata.ino())])?;
+    found.sort_unstable_by(|a, b| a.relative.cmp(&b.relative));
     Ok(found)
 }
 
-fn walk_below(
-    folder: &Path,
-    prefix: &str,
-    metadata: &Metadata,
-    above: &mut Vec<(u64, u64)>,
-    found: &mut Vec<Found>,
-) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let refuse = |path: &Path, reason: &str, help: &str| CacheError::NotStorable {
-        path: path.to_path_buf(),
-        reason: reason.to_owned(),
-        help: help.to_owned(),
-    };
-    let identity = (metadata.dev(), metadata.ino());
-    if above.contains(&identity) {
-        let help = "remove the symbolic link that leads back to a folder above it";
-        return Err(refuse(folder, "the folder contains itself", help));
-    }
-    above.push(identity);
-    for path in files::list(folder)? {
+/// Folders with fewer names than this are not worth several threads.
+const FEW: usize = 256;
+
+/// `above`: this folder and those that it lies in, by device and inode.
+fn walk_below(folder: &Path, prefix: &str, above: &[(u64, u64)]) -> Result<Vec<Found>> {
+    let look = |path: PathBuf| -> Result<Vec<Found>> {
+        let refuse = |reason: &str, help: &str| {
+            let (reason, help) = (reason.to_owned(), help.to_owned());
+            CacheError::NotStorable { path: path.clone(), reason, help }
+        };
         let name = path.file_name().and_then(|name| name.to_str());
         let Some(name) = name.filter(|name| !name.contains('\n')) else {
             let reason = "its name is not UTF-8, or has a line break in it";
-            return Err(refuse(&path, reason, "rename the file"));
+            return Err(refuse(reason, "rename the file"));
         };
         let relative = format!("{prefix}{name}");
         let metadata = fs::metadata(&path).at("look at", &path)?;
         if metadata.is_dir() {
-            walk_below(&path, &format!("{relative}/"), &metadata, above, found)?;
+            let identity = (metadata.dev(), metadata.ino());
+            if above.contains(&identity) {
+                let help = "remove the symbolic link that leads back to a folder above it";
+                return Err(refuse("the folder contains itself", help));
+            }
+            walk_below(&path, &format!("{relative}/"), &[above, &[identity]].concat())
         } else if metadata.is_file() {
-            found.push(Found { relative, path, metadata });
+            Ok(vec![Found { relative, path, metadata }])
         } else {
             let reason = "it is neither a file nor a folder";
-            return Err(refuse(&path, reason, "remove the pipe, socket or device"));
+            Err(refuse(reason, "remove the pipe, socket or device"))
         }
-    }
-    above.pop();
-    Ok(())
+    };
+    let names = files::list(folder)?;
+    let few = names.len() < if above.len() > 1 { FEW } else { 8 };
+    let found: Vec<Vec<Found>> = if few {
+        names.into_iter().map(look).collect::<Result<_>>()?
+    } else {
+        names.into_par_iter().map(look).collect::<Result<_>>()?
+    };
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Digest and size of a file's content.
@@ -157,6 +160,7 @@ mod tests {
         let text = manifest.text();
         assert_eq!(Manifest::parse(&text[..text.len() - 3]), None);
         assert_eq!(Manifest::parse("qpipe tree 2\n"), None);
+        assert_eq!(Manifest::parse(&text.replace("a b/c", "a/../../c")), None);
         assert_eq!(Manifest::parse(&text.replacen(' ', "x", 3)), None);
     }
 

@@ -1,11 +1,13 @@
 //! Verification: every object is read and compared with its digest.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::error::Result;
+use super::object::same_file;
 use super::tree::{Manifest, hash_file};
 use super::{ActionRecord, Cache, Digest, files};
 
@@ -24,17 +26,19 @@ pub enum Fault {
     },
     /// A record names an output that is not there or has another size.
     Missing {
-        /// The record.
-        record: PathBuf,
+        /// The record's key.
+        key: Digest,
         /// The stage that it is of.
         stage: String,
         /// Its output's port.
         port: String,
     },
-    /// A record that cannot be read, or that belongs to another key.
-    Record {
-        /// The record.
+    /// A line of the journal that cannot be believed.
+    Line {
+        /// The journal.
         path: PathBuf,
+        /// Where the line starts.
+        byte: usize,
     },
     /// A file in `objects` whose name is no digest.
     Foreign {
@@ -54,11 +58,13 @@ impl fmt::Display for Fault {
                 };
                 write!(f, "{}: content has digest {} ({of})", path.display(), found.short())
             }
-            Self::Missing { record, stage, port } => {
-                let record = record.display();
-                write!(f, "{record}: output {port} of {stage} is missing or has another size")
+            Self::Missing { key, stage, port } => {
+                let key = key.short();
+                write!(f, "record {key}: output {port} of {stage} is missing or has another size")
             }
-            Self::Record { path } => write!(f, "{}: not a readable record", path.display()),
+            Self::Line { path, byte } => {
+                write!(f, "{}: the line at byte {byte} is damaged", path.display())
+            }
             Self::Foreign { path } => write!(f, "{}: not an object of qpipe's", path.display()),
         }
     }
@@ -81,26 +87,23 @@ impl Cache {
     /// Reads every object and every record.
     pub fn verify(&self) -> Result<Verified> {
         let mut verified = Verified::default();
-        let mut records = Vec::new();
-        for path in whole(&self.place("actions"))? {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let record = files::read(&path)?
-                .and_then(|bytes| serde_json::from_slice::<ActionRecord>(&bytes).ok())
-                .filter(|record| record.key.digest().hex() == name);
-            verified.actions += 1;
-            match record {
-                Some(record) => records.push((path, record)),
-                None => verified.faults.push(Fault::Record { path }),
-            }
-        }
-        for (path, record) in &records {
+        self.journal().refresh()?;
+        let damaged = self.journal().damaged();
+        let journal = self.place("journal");
+        let line = |byte| Fault::Line { path: journal.clone(), byte };
+        verified.faults.extend(damaged.into_iter().map(line));
+        let records: Vec<ActionRecord> =
+            self.records()?.into_iter().map(|(record, _)| record).collect();
+        verified.actions = self.journal().len();
+        for record in &records {
             for (port, output) in &record.outputs {
                 if !self.has(output) {
-                    let (record, stage) = (path.clone(), record.stage.clone());
-                    verified.faults.push(Fault::Missing { record, stage, port: port.clone() });
+                    let (key, stage) = (record.key.digest(), record.stage.clone());
+                    verified.faults.push(Fault::Missing { key, stage, port: port.clone() });
                 }
             }
         }
+        verified.faults.extend(self.changed_copies(&records)?);
         let mut objects = Vec::new();
         for folder in files::list(&self.place("objects"))? {
             objects.extend(whole(&folder)?);
@@ -109,7 +112,11 @@ impl Cache {
             let Some(name) = digest_of(path) else {
                 return Ok((0, Some(Fault::Foreign { path: path.clone() })));
             };
-            let (found, bytes) = hash_file(path)?;
+            let (found, bytes) = match hash_file(path) {
+                // A collection has removed it meanwhile.
+                Err(_) if !path.exists() => return Ok((0, None)),
+                read => read?,
+            };
             let stages = || self.stages_with(&records, &name);
             let fault = (found != name).then(|| Fault::Changed {
                 path: path.clone(),
@@ -127,7 +134,7 @@ impl Cache {
         Ok(verified)
     }
 
-    fn stages_with(&self, records: &[(PathBuf, ActionRecord)], digest: &Digest) -> Vec<String> {
+    fn stages_with(&self, records: &[ActionRecord], digest: &Digest) -> Vec<String> {
         let made = |record: &ActionRecord| {
             record.outputs.values().any(|output| {
                 let manifest = || self.manifest(&output.digest).unwrap_or_default();
@@ -136,11 +143,35 @@ impl Cache {
                         && manifest().entries.iter().any(|entry| entry.digest == *digest)
             })
         };
-        let with = records.iter().filter(|(_, record)| made(record));
-        let mut stages: Vec<String> = with.map(|(_, record)| record.stage.clone()).collect();
+        let with = records.iter().filter(|record| made(record));
+        let mut stages: Vec<String> = with.map(|record| record.stage.clone()).collect();
         stages.sort();
         stages.dedup();
         stages
+    }
+
+    /// Files of folders that are copies of objects, not links to them, and have changed.
+    fn changed_copies(&self, records: &[ActionRecord]) -> Result<Vec<Fault>> {
+        let mut copies = Vec::new();
+        for output in records.iter().flat_map(|record| record.outputs.values()) {
+            let manifest = output.directory.then(|| self.manifest(&output.digest)).flatten();
+            for entry in manifest.unwrap_or_default().entries {
+                let path = self.tree(&output.digest).join(&entry.path);
+                if path.exists() && !same_file(&path, &self.object(&entry.digest)) {
+                    copies.push((path, entry.digest));
+                }
+            }
+        }
+        copies.sort();
+        copies.dedup();
+        let check = |(path, digest): &(PathBuf, Digest)| {
+            let (found, _) = hash_file(path)?;
+            let stages = || self.stages_with(records, digest);
+            let changed = || Fault::Changed { path: path.clone(), found, stages: stages() };
+            Ok((found != *digest).then(changed))
+        };
+        let faults: Vec<_> = copies.par_iter().map(check).collect::<Result<_>>()?;
+        Ok(faults.into_iter().flatten().collect())
     }
 
     /// Removes what is damaged, and the records that need it: the next run makes it anew.
@@ -149,9 +180,7 @@ impl Cache {
         for fault in &verified.faults {
             match fault {
                 Fault::Changed { path, .. } | Fault::Foreign { path } => files::remove(path)?,
-                Fault::Missing { record, .. } | Fault::Record { path: record } => {
-                    files::remove(record)?;
-                }
+                Fault::Missing { .. } | Fault::Line { .. } => {}
             }
         }
         // Trees hold links to what was removed: those that have lost a file go as well.
@@ -166,15 +195,11 @@ impl Cache {
                 }
             }
         }
-        for path in whole(&self.place("actions"))? {
-            let record = files::read(&path)?
-                .and_then(|bytes| serde_json::from_slice::<ActionRecord>(&bytes).ok());
-            if !record.is_some_and(|record| record.outputs.values().all(|output| self.has(output)))
-            {
-                files::remove(&path)?;
-            }
-        }
-        Ok(())
+        let whole = |record: &ActionRecord| record.outputs.values().all(|output| self.has(output));
+        let records = self.records()?.into_iter().map(|(record, _)| record);
+        let kept: HashSet<Digest> =
+            records.filter(whole).map(|record| record.key.digest()).collect();
+        self.journal().compact(|key| kept.contains(key))
     }
 }
 

@@ -8,7 +8,8 @@ use indicatif::BinaryBytes;
 
 use super::pipeline_args::CacheArgs;
 use super::{Exit, fail};
-use crate::cache::{Cache, CacheError, LockFile};
+use crate::cache::{Cache, CacheError, Keep, LockFile};
+use crate::stages::quantity;
 
 /// Looks after the artifact cache.
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,9 @@ enum Command {
         /// Keeps what was used within so many days.
         #[arg(long, value_name = "N", default_value_t = 7)]
         keep_days: u64,
+        /// Keeps of that, latest first, only what fits into so much in all, such as `20GB`.
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        max_size: Option<u64>,
         /// Only says what would be removed.
         #[arg(long)]
         dry_run: bool,
@@ -69,8 +73,13 @@ pub fn run(args: &Args) -> Exit {
     }
     let done = match &args.command {
         Command::Status { json } => status(&cache, *json),
-        Command::Gc { pipelines, keep_days, dry_run } => {
-            gc(&cache, pipelines, Duration::from_secs(keep_days.saturating_mul(86_400)), *dry_run)
+        Command::Gc { pipelines, keep_days, max_size, dry_run } => {
+            let keep = Keep {
+                lock_files: pipelines.iter().map(|path| LockFile::path(path)).collect(),
+                within: Duration::from_secs(keep_days.saturating_mul(86_400)),
+                bytes: *max_size,
+            };
+            gc(&cache, &keep, *dry_run)
         }
         Command::Verify { repair } => verify(&cache, *repair),
         Command::Clear { yes } => clear(&cache, *yes),
@@ -100,12 +109,16 @@ fn status(cache: &Cache, json: bool) -> Result<Exit, CacheError> {
     Ok(Exit::Success)
 }
 
-fn gc(cache: &Cache, pipelines: &[PathBuf], keep: Duration, dry: bool) -> Result<Exit, CacheError> {
-    let locks: Vec<PathBuf> = pipelines.iter().map(|path| LockFile::path(path)).collect();
-    if let Some(missing) = locks.iter().find(|path| !path.exists()) {
+/// A size with its unit.
+fn size(text: &str) -> Result<u64, String> {
+    quantity::bytes("", text).map_err(|problem| problem.message)
+}
+
+fn gc(cache: &Cache, keep: &Keep, dry: bool) -> Result<Exit, CacheError> {
+    if let Some(missing) = keep.lock_files.iter().find(|path| !path.exists()) {
         return Err(CacheError::InputMissing { path: missing.clone() });
     }
-    let collected = cache.collect(&locks, keep, dry)?;
+    let collected = cache.collect(keep, dry)?;
     println!(
         "{} {} and {}: {}; {} kept",
         if dry { "would remove" } else { "removed" },

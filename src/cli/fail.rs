@@ -31,7 +31,10 @@ impl From<&RunError> for Exit {
     fn from(error: &RunError) -> Self {
         match error {
             RunError::Cache(error) => Self::from(error),
-            RunError::Worker(_) | RunError::Fact { .. } | RunError::Io { .. } => Self::Machine,
+            RunError::Worker(_)
+            | RunError::Fact { .. }
+            | RunError::TooLarge { .. }
+            | RunError::Io { .. } => Self::Machine,
             RunError::Target(_) => Self::Usage,
             RunError::InputChanged { .. } | RunError::Locked { .. } => Self::Blocked,
             RunError::Interrupted => Self::Interrupted,

@@ -1,6 +1,7 @@
 //! `qpipe run`.
 
 use std::io::IsTerminal;
+use std::num::NonZeroUsize;
 
 use super::pipeline_args::CacheArgs;
 use super::{Exit, PipelineArgs, fail};
@@ -41,6 +42,14 @@ pub struct Args {
     /// After a failure, goes on with stages that do not need what failed.
     #[arg(long)]
     keep_going: bool,
+
+    /// Stages at a time. Default: as many as processors.
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
+    /// GPUs that stages may use, by number or name. Default: $CUDA_VISIBLE_DEVICES, else all.
+    #[arg(long, value_name = "GPU", value_delimiter = ',')]
+    gpus: Option<Vec<String>>,
 }
 
 /// Does it.
@@ -58,8 +67,13 @@ fn execute(args: &Args) -> Result<Summary, Exit> {
     plan.select(&args.targets).map_err(|error| fail(error.into()))?;
     let cache =
         Cache::open(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
-    let options =
-        Options { force: args.force.clone(), locked: args.locked, keep_going: args.keep_going };
+    let options = Options {
+        force: args.force.clone(),
+        locked: args.locked,
+        keep_going: args.keep_going,
+        jobs: args.jobs.map(|jobs| jobs.get()),
+        gpus: args.gpus.clone(),
+    };
     exec::run(&plan, &cache, &options, &mut *reporter(args)).map_err(fail)
 }
 

@@ -1,9 +1,11 @@
 //! One attempt to run a stage: a scratch folder, a process, its outputs.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::{At, Result, RunError};
 use super::event::{Event, Reporter};
@@ -11,9 +13,10 @@ use super::failure::{StageFailure, failure};
 use super::keys::Done;
 use super::lines::Tail;
 use super::process::{Ended, Launch, Stream, supervise};
+use super::resources::Grant;
 use super::signals::Signals;
 use super::worker_stage::Verdict;
-use super::{program, report_stage, worker, worker_stage};
+use super::{program, report_stage, reporter, worker, worker_stage};
 use crate::cache::{Cache, Claim, Digest, files, plain_name};
 use crate::config::{Origin, Pipeline, StageCell};
 use crate::stages::command::Command;
@@ -32,8 +35,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the folders, Objects appear under the file
-    /// names that their stages gave them.
+    /// Makes the folders. Objects appear under the file names that their stages gave them.
     pub fn new(cache: &Cache, key: &Digest, cell: &StageCell, done: &Done) -> Result<Self> {
         // A survivor may have kept the lock of an earlier attempt when the scratch folders were
         // swept; the claim is ours now, so nobody uses them.
@@ -45,10 +47,14 @@ impl Scratch {
         let root = cache.place("scratch").join(format!("{key}.{}", files::unique()));
         let checkpoints = cache.place("checkpoints").join(key.hex());
         let mut scratch = Self { root, checkpoints, inputs: BTreeMap::new() };
-        for folder in [scratch.out(), scratch.temporary(), scratch.checkpoints.clone()] {
+        for folder in [scratch.out(), scratch.temporary()] {
             fs::create_dir_all(&folder).at("create", &folder)?;
         }
-        for output in cell.stage.outputs() {
+        if cell.kind.runs == Runs::Worker {
+            let folder = &scratch.checkpoints;
+            fs::create_dir_all(folder).at("create", folder)?;
+        }
+        for output in cell.stage.outputs().iter().filter(|output| output.file.contains('/')) {
             let path = scratch.out().join(&output.file);
             let folder = path.parent().unwrap_or(&scratch.root);
             fs::create_dir_all(folder).at("create", folder)?;
@@ -93,7 +99,7 @@ impl Drop for Scratch {
 }
 
 /// What a stage's process said and did.
-pub struct Attempt<'a> {
+pub struct Attempt<'a, 'r> {
     /// The cache.
     pub cache: &'a Cache,
     /// The pipeline.
@@ -102,8 +108,12 @@ pub struct Attempt<'a> {
     pub cell: &'a StageCell,
     /// Where its lines go.
     pub log: PathBuf,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// Its part of the machine.
+    pub grant: &'a Grant,
     /// Who is told.
-    pub reporter: &'a mut dyn Reporter,
+    pub reporter: &'a RefCell<&'r mut dyn Reporter>,
 }
 
 /// Figures and warnings of a stage that did its work.
@@ -115,19 +125,19 @@ pub struct Worked {
     pub warnings: Vec<String>,
 }
 
-impl Attempt<'_> {
+impl Attempt<'_, '_> {
     /// Runs the stage; its outputs stand in the scratch folder then.
     pub async fn run(
-        &mut self,
+        &self,
         claim: &Claim,
         scratch: &Scratch,
-        done: &Done,
+        done: &RefCell<Done>,
         signals: &mut Signals,
     ) -> Result<std::result::Result<Worked, StageFailure>> {
         let result = match self.cell.kind.runs {
             Runs::Runner => {
-                let out = scratch.out();
-                let result = report_stage::run(self.cache, self.pipeline, self.cell, done, &out)?;
+                let (out, done) = (scratch.out(), done.borrow());
+                let result = report_stage::run(self.cache, self.pipeline, self.cell, &done, &out)?;
                 result
                     .map(|metrics| Worked { metrics, warnings: Vec::new() })
                     .map_err(|failure| StageFailure { failure, tail: Vec::new(), log: None })
@@ -138,7 +148,7 @@ impl Attempt<'_> {
     }
 
     async fn process(
-        &mut self,
+        &self,
         claim: &Claim,
         scratch: &Scratch,
         signals: &mut Signals,
@@ -148,12 +158,18 @@ impl Attempt<'_> {
             Some(config) => program::launch(self.pipeline, self.cell, config, scratch),
             None => {
                 let worker = worker::locate()?;
-                worker_stage::launch(&worker, self.pipeline, self.cell, scratch)?
+                let threads = self.grant.threads();
+                worker_stage::launch(&worker, self.pipeline, self.cell, scratch, threads)?
             }
         };
-        let mut transcript = Transcript::new(self, config.is_none())?;
-        let ended =
-            supervise(&launch, claim, signals, |stream, line| transcript.line(stream, line)).await;
+        let mut launch = launch;
+        if !self.grant.gpus.is_empty() {
+            let gpus = self.grant.gpus.join(",");
+            launch.env.push(("CUDA_VISIBLE_DEVICES".to_owned(), gpus.into()));
+        }
+        let mut transcript = Transcript::new(self, config.is_none());
+        let line = |stream: Stream, line: &str| transcript.line(stream, line);
+        let ended = supervise(&launch, claim, self.timeout, signals, line).await;
         let left = ended.as_ref().map_or(0, |ended| ended.survivors.len());
         if left > 0 {
             let message = format!("it left {left} processes running, which were ended");
@@ -163,6 +179,7 @@ impl Attempt<'_> {
         let outcome = match ended {
             Err(error) => Err(not_started(&launch, config, &error)),
             Ok(Ended { interrupted: true, .. }) => return Err(RunError::Interrupted),
+            Ok(Ended { timed_out: true, .. }) => Err(self.timed_out()),
             Ok(ended) => match config {
                 Some(config) => program::outcome(config, &ended)
                     .and_then(|()| self.written(scratch))
@@ -170,9 +187,15 @@ impl Attempt<'_> {
                 None => verdict.outcome(&ended),
             },
         };
-        let failed =
-            |failure| StageFailure { failure, tail: tail.lines(), log: Some(self.log.clone()) };
+        let log = self.log.exists().then(|| self.log.clone());
+        let failed = |failure| StageFailure { failure, tail: tail.lines(), log };
         Ok(outcome.map(|metrics| Worked { metrics, warnings }).map_err(failed))
+    }
+
+    fn timed_out(&self) -> task::Failure {
+        let limit = self.timeout.map_or(0.0, |limit| limit.as_secs_f64());
+        let message = format!("it ran longer than its timeout of {}", reporter::seconds(limit));
+        failure(Blame::User, message, Some("raise `timeout`, or find out what it waits for"))
     }
 
     /// Whether all outputs were written.
@@ -208,10 +231,12 @@ fn not_started(launch: &Launch, config: Option<&Command>, error: &std::io::Error
 }
 
 /// What a process prints, on its way to the log, the reporter and the verdict.
-struct Transcript<'a> {
+struct Transcript<'a, 'r> {
     stage: &'a str,
-    log: File,
-    reporter: &'a mut dyn Reporter,
+    path: &'a Path,
+    /// Made with the first line.
+    log: Option<File>,
+    reporter: &'a RefCell<&'r mut dyn Reporter>,
     /// Whether standard output is the worker's events.
     events: bool,
     tail: Tail,
@@ -219,19 +244,31 @@ struct Transcript<'a> {
     warnings: Vec<String>,
 }
 
-impl<'a> Transcript<'a> {
-    fn new(attempt: &'a mut Attempt, events: bool) -> Result<Self> {
-        let folder = attempt.log.parent().unwrap_or(attempt.cache.root());
-        fs::create_dir_all(folder).at("create", folder)?;
-        Ok(Self {
+impl<'a, 'r> Transcript<'a, 'r> {
+    fn new(attempt: &'a Attempt<'_, 'r>, events: bool) -> Self {
+        Self {
             stage: &attempt.cell.id,
-            log: File::create(&attempt.log).at("create", &attempt.log)?,
+            path: &attempt.log,
+            log: None,
             reporter: attempt.reporter,
             events,
             tail: Tail::default(),
             verdict: Verdict::default(),
             warnings: Vec::new(),
-        })
+        }
+    }
+
+    /// Adds a line to the log. A log on a full disk is no reason to lose the stage.
+    fn write(&mut self, line: &str) {
+        if self.log.is_none() {
+            let _ = self.path.parent().map(fs::create_dir_all);
+            self.log = File::options().create(true).append(true).open(self.path).ok();
+        }
+        let _ = self.log.as_mut().map(|log| writeln!(log, "{line}"));
+    }
+
+    fn tell(&self, event: &Event) {
+        self.reporter.borrow_mut().event(event);
     }
 
     fn line(&mut self, stream: Stream, line: &str) {
@@ -249,10 +286,9 @@ impl<'a> Transcript<'a> {
     }
 
     fn text(&mut self, line: &str) {
-        // A log on a full disk is no reason to lose the stage.
-        let _ = writeln!(self.log, "{line}");
+        self.write(line);
         self.tail.push(line);
-        self.reporter.event(&Event::Log { stage: self.stage, message: line });
+        self.tell(&Event::Log { stage: self.stage, message: line });
     }
 
     fn told(&mut self, event: task::Event) {
@@ -260,14 +296,15 @@ impl<'a> Transcript<'a> {
             task::Event::Progress { done, total, unit, message } => {
                 let (unit, message) = (unit.as_str(), message.as_str());
                 let stage = self.stage;
-                self.reporter.event(&Event::Progress { stage, done, total, unit, message });
+                self.tell(&Event::Progress { stage, done, total, unit, message });
             }
             task::Event::Log { message } => self.text(&message),
             task::Event::Warning { message } => {
-                let _ = writeln!(self.log, "warning: {message}");
-                self.tail.push(&format!("warning: {message}"));
+                let line = format!("warning: {message}");
+                self.write(&line);
+                self.tail.push(&line);
                 let stage = Some(self.stage);
-                self.reporter.event(&Event::Warning { stage, message: &message });
+                self.tell(&Event::Warning { stage, message: &message });
                 self.warnings.push(message);
             }
             // The verdict took these.

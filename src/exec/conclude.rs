@@ -9,42 +9,45 @@ use crate::stages::contract::Runs;
 
 impl Run<'_> {
     /// Lock file, view, tables and summary.
-    pub(super) fn finish(mut self) -> Result<Summary> {
+    pub(super) fn finish(self) -> Result<Summary> {
         let pipeline = self.plan.pipeline();
-        view::update(self.cache, &pipeline.name, &self.done)?;
+        let done = self.done.borrow();
+        view::update(self.cache, &pipeline.name, &done)?;
         let lock_path = LockFile::path(&pipeline.file);
-        if self.summary.failed == 0 {
+        let mut summary = self.summary.borrow_mut();
+        if summary.failed == 0 {
             let lock = self.new_lock();
-            if self.options.locked {
-                if let Some(what) = lock_difference(&self.lock, &lock) {
+            if let Some(old) = &self.locked {
+                if let Some(what) = lock_difference(old, &lock) {
                     return Err(RunError::Locked { path: lock_path, what });
                 }
             } else if lock.write(&lock_path)? {
-                self.summary.lock_file = Some(lock_path.clone());
+                summary.lock_file = Some(lock_path.clone());
             }
             self.cache.register(&lock_path)?;
         }
         for index in self.plan.order() {
             let cell = self.plan.stage(index);
             if cell.kind.runs == Runs::Runner
-                && let Some(report) = report_stage::read(self.cache, &self.done, cell)
+                && let Some(report) = report_stage::read(self.cache, &done, cell)
             {
-                self.reporter.event(&Event::Report { stage: &cell.id, report: &report });
+                self.tell(&Event::Report { stage: &cell.id, report: &report });
             }
         }
-        self.summary.artifacts = view::folder(self.cache, &pipeline.name);
-        self.summary.seconds = self.start.elapsed().as_secs_f64();
-        self.reporter.event(&Event::Summary(&self.summary));
-        Ok(self.summary)
+        summary.artifacts = view::folder(self.cache, &pipeline.name);
+        summary.seconds = self.start.elapsed().as_secs_f64();
+        self.tell(&Event::Summary(&summary));
+        Ok(summary.clone())
     }
 
     /// The lock file after this run: what was not selected stays, what is no longer there goes.
     fn new_lock(&self) -> LockFile {
         let mut lock = LockFile::default();
-        for cell in &self.plan.pipeline().stages {
-            let stage = match self.done.get(&cell.id) {
-                Some(record) => Some(LockedStage::from(record)),
-                None => self.lock.stages.get(&cell.id).cloned(),
+        let (done, notes) = (self.done.borrow(), self.notes.borrow());
+        for (index, cell) in self.plan.pipeline().stages.iter().enumerate() {
+            let stage = match (done.get(&cell.id), notes.get(&index)) {
+                (Some(record), Some(note)) => Some(LockedStage::new(note.key, record)),
+                _ => self.past.lock().stages.get(&cell.id).cloned(),
             };
             lock.stages.extend(stage.map(|stage| (cell.id.clone(), stage)));
         }
@@ -58,6 +61,10 @@ fn lock_difference(old: &LockFile, new: &LockFile) -> Option<String> {
     if let Some(id) = gone {
         return Some(format!("stage {id} is no longer in the pipeline"));
     }
-    let differs = new.stages.iter().find(|(id, stage)| old.stages.get(*id) != Some(stage));
+    let same = |old: &LockedStage, new: &LockedStage| {
+        old.key == new.key && old.outputs == new.outputs
+    };
+    let known = |id: &String, new: &LockedStage| old.stages.get(id).is_some_and(|old| same(old, new));
+    let differs = new.stages.iter().find(|(id, stage)| !known(id, stage));
     differs.map(|(id, _)| format!("stage {id} came out otherwise than before"))
 }

@@ -57,6 +57,29 @@ pub enum RunError {
         /// The stage and the reason.
         what: String,
     },
+    /// A stage needs more than the machine has.
+    #[error(
+        "stage {stage} ({}:{line}) needs {needed} {what}; this machine has {there}",
+        file.display()
+    )]
+    #[diagnostic(
+        code(qpipe::run::too_large),
+        help("lower its `resources`, or run it on a larger machine")
+    )]
+    TooLarge {
+        /// The pipeline file.
+        file: PathBuf,
+        /// Line of the stage's table.
+        line: usize,
+        /// The stage.
+        stage: String,
+        /// Of what.
+        what: &'static str,
+        /// How much it needs.
+        needed: String,
+        /// How much there is.
+        there: String,
+    },
     /// The system refused an operation.
     #[error("cannot {action} {}: {source}", path.display())]
     #[diagnostic(code(qpipe::run::io), help("check permissions, and the room left on the disk"))]

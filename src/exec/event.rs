@@ -75,6 +75,21 @@ pub enum Event<'a> {
         /// Whether all outputs are what they were: its users need not run.
         unchanged: bool,
     },
+    /// An attempt to run a stage failed; it is tried again.
+    Retrying {
+        /// Its id.
+        stage: &'a str,
+        /// Wall time of the attempt.
+        seconds: f64,
+        /// What happened and where.
+        message: &'a str,
+        /// Which attempt the next one is, from 1.
+        attempt: u32,
+        /// How many attempts there may be.
+        attempts: u32,
+        /// Seconds until then.
+        after: f64,
+    },
     /// A stage failed.
     Failed {
         /// Its id.

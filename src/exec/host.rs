@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::cache::Digest;
+
 /// Processor model, how many cores this process may use, and the instruction sets that inference
 /// and training choose kernels by.
 pub fn cpu() -> String {
@@ -13,12 +15,38 @@ pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// This machine and no other: its id and its name. The id alone may be that of a container image.
+/// Bytes of memory that this process may use: the machine's, or the control group's limit.
+pub fn memory() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let total = memory_of(&read("/proc/meminfo")).unwrap_or(u64::MAX);
+    let limit = read("/sys/fs/cgroup/memory.max").trim().parse().unwrap_or(u64::MAX);
+    total.min(limit)
+}
+
+fn memory_of(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// Names of the GPUs that this process may use: `CUDA_VISIBLE_DEVICES`, else all that NVIDIA's
+/// driver lists, by number.
+pub fn gpus() -> Vec<String> {
+    if let Ok(named) = std::env::var("CUDA_VISIBLE_DEVICES") {
+        return named.split(',').map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()).collect();
+    }
+    let count = std::fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, Iterator::count);
+    (0..count).map(|number| number.to_string()).collect()
+}
+
+/// This machine and no other: its name, and a digest of its id. (The id itself is confidential; see
+/// machine-id(5). It alone may be that of a container image.)
 pub fn identity() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
     let id = ids.iter().map(|path| read(path)).find(|id| !id.trim().is_empty());
-    format!("{} {}", id.unwrap_or_default().trim(), name()).trim().to_owned()
+    let id = format!("qpipe {}", id.unwrap_or_default().trim());
+    format!("{} {}", name(), Digest::of(id.as_bytes()).short())
 }
 
 /// The machine's name.
@@ -51,6 +79,12 @@ fn describe(cpuinfo: &str, cores: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_in_bytes() {
+        assert_eq!(memory_of("MemTotal:  2 kB\nMemFree: 1 kB\n"), Some(2048));
+        assert!(memory() > 1 << 20);
+    }
 
     #[test]
     fn the_first_processor_speaks_for_all() {

@@ -3,27 +3,16 @@
 use tokio::runtime::Runtime;
 
 use super::error::{At, Result};
-use super::signals::Signals;
+use super::signals::{Ender, Signals};
+use crate::cache::adopt;
 
-/// The runtime and the signals, made at first use: an up-to-date run needs neither.
-#[derive(Debug, Default)]
-pub struct Machinery(Option<(Runtime, Signals)>);
-
-impl Machinery {
-    /// Both.
-    pub fn get(&mut self) -> Result<(&Runtime, &mut Signals)> {
-        let made = match self.0.take() {
-            Some(made) => made,
-            None => {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .at("start", "a runtime".as_ref())?;
-                let signals = runtime.block_on(async { Signals::new() });
-                (runtime, signals.at("take over", "signals".as_ref())?)
-            }
-        };
-        let (runtime, signals) = self.0.insert(made);
-        Ok((runtime, signals))
-    }
+/// The runtime, the signals, and who can ask the run to end. All stages are started from one thread:
+/// they die with it.
+pub fn start() -> Result<(Runtime, Signals, Ender)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.at("start", "a runtime".as_ref())?;
+    let signals = runtime.block_on(async { Signals::new() });
+    let (signals, ender) = signals.at("take over", "signals".as_ref())?;
+    adopt().at("adopt", "processes that stages leave behind".as_ref())?;
+    Ok((runtime, signals, ender))
 }

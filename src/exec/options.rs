@@ -9,4 +9,8 @@ pub struct Options {
     pub locked: bool,
     /// After a failure, go on with what does not need it.
     pub keep_going: bool,
+    /// Stages at a time; as many as processors where it is not given.
+    pub jobs: Option<usize>,
+    /// Names of GPUs that may be used; those of the system where they are not given.
+    pub gpus: Option<Vec<String>>,
 }

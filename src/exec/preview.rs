@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::Options;
 use super::error::Result;
 use super::keys::{Done, Keys};
+use super::past::Past;
 use super::reason::{self, Change};
-use crate::cache::{ActionRecord, Cache, LastKeys, Lookup};
+use crate::cache::{ActionRecord, Cache, Lookup};
 use crate::plan::Plan;
 
 /// What a run would do with a stage.
@@ -72,7 +73,7 @@ pub fn preview(plan: &Plan, cache: &Cache, options: &Options) -> Result<Vec<Prev
         forced.extend(plan.named(name)?);
     }
     let mut keys = Keys::new(cache, plan);
-    let last = LastKeys::load(cache, &pipeline.name);
+    let past = Past::new(cache, pipeline);
     let mut done = Done::new();
     let mut previews = Vec::new();
     for index in plan.order() {
@@ -83,7 +84,6 @@ pub fn preview(plan: &Plan, cache: &Cache, options: &Options) -> Result<Vec<Prev
             .map(|producer| plan.stage(producer).id.as_str())
             .filter(|id| !done.contains_key(*id))
             .collect();
-        let old = last.get(&cell.id);
         let (mut changes, mut success) = (Vec::new(), None);
         let (action, reason) = if forced.contains(&index) {
             (Action::Run, Some("forced".to_owned()))
@@ -99,18 +99,18 @@ pub fn preview(plan: &Plan, cache: &Cache, options: &Options) -> Result<Vec<Prev
                     (Action::Cached, None)
                 }
                 Lookup::Miss => {
-                    changes = old
-                        .map(|old| reason::changes(pipeline, cell, &key, old))
-                        .unwrap_or_default();
-                    (Action::Run, Some(reason::explain(pipeline, cell, &key, old)))
+                    let old = past.of(cell)?;
+                    let differences =
+                        old.iter().map(|old| reason::changes(pipeline, cell, &key, &old.key));
+                    changes = differences.flatten().collect();
+                    (Action::Run, Some(reason::explain(pipeline, cell, &key, old.as_ref())))
                 }
                 Lookup::Damaged(what) => (Action::Run, Some(format!("record damaged: {what}"))),
             }
         };
-        if let (None, Some(old)) = (&success, old)
-            && let Lookup::Hit(record) = cache.lookup(&old.digest())?
-        {
-            success = Some(Success::from(&*record));
+        if success.is_none() {
+            let record = past.of(cell)?.and_then(|old| old.record);
+            success = record.as_ref().map(Success::from);
         }
         let stage = cell.id.clone();
         previews.push(Preview { stage, action, reason, changes, last: success });

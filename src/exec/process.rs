@@ -1,8 +1,10 @@
 //! A stage's process: in a group of its own, dead with its runner, its lines read as they come.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -39,6 +41,8 @@ pub struct Ended {
     pub status: ExitStatus,
     /// Whether a signal to the runner ended it.
     pub interrupted: bool,
+    /// Whether its time was up.
+    pub timed_out: bool,
     /// Processes that it left behind; they are dead.
     pub survivors: Vec<i32>,
 }
@@ -46,25 +50,54 @@ pub struct Ended {
 /// How long a process that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Longer than any stage runs.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// How long output may still come after the last process that could print is dead.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// Processes that are being supervised: whoever waits for them takes note of their end.
+static SUPERVISED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// A process in [`SUPERVISED`], until this is dropped.
+struct Supervised(i32);
+
+impl Supervised {
+    fn new(pid: i32) -> Self {
+        SUPERVISED.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+        Self(pid)
+    }
+
+    fn is(pid: i32) -> bool {
+        SUPERVISED.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        SUPERVISED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
 /// Starts a process and stays with it until it and all that it started are gone.
 ///
-/// A signal to the runner is passed on to the group as SIGTERM; five seconds later, or at a second
-/// signal, all are killed.
+/// A signal to the runner is passed on to the group as SIGTERM, and so is the end of its time
+/// (`timeout`); five seconds later, or at a second signal, all are killed.
 pub async fn supervise(
     launch: &Launch,
     claim: &Claim,
+    timeout: Option<Duration>,
     signals: &mut Signals,
     mut line: impl FnMut(Stream, &str),
 ) -> std::io::Result<Ended> {
     let mut child = command(launch, claim).spawn()?;
     let group = child.id().unwrap_or_default().cast_signed();
+    let _supervised = Supervised::new(group);
     let (mut output, mut error) = (child.stdout.take(), child.stderr.take());
     let (mut output_lines, mut error_lines) = (Lines::default(), Lines::default());
     let (mut status, mut interrupted, mut survivors) = (None, false, Vec::new());
-    let deadline = tokio::time::sleep(Duration::MAX);
+    let (mut asked, mut timed_out) = (false, false);
+    let deadline = tokio::time::sleep(timeout.unwrap_or(FOREVER));
     tokio::pin!(deadline);
     let (mut out_buffer, mut error_buffer) = (vec![0; 1 << 16], vec![0; 1 << 14]);
     while status.is_none() || output.is_some() || error.is_some() {
@@ -78,21 +111,23 @@ pub async fn supervise(
             ended = child.wait(), if status.is_none() => {
                 status = Some(ended?);
                 // Before their output is awaited: one that goes on would hold the pipes open.
-                survivors = claim.end_survivors()?;
+                survivors = claim.end_survivors(Supervised::is)?;
                 deadline.as_mut().reset(tokio::time::Instant::now() + DRAIN);
             }
             () = signals.next() => {
-                signal_group(group, if interrupted { libc::SIGKILL } else { libc::SIGTERM });
-                if !interrupted {
+                signal_group(group, if asked { libc::SIGKILL } else { libc::SIGTERM });
+                if !asked {
                     deadline.as_mut().reset(tokio::time::Instant::now() + GRACE);
                 }
-                interrupted = true;
+                (asked, interrupted) = (true, true);
             }
             () = &mut deadline => {
                 if status.is_some() {
                     break;
                 }
-                signal_group(group, libc::SIGKILL);
+                signal_group(group, if asked { libc::SIGKILL } else { libc::SIGTERM });
+                timed_out |= !asked;
+                asked = true;
                 deadline.as_mut().reset(tokio::time::Instant::now() + GRACE);
             }
         }
@@ -103,7 +138,7 @@ pub async fn supervise(
         Some(status) => status,
         None => child.wait().await?,
     };
-    Ok(Ended { status, interrupted, survivors })
+    Ok(Ended { status, interrupted, timed_out, survivors })
 }
 
 fn command(launch: &Launch, claim: &Claim) -> Command {

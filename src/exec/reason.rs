@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::past::Known;
 use crate::cache::{ActionKey, Digest};
 use crate::config::{Origin, Pipeline, StageCell};
 
@@ -20,16 +21,17 @@ pub struct Change {
     short: String,
 }
 
-/// One line on why a stage with key `new` runs, where `old` is the key of its last success.
+/// One line on why a stage with key `new` runs, where `old` is what is known of its last success.
 pub fn explain(
     pipeline: &Pipeline,
     cell: &StageCell,
     new: &ActionKey,
-    old: Option<&ActionKey>,
+    old: Option<&Known>,
 ) -> String {
-    let Some(old) = old else { return "never ran".to_owned() };
+    let Some(Known { key: old, record }) = old else { return "never ran".to_owned() };
     let changes = changes(pipeline, cell, new, old);
     match changes.as_slice() {
+        [] if record.is_none() => "never ran here; the lock file knows its result".to_owned(),
         [] => "its record is gone from the cache".to_owned(),
         [one] => one.short.clone(),
         [one, two] => format!("{}; {}", one.short, two.short),

@@ -1,26 +1,23 @@
-//! The run of a plan: look up, or run and record, stage by stage.
+//! The run of a plan: what is up to date is found, what is not goes to an executor.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::attempt::{Attempt, Scratch, Worked};
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter, Summary};
-use super::failure::{StageFailure, failure};
+use super::executor::{Executor, Local, Work};
+use super::failure::StageFailure;
 use super::keys::{Done, Keys};
-use super::machinery::Machinery;
+use super::past::{Past, label};
 use super::scheduler::Scheduler;
-use super::{Options, host, reason};
-use crate::cache::{
-    ActionKey, ActionRecord, Cache, CacheError, Claim, Claimed, Digest, LastKeys, LockFile,
-    LockedStage, Lookup, StoredOutput, files, plain_name,
-};
+use super::{Options, reason};
+use crate::cache::{ActionKey, ActionRecord, Cache, Digest, LockFile, Lookup, Session};
 use crate::config::StageCell;
 use crate::plan::Plan;
-use crate::task::Blame;
 
 /// Runs what is not up to date.
 ///
@@ -33,32 +30,74 @@ pub fn run(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> Result<Summary> {
-    let _use = cache.share()?;
-    cache.sweep()?;
-    let mut run = Run::new(plan, cache, options, reporter)?;
+    let run = Run::new(plan, cache, options, reporter)?;
     let result = run.all();
     // What was learnt holds, however the run ended.
-    let saved = run.keys.save().and_then(|()| Ok(run.last.save()?));
+    let saved = run.save();
     result?;
     saved?;
     run.finish()
 }
 
 /// A run on its way.
-pub(super) struct Run<'a> {
+pub struct Run<'a> {
     pub(super) plan: &'a Plan<'a>,
     pub(super) cache: &'a Cache,
     pub(super) options: &'a Options,
-    pub(super) reporter: &'a mut dyn Reporter,
-    forced: BTreeSet<usize>,
-    keys: Keys,
-    last: LastKeys,
-    pub(super) lock: LockFile,
-    pub(super) done: Done,
-    pub(super) summary: Summary,
+    pub(super) reporter: RefCell<&'a mut dyn Reporter>,
+    pub(super) past: Past<'a>,
+    /// The lock file, where it must not change.
+    pub(super) locked: Option<LockFile>,
+    pub(super) keys: RefCell<Keys>,
+    pub(super) session: RefCell<Session>,
+    pub(super) done: RefCell<Done>,
+    pub(super) notes: RefCell<BTreeMap<usize, Note>>,
+    pub(super) summary: RefCell<Summary>,
     pub(super) start: Instant,
-    logs: PathBuf,
-    machinery: Machinery,
+    pub(super) started: Timestamp,
+    /// Names the run.
+    pub(super) id: String,
+    forced: BTreeSet<usize>,
+}
+
+/// What became of a stage.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// Digest of its key.
+    pub key: Digest,
+    /// How it ended.
+    pub status: Status,
+    /// Why it ran.
+    pub reason: String,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// How a stage ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It was up to date.
+    Cached,
+    /// It ran and succeeded.
+    Ran,
+    /// It ran and failed.
+    Failed,
+}
+
+/// A stage that is not up to date.
+#[derive(Clone, Debug)]
+pub struct Needed {
+    /// Its position.
+    pub stage: usize,
+    /// Its key.
+    pub key: ActionKey,
+    /// The key's digest.
+    pub digest: Digest,
+    /// Why it must run.
+    pub why: String,
+    /// Whether it runs even if it is up to date.
+    pub forced: bool,
 }
 
 impl<'a> Run<'a> {
@@ -68,91 +107,103 @@ impl<'a> Run<'a> {
         options: &'a Options,
         reporter: &'a mut dyn Reporter,
     ) -> Result<Self> {
-        let start = Instant::now();
+        let (start, started) = (Instant::now(), Timestamp::now());
+        let session = cache.enter()?;
+        cache.sweep()?;
         let pipeline = plan.pipeline();
         let mut forced = BTreeSet::new();
         for name in &options.force {
             forced.extend(plan.named(name)?);
         }
-        // A lock file that is damaged is written anew, unless it must not change.
-        let lock = match LockFile::read(&LockFile::path(&pipeline.file)) {
-            Err(error @ CacheError::LockFile { .. }) if options.locked => return Err(error.into()),
-            Err(CacheError::LockFile { .. }) => LockFile::default(),
-            read => read?.unwrap_or_default(),
+        let locked = match options.locked {
+            true => Some(LockFile::read(&LockFile::path(&pipeline.file))?.unwrap_or_default()),
+            false => None,
         };
-        let time = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+        let time = started.strftime("%Y%m%d-%H%M%S");
         Ok(Self {
             plan,
             cache,
             options,
-            reporter,
-            forced,
-            keys: Keys::new(cache, plan),
-            last: LastKeys::load(cache, &pipeline.name),
-            lock,
-            done: Done::new(),
-            summary: Summary::default(),
+            reporter: RefCell::new(reporter),
+            past: Past::new(cache, pipeline),
+            locked,
+            keys: RefCell::new(Keys::new(cache, plan)),
+            session: RefCell::new(session),
+            done: RefCell::default(),
+            notes: RefCell::default(),
+            summary: RefCell::default(),
             start,
-            logs: cache.place("logs").join(format!("{time}-{}", std::process::id())),
-            machinery: Machinery::default(),
+            started,
+            id: format!("{time}-{}", std::process::id()),
+            forced,
         })
     }
 
-    fn all(&mut self) -> Result<()> {
+    /// Finds what is up to date, and leaves the rest to the executor.
+    fn all(&self) -> Result<()> {
         let mut scheduler = Scheduler::new(self.plan);
-        let stages = scheduler.left();
-        self.reporter.event(&Event::Planned { pipeline: &self.plan.pipeline().name, stages });
+        let (pipeline, stages) = (&self.plan.pipeline().name, scheduler.left());
+        self.tell(&Event::Planned { pipeline, stages });
+        let mut needed = Vec::new();
         while let Some(index) = scheduler.take() {
-            if self.stage(index)? {
-                scheduler.succeeded(index);
-                continue;
-            }
-            let failed = &self.plan.stage(index).id;
-            for lost in scheduler.failed(index) {
-                self.summary.skipped += 1;
-                let stage = &self.plan.stage(lost).id;
-                self.reporter.event(&Event::Skipped { stage, failed });
-            }
-            if !self.options.keep_going {
-                break;
+            match self.look(index)? {
+                None => scheduler.succeeded(index),
+                Some(stage) => needed.push(stage),
             }
         }
-        self.summary.skipped += scheduler.left();
-        Ok(())
+        if needed.is_empty() {
+            return Ok(());
+        }
+        self.keys.borrow_mut().save()?;
+        {
+            let used: Vec<Digest> = self.notes.borrow().values().map(|note| note.key).collect();
+            self.session.borrow_mut().settle(used.iter())?;
+        }
+        let executor: &dyn Executor = &Local::new(self.options);
+        let result = executor.execute(self, Work { scheduler, needed });
+        result.and(self.cache.flush().map_err(RunError::from))
     }
 
-    /// Brings a stage up to date; `false` if it failed.
-    fn stage(&mut self, index: usize) -> Result<bool> {
-        let (pipeline, cell) = (self.plan.pipeline(), self.plan.stage(index));
-        let key = self.keys.key(pipeline, cell, &self.done)?;
+    /// Tells of something.
+    pub fn tell(&self, event: &Event) {
+        self.reporter.borrow_mut().event(event);
+    }
+
+    /// The stage at a position.
+    pub fn stage(&self, index: usize) -> &'a StageCell {
+        self.plan.stage(index)
+    }
+
+    /// Looks a stage up whose producers are all up to date: `None` if it is up to date too.
+    pub fn look(&self, index: usize) -> Result<Option<Needed>> {
+        let (pipeline, cell) = (self.plan.pipeline(), self.stage(index));
+        let key = self.keys.borrow_mut().key(pipeline, cell, &self.done.borrow())?;
         let digest = key.digest();
         let forced = self.forced.contains(&index);
+        let _hold = self.session.borrow().hold()?;
         let found = self.cache.lookup(&digest)?;
         let why = match &found {
             _ if forced => "forced".to_owned(),
             Lookup::Hit(_) => String::new(),
             Lookup::Damaged(what) => format!("record damaged: {what}"),
-            Lookup::Miss => reason::explain(pipeline, cell, &key, self.last.get(&cell.id)),
+            Lookup::Miss => {
+                let known = self.past.of(cell)?;
+                reason::explain(pipeline, cell, &key, known.as_ref())
+            }
         };
-        if self.options.locked {
-            self.hold_to_lock(cell, &digest, &why)?;
-        }
+        self.hold_to_lock(cell, &digest, &why)?;
         if let (Lookup::Hit(record), false) = (found, forced) {
-            self.cached(cell, &key, *record)?;
-            return Ok(true);
+            self.session.borrow_mut().pin(&digest)?;
+            self.cached(index, digest, *record);
+            return Ok(None);
         }
-        let Some(claim) = self.claim(cell, &digest)? else { return Ok(true) };
-        // Another run may have done it while this one waited.
-        if let (Lookup::Hit(record), false) = (self.cache.lookup(&digest)?, forced) {
-            self.cached(cell, &key, *record)?;
-            return Ok(true);
-        }
-        self.execute(cell, &key, &claim, &why, forced)
+        Ok(Some(Needed { stage: index, key, digest, why, forced }))
     }
 
     /// Under `--locked`, the key must be the one in the lock file.
     fn hold_to_lock(&self, cell: &StageCell, digest: &Digest, why: &str) -> Result<()> {
-        let what = match self.lock.stages.get(&cell.id) {
+        let Some(lock) = &self.locked else { return Ok(()) };
+        let what = match lock.stages.get(&cell.id) {
             Some(locked) if locked.key == *digest => return Ok(()),
             Some(_) if why.is_empty() => format!("stage {} has another key", cell.id),
             Some(_) => format!("stage {} has another key ({why})", cell.id),
@@ -161,121 +212,34 @@ impl<'a> Run<'a> {
         Err(RunError::Locked { path: LockFile::path(&self.plan.pipeline().file), what })
     }
 
-    fn cached(&mut self, cell: &StageCell, key: &ActionKey, record: ActionRecord) -> Result<()> {
-        self.cache.touch(&key.digest())?;
-        self.last.set(&cell.id, key);
-        self.summary.cached += 1;
-        self.reporter.event(&Event::Cached { stage: &cell.id, warnings: &record.warnings });
-        self.done.insert(cell.id.clone(), record);
-        Ok(())
+    /// Takes note that a stage is up to date.
+    pub fn cached(&self, index: usize, key: Digest, record: ActionRecord) {
+        let cell = self.stage(index);
+        self.summary.borrow_mut().cached += 1;
+        self.tell(&Event::Cached { stage: &cell.id, warnings: &record.warnings });
+        self.note(index, key, Status::Cached, "", 0.0);
+        self.done.borrow_mut().insert(cell.id.clone(), record);
     }
 
-    /// The right to run the stage, after waiting for another run that has it.
-    fn claim(&mut self, cell: &StageCell, key: &Digest) -> Result<Option<Claim>> {
-        let mut told = false;
-        loop {
-            match self.cache.claim(key)? {
-                Claimed::Ours(claim) => return Ok(Some(claim)),
-                Claimed::Theirs(pid) => {
-                    if !std::mem::replace(&mut told, true) {
-                        self.reporter.event(&Event::Waiting { stage: &cell.id, pid });
-                    }
-                }
-                Claimed::Survivors(pids) => {
-                    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
-                    let message = format!(
-                        "processes of a killed run still worked on it and were ended: {}",
-                        pids.join(", ")
-                    );
-                    self.reporter
-                        .event(&Event::Warning { stage: Some(&cell.id), message: &message });
-                }
-            }
-            let (runtime, signals) = self.machinery.get()?;
-            let asked = async {
-                tokio::select! {
-                    () = signals.next() => true,
-                    () = tokio::time::sleep(Duration::from_millis(50)) => false,
-                }
-            };
-            if runtime.block_on(asked) {
-                return Err(RunError::Interrupted);
-            }
-        }
+    /// Takes note that a stage ran and succeeded.
+    pub fn ran(&self, needed: &Needed, record: ActionRecord, seconds: f64, unchanged: bool) {
+        let cell = self.stage(needed.stage);
+        self.summary.borrow_mut().ran += 1;
+        self.tell(&Event::Finished { stage: &cell.id, seconds, unchanged });
+        self.note(needed.stage, needed.digest, Status::Ran, &needed.why, seconds);
+        self.done.borrow_mut().insert(cell.id.clone(), record);
     }
 
-    /// Runs a stage and records what came of it; `false` if it failed.
-    fn execute(
-        &mut self,
-        cell: &StageCell,
-        key: &ActionKey,
-        claim: &Claim,
-        why: &str,
-        forced: bool,
-    ) -> Result<bool> {
-        let digest = key.digest();
-        self.reporter.event(&Event::Started { stage: &cell.id, reason: why });
-        let (start, started) = (Instant::now(), Timestamp::now());
-        if forced {
-            files::remove(&self.cache.place("checkpoints").join(digest.hex()))?;
+    /// Takes note that a stage failed for good.
+    pub fn failed(&self, needed: &Needed, seconds: f64, failed: &StageFailure) {
+        {
+            let mut summary = self.summary.borrow_mut();
+            summary.failed += 1;
+            summary.blame.get_or_insert(failed.failure.blame);
         }
-        let scratch = Scratch::new(self.cache, &digest, cell, &self.done)?;
-        let result = {
-            let mut attempt = Attempt {
-                cache: self.cache,
-                pipeline: self.plan.pipeline(),
-                cell,
-                log: self.logs.join(format!("{}.log", plain_name(&cell.id))),
-                reporter: self.reporter,
-            };
-            let (runtime, signals) = self.machinery.get()?;
-            runtime.block_on(attempt.run(claim, &scratch, &self.done, signals))
-        };
-        let changed = self.keys.inputs.changed(self.plan.pipeline(), cell)?;
-        if !changed.is_empty() {
-            // They may hold what came of either state of the files.
-            files::remove(&scratch.checkpoints)?;
-        }
-        if !changed.is_empty() && !matches!(result, Err(RunError::Interrupted)) {
-            return Err(RunError::InputChanged { stage: cell.id.clone(), paths: changed });
-        }
-        let stored = match result? {
-            Ok(worked) => self.record(cell, key, &scratch, worked, started, start.elapsed())?,
-            Err(failure) => Err(failure),
-        };
-        let seconds = start.elapsed().as_secs_f64();
-        let record = match stored {
-            Ok(record) => record,
-            Err(failure) => {
-                self.failed(cell, seconds, &failure);
-                return Ok(false);
-            }
-        };
-        files::remove(&scratch.checkpoints)?;
-        let unchanged = self.last_outputs(cell) == Some(LockedStage::from(&record).outputs);
-        self.last.set(&cell.id, key);
-        self.last.save()?;
-        self.keys.save()?;
-        self.summary.ran += 1;
-        self.reporter.event(&Event::Finished { stage: &cell.id, seconds, unchanged });
-        self.done.insert(cell.id.clone(), record);
-        Ok(true)
-    }
-
-    /// The outputs that the stage had last.
-    fn last_outputs(&self, cell: &StageCell) -> Option<BTreeMap<String, Digest>> {
-        let key = self.last.get(&cell.id)?.digest();
-        match self.cache.lookup(&key).ok()? {
-            Lookup::Hit(record) => Some(LockedStage::from(&*record).outputs),
-            Lookup::Miss | Lookup::Damaged(_) => None,
-        }
-    }
-
-    fn failed(&mut self, cell: &StageCell, seconds: f64, failed: &StageFailure) {
-        self.summary.failed += 1;
-        self.summary.blame.get_or_insert(failed.failure.blame);
-        self.reporter.event(&Event::Failed {
-            stage: &cell.id,
+        self.note(needed.stage, needed.digest, Status::Failed, &needed.why, seconds);
+        self.tell(&Event::Failed {
+            stage: &self.stage(needed.stage).id,
             seconds,
             blame: failed.failure.blame,
             message: &failed.failure.message,
@@ -285,51 +249,44 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Moves the outputs into the store and publishes the record.
-    fn record(
-        &self,
-        cell: &StageCell,
-        key: &ActionKey,
-        scratch: &Scratch,
-        worked: Worked,
-        started: Timestamp,
-        took: Duration,
-    ) -> Result<std::result::Result<ActionRecord, StageFailure>> {
-        let mut outputs = BTreeMap::new();
-        for output in cell.stage.outputs() {
-            let stored = match self.cache.store(&scratch.out().join(&output.file)) {
-                Ok(stored) => stored,
-                // What a stage wrote is its own fault, not the cache's.
-                Err(error @ (CacheError::NotStorable { .. } | CacheError::StillWritten { .. })) => {
-                    let message = format!("output `{}`: {error}", output.port);
-                    let failure = failure(Blame::User, message, None);
-                    return Ok(Err(StageFailure { failure, tail: Vec::new(), log: None }));
-                }
-                Err(error) => return Err(error.into()),
-            };
-            outputs.insert(
-                output.port,
-                StoredOutput {
-                    digest: stored.digest,
-                    kind: output.kind,
-                    file: output.file,
-                    directory: stored.directory,
-                    bytes: stored.bytes,
-                },
-            );
+    /// Takes note that stages cannot run because one that they need failed.
+    pub fn lost(&self, lost: &[usize], failed: usize) {
+        for index in lost {
+            self.summary.borrow_mut().skipped += 1;
+            let (stage, failed) = (&self.stage(*index).id, &self.stage(failed).id);
+            self.tell(&Event::Skipped { stage, failed });
         }
-        let record = ActionRecord {
-            key: key.clone(),
-            outputs,
-            metrics: worked.metrics,
-            warnings: worked.warnings,
-            started: started.to_string(),
-            seconds: took.as_secs_f64(),
-            stage: format!("{}/{}", self.plan.pipeline().name, cell.id),
-            host: host::name(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        self.cache.record(&record)?;
-        Ok(Ok(record))
+    }
+
+    /// Whether a stage has another key than it had last.
+    pub(super) fn news(&self) -> bool {
+        let notes = self.notes.borrow();
+        let pipeline = self.plan.pipeline();
+        notes.iter().any(|(index, note)| {
+            self.cache.last_digest(&label(pipeline, self.stage(*index))) != Some(note.key)
+        })
+    }
+
+    fn note(&self, index: usize, key: Digest, status: Status, reason: &str, seconds: f64) {
+        let note = Note { key, status, reason: reason.to_owned(), seconds };
+        self.notes.borrow_mut().insert(index, note);
+    }
+
+    /// Where a stage's lines go.
+    pub fn log(&self, cell: &StageCell) -> PathBuf {
+        let name = format!("{}.log", crate::cache::plain_name(&cell.id));
+        self.cache.place("logs").join(&self.id).join(name)
+    }
+
+    /// Writes what was learnt of files, libraries and the use of records, and what the run did.
+    fn save(&self) -> Result<()> {
+        self.keys.borrow_mut().save()?;
+        self.write_history()?;
+        let notes = self.notes.borrow();
+        let used = notes.iter().filter(|(_, note)| note.status == Status::Cached);
+        let used: Vec<(String, Digest)> = used
+            .map(|(index, note)| (label(self.plan.pipeline(), self.stage(*index)), note.key))
+            .collect();
+        Ok(self.cache.used(used.iter().map(|(label, key)| (label.as_str(), *key)))?)
     }
 }

@@ -1,31 +1,56 @@
 //! Signals that ask a run to end: the first asks, the second kills.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
-/// SIGINT, SIGTERM and SIGHUP, from when it is made; none is lost between two waits.
-#[derive(Debug)]
+/// How often the run was asked to end; any number of stages listen, and none misses one.
+#[derive(Clone, Debug)]
 pub struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
+    count: watch::Receiver<u32>,
 }
 
+/// Asks a run to end from within.
+#[derive(Debug)]
+pub struct Ender(watch::Sender<u32>);
+
 impl Signals {
-    /// Takes the signals over from the system.
-    pub fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
+    /// Takes SIGINT, SIGTERM and SIGHUP over from the system. Must be called within a runtime.
+    pub fn new() -> std::io::Result<(Self, Ender)> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let (sender, count) = watch::channel(0);
+        let ender = Ender(sender.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hang_up.recv() => {}
+                }
+                sender.send_modify(|count| *count += 1);
+            }
+        });
+        Ok((Self { count }, ender))
     }
 
-    /// Waits for the next one.
+    /// Waits for the next one; one that came since this was cloned counts.
     pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+        if self.count.changed().await.is_err() {
+            // Nobody can ask any more.
+            std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether there was one.
+    pub fn any(&self) -> bool {
+        *self.count.borrow() > 0
+    }
+}
+
+impl Ender {
+    /// Asks once.
+    pub fn end(&self) {
+        self.0.send_modify(|count| *count += 1);
     }
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 use super::attempt::Scratch;
 use super::error::{At, Result};
 use super::failure::{ending, failure};
-use super::host;
 use super::process::{Ended, Launch};
 use crate::config::{Origin, Pipeline, StageCell};
 use crate::stages::contract::Metrics;
@@ -19,6 +18,7 @@ pub fn launch(
     pipeline: &Pipeline,
     cell: &StageCell,
     scratch: &Scratch,
+    threads: usize,
 ) -> Result<Launch> {
     let mut inputs = BTreeMap::new();
     for input in &cell.inputs {
@@ -45,7 +45,7 @@ pub fn launch(
         scratch: scratch.temporary(),
         checkpoints: scratch.checkpoints.clone(),
         seed: pipeline.seed,
-        threads: host::threads(),
+        threads,
     };
     let path = scratch.root.join("task.json");
     let json = serde_json::to_vec_pretty(&task).expect("a task serialises to JSON");

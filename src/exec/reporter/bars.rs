@@ -82,7 +82,7 @@ impl Reporter for Bars {
                 self.over(stage);
                 self.say(&plain::line(event).unwrap_or_default());
             }
-            Event::Waiting { .. } | Event::Warning { .. } => {
+            Event::Waiting { .. } | Event::Warning { .. } | Event::Retrying { .. } => {
                 self.say(&plain::line(event).unwrap_or_default());
             }
             Event::Log { .. } => {}

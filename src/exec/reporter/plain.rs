@@ -39,6 +39,11 @@ pub(super) fn line(event: &Event) -> Option<String> {
             let same = if *unchanged { ", same result as before" } else { "" };
             format!("{stage}: done in {}{same}\n", seconds(*took))
         }
+        Event::Retrying { stage, seconds: took, message, attempt, attempts, after } => format!(
+            "{stage}: failed after {}: {message}; attempt {attempt} of {attempts} in {}\n",
+            seconds(*took),
+            seconds(*after)
+        ),
         Event::Failed { stage, seconds: took, message, help, tail, log, .. } => {
             let text = failure::text(stage, message, *help, tail, *log);
             format!("{stage}: failed after {}\n{text}\n", seconds(*took))

@@ -1,0 +1,252 @@
+//! Stages as processes of this machine, as many at a time as fit.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::{Executor, Work};
+use crate::cache::Claimed;
+use crate::exec::error::{Result, RunError};
+use crate::exec::estimate::Estimates;
+use crate::exec::event::Event;
+use crate::exec::need::need;
+use crate::exec::queue::Queue;
+use crate::exec::resources::{Capacity, Grant, Pool};
+use crate::exec::runner::{Needed, Run};
+use crate::exec::scheduler::Scheduler;
+use crate::exec::signals::Signals;
+use crate::exec::stage_run::{self, End, Trial};
+use crate::exec::{Options, machinery};
+
+/// This machine.
+#[derive(Debug)]
+pub struct Local {
+    capacity: Capacity,
+}
+
+impl Local {
+    /// With what the options allow.
+    pub fn new(options: &Options) -> Self {
+        Self { capacity: Capacity::of_machine(options.jobs, options.gpus.as_deref()) }
+    }
+}
+
+impl Executor for Local {
+    fn execute(&self, run: &Run, work: Work) -> Result<()> {
+        self.check(run)?;
+        let (runtime, signals, ender) = machinery::start()?;
+        let mut local = Progress {
+            run,
+            scheduler: work.scheduler,
+            pool: Pool::new(self.capacity.clone()),
+            queue: Queue::default(),
+            estimates: Estimates::new(run)?,
+            needed: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            tasks: FuturesUnordered::new(),
+            signals,
+            stopping: false,
+        };
+        for needed in work.needed {
+            local.push(needed);
+        }
+        let mut fatal = None;
+        runtime.block_on(async {
+            let (mut flushed, mut flush) = (Instant::now(), None);
+            loop {
+                if !local.stopping {
+                    local.start();
+                }
+                let Some(wake) = local.tasks.next().await else { break };
+                if let Err(error) = local.wake(wake) {
+                    if fatal.is_none() && !matches!(error, RunError::Interrupted) {
+                        // The others end as if a signal had asked them to.
+                        ender.end();
+                    }
+                    local.stopping = true;
+                    fatal.get_or_insert(error);
+                }
+                if flushed.elapsed() > FLUSH {
+                    flushed = Instant::now();
+                    let cache = run.cache.clone();
+                    // One at a time; what went wrong with it goes wrong with the last one as well.
+                    if let Some(before) = flush.replace(tokio::task::spawn_blocking(move || cache.flush()))
+                    {
+                        let _ = before.await;
+                    }
+                }
+            }
+        });
+        let left = local.queue.len() + local.scheduler.left();
+        run.summary.borrow_mut().skipped += left;
+        fatal.map_or(Ok(()), Err)
+    }
+}
+
+impl Local {
+    /// Refuses a stage that needs more than the machine has, before anything runs.
+    fn check(&self, run: &Run) -> Result<()> {
+        for index in run.plan.order() {
+            let cell = run.stage(index);
+            if run.done.borrow().contains_key(&cell.id) {
+                continue;
+            }
+            if let Some((what, needed, there)) = self.capacity.lacks(&need(cell, &self.capacity)) {
+                let file = run.plan.pipeline().file.clone();
+                let (stage, line) = (cell.id.clone(), cell.line);
+                return Err(RunError::TooLarge { file, line, stage, what, needed, there });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// At most this much work is lost with the machine's power.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// How often a stage that another run does is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What happened to a stage.
+enum Wake {
+    /// An attempt is over.
+    Ended(Rc<Needed>, Grant, Result<End>),
+    /// It may be tried again.
+    Again(Rc<Needed>),
+    /// A signal came while it waited for that.
+    Interrupted,
+}
+
+type Task<'t> = Pin<Box<dyn Future<Output = Wake> + 't>>;
+
+/// A run on its way.
+struct Progress<'r, 'p> {
+    run: &'r Run<'p>,
+    scheduler: Scheduler,
+    pool: Pool,
+    queue: Queue,
+    estimates: Estimates,
+    needed: BTreeMap<usize, Rc<Needed>>,
+    /// Attempts that failed, of each stage.
+    tries: BTreeMap<usize, u32>,
+    tasks: FuturesUnordered<Task<'r>>,
+    signals: Signals,
+    /// Nothing is started any more.
+    stopping: bool,
+}
+
+impl<'r, 'p> Progress<'r, 'p> {
+    /// A stage waits for its turn.
+    fn push(&mut self, needed: Needed) {
+        self.again(Rc::new(needed));
+    }
+
+    fn again(&mut self, needed: Rc<Needed>) {
+        let stage = needed.stage;
+        let need = need(self.run.stage(stage), self.pool.capacity());
+        self.queue.push(stage, self.estimates.priority(stage), need);
+        self.needed.insert(stage, needed);
+    }
+
+    /// Starts what fits.
+    fn start(&mut self) {
+        while let Some((stage, grant)) = self.queue.take(&mut self.pool) {
+            let Some(needed) = self.needed.remove(&stage) else { continue };
+            let trial = Trial {
+                run: self.run,
+                needed: Rc::clone(&needed),
+                failed: self.tries.get(&stage).copied().unwrap_or(0),
+            };
+            let mut signals = self.signals.clone();
+            self.tasks.push(Box::pin(async move {
+                let result = stage_run::attempt(trial, &grant, &mut signals).await;
+                Wake::Ended(needed, grant, result)
+            }));
+        }
+    }
+
+    fn wake(&mut self, wake: Wake) -> Result<()> {
+        let (needed, end) = match wake {
+            Wake::Interrupted => return Err(RunError::Interrupted),
+            Wake::Again(needed) => {
+                self.again(needed);
+                return Ok(());
+            }
+            Wake::Ended(needed, grant, result) => {
+                self.pool.give_back(&grant);
+                (needed, result?)
+            }
+        };
+        let stage = needed.stage;
+        match end {
+            End::Done => {
+                self.scheduler.succeeded(stage);
+                self.look()?;
+            }
+            End::Failed => {
+                let lost: Vec<usize> = self.scheduler.failed(stage);
+                self.run.lost(&lost, stage);
+                self.queue.drop_stages(&lost);
+                self.stopping |= !self.run.options.keep_going;
+            }
+            End::Retry { after } => {
+                *self.tries.entry(stage).or_default() += 1;
+                self.later(needed, after);
+            }
+            End::Theirs { pid } => {
+                // Another stage of this run with the same key needs no word.
+                let own = std::process::id().cast_signed();
+                if pid != Some(own) {
+                    let stage = &self.run.stage(stage).id;
+                    self.run.tell(&Event::Waiting { stage, pid });
+                }
+                self.watch(needed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up all whose producers have become up to date.
+    fn look(&mut self) -> Result<()> {
+        while let Some(index) = self.scheduler.take() {
+            match self.run.look(index)? {
+                None => self.scheduler.succeeded(index),
+                Some(needed) => self.push(needed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries a stage again after a while.
+    fn later(&mut self, needed: Rc<Needed>, after: Duration) {
+        let mut signals = self.signals.clone();
+        self.tasks.push(Box::pin(async move {
+            tokio::select! {
+                () = signals.next() => Wake::Interrupted,
+                () = tokio::time::sleep(after) => Wake::Again(needed),
+            }
+        }));
+    }
+
+    /// Tries a stage again when the other run that does it is over.
+    fn watch(&mut self, needed: Rc<Needed>) {
+        let (run, mut signals) = (self.run, self.signals.clone());
+        self.tasks.push(Box::pin(async move {
+            loop {
+                tokio::select! {
+                    () = signals.next() => return Wake::Interrupted,
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+                // The claim itself is let go of again: the stage has no part of the machine yet.
+                if !matches!(run.cache.claim(&needed.digest), Ok(Claimed::Theirs(_))) {
+                    return Wake::Again(needed);
+                }
+            }
+        }));
+    }
+}
