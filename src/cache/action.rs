@@ -123,8 +123,7 @@ impl Cache {
                 !recent || journal.last(label) != Some(*key)
             })
             .collect();
-        let lines: Vec<Line> =
-            news.iter().map(|(label, key)| Line::Use { key, label }).collect();
+        let lines: Vec<Line> = news.iter().map(|(label, key)| Line::Use { key, label }).collect();
         journal.append(&lines)
     }
 

@@ -194,7 +194,8 @@ impl Root {
             manifest.entries.push(Entry { path: file.relative, digest, bytes });
         }
         let digest = manifest.digest();
-        let paths = manifest.entries.iter().map(|entry| entry.path.as_str()).collect::<HashSet<_>>();
+        let paths =
+            manifest.entries.iter().map(|entry| entry.path.as_str()).collect::<HashSet<_>>();
         self.entries.retain(|known| paths.contains(known.path.as_str()));
         self.whole = (self.entries.len() == manifest.entries.len()).then_some(digest);
         self.dirty = true;
@@ -217,12 +218,12 @@ impl Root {
         };
         let pairs = found.iter().zip(&known);
         // A pool of threads costs more than a few files take.
-        let digests: Vec<(Digest, u64)> = if known.iter().filter(|known| known.is_none()).count() > 1
-        {
-            pairs.collect::<Vec<_>>().into_par_iter().map(hash).collect::<Result<_>>()?
-        } else {
-            pairs.map(hash).collect::<Result<_>>()?
-        };
+        let digests: Vec<(Digest, u64)> =
+            if known.iter().filter(|known| known.is_none()).count() > 1 {
+                pairs.collect::<Vec<_>>().into_par_iter().map(hash).collect::<Result<_>>()?
+            } else {
+                pairs.map(hash).collect::<Result<_>>()?
+            };
         let mut news = HashMap::new();
         for ((file, known), (digest, bytes)) in found.iter().zip(&known).zip(&digests) {
             if known.is_none() {

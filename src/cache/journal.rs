@@ -478,7 +478,9 @@ mod tests {
         let key = Digest::of(b"a");
         let mut first = journal(folder.path());
         first.append(&[Line::Record { key: &key, label: "p/a", json: "{\"x\":1}" }]).unwrap();
-        first.append(&[Line::Use { key: &key, label: "p/a" }, Line::Flushed { number: 1 }]).unwrap();
+        first
+            .append(&[Line::Use { key: &key, label: "p/a" }, Line::Flushed { number: 1 }])
+            .unwrap();
         let whole = std::fs::read(&path).unwrap();
         for bit in 0..whole.len() * 8 {
             let mut text = whole.clone();

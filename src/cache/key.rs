@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn the_canonical_form_is_serdes_sorted() {
-        let config = r#"{"z": [1, -2.5, 1e300, "x\ny\u007f\u00e9"], "": {"d": null, "\"c\\": true}}"#;
+        let config =
+            r#"{"z": [1, -2.5, 1e300, "x\ny\u007f\u00e9"], "": {"d": null, "\"c\\": true}}"#;
         let key = ActionKey {
             format: ActionKey::FORMAT,
             kind: "odd \"kind\"".to_owned(),

@@ -61,10 +61,10 @@ fn lock_difference(old: &LockFile, new: &LockFile) -> Option<String> {
     if let Some(id) = gone {
         return Some(format!("stage {id} is no longer in the pipeline"));
     }
-    let same = |old: &LockedStage, new: &LockedStage| {
-        old.key == new.key && old.outputs == new.outputs
-    };
-    let known = |id: &String, new: &LockedStage| old.stages.get(id).is_some_and(|old| same(old, new));
+    let same =
+        |old: &LockedStage, new: &LockedStage| old.key == new.key && old.outputs == new.outputs;
+    let known =
+        |id: &String, new: &LockedStage| old.stages.get(id).is_some_and(|old| same(old, new));
     let differs = new.stages.iter().find(|(id, stage)| !known(id, stage));
     differs.map(|(id, _)| format!("stage {id} came out otherwise than before"))
 }

@@ -33,7 +33,11 @@ fn memory_of(meminfo: &str) -> Option<u64> {
 /// driver lists, by number.
 pub fn gpus() -> Vec<String> {
     if let Ok(named) = std::env::var("CUDA_VISIBLE_DEVICES") {
-        return named.split(',').map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()).collect();
+        return named
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|n| !n.is_empty())
+            .collect();
     }
     let count = std::fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, Iterator::count);
     (0..count).map(|number| number.to_string()).collect()

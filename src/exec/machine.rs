@@ -23,13 +23,15 @@ pub struct Turn {
 pub async fn turn(alone: bool) -> io::Result<Option<Turn>> {
     let Some(folder) = folder() else { return Ok(None) };
     let open = |name: &str| {
-        File::options().create(true).append(true).open(folder.join(name)).map(Some).or_else(|error| {
-            let refused = matches!(
-                error.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-            );
-            if refused { Ok(None) } else { Err(error) }
-        })
+        File::options().create(true).append(true).open(folder.join(name)).map(Some).or_else(
+            |error| {
+                let refused = matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                );
+                if refused { Ok(None) } else { Err(error) }
+            },
+        )
     };
     let (Some(gate), Some(machine)) = (open("gate")?, open("machine")?) else { return Ok(None) };
     let kind = if alone { libc::LOCK_EX } else { libc::LOCK_SH };

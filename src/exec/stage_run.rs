@@ -210,9 +210,10 @@ async fn record(
         }
     };
     let unchanged = run.past.outputs(cell)?.is_some_and(|before| {
-        before.iter().map(|(port, digest)| (port, *digest)).eq(
-            outputs.iter().map(|(port, output)| (port, output.digest)),
-        )
+        before
+            .iter()
+            .map(|(port, digest)| (port, *digest))
+            .eq(outputs.iter().map(|(port, output)| (port, output.digest)))
     });
     let record = ActionRecord {
         key: needed.key.clone(),

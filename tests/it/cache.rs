@@ -120,13 +120,12 @@ fn nothing_is_removed_under_a_run() {
     );
     let runner = project.start(&[]);
     wait_for("the run", || !project.read("ran").is_empty());
-    for command in [&["cache", "gc", "--keep-days", "0"][..], &["cache", "clear", "--yes"]] {
-        let said = project.qpipe(command);
-        let expected =
-            format!("error: the cache [DIR]/cache is in use by process {}\n", runner.id());
-        assert_eq!(said.code, Some(4));
-        assert!(said.stderr.starts_with(&expected), "{said:?}");
-    }
+    let said = project.qpipe(&["cache", "clear", "--yes"]);
+    let expected = format!("error: the cache [DIR]/cache is in use by process {}\n", runner.id());
+    assert_eq!(said.code, Some(4));
+    assert!(said.stderr.starts_with(&expected), "{said:?}");
+    // A collection goes on beside it and leaves alone what it needs.
+    assert_eq!(project.qpipe(&["cache", "gc", "--keep-days", "0"]).code, Some(0));
     project.write("go", "");
     assert!(runner.wait_with_output().unwrap().status.success());
     project.verify();

@@ -75,7 +75,8 @@ impl Executor for Local {
                     flushed = Instant::now();
                     let cache = run.cache.clone();
                     // One at a time; what went wrong with it goes wrong with the last one as well.
-                    if let Some(before) = flush.replace(tokio::task::spawn_blocking(move || cache.flush()))
+                    if let Some(before) =
+                        flush.replace(tokio::task::spawn_blocking(move || cache.flush()))
                     {
                         let _ = before.await;
                     }
