@@ -11,7 +11,7 @@ use super::resolve::{Connection, Names, existing};
 use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Table, Value};
-use super::{cycles, overrides, parse, schema};
+use super::{cycles, guards, overrides, parse, remote, schema};
 use crate::stages::contract::Source;
 
 /// Reads a pipeline file.
@@ -76,23 +76,29 @@ fn assemble(
     let data_names: Vec<String> = entries("data").iter().map(|entry| entry.key.clone()).collect();
     let stages: Vec<RawStage> =
         entries("stages").iter().map(|entry| stage::read(entry, &mut reader)).collect();
+    let remote = remote::read(root.get("remote"), &folder, &mut reader);
+    let guards: Vec<_> =
+        entries("guards").iter().filter_map(|entry| guards::read(entry, &mut reader)).collect();
     *mistakes = reader.mistakes;
 
-    let connections =
-        connect(&Names { stages: &stages, data: &data_names, folder: &folder }, mistakes);
+    let names = Names { stages: &stages, data: &data_names, folder: &folder };
+    let connections = connect(&names, mistakes);
+    let guards =
+        guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));
+    let guards = guards.collect();
     let stages = finish(stages, connections, sources);
-    Pipeline { name, seed, file, folder, data, stages }
+    Pipeline { name, seed, file, folder, data, stages, remote, guards }
 }
 
 fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {
-    const TABLES: [&str; 4] = ["pipeline", "params", "data", "stages"];
+    const TABLES: [&str; 6] = ["pipeline", "params", "data", "stages", "remote", "guards"];
     for entry in &root.entries {
         if !TABLES.contains(&entry.key.as_str()) {
             let what = if entry.node.table().is_some() { "table" } else { "key" };
             let message = format!("unknown {what} `{}`", entry.key);
             let label = did_you_mean(&entry.key, TABLES, "not known");
             mistakes.push(Mistake::new("unknown-key", entry.place, message, label).help(
-                "a pipeline has the tables [pipeline], [params], [data.NAME] and [stages.NAME]",
+                "a pipeline has the tables [pipeline], [params], [data.NAME], [stages.NAME], [remote] and [guards.NAME]",
             ));
         } else if entry.node.table().is_none() {
             let message = format!("`{}` is {}", entry.key, entry.node.kind());

@@ -15,20 +15,31 @@ impl Names<'_> {
         match spot.parse(mistakes)? {
             Reference::Data(name) => self.data(name, spot, mistakes),
             Reference::Stage { name, cell, port } => {
-                let stage = self.stage(name, spot, mistakes)?;
-                let cell = match cell {
-                    Some(cell) => one_cell(stage, cell, spot, mistakes)?,
-                    None if stage.has_matrix => {
-                        let cells = stage.cells.as_ref()?;
-                        let message = format!("`{name}` has {} cells", cells.len());
-                        let mistake = spot.mistake("unknown-cell", message, "which one?");
-                        mistakes.push(mistake.help(cells_help(stage, cells)));
-                        return None;
-                    }
-                    None => stage.cells.as_ref()?.first()?,
-                };
+                let cell = self.cell(name, cell, spot, mistakes)?;
                 output(cell, port, spot, mistakes)
             }
+        }
+    }
+
+    /// The stage of that name, or the cell of it.
+    pub fn cell(
+        &self,
+        name: &str,
+        cell: Option<&str>,
+        spot: &Spot<'_>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<&RawCell> {
+        let stage = self.stage(name, spot, mistakes)?;
+        match cell {
+            Some(cell) => one_cell(stage, cell, spot, mistakes),
+            None if stage.has_matrix => {
+                let cells = stage.cells.as_ref()?;
+                let message = format!("`{name}` has {} cells", cells.len());
+                let mistake = spot.mistake("unknown-cell", message, "which one?");
+                mistakes.push(mistake.help(cells_help(stage, cells)));
+                None
+            }
+            None => stage.cells.as_ref()?.first(),
         }
     }
 
@@ -111,7 +122,12 @@ impl<'s> Spot<'s> {
             .ok()
     }
 
-    fn mistake(&self, code: &'static str, message: String, label: impl Into<String>) -> Mistake {
+    pub fn mistake(
+        &self,
+        code: &'static str,
+        message: String,
+        label: impl Into<String>,
+    ) -> Mistake {
         Mistake::new(code, self.node.place, message, label)
             .also(self.node.from, "the value comes from here")
     }

@@ -5,6 +5,7 @@
 //! ```
 
 mod cycles;
+mod guards;
 mod input;
 mod interpolate;
 mod load;
@@ -15,6 +16,7 @@ mod overrides;
 mod parse;
 mod pipeline;
 mod reference;
+mod remote;
 mod resolve;
 mod schema;
 mod stage;
@@ -22,7 +24,9 @@ mod suggest;
 mod syntax;
 mod tree;
 
+pub use guards::{Bound, Guard};
 pub use input::Overrides;
 pub use load::load;
 pub use mistakes::{Mistakes, Style};
 pub use pipeline::{Data, Origin, Pipeline, ResolvedInput, StageCell};
+pub use remote::{Remote, RemoteMode};

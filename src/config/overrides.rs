@@ -5,6 +5,9 @@ use super::parse;
 use super::suggest::{did_you_mean, list};
 use super::tree::{Entry, Node, Place, Table, Value};
 
+/// Tables that an override may begin: their keys are all known.
+const OPTIONAL: [&str; 2] = ["pipeline", "remote"];
+
 /// A key of the path, and where it stands in the override.
 type Step = (String, Place);
 
@@ -42,7 +45,7 @@ fn apply_one(root: &mut Table, text: &str, source: usize) -> Result<(), Mistake>
     let value = value(&text[equals + 1..], source, equals + 1)?;
     let (last, tables) = steps.split_last().expect("a path has at least one key");
     let Some((first, _)) = tables.first() else {
-        let tables = ["params", "pipeline", "data", "stages"];
+        let tables = ["params", "pipeline", "data", "stages", "remote", "guards"];
         let known = root.get(&last.0).is_some();
         let label = if known { "this is a table" } else { "not a table of the file" };
         return Err(Mistake::new(
@@ -53,9 +56,9 @@ fn apply_one(root: &mut Table, text: &str, source: usize) -> Result<(), Mistake>
         )
         .help(format!("name a key below {}: {FORM}", list(tables, "or"))));
     };
-    if first == "pipeline" && root.get("pipeline").is_none() {
+    if OPTIONAL.contains(&first.as_str()) && root.get(first).is_none() {
         let node = Node::new(Value::Table(Table::default()), all);
-        root.entries.push(Entry { key: "pipeline".to_owned(), place: all, node });
+        root.entries.push(Entry { key: first.clone(), place: all, node });
     }
     let mut here = Here { path: String::new(), node: None };
     let mut target: Option<&mut Node> = None;
@@ -135,7 +138,9 @@ fn put(
         Value::Table(table) => {
             if let Some(index) = table.entries.iter().position(|entry| entry.key == *key) {
                 table.entries[index].node = value;
-            } else if tables[0].0 == "params" || (tables.len() == 1 && tables[0].0 != "pipeline") {
+            } else if tables[0].0 == "params"
+                || (tables.len() == 1 && !OPTIONAL.contains(&tables[0].0.as_str()))
+            {
                 // A new parameter is used by nothing, a new stage or data set is no override.
                 return Err(unknown(table, key, *place, here));
             } else {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::guards::Guard;
+use super::remote::Remote;
 use crate::stages::contract::{Kind, PortType, Stage};
 use crate::stages::data::DataSpec;
 use crate::stages::execution::Execution;
@@ -22,6 +24,10 @@ pub struct Pipeline {
     pub data: BTreeMap<String, Data>,
     /// Stages in file order, a matrix's cells in the order of its values.
     pub stages: Vec<StageCell>,
+    /// `[remote]`: the cache that is shared with other machines.
+    pub remote: Option<Remote>,
+    /// `[guards.NAME]`, in file order.
+    pub guards: Vec<Guard>,
 }
 
 /// A `[data.NAME]` table.

@@ -218,11 +218,11 @@ fn from_problem(tree: &Node, problem: Problem) -> Mistake {
     }
 }
 
-fn from_serde(tree: &Node, error: &toml::de::Error) -> Mistake {
+pub(super) fn from_serde(tree: &Node, error: &toml::de::Error) -> Mistake {
     Mistake::new("wrong-type", tree.place, error.message().to_owned(), "in this table")
 }
 
-fn not_a_table(above: &str, entry: &Entry) -> Mistake {
+pub(super) fn not_a_table(above: &str, entry: &Entry) -> Mistake {
     let message = format!("`{above}.{}` is {}", entry.key, entry.node.kind());
     Mistake::new("wrong-type", entry.node.place, message, "expected a table")
         .help(format!("write a table [{above}.{}]", entry.key))

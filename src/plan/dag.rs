@@ -149,6 +149,8 @@ pub(crate) mod tests {
             folder: PathBuf::from("/p"),
             data: BTreeMap::new(),
             stages: stages.collect(),
+            remote: None,
+            guards: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use qpipe::config::{Mistakes, Origin, Overrides, Pipeline, StageCell};
+use qpipe::config::{Bound, Mistakes, Origin, Overrides, Pipeline, RemoteMode, StageCell};
 use qpipe::stages::contract::{Demand, PortType};
 use qpipe::stages::execution::{Execution, Resources};
 
@@ -269,4 +269,53 @@ outputs = { out = "out" }
     assert_eq!(plain.stage.demand(), Demand::Light);
     assert_eq!(qpipe::stages::kind("train").unwrap().demand, Demand::Whole);
     assert_eq!(qpipe::stages::kind("benchmark").unwrap().demand, Demand::Alone);
+}
+
+#[test]
+fn a_remote_and_guards_are_read() {
+    let folder = folder();
+    let pipeline = r#"
+[stages.figures]
+kind    = "command"
+matrix  = { v = ["x[1]", 2] }
+run     = "true"
+outputs = { figures = { file = "figures.json", type = "metrics" } }
+[stages.one]
+kind    = "evaluate"
+model   = { onnx = "model.onnx" }
+data    = "data.train"
+[data.train]
+format  = "image-folder"
+path    = "images"
+[guards.latency]
+metric             = "figures[x[1]].latency.median"
+max_growth_percent = 5
+max                = 20.5
+[guards.top1]
+metric   = "one.top1"
+max_drop = 0.01
+[remote]
+url = "${env.XRAY}/store"
+"#;
+    fs::write(folder.path().join("p.toml"), pipeline).unwrap();
+    let env = BTreeMap::from([("XRAY".to_owned(), "../xray".to_owned())]);
+    let load = |set: &[&str]| {
+        let set = set.iter().map(|text| (*text).to_owned()).collect();
+        let overrides = Overrides { set, env: env.clone() };
+        qpipe::config::load(&folder.path().join("p.toml"), &overrides).unwrap()
+    };
+    let pipeline = load(&[]);
+    let [latency, top1] = pipeline.guards.as_slice() else { panic!("{:?}", pipeline.guards) };
+    assert_eq!((latency.name.as_str(), latency.line), ("latency", 14));
+    assert_eq!(latency.stage, "figures[x[1]]");
+    assert_eq!(latency.metric, "latency.median");
+    assert_eq!(latency.bounds, [Bound::MaxGrowthPercent(5.0), Bound::Max(20.5)]);
+    assert_eq!((top1.stage.as_str(), top1.metric.as_str()), ("one", "top1"));
+    assert_eq!(top1.bounds, [Bound::MaxDrop(0.01)]);
+    let remote = pipeline.remote.unwrap();
+    let store = folder.path().join("../xray/store");
+    assert_eq!((remote.url, remote.mode), (store.display().to_string(), RemoteMode::ReadWrite));
+    let set = ["remote.url=s3://bucket/prefix", "remote.mode=read-only"];
+    let remote = load(&set).remote.unwrap();
+    assert_eq!((remote.url.as_str(), remote.mode), ("s3://bucket/prefix", RemoteMode::ReadOnly));
 }

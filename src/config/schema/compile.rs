@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value as Json};
 
 use super::shape::{Field, Fields, Range, Schema, Shape, Variant, Word};
+use crate::config::guards::GuardTable;
+use crate::config::remote::RemoteTable;
 use crate::stages::contract::Kind;
 use crate::stages::data::DataSpec;
 use crate::stages::execution::ExecutionTable;
@@ -44,6 +46,18 @@ pub(in crate::config) fn data() -> &'static Fields {
 pub(in crate::config) fn pipeline() -> &'static Fields {
     static PIPELINE: OnceLock<Fields> = OnceLock::new();
     PIPELINE.get_or_init(|| fields(&schemars::schema_for!(PipelineTable)))
+}
+
+/// The keys of `[remote]`.
+pub(in crate::config) fn remote() -> &'static Fields {
+    static REMOTE: OnceLock<Fields> = OnceLock::new();
+    REMOTE.get_or_init(|| fields(&schemars::schema_for!(RemoteTable)))
+}
+
+/// The keys of a `[guards.NAME]` table.
+pub(in crate::config) fn guard() -> &'static Fields {
+    static GUARD: OnceLock<Fields> = OnceLock::new();
+    GUARD.get_or_init(|| fields(&schemars::schema_for!(GuardTable)))
 }
 
 /// The `[pipeline]` table.

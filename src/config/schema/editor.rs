@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::config::guards::GuardTable;
+use crate::config::remote::RemoteTable;
 use crate::stages::KINDS;
 use crate::stages::data::DataSpec;
 use crate::stages::execution::ExecutionTable;
@@ -14,6 +16,8 @@ fn schema() -> Json {
         json!({ "type": "string", "pattern": "\\$\\{(params|env|matrix)\\." }),
     );
     let data = take(schemars::schema_for!(DataSpec), &mut defs);
+    let remote = take(schemars::schema_for!(RemoteTable), &mut defs);
+    let guard = take(schemars::schema_for!(GuardTable), &mut defs);
     let common = common(&mut defs);
     let kinds: Vec<Json> = KINDS
         .iter()
@@ -49,7 +53,9 @@ fn schema() -> Json {
             },
             "params": { "type": "object", "description": "Values for ${params.NAME}." },
             "data": { "type": "object", "additionalProperties": data },
-            "stages": { "type": "object", "minProperties": 1, "additionalProperties": { "oneOf": kinds } }
+            "stages": { "type": "object", "minProperties": 1, "additionalProperties": { "oneOf": kinds } },
+            "remote": remote,
+            "guards": { "type": "object", "additionalProperties": guard }
         },
         "$defs": defs
     })

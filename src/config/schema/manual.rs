@@ -56,6 +56,10 @@ fn manual() -> String {
         keys(&mut text, &compile::kind(kind), &mut types);
         text.push_str(&outputs(kind));
     }
+    text.push_str("\n## `[remote]` <a id=\"remote\"></a>\n\nA cache that is shared with other machines: results are taken from it before they are computed.\n\n");
+    keys(&mut text, compile::remote(), &mut types);
+    text.push_str("\n## `[guards.NAME]` <a id=\"guards\"></a>\n\nBounds that `qpipe ci` holds a figure to: `metric` and one or two of the others. Changes are measured from the figure in the last accepted lock file.\n\n");
+    keys(&mut text, compile::guard(), &mut types);
     text.push_str("\n## Types\n");
     let mut written = Vec::new();
     while let Some((name, schema)) = types.iter().find(|(name, _)| !written.contains(*name)) {

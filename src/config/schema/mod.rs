@@ -12,5 +12,5 @@ mod shape;
 mod walk;
 
 pub(super) use check::check;
-pub(super) use compile::{data, pipeline, stage};
+pub(super) use compile::{data, guard, pipeline, remote, stage};
 pub(super) use walk::{Link, links, write_out};
