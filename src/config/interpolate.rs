@@ -1,4 +1,4 @@
-//! `${params.x}`, `${env.X}`, `${env.X:-default}` and `${matrix.v}`.
+//! `${params.x}`, `${env.X}`, `${env.X:-default}`, `${matrix.v}` and `${secret.X}`.
 //!
 //! A string that is exactly one reference takes the value with its type; inside a longer string, and
 //! where only a string fits, the value is written out. `$${` is a plain `${`.
@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::mistakes::{Mistake, Sources};
+use super::secrets;
 use super::suggest::{did_you_mean, list, nearest};
 use super::tree::{Entry, Node, Place, Table, Value};
 
@@ -16,6 +17,8 @@ pub(super) struct Interpolator<'a> {
     params: Vec<(String, Place, State)>,
     /// The cell's variables; `None` outside of a stage with a matrix.
     pub matrix: Option<Vec<(String, Node)>>,
+    /// Names of secrets, while values are read that may hold them.
+    pub secrets: Option<Vec<String>>,
     pub mistakes: Vec<Mistake>,
 }
 
@@ -42,7 +45,8 @@ impl<'a> Interpolator<'a> {
         let entries = params.map(|table| table.entries.as_slice()).unwrap_or_default();
         let raw = |entry: &Entry| (entry.key.clone(), entry.place, State::Raw(entry.node.clone()));
         let params = entries.iter().map(raw).collect();
-        let mut interpolator = Self { sources, env, params, matrix: None, mistakes: Vec::new() };
+        let mut interpolator =
+            Self { sources, env, params, matrix: None, secrets: None, mistakes: Vec::new() };
         for index in 0..entries.len() {
             interpolator.param(index);
         }
@@ -79,7 +83,9 @@ impl<'a> Interpolator<'a> {
             );
             return broken;
         };
-        if let [Part::Reference(name)] = parts[..] {
+        if let [Part::Reference(name)] = parts[..]
+            && secrets::of_reference(name).is_none()
+        {
             return match self.resolve(name, self.find(node.place, name)) {
                 Some(value) => value.moved_to(node.place),
                 None => broken,
@@ -92,6 +98,13 @@ impl<'a> Interpolator<'a> {
                 Part::Literal(literal) => whole.push_str(literal),
                 Part::Reference(name) => {
                     let place = self.find(node.place, name);
+                    if let Some(secret) = secrets::of_reference(name) {
+                        if !self.take_secret(secret, place) {
+                            return broken;
+                        }
+                        whole.push_str(&secrets::placeholder(secret));
+                        continue;
+                    }
                     let Some(value) = self.resolve(name, place) else { return broken };
                     let Some(text) = value.scalar() else {
                         if !value.is_broken() {
@@ -143,7 +156,7 @@ impl<'a> Interpolator<'a> {
             _ => {
                 let message = format!("unknown reference `${{{name}}}`");
                 let known = self.params.iter().any(|(param, ..)| param == name);
-                let label = match nearest(space, ["params", "env", "matrix"]) {
+                let label = match nearest(space, ["params", "env", "matrix", "secret"]) {
                     _ if known => format!("did you mean `params.{name}`?"),
                     Some(near) => format!("did you mean `{near}.{rest}`?"),
                     None => "not known".to_owned(),
@@ -216,6 +229,27 @@ impl<'a> Interpolator<'a> {
             )),
         );
         None
+    }
+
+    /// Remembers a secret where it may stand; reports it elsewhere.
+    fn take_secret(&mut self, name: &str, place: Place) -> bool {
+        let (message, label) = match &mut self.secrets {
+            Some(secrets) if secrets::is_name(name) => {
+                if secrets.iter().all(|known| known != name) {
+                    secrets.push(name.to_owned());
+                }
+                return true;
+            }
+            Some(_) => (format!("`{name}` cannot name an environment variable"), "expected a name"),
+            None => {
+                let message = format!("the secret `{name}` cannot be used here");
+                (message, "only in `env` of a command stage")
+            }
+        };
+        self.mistakes.push(Mistake::new("secret", place, message, label).help(
+            "a command takes a secret as an environment variable: env = { TOKEN = \"${secret.TOKEN}\" }",
+        ));
+        false
     }
 
     fn resolve_matrix(&mut self, name: &str, place: Place) -> Option<Node> {

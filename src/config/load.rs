@@ -201,6 +201,7 @@ fn finish(
                 kind,
                 stage: config,
                 execution: cell.execution,
+                secrets: cell.secrets,
                 inputs: inputs.into_iter().map(|connection| connection.input).collect(),
                 line,
             });

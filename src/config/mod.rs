@@ -19,6 +19,7 @@ mod reference;
 mod remote;
 mod resolve;
 mod schema;
+pub mod secrets;
 mod stage;
 mod suggest;
 mod syntax;

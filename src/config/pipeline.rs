@@ -53,6 +53,8 @@ pub struct StageCell {
     pub stage: Box<dyn Stage>,
     /// How it is run; no part of its key.
     pub execution: Execution,
+    /// Names of the secrets in its environment, see [`super::secrets`].
+    pub secrets: Vec<String>,
     /// Where each of its inputs comes from.
     pub inputs: Vec<ResolvedInput>,
     /// Line of its table in the file, from 1.

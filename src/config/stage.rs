@@ -8,7 +8,7 @@ use super::mistakes::Mistake;
 use super::schema;
 use super::suggest::{list, nearest};
 use super::tree::{Entry, Node, Place, Table, Value};
-use crate::stages::contract::{Kind, Problem, Stage};
+use crate::stages::contract::{Kind, Problem, Runs, Stage};
 use crate::stages::data::DataSpec;
 use crate::stages::execution::{Execution, ExecutionTable};
 
@@ -35,6 +35,8 @@ pub(super) struct RawCell {
     pub stage: Option<Box<dyn Stage>>,
     /// How it is run.
     pub execution: Execution,
+    /// Names of the secrets in its environment.
+    pub secrets: Vec<String>,
 }
 
 impl RawCell {
@@ -147,10 +149,14 @@ fn cell(
 ) -> RawCell {
     let own = |entry: &&Entry| entry.key != "kind" && entry.key != "matrix";
     let start = reader.mistakes.len();
-    let entries = table.entries.iter().filter(own).map(|entry| Entry {
-        key: entry.key.clone(),
-        place: entry.place,
-        node: reader.node(&entry.node),
+    let is_command = kind.is_none_or(|kind| kind.runs == Runs::Program);
+    let mut secrets = Vec::new();
+    let entries = table.entries.iter().filter(own).map(|entry| {
+        let takes_secrets = is_command && entry.key == "env" && entry.node.table().is_some();
+        reader.secrets = takes_secrets.then(Vec::new);
+        let node = reader.node(&entry.node);
+        secrets.extend(reader.secrets.take().into_iter().flatten());
+        Entry { key: entry.key.clone(), place: entry.place, node }
     });
     let mut tree = Table { entries: entries.collect() };
     let (mut stage, mut execution) = (None, Execution::default());
@@ -170,7 +176,7 @@ fn cell(
         "" => name.to_owned(),
         text => format!("{name}[{text}]"),
     };
-    RawCell { id, combination, tree, kind, stage, execution }
+    RawCell { id, combination, tree, kind, stage, execution, secrets }
 }
 
 fn contract(

@@ -155,7 +155,12 @@ impl Attempt<'_, '_> {
     ) -> Result<std::result::Result<Worked, StageFailure>> {
         let config = self.cell.stage.as_any().downcast_ref::<Command>();
         let launch = match config {
-            Some(config) => program::launch(self.pipeline, self.cell, config, scratch),
+            Some(config) => match program::launch(self.pipeline, self.cell, config, scratch) {
+                Ok(launch) => launch,
+                Err(failure) => {
+                    return Ok(Err(StageFailure { failure, tail: Vec::new(), log: None }));
+                }
+            },
             None => {
                 let worker = worker::locate()?;
                 let threads = self.grant.threads();

@@ -29,6 +29,7 @@ pub mod reporter;
 mod resources;
 mod runner;
 mod scheduler;
+pub mod secrets;
 mod signals;
 mod stage_run;
 mod view;

@@ -6,19 +6,25 @@ use std::path::Path;
 use super::attempt::Scratch;
 use super::failure::{ending, failure};
 use super::process::{Ended, Launch};
+use super::secrets::Secrets;
 use crate::config::{Pipeline, StageCell};
 use crate::stages::command::{Command, Run};
 use crate::stages::contract::{Metrics, PortType};
 use crate::task::{Blame, Failure};
 
 /// How the program is started: in the pipeline file's folder, its inputs and outputs in the
-/// environment.
+/// environment, and the values of its secrets.
+///
+/// # Errors
+///
+/// A failure of the stage where a secret's environment variable is not set.
 pub fn launch(
     pipeline: &Pipeline,
     cell: &StageCell,
     config: &Command,
     scratch: &Scratch,
-) -> Launch {
+) -> Result<Launch, Failure> {
+    let secrets = Secrets::of(cell)?;
     let line: Vec<OsString> = match &config.run {
         Run::Shell(text) => vec!["sh".into(), "-c".into(), text.into()],
         Run::Arguments(words) => {
@@ -43,8 +49,8 @@ pub fn launch(
         let path = scratch.out().join(&output.file);
         env.push((format!("QPIPE_OUT_{}", variable(&output.port)), path.into()));
     }
-    env.extend(config.env.iter().map(|(name, value)| (name.clone(), value.into())));
-    Launch { line, env, folder: pipeline.folder.clone() }
+    env.extend(config.env.iter().map(|(name, value)| (name.clone(), secrets.put_in(value))));
+    Ok(Launch { line, env, folder: pipeline.folder.clone() })
 }
 
 /// A port's name in a variable's: capitals, all else than letters and digits as `_`.

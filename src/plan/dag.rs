@@ -138,6 +138,7 @@ pub(crate) mod tests {
                 kind,
                 stage: (kind.parse)(table.into()).expect("a valid command"),
                 execution: Execution::default(),
+                secrets: Vec::new(),
                 inputs: inputs.collect(),
                 line: line + 1,
             }

@@ -319,3 +319,34 @@ url = "${env.XRAY}/store"
     let remote = load(&set).remote.unwrap();
     assert_eq!((remote.url.as_str(), remote.mode), ("s3://bucket/prefix", RemoteMode::ReadOnly));
 }
+
+#[test]
+fn a_secret_stays_a_name() {
+    let folder = folder();
+    let pipeline = r#"
+[params]
+who = "me"
+[stages.x]
+kind    = "command"
+run     = "true"
+env     = { A = "${secret.B}", C = "${params.who}:${secret.D}:${secret.B}", E = "$${secret.F}" }
+outputs = { out = "out" }
+[stages.y]
+kind    = "command"
+run     = "true"
+env     = { PLAIN = "plain" }
+outputs = { out = "out" }
+"#;
+    fs::write(folder.path().join("p.toml"), pipeline).unwrap();
+    let env = BTreeMap::from([("B".to_owned(), "value".to_owned())]);
+    let overrides = Overrides { set: Vec::new(), env };
+    let pipeline = qpipe::config::load(&folder.path().join("p.toml"), &overrides).unwrap();
+    let x = cell(&pipeline, "x");
+    assert_eq!(x.secrets, ["B", "D"]);
+    let env = serde_json::json!({
+        "A": "${secret.B}", "C": "me:${secret.D}:${secret.B}", "E": "${secret.F}"
+    });
+    assert_eq!(x.stage.config()["env"], env);
+    assert_eq!(qpipe::config::secrets::missing(x), ["B", "D"], "of this process's environment");
+    assert!(cell(&pipeline, "y").secrets.is_empty());
+}

@@ -412,3 +412,38 @@ outputs = {{ x = "x" }}
     // With optimisation it takes about 5 ms; what starts a process or reads all inputs takes more.
     assert!(best < std::time::Duration::from_millis(100), "{best:?}");
 }
+
+#[test]
+fn a_secret_reaches_the_program_and_no_file() {
+    let project = Project::new(
+        r#"
+[stages.a]
+kind = "command"
+run = "printf %s \"$TOKEN\" | tr -d '\\n' | wc -c > $QPIPE_OUT_X"
+env = { TOKEN = "<${secret.QPIPE_TEST_TOKEN}>" }
+outputs = { x = "x" }
+"#,
+    );
+    assert_eq!(project.qpipe(&["check", "p.toml"]).code, Some(0));
+    assert_eq!(project.qpipe(&["plan", "p.toml"]).code, Some(0));
+    let said = project.qpipe(&["run", "p.toml"]);
+    assert_eq!(said.code, Some(1));
+    let expected = "error: stage a failed: the environment variable `QPIPE_TEST_TOKEN` is not set\n  \
+                    help: the stage takes it as a secret: set it where qpipe runs\n";
+    assert!(said.stderr.contains(expected), "{said:?}");
+    let run = |value: &str| {
+        let mut command = project.command(&["run", "p.toml"]);
+        project.said(command.env("QPIPE_TEST_TOKEN", value)).stdout
+    };
+    assert!(run("open-sesame").contains("1 ran, 0 cached"));
+    assert_eq!(project.artifact("a/x").trim(), "13");
+    assert!(run("another").contains("0 ran, 1 cached"), "the value is not part of the key");
+    let holding = |text: &str| {
+        let mut grep = std::process::Command::new("grep");
+        let grep = grep.args(["-rlF", text, "cache", "p.toml", "p.lock"]);
+        let found = grep.current_dir(project.path("")).output().unwrap().stdout;
+        String::from_utf8(found).unwrap()
+    };
+    assert_eq!(holding("open-sesame"), "");
+    assert!(holding("<${secret.QPIPE_TEST_TOKEN}>").contains("cache/"), "records hold its name");
+}

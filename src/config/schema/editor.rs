@@ -13,7 +13,7 @@ fn schema() -> Json {
     let mut defs = Map::new();
     defs.insert(
         "Interpolated".to_owned(),
-        json!({ "type": "string", "pattern": "\\$\\{(params|env|matrix)\\." }),
+        json!({ "type": "string", "pattern": "\\$\\{(params|env|matrix|secret)\\." }),
     );
     let data = take(schemars::schema_for!(DataSpec), &mut defs);
     let remote = take(schemars::schema_for!(RemoteTable), &mut defs);
