@@ -14,6 +14,7 @@ use super::keys::Done;
 use super::lines::Tail;
 use super::process::{Ended, Launch, Stream, supervise};
 use super::resources::Grant;
+use super::secrets::{self, Secrets};
 use super::signals::Signals;
 use super::worker_stage::Verdict;
 use super::{program, report_stage, reporter, worker, worker_stage};
@@ -154,29 +155,29 @@ impl Attempt<'_, '_> {
         signals: &mut Signals,
     ) -> Result<std::result::Result<Worked, StageFailure>> {
         let config = self.cell.stage.as_any().downcast_ref::<Command>();
-        let launch = match config {
-            Some(config) => match program::launch(self.pipeline, self.cell, config, scratch) {
-                Ok(launch) => launch,
-                Err(failure) => {
-                    return Ok(Err(StageFailure { failure, tail: Vec::new(), log: None }));
-                }
-            },
+        let secrets = match Secrets::of(self.cell) {
+            Ok(secrets) => secrets,
+            Err(failure) => return Ok(Err(StageFailure { failure, tail: Vec::new(), log: None })),
+        };
+        let mut launch = match config {
+            Some(config) => program::launch(self.pipeline, self.cell, config, scratch, &secrets),
             None => {
                 let worker = worker::locate()?;
                 let threads = self.grant.threads();
                 worker_stage::launch(&worker, self.pipeline, self.cell, scratch, threads)?
             }
         };
-        let mut launch = launch;
         if !self.grant.gpus.is_empty() {
             let gpus = self.grant.gpus.join(",");
             launch.env.push(("CUDA_VISIBLE_DEVICES".to_owned(), gpus.into()));
         }
-        let mut transcript = Transcript::new(self, config.is_none());
+        let mut transcript = Transcript::new(self, config.is_none(), secrets);
         let line = |stream: Stream, line: &str| transcript.line(stream, line);
         let ended = supervise(&launch, claim, self.timeout, signals, line).await;
         let left = ended.as_ref().map_or(0, |ended| ended.survivors.len());
-        if left > 0 {
+        // Whoever is asked to end may end before its children.
+        let asked = ended.as_ref().is_ok_and(|ended| ended.interrupted || ended.timed_out);
+        if left > 0 && !asked {
             let message = format!("it left {left} processes running, which were ended");
             transcript.told(task::Event::Warning { message });
         }
@@ -244,19 +245,22 @@ struct Transcript<'a, 'r> {
     reporter: &'a RefCell<&'r mut dyn Reporter>,
     /// Whether standard output is the worker's events.
     events: bool,
+    /// Their values are taken out of all lines.
+    secrets: Secrets,
     tail: Tail,
     verdict: Verdict,
     warnings: Vec<String>,
 }
 
 impl<'a, 'r> Transcript<'a, 'r> {
-    fn new(attempt: &'a Attempt<'_, 'r>, events: bool) -> Self {
+    fn new(attempt: &'a Attempt<'_, 'r>, events: bool, secrets: Secrets) -> Self {
         Self {
             stage: &attempt.cell.id,
             path: &attempt.log,
             log: None,
             reporter: attempt.reporter,
             events,
+            secrets,
             tail: Tail::default(),
             verdict: Verdict::default(),
             warnings: Vec::new(),
@@ -277,6 +281,7 @@ impl<'a, 'r> Transcript<'a, 'r> {
     }
 
     fn line(&mut self, stream: Stream, line: &str) {
+        let line = &secrets::mask(line, &self.secrets).into_owned();
         let event = (self.events && stream == Stream::Output)
             .then(|| serde_json::from_str::<task::Event>(line).ok())
             .flatten();

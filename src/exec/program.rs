@@ -14,17 +14,13 @@ use crate::task::{Blame, Failure};
 
 /// How the program is started: in the pipeline file's folder, its inputs and outputs in the
 /// environment, and the values of its secrets.
-///
-/// # Errors
-///
-/// A failure of the stage where a secret's environment variable is not set.
 pub fn launch(
     pipeline: &Pipeline,
     cell: &StageCell,
     config: &Command,
     scratch: &Scratch,
-) -> Result<Launch, Failure> {
-    let secrets = Secrets::of(cell)?;
+    secrets: &Secrets,
+) -> Launch {
     let line: Vec<OsString> = match &config.run {
         Run::Shell(text) => vec!["sh".into(), "-c".into(), text.into()],
         Run::Arguments(words) => {
@@ -50,7 +46,7 @@ pub fn launch(
         env.push((format!("QPIPE_OUT_{}", variable(&output.port)), path.into()));
     }
     env.extend(config.env.iter().map(|(name, value)| (name.clone(), secrets.put_in(value))));
-    Ok(Launch { line, env, folder: pipeline.folder.clone() })
+    Launch { line, env, folder: pipeline.folder.clone() }
 }
 
 /// A port's name in a variable's: capitals, all else than letters and digits as `_`.

@@ -5,6 +5,7 @@ mod check;
 mod crash;
 mod init;
 mod linking;
+mod parallel;
 mod pipelines;
 mod project;
 mod run;
