@@ -1,5 +1,6 @@
 //! `qpipe graph`.
 
+use super::pipeline_args::SelectArgs;
 use super::{Exit, PipelineArgs, fail};
 use crate::plan::Plan;
 
@@ -9,9 +10,8 @@ pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 
-    /// Stages to draw, with all that they need. Default: all.
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
+    #[command(flatten)]
+    select: SelectArgs,
 
     /// What it is drawn for.
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let mut plan = Plan::new(&pipeline);
-    if let Err(error) = plan.select(&args.targets) {
+    if let Err(error) = args.select.apply(&mut plan) {
         return fail::show(&error, Exit::Usage);
     }
     let text = match args.format {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Exit;
 use crate::cache::{self, Cache};
 use crate::config::{self, Overrides, Pipeline, Style};
+use crate::plan::{Plan, UnknownTarget};
 
 /// Which pipeline, and what to change in it.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,6 +27,31 @@ impl PipelineArgs {
             eprint!("{}", mistakes.render(Style::of_stderr()));
             Exit::Usage
         })
+    }
+}
+
+/// Which of its stages.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SelectArgs {
+    /// Stages to take, with all that they need; several are united. Default: all.
+    ///
+    /// A name (`qat`), a cell (`onnx[fp32,1]`), a pattern (`onnx[*,1]`, `ptq*`: `*` is any text and
+    /// `?` any character, brackets are literal) or a kind (`kind:benchmark`); with `+` behind it
+    /// (`qat+`), all that depends on it too.
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+
+    /// Leaves these stages out, and all that needs them, whether they are up to date or not. A
+    /// pattern as for TARGET; may be given more than once.
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+}
+
+impl SelectArgs {
+    /// Narrows a plan.
+    pub fn apply(&self, plan: &mut Plan<'_>) -> Result<(), UnknownTarget> {
+        plan.select(&self.targets)?;
+        plan.exclude(&self.exclude)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `qpipe plan`.
 
-use super::pipeline_args::CacheArgs;
+use super::pipeline_args::{CacheArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
 use crate::exec::{self, Action, Options, Preview, RunError};
@@ -12,9 +12,8 @@ pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 
-    /// Stages to look at, with all that they need. Default: all.
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
+    #[command(flatten)]
+    select: SelectArgs,
 
     #[command(flatten)]
     cache: CacheArgs,
@@ -47,7 +46,7 @@ fn previews(args: &Args) -> Result<Vec<Preview>, Exit> {
     let pipeline = args.pipeline.load()?;
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
-    plan.select(&args.targets).map_err(|error| fail(error.into()))?;
+    args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
     let cache =
         Cache::at(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
     let options = Options { force: args.force.clone(), ..Options::default() };

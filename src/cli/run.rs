@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 
-use super::pipeline_args::CacheArgs;
+use super::pipeline_args::{CacheArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
 use crate::exec::reporter::{Bars, Json, Plain, Quiet};
@@ -16,9 +16,8 @@ pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 
-    /// Stages to bring up to date, with all that they need. Default: all.
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
+    #[command(flatten)]
+    select: SelectArgs,
 
     #[command(flatten)]
     cache: CacheArgs,
@@ -64,7 +63,7 @@ fn execute(args: &Args) -> Result<Summary, Exit> {
     let pipeline = args.pipeline.load()?;
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
-    plan.select(&args.targets).map_err(|error| fail(error.into()))?;
+    args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
     let cache =
         Cache::open(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
     let options = Options {

@@ -1,5 +1,7 @@
 //! `qpipe why`.
 
+use std::collections::HashSet;
+
 use super::pipeline_args::CacheArgs;
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
@@ -12,7 +14,7 @@ pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 
-    /// Stages to explain, such as `qat` or `onnx[qat]`.
+    /// Stages to explain, such as `qat`, `onnx[qat]` or `onnx*`.
     #[arg(value_name = "STAGE", required = true)]
     stages: Vec<String>,
 
@@ -44,7 +46,7 @@ fn explain(args: &Args) -> Result<Vec<Preview>, Exit> {
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
     plan.select(&args.stages).map_err(|error| fail(error.into()))?;
-    let mut asked = Vec::new();
+    let mut asked = HashSet::new();
     for stage in &args.stages {
         let named = plan.named(stage).map_err(|error| fail(error.into()))?;
         asked.extend(named.into_iter().map(|index| plan.stage(index).id.clone()));

@@ -297,6 +297,22 @@ fn targets_and_force() {
 }
 
 #[test]
+fn patterns_choose_stages_and_exclude_leaves_out() {
+    let project = diamond();
+    project.run(&["b+", "--exclude", "d"]);
+    assert_eq!(project.ran(), ["a", "b"]);
+    project.run(&["kind:command", "--exclude", "c"]);
+    assert!(project.ran().is_empty(), "`d` needs `c`");
+    project.run(&["?"]);
+    assert_eq!(project.ran(), ["c", "d"]);
+    let plan = project.qpipe(&["plan", "p.toml", "c", "--exclude", "a"]);
+    assert_eq!((plan.code, plan.stdout.as_str()), (Some(2), ""));
+    assert!(plan.stderr.starts_with("error: nothing is left: "), "{plan:?}");
+    let graph = project.qpipe(&["graph", "p.toml", "--exclude", "b"]);
+    assert_eq!(graph.stdout, "p\n└─ a (command) ← src.txt\n   └─ c (command)\n");
+}
+
+#[test]
 fn json_lines_tell_the_whole_run() {
     let project = diamond();
     project.run(&["a"]);
