@@ -1,5 +1,7 @@
 //! `qpipe graph`.
 
+use std::io::Write as _;
+
 use super::pipeline_args::SelectArgs;
 use super::{Exit, PipelineArgs, fail};
 use crate::plan::Plan;
@@ -27,6 +29,8 @@ enum Format {
     Dot,
     /// Mermaid, for Markdown.
     Mermaid,
+    /// A picture, for browsers and documents: light and dark, no script.
+    Svg,
 }
 
 /// Does it.
@@ -43,7 +47,9 @@ pub fn run(args: &Args) -> Exit {
         Format::Text => plan.text(),
         Format::Dot => plan.dot(),
         Format::Mermaid => plan.mermaid(),
+        Format::Svg => plan.svg(),
     };
-    print!("{text}");
+    // A reader that is gone needs no answer.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Exit::Success
 }

@@ -50,8 +50,7 @@ pub struct SelectArgs {
 impl SelectArgs {
     /// Narrows a plan.
     pub fn apply(&self, plan: &mut Plan<'_>) -> Result<(), UnknownTarget> {
-        plan.select(&self.targets)?;
-        plan.exclude(&self.exclude)
+        plan.select_without(&self.targets, &self.exclude)
     }
 }
 

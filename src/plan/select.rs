@@ -69,40 +69,41 @@ impl Plan<'_> {
     ///
     /// A pattern that fits nothing.
     pub fn select(&mut self, targets: &[String]) -> Result<(), UnknownTarget> {
-        if targets.is_empty() {
-            self.selected.fill(true);
-            return Ok(());
-        }
-        let mut found = Vec::new();
-        for target in targets {
-            found.extend(self.named(target)?);
-        }
-        self.selected = self.reached(found, Direction::Incoming);
-        Ok(())
+        self.select_without(targets, &[])
     }
 
-    /// Leaves out the stages that any of the patterns fits, and all that needs them.
+    /// Like [`Plan::select`], without the stages that any of `exclude` fits and all that needs them.
     ///
     /// # Errors
     ///
     /// A pattern that fits nothing, or patterns that leave nothing.
-    pub fn exclude(&mut self, patterns: &[String]) -> Result<(), UnknownTarget> {
-        let mut found = Vec::new();
-        for pattern in patterns {
-            found.extend(self.named(pattern)?);
+    pub fn select_without(
+        &mut self,
+        targets: &[String],
+        exclude: &[String],
+    ) -> Result<(), UnknownTarget> {
+        let mut wanted = self.all_named(targets)?;
+        if targets.is_empty() {
+            wanted.extend(0..self.selected.len());
         }
-        let out = self.reached(found, Direction::Outgoing);
-        let had = self.selected.contains(&true);
-        for (selected, out) in self.selected.iter_mut().zip(out) {
-            *selected &= !out;
-        }
-        if had && !self.selected.contains(&true) {
+        let out = self.reached(self.all_named(exclude)?, Direction::Outgoing);
+        wanted.retain(|&index| !out[index]);
+        if wanted.is_empty() && !exclude.is_empty() {
             let message =
                 "nothing is left: every stage that was asked for is excluded, or needs one that is";
             let help = "--exclude leaves out a stage together with all that needs it";
             return Err(UnknownTarget { message: message.to_owned(), help: help.to_owned() });
         }
+        self.selected = self.reached(wanted, Direction::Incoming);
         Ok(())
+    }
+
+    fn all_named(&self, patterns: &[String]) -> Result<Vec<usize>, UnknownTarget> {
+        let mut found = Vec::new();
+        for pattern in patterns {
+            found.extend(self.named(pattern)?);
+        }
+        Ok(found)
     }
 
     /// Positions of the stages that a pattern fits, in file order.
@@ -218,8 +219,7 @@ mod tests {
         let pipeline = pipeline(&["a", "m[x] < a", "m[y] < a", "u < m[y]", "v < u", "other"]);
         let mut plan = Plan::new(&pipeline);
         let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        plan.select(&owned(targets))
-            .and_then(|()| plan.exclude(&owned(exclude)))
+        plan.select_without(&owned(targets), &owned(exclude))
             .map_err(|error| format!("{error}; {}", error.help))?;
         Ok(ids(&plan).into_iter().map(str::to_owned).collect())
     }
@@ -260,6 +260,8 @@ mod tests {
     #[test]
     fn what_is_excluded_takes_what_needs_it_along() {
         assert_eq!(chosen(&[], &["m[y]"]).unwrap(), ["a", "m[x]", "other"]);
+        // What only an excluded stage needs is not needed.
+        assert_eq!(chosen(&["u", "other"], &["u"]).unwrap(), ["other"]);
         assert_eq!(chosen(&["u", "m"], &["u"]).unwrap(), ["a", "m[x]", "m[y]"]);
         assert_eq!(
             chosen(&["v"], &["a"]).unwrap_err(),
@@ -314,6 +316,7 @@ mod tests {
         assert!(plan.select(&["t".to_owned()]).unwrap_err().help.ends_with("and 9981 more"));
         assert!(plan.mermaid().lines().count() > 20_000);
         assert!(plan.dot().lines().count() > 20_000);
+        assert!(plan.svg().lines().count() > 30_000);
         // Not even a deep tree's indents may grow with its depth.
         assert!(plan.text().len() < 2_000_000);
     }

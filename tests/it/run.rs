@@ -395,12 +395,13 @@ fn a_program_that_is_not_there() {
 }
 
 #[test]
-fn a_graph_in_three_languages() {
+fn a_graph_in_all_formats() {
     let project = diamond();
     let draw = |format: &str| project.qpipe(&["graph", "p.toml", "c", "--format", format]).stdout;
     assert_eq!(draw("text"), "p\n└─ a (command) ← src.txt\n   └─ c (command)\n");
     assert!(draw("dot").starts_with("digraph \"p\" {"));
     assert!(draw("mermaid").starts_with("flowchart LR\n"));
+    assert!(draw("svg").starts_with("<svg xmlns=") && draw("svg").ends_with("</svg>\n"));
 }
 
 #[test]
