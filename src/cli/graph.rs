@@ -8,6 +8,7 @@ use crate::plan::Plan;
 
 /// Draws the pipeline's graph of stages.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -32,6 +33,13 @@ enum Format {
     /// A picture, for browsers and documents: light and dark, no script.
     Svg,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe graph p.toml
+  qpipe graph p.toml --format svg > p.svg
+  qpipe graph p.toml qat+ --format mermaid";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {

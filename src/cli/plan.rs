@@ -8,6 +8,7 @@ use crate::plan::Plan;
 
 /// Shows what a run would do, and why, without doing it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -26,6 +27,13 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe plan p.toml
+  qpipe plan p.toml qat --set stages.qat.epochs=2
+  qpipe plan p.toml --force fp32 --json";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {

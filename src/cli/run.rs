@@ -12,6 +12,7 @@ use crate::plan::Plan;
 
 /// Runs what is not up to date, and prints the table.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -50,6 +51,16 @@ pub struct Args {
     #[arg(long, value_name = "GPU", value_delimiter = ',')]
     gpus: Option<Vec<String>>,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe run p.toml                            # all that is not up to date
+  qpipe run p.toml qat+                       # qat, what it needs, what depends on it
+  qpipe run p.toml \"onnx[*,1]\" kind:benchmark # patterns, united
+  qpipe run p.toml --exclude \"bench*\"         # all but those and what needs them
+  qpipe run p.toml --set params.epochs=1
+  qpipe run p.toml --locked --json            # in CI";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {

@@ -10,6 +10,7 @@ use crate::plan::Plan;
 
 /// Shows exactly what changed since a stage's last success, old and new values, or when it ran.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -25,6 +26,12 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe why p.toml qat
+  qpipe why p.toml \"onnx[*,1]\" --json";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
