@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod color;
 mod completions;
 mod doctor;
 pub mod exit;
@@ -15,7 +16,7 @@ mod run;
 mod schema;
 mod why;
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use exit::Exit;
 pub use pipeline_args::PipelineArgs;
@@ -27,6 +28,10 @@ pub use pipeline_args::PipelineArgs;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    /// When to colour: as NO_COLOR, CLICOLOR_FORCE and the terminal say, always, or never.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    color: ColorChoice,
 }
 
 /// Examples, for `--help`.
@@ -54,7 +59,9 @@ enum Command {
 
 /// Reads the command line of this process and does what it says.
 pub fn main() -> Exit {
-    let cli = match Cli::try_parse() {
+    let color = color::asked(std::env::args_os());
+    let parsed = Cli::command().color(color).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" too, with their own stream.
@@ -64,6 +71,7 @@ pub fn main() -> Exit {
             return exit;
         }
     };
+    color::settle(cli.color);
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -81,8 +89,6 @@ pub fn main() -> Exit {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

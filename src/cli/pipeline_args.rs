@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Exit;
 use crate::cache::{self, Cache};
 use crate::config::{self, Overrides, Pipeline, Style};
+use crate::exec::reporter::terminal;
 use crate::plan::{Plan, UnknownTarget};
 
 /// Which pipeline, and what to change in it.
@@ -24,10 +25,16 @@ impl PipelineArgs {
     /// Reads the file; its mistakes are shown already where that fails.
     pub fn load(&self) -> Result<Pipeline, Exit> {
         config::load(&self.file, &Overrides::from_process(&self.set)).map_err(|mistakes| {
-            eprint!("{}", mistakes.render(Style::of_stderr()));
+            eprint!("{}", mistakes.render(style()));
             Exit::Usage
         })
     }
+}
+
+/// How mistakes are drawn on standard error.
+fn style() -> Style {
+    let width = terminal::columns(&console::Term::stderr());
+    Style { color: console::colors_enabled_stderr(), width }
 }
 
 /// Which of its stages.

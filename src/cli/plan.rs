@@ -3,6 +3,7 @@
 use super::pipeline_args::{CacheArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
+use crate::exec::reporter::terminal;
 use crate::exec::{self, Action, Options, Preview, RunError};
 use crate::plan::Plan;
 
@@ -43,7 +44,7 @@ pub fn run(args: &Args) -> Exit {
             Exit::Success
         }
         Ok(previews) => {
-            print!("{}", text(&previews));
+            print!("{}", terminal::wrapped(&text(&previews), 4, &console::Term::stdout()));
             Exit::Success
         }
         Err(exit) => exit,
