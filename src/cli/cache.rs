@@ -13,6 +13,7 @@ use crate::stages::quantity;
 
 /// Looks after the artifact cache.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     cache: CacheArgs,
@@ -58,6 +59,13 @@ enum Command {
         yes: bool,
     },
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe cache status
+  qpipe cache gc --dry-run
+  qpipe cache verify --repair";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {

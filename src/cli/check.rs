@@ -7,10 +7,17 @@ use crate::config::Pipeline;
 
 /// Checks a pipeline file and shows all its mistakes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe check p.toml
+  qpipe check p.toml --set params.epochs=0";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {

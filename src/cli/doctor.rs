@@ -9,11 +9,18 @@ use crate::task::Component;
 
 /// Lists what qpipe needs: each component, its version, where it was found and how to get it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// As JSON, for programs.
     #[arg(long)]
     json: bool,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe doctor
+  qpipe doctor --json";
 
 /// Does it: success where all that stages need is there.
 pub fn run(args: &Args) -> Exit {

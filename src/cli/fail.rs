@@ -3,13 +3,15 @@
 use super::Exit;
 use crate::cache::CacheError;
 use crate::exec::RunError;
+use crate::exec::reporter::terminal;
 
 /// Shows an error with its help, and gives its exit code back.
 pub fn show(error: &impl miette::Diagnostic, exit: Exit) -> Exit {
-    eprintln!("error: {error}");
+    let mut text = format!("error: {error}\n");
     if let Some(help) = error.help() {
-        eprintln!("  help: {help}");
+        text.push_str(&format!("  help: {help}\n"));
     }
+    eprint!("{}", terminal::wrapped(&text, 2, &console::Term::stderr()));
     exit
 }
 

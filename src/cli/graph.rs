@@ -1,17 +1,20 @@
 //! `qpipe graph`.
 
+use std::io::Write as _;
+
+use super::pipeline_args::SelectArgs;
 use super::{Exit, PipelineArgs, fail};
 use crate::plan::Plan;
 
 /// Draws the pipeline's graph of stages.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 
-    /// Stages to draw, with all that they need. Default: all.
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
+    #[command(flatten)]
+    select: SelectArgs,
 
     /// What it is drawn for.
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -27,7 +30,16 @@ enum Format {
     Dot,
     /// Mermaid, for Markdown.
     Mermaid,
+    /// A picture, for browsers and documents: light and dark, no script.
+    Svg,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe graph p.toml
+  qpipe graph p.toml --format svg > p.svg
+  qpipe graph p.toml qat+ --format mermaid";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
@@ -36,14 +48,16 @@ pub fn run(args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let mut plan = Plan::new(&pipeline);
-    if let Err(error) = plan.select(&args.targets) {
+    if let Err(error) = args.select.apply(&mut plan) {
         return fail::show(&error, Exit::Usage);
     }
     let text = match args.format {
         Format::Text => plan.text(),
         Format::Dot => plan.dot(),
         Format::Mermaid => plan.mermaid(),
+        Format::Svg => plan.svg(),
     };
-    print!("{text}");
+    // A reader that is gone needs no answer.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Exit::Success
 }

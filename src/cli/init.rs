@@ -2,17 +2,33 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Exit;
+use crate::config;
 
-/// Writes a commented starter pipeline.
+/// Writes a commented starter pipeline, and the schema by which editors complete and check it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The file to write; a folder gets `pipeline.toml`. Nothing is overwritten.
     #[arg(value_name = "PATH", default_value = "pipeline.toml")]
     path: PathBuf,
+
+    /// Writes neither `pipeline.schema.json` beside it nor the line that names it.
+    #[arg(long)]
+    no_schema: bool,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe init                          # pipeline.toml here
+  qpipe init pipelines/mine.toml
+  qpipe init mine.toml --no-schema";
+
+/// The schema's name beside the pipeline.
+const SCHEMA: &str = "pipeline.schema.json";
 
 /// The starter pipeline.
 const STARTER: &str = include_str!("starter.toml");
@@ -22,7 +38,15 @@ pub fn run(args: &Args) -> Exit {
     let path = if args.path.is_dir() { args.path.join("pipeline.toml") } else { args.path.clone() };
     let shown = path.display();
     let written = OpenOptions::new().write(true).create_new(true).open(&path);
-    match written.and_then(|mut file| file.write_all(STARTER.as_bytes())) {
+    let schema = (!args.no_schema).then(|| path.with_file_name(SCHEMA));
+    // Taplo, which is in Even Better TOML, takes a path beside the file, also without a network.
+    let line = schema.as_ref().map_or(String::new(), |_| format!("#:schema ./{SCHEMA}\n"));
+    let text = format!("{line}{STARTER}");
+    let write = |mut file: std::fs::File| {
+        file.write_all(text.as_bytes())?;
+        schema.as_deref().map_or(Ok(()), write_schema)
+    };
+    match written.and_then(write) {
         Ok(()) => {
             // A reader that is gone needs no answer.
             let _ = writeln!(
@@ -44,5 +68,14 @@ pub fn run(args: &Args) -> Exit {
             eprintln!("qpipe init: cannot write {shown}: {error}");
             Exit::Machine
         }
+    }
+}
+
+/// Writes the schema unless there is one: `qpipe schema` brings that up to date.
+fn write_schema(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    match file {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        file => file?.write_all(config::editor_schema().as_bytes()),
     }
 }

@@ -2,17 +2,21 @@
 
 mod cache;
 mod check;
+mod color;
+mod completions;
 mod doctor;
 pub mod exit;
 mod fail;
 mod graph;
 mod init;
+mod man;
 mod pipeline_args;
 mod plan;
 mod run;
+mod schema;
 mod why;
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use exit::Exit;
 pub use pipeline_args::PipelineArgs;
@@ -20,11 +24,23 @@ pub use pipeline_args::PipelineArgs;
 /// From one TOML file to a quantized, checked, benchmarked INT8 engine and a table of FP32, PTQ
 /// and QAT; what did not change is not computed again.
 #[derive(Debug, Parser)]
-#[command(name = "qpipe", version, after_help = exit::HELP)]
+#[command(name = "qpipe", version, after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    /// When to colour: as NO_COLOR, CLICOLOR_FORCE and the terminal say, always, or never.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    color: ColorChoice,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe init mine.toml        # a pipeline to start from
+  qpipe plan mine.toml        # what a run would do, and why
+  qpipe run mine.toml
+  qpipe run mine.toml qat+ --set params.epochs=1";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -36,11 +52,16 @@ enum Command {
     Cache(cache::Args),
     Doctor(doctor::Args),
     Init(init::Args),
+    Schema(schema::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Reads the command line of this process and does what it says.
 pub fn main() -> Exit {
-    let cli = match Cli::try_parse() {
+    let color = color::asked(std::env::args_os());
+    let parsed = Cli::command().color(color).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" too, with their own stream.
@@ -50,6 +71,7 @@ pub fn main() -> Exit {
             return exit;
         }
     };
+    color::settle(cli.color);
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -59,13 +81,14 @@ pub fn main() -> Exit {
         Command::Cache(args) => cache::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Init(args) => init::run(&args),
+        Command::Schema(_) => schema::run(),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -73,10 +96,59 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// All commands that do something, with their full names.
+    fn commands(above: &str, command: &clap::Command) -> Vec<(String, clap::Command)> {
+        let name = format!("{above}{}", command.get_name());
+        let mut all = vec![(name.clone(), command.clone())];
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            all.extend(commands(&format!("{name} "), below));
+        }
+        all
+    }
+
     #[test]
     fn every_command_says_what_it_does() {
-        for command in Cli::command().get_subcommands() {
-            assert!(command.get_about().is_some(), "`{}` has no help", command.get_name());
+        for (name, command) in commands("", &Cli::command()) {
+            assert!(command.get_about().is_some(), "`{name}` has no help");
+        }
+    }
+
+    /// A line of a shell in words, up to a comment, a pipe or a redirection.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for letter in line.chars() {
+            match letter {
+                '"' => quoted = !quoted,
+                '#' | '|' | '>' if !quoted && word.is_empty() => break,
+                ' ' if !quoted => {
+                    words.extend(Some(std::mem::take(&mut word)).filter(|w| !w.is_empty()))
+                }
+                letter => word.push(letter),
+            }
+        }
+        words.extend(Some(word).filter(|word| !word.is_empty()));
+        words
+    }
+
+    #[test]
+    fn every_command_has_examples_and_each_can_be_given() {
+        for (name, command) in commands("", &Cli::command()) {
+            // A command of a family has its examples there.
+            if name.starts_with("qpipe cache ") {
+                continue;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.strip_prefix("Examples:\n");
+            let examples = examples.unwrap_or_else(|| panic!("`{name}` has no examples"));
+            let lines: Vec<&str> = examples.lines().take_while(|line| !line.is_empty()).collect();
+            assert!(!lines.is_empty(), "{name}");
+            for line in lines {
+                let words = words(line.trim());
+                assert!(words.join(" ").starts_with(&name), "`{line}` is no example of `{name}`");
+                if let Err(error) = Cli::try_parse_from(&words) {
+                    panic!("{line}: {error}");
+                }
+            }
         }
     }
 }

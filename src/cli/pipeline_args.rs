@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use super::Exit;
 use crate::cache::{self, Cache};
 use crate::config::{self, Overrides, Pipeline, Style};
+use crate::exec::reporter::terminal;
+use crate::plan::{Plan, UnknownTarget};
 
 /// Which pipeline, and what to change in it.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,9 +25,39 @@ impl PipelineArgs {
     /// Reads the file; its mistakes are shown already where that fails.
     pub fn load(&self) -> Result<Pipeline, Exit> {
         config::load(&self.file, &Overrides::from_process(&self.set)).map_err(|mistakes| {
-            eprint!("{}", mistakes.render(Style::of_stderr()));
+            eprint!("{}", mistakes.render(style()));
             Exit::Usage
         })
+    }
+}
+
+/// How mistakes are drawn on standard error.
+fn style() -> Style {
+    let width = terminal::columns(&console::Term::stderr());
+    Style { color: console::colors_enabled_stderr(), width }
+}
+
+/// Which of its stages.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SelectArgs {
+    /// Stages to take, with all that they need; several are united. Default: all.
+    ///
+    /// A name (`qat`), a cell (`onnx[fp32,1]`), a pattern (`onnx[*,1]`, `ptq*`: `*` is any text and
+    /// `?` any character, brackets are literal) or a kind (`kind:benchmark`); with `+` behind it
+    /// (`qat+`), all that depends on it too.
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+
+    /// Leaves these stages out, and all that needs them, whether they are up to date or not. A
+    /// pattern as for TARGET; may be given more than once.
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+}
+
+impl SelectArgs {
+    /// Narrows a plan.
+    pub fn apply(&self, plan: &mut Plan<'_>) -> Result<(), UnknownTarget> {
+        plan.select_without(&self.targets, &self.exclude)
     }
 }
 

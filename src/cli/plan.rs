@@ -1,20 +1,21 @@
 //! `qpipe plan`.
 
-use super::pipeline_args::CacheArgs;
+use super::pipeline_args::{CacheArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
+use crate::exec::reporter::terminal;
 use crate::exec::{self, Action, Options, Preview, RunError};
 use crate::plan::Plan;
 
 /// Shows what a run would do, and why, without doing it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 
-    /// Stages to look at, with all that they need. Default: all.
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
+    #[command(flatten)]
+    select: SelectArgs,
 
     #[command(flatten)]
     cache: CacheArgs,
@@ -28,6 +29,13 @@ pub struct Args {
     json: bool,
 }
 
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe plan p.toml
+  qpipe plan p.toml qat --set stages.qat.epochs=2
+  qpipe plan p.toml --force fp32 --json";
+
 /// Does it.
 pub fn run(args: &Args) -> Exit {
     match previews(args) {
@@ -36,7 +44,7 @@ pub fn run(args: &Args) -> Exit {
             Exit::Success
         }
         Ok(previews) => {
-            print!("{}", text(&previews));
+            print!("{}", terminal::wrapped(&text(&previews), 4, &console::Term::stdout()));
             Exit::Success
         }
         Err(exit) => exit,
@@ -47,7 +55,7 @@ fn previews(args: &Args) -> Result<Vec<Preview>, Exit> {
     let pipeline = args.pipeline.load()?;
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
-    plan.select(&args.targets).map_err(|error| fail(error.into()))?;
+    args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
     let cache =
         Cache::at(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
     let options = Options { force: args.force.clone(), ..Options::default() };

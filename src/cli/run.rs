@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 
-use super::pipeline_args::CacheArgs;
+use super::pipeline_args::{CacheArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
 use crate::exec::reporter::{Bars, Json, Plain, Quiet};
@@ -12,13 +12,13 @@ use crate::plan::Plan;
 
 /// Runs what is not up to date, and prints the table.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 
-    /// Stages to bring up to date, with all that they need. Default: all.
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
+    #[command(flatten)]
+    select: SelectArgs,
 
     #[command(flatten)]
     cache: CacheArgs,
@@ -52,6 +52,16 @@ pub struct Args {
     gpus: Option<Vec<String>>,
 }
 
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe run p.toml                            # all that is not up to date
+  qpipe run p.toml qat+                       # qat, what it needs, what depends on it
+  qpipe run p.toml \"onnx[*,1]\" kind:benchmark # patterns, united
+  qpipe run p.toml --exclude \"bench*\"         # all but those and what needs them
+  qpipe run p.toml --set params.epochs=1
+  qpipe run p.toml --locked --json            # in CI";
+
 /// Does it.
 pub fn run(args: &Args) -> Exit {
     match execute(args) {
@@ -64,7 +74,7 @@ fn execute(args: &Args) -> Result<Summary, Exit> {
     let pipeline = args.pipeline.load()?;
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
-    plan.select(&args.targets).map_err(|error| fail(error.into()))?;
+    args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
     let cache =
         Cache::open(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
     let options = Options {

@@ -1,5 +1,7 @@
 //! `qpipe why`.
 
+use std::collections::HashSet;
+
 use super::pipeline_args::CacheArgs;
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
@@ -8,11 +10,12 @@ use crate::plan::Plan;
 
 /// Shows exactly what changed since a stage's last success, old and new values, or when it ran.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 
-    /// Stages to explain, such as `qat` or `onnx[qat]`.
+    /// Stages to explain, such as `qat`, `onnx[qat]` or `onnx*`.
     #[arg(value_name = "STAGE", required = true)]
     stages: Vec<String>,
 
@@ -23,6 +26,12 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe why p.toml qat
+  qpipe why p.toml \"onnx[*,1]\" --json";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
@@ -44,7 +53,7 @@ fn explain(args: &Args) -> Result<Vec<Preview>, Exit> {
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
     plan.select(&args.stages).map_err(|error| fail(error.into()))?;
-    let mut asked = Vec::new();
+    let mut asked = HashSet::new();
     for stage in &args.stages {
         let named = plan.named(stage).map_err(|error| fail(error.into()))?;
         asked.extend(named.into_iter().map(|index| plan.stage(index).id.clone()));

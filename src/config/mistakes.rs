@@ -156,15 +156,6 @@ pub struct Style {
     pub width: usize,
 }
 
-impl Style {
-    /// For this process's standard error: colours on a terminal unless `NO_COLOR` is set.
-    pub fn of_stderr() -> Self {
-        use std::io::IsTerminal;
-        let quiet = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { color: std::io::stderr().is_terminal() && !quiet, width: 100 }
-    }
-}
-
 /// All mistakes of a pipeline file, in the order of their places.
 ///
 /// As a [`Diagnostic`] it has each mistake as a related one, with its own code

@@ -31,3 +31,4 @@ pub use load::load;
 pub use mistakes::{Mistakes, Style};
 pub use pipeline::{Data, Origin, Pipeline, ResolvedInput, StageCell};
 pub use remote::{Remote, RemoteMode};
+pub use schema::editor_schema;

@@ -1,7 +1,7 @@
 //! The stages as a directed acyclic graph, producers before users.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BinaryHeap, HashMap};
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -18,6 +18,10 @@ pub struct Plan<'p> {
     pub(super) graph: DiGraph<(), String>,
     pub(super) order: Vec<usize>,
     pub(super) selected: Vec<bool>,
+    /// Position of each stage by its id.
+    ids: HashMap<&'p str, usize>,
+    /// Positions of the cells of each stage by its name.
+    names: HashMap<&'p str, Vec<usize>>,
 }
 
 impl<'p> Plan<'p> {
@@ -28,15 +32,17 @@ impl<'p> Plan<'p> {
     /// If the pipeline has a cycle or a dangling reference: [`crate::config`] refuses both.
     pub fn new(pipeline: &'p Pipeline) -> Self {
         let mut graph = DiGraph::new();
-        let mut position = BTreeMap::new();
+        let mut ids = HashMap::with_capacity(pipeline.stages.len());
+        let mut names: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, cell) in pipeline.stages.iter().enumerate() {
             graph.add_node(());
-            position.insert(cell.id.as_str(), index);
+            ids.insert(cell.id.as_str(), index);
+            names.entry(cell.name.as_str()).or_default().push(index);
         }
         for (index, cell) in pipeline.stages.iter().enumerate() {
             for input in &cell.inputs {
                 if let Origin::Stage { id, .. } = &input.origin {
-                    let producer = NodeIndex::new(position[id.as_str()]);
+                    let producer = NodeIndex::new(ids[id.as_str()]);
                     graph.add_edge(producer, NodeIndex::new(index), input.port.clone());
                 }
             }
@@ -44,7 +50,7 @@ impl<'p> Plan<'p> {
         let order = topological(&graph);
         assert_eq!(order.len(), pipeline.stages.len(), "config refuses cycles");
         let selected = vec![true; order.len()];
-        Self { pipeline, graph, order, selected }
+        Self { pipeline, graph, order, selected, ids, names }
     }
 
     /// The pipeline that it was made from.
@@ -55,6 +61,16 @@ impl<'p> Plan<'p> {
     /// The stage at a position.
     pub fn stage(&self, index: usize) -> &'p StageCell {
         &self.pipeline.stages[index]
+    }
+
+    /// The position of the stage or cell of that id.
+    pub fn position(&self, id: &str) -> Option<usize> {
+        self.ids.get(id).copied()
+    }
+
+    /// Positions of a stage's cells by the stage's name, in file order; none: there is no such stage.
+    pub(super) fn cells(&self, name: &str) -> &[usize] {
+        self.names.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Positions of the selected stages, producers first.

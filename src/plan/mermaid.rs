@@ -17,9 +17,7 @@ impl Plan<'_> {
             let _ = writeln!(text, "  s{index}(\"{label}\")");
             for input in &cell.inputs {
                 if let Origin::Stage { id, port, .. } = &input.origin {
-                    let stages = &self.pipeline.stages;
-                    let from = stages.iter().position(|stage| stage.id == *id);
-                    let from = from.expect("config resolved the reference");
+                    let from = self.position(id).expect("config resolved the reference");
                     let _ = writeln!(text, "  s{from} -->|\"{}\"| s{index}", escape(port));
                 } else {
                     let name = self.origin(input);

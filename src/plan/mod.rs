@@ -4,6 +4,7 @@ mod dag;
 mod dot;
 mod mermaid;
 mod select;
+mod svg;
 mod text;
 
 pub use dag::Plan;

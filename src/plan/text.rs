@@ -1,9 +1,13 @@
 //! The plan as a tree of text: each stage once, under the last of its producers.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use super::Plan;
 use crate::config::{Origin, ResolvedInput};
+
+/// Levels of a tree that are drawn.
+const DEEPEST: usize = 24;
 
 impl Plan<'_> {
     /// The selected stages as a tree. Behind `←` stands what a stage takes besides its parent.
@@ -19,39 +23,44 @@ impl Plan<'_> {
             }
         }
         let mut text = format!("{}\n", self.pipeline.name);
-        self.branch(&roots, None, "", &children, &mut text);
+        // Without recursion: a chain may be as long as a pipeline. Of the stages on the way to the
+        // next line: whether each is the last of its siblings.
+        let mut path: Vec<bool> = Vec::new();
+        let branch = |stages: &[usize], parent: Option<usize>, level: usize| {
+            let last = stages.len().saturating_sub(1);
+            let lines = stages.iter().enumerate();
+            let lines = lines.map(|(place, &index)| (index, parent, level, place == last));
+            lines.rev().collect::<Vec<_>>()
+        };
+        let mut open = branch(&roots, None, 0);
+        while let Some((index, parent, level, last)) = open.pop() {
+            path.truncate(level);
+            path.push(last);
+            indent(&path, &mut text);
+            self.label(index, parent, &mut text);
+            open.extend(branch(&children[index], Some(index), level + 1));
+        }
         text
     }
 
-    fn branch(
-        &self,
-        stages: &[usize],
-        parent: Option<usize>,
-        indent: &str,
-        children: &[Vec<usize>],
-        text: &mut String,
-    ) {
-        for (position, &index) in stages.iter().enumerate() {
-            let last = position + 1 == stages.len();
-            let (tee, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-            let cell = self.stage(index);
-            let parent = parent.map(|parent| self.stage(parent).id.as_str());
-            let mut others: Vec<String> = Vec::new();
-            for input in &cell.inputs {
-                let from_parent = matches!(&input.origin, Origin::Stage { id, .. } if Some(id.as_str()) == parent);
-                let name = self.origin(input);
-                if !from_parent && !others.contains(&name) {
-                    others.push(name);
-                }
+    /// A stage, and what it takes besides its parent.
+    fn label(&self, index: usize, parent: Option<usize>, text: &mut String) {
+        let cell = self.stage(index);
+        let parent = parent.map(|parent| self.stage(parent).id.as_str());
+        let (mut seen, mut others) = (HashSet::new(), Vec::new());
+        for input in &cell.inputs {
+            let from_parent =
+                matches!(&input.origin, Origin::Stage { id, .. } if Some(id.as_str()) == parent);
+            let name = self.origin(input);
+            if !from_parent && seen.insert(name.clone()) {
+                others.push(name);
             }
-            let _ = write!(text, "{indent}{tee}{} ({})", cell.id, cell.kind.name);
-            if !others.is_empty() {
-                let _ = write!(text, " ← {}", others.join(", "));
-            }
-            text.push('\n');
-            let below = format!("{indent}{below}");
-            self.branch(&children[index], Some(index), &below, children, text);
         }
+        let _ = write!(text, "{} ({})", cell.id, cell.kind.name);
+        if !others.is_empty() {
+            let _ = write!(text, " ← {}", others.join(", "));
+        }
+        text.push('\n');
     }
 
     /// How an input's origin is written: `fp32.model`, `data.train`, `weights.pth`.
@@ -64,6 +73,17 @@ impl Plan<'_> {
             }
         }
     }
+}
+
+/// What stands before a stage. Deep in a tree its level is given as a number.
+fn indent(path: &[bool], text: &mut String) {
+    let Some((last, above)) = path.split_last() else { return };
+    if above.len() > DEEPEST {
+        let _ = write!(text, "{}[{}] ", "│  ".repeat(DEEPEST), path.len());
+    } else {
+        above.iter().for_each(|last| text.push_str(if *last { "   " } else { "│  " }));
+    }
+    text.push_str(if *last { "└─ " } else { "├─ " });
 }
 
 #[cfg(test)]

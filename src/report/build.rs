@@ -302,7 +302,46 @@ qat             6.10   12.50  5,246     1.97×   +97 %
 ptq[max] is slower than FP32 at batch 1: 0.82×. INT8 does not pay there.
 Timed: onnxruntime, 2 threads pinned to CPUs 0, 1; latency of a whole batch, throughput from its median.
 ";
-        assert_eq!(report().text(), expected);
+        assert_eq!(report().text(100), expected);
+    }
+
+    #[test]
+    fn the_table_on_a_narrow_terminal() {
+        let expected = "\
+A <b> title
+
+           top-1
+variant    simulation   engine      Δ
+─────────────────────────────────────
+FP32          91.70 %  91.60 %
+ptq[max]      90.51 %  90.41 %  -1.19
+qat           91.71 %  91.61 %  +0.01
+
+           batch 1
+variant    median ms  p99 ms  img/s
+───────────────────────────────────
+FP32           0.500   12.50  2,000
+ptq[max]       0.610   12.50  1,639
+qat            0.400   12.50  2,500
+
+           batch 1
+variant    speed-up   gain
+──────────────────────────
+FP32          1.00×
+";
+        let text = report().text(40);
+        assert!(text.starts_with(expected), "{text}");
+        assert!(
+            text.contains(
+                "\nptq[max] is slower than FP32 at batch 1:\n0.82×. INT8 does not pay there.\n"
+            ),
+            "{text}"
+        );
+        for columns in 20..100 {
+            for line in report().text(columns).lines().skip(1) {
+                assert!(console::measure_text_width(line) <= columns, "{columns}: {line}");
+            }
+        }
     }
 
     #[test]
@@ -337,7 +376,7 @@ Timed: onnxruntime, 2 threads pinned to CPUs 0, 1; latency of a whole batch, thr
         ];
         let report = build(&config("baseline = \"b\""), "p", &sources).expect("a report");
         assert_eq!(
-            report.text(),
+            report.text(100),
             "p\n\n\nvariant   size_kb\n─────────────────\na              12\nb               3\n"
         );
         assert_eq!(report.baseline, 1);

@@ -1,27 +1,32 @@
-//! The report for a terminal: aligned, at most 100 columns wide where the names allow it.
+//! The report for a terminal: aligned, and no wider than it.
+
+use console::{measure_text_width as width, truncate_str};
 
 use super::Report;
 use super::grid::Group;
 
-/// Columns of text that a block may take.
-const WIDTH: usize = 100;
+/// Columns that names keep at least, however narrow the terminal.
+const NAME: usize = 8;
 
 impl Report {
-    /// The table as aligned text. Groups of columns that do not fit side by side go into a block
-    /// of their own below, the rows named again.
-    pub fn text(&self) -> String {
+    /// The table as aligned text, in lines of at most `columns`. What does not fit side by side goes
+    /// into a block of its own below, the rows named again; long names are cut, notes are wrapped.
+    pub fn text(&self, columns: usize) -> String {
         let titles = self.rows.iter().map(|row| row.title.as_str());
-        let names: Vec<&str> = [self.rows_by.as_str()].into_iter().chain(titles).collect();
+        let names = [self.rows_by.as_str()].into_iter().chain(titles);
+        let longest = (columns / 2).max(NAME);
+        let names: Vec<String> = names.map(|name| cut(name, longest)).collect();
         let name_width = names.iter().map(|name| width(name)).max().unwrap_or(0);
+        let all = columns.saturating_sub(name_width);
         let mut blocks: Vec<Vec<Group>> = Vec::new();
         let mut room = 0;
-        for group in self.groups() {
+        for group in self.groups().into_iter().flat_map(|group| narrowed(group, all)) {
             let needed = 3 + group_width(&group);
             match blocks.last_mut() {
                 Some(block) if needed <= room => block.push(group),
                 _ => {
                     blocks.push(vec![group]);
-                    room = WIDTH.saturating_sub(name_width);
+                    room = all;
                 }
             }
             room = room.saturating_sub(needed);
@@ -35,14 +40,45 @@ impl Report {
             text.push('\n');
         }
         for note in &self.notes {
-            text.push_str(note);
-            text.push('\n');
+            // A file's note stays a line, for programs that search it.
+            for wrapped in textwrap::wrap(note, if columns < 100 { columns } else { usize::MAX }) {
+                line(&wrapped, &mut text);
+            }
         }
         text
     }
 }
 
-fn draw(names: &[&str], name_width: usize, block: &[Group], text: &mut String) {
+/// A group in parts that fit into so many columns, each with its heading.
+fn narrowed(mut group: Group, room: usize) -> Vec<Group> {
+    let room = room.saturating_sub(3);
+    for column in &mut group.columns {
+        for cell in column.cells.iter_mut().chain([&mut column.title]) {
+            *cell = cut(cell, room);
+        }
+    }
+    let title = cut(&group.title, room);
+    let mut parts: Vec<Group> = Vec::new();
+    for column in group.columns {
+        if let Some(part) = parts.last_mut() {
+            part.columns.push(column);
+            if group_width(part) <= room {
+                continue;
+            }
+            let Some(column) = part.columns.pop() else { continue };
+            parts.push(Group { title: title.clone(), columns: vec![column] });
+        } else {
+            parts.push(Group { title: title.clone(), columns: vec![column] });
+        }
+    }
+    parts
+}
+
+fn cut(text: &str, to: usize) -> String {
+    truncate_str(text, to.max(1), "…").into_owned()
+}
+
+fn draw(names: &[String], name_width: usize, block: &[Group], text: &mut String) {
     let mut heading = " ".repeat(name_width);
     for group in block {
         heading.push_str("   ");
@@ -90,10 +126,6 @@ fn column_widths(group: &Group) -> Vec<usize> {
 fn group_width(group: &Group) -> usize {
     let widths = column_widths(group);
     widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
 }
 
 fn pad_left(text: &str, to: usize) -> String {

@@ -350,3 +350,26 @@ outputs = { out = "out" }
     assert_eq!(qpipe::config::secrets::missing(x), ["B", "D"], "of this process's environment");
     assert!(cell(&pipeline, "y").secrets.is_empty());
 }
+
+#[test]
+fn colours_come_when_asked_for() {
+    let folder = folder();
+    fs::write(folder.path().join("p.toml"), "[pipeline]\nsead = 1\n").unwrap();
+    let coloured = |more: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qpipe"));
+        command.args(["check", "p.toml"]).args(more).current_dir(folder.path());
+        for name in ["NO_COLOR", "CLICOLOR_FORCE", "CLICOLOR"] {
+            command.env_remove(name);
+        }
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        text(&output.stderr).contains('\u{1b}')
+    };
+    assert!(!coloured(&[], &[]));
+    assert!(coloured(&[], &[("CLICOLOR_FORCE", "1")]));
+    assert!(!coloured(&[], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+    assert!(coloured(&["--color", "always"], &[("NO_COLOR", "1")]));
+    assert!(!coloured(&["--color=never"], &[("CLICOLOR_FORCE", "1")]));
+    // The command line's own errors follow it too.
+    assert!(coloured(&["--color=always", "--nothing"], &[]));
+}

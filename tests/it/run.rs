@@ -297,6 +297,22 @@ fn targets_and_force() {
 }
 
 #[test]
+fn patterns_choose_stages_and_exclude_leaves_out() {
+    let project = diamond();
+    project.run(&["b+", "--exclude", "d"]);
+    assert_eq!(project.ran(), ["a", "b"]);
+    project.run(&["kind:command", "--exclude", "c"]);
+    assert!(project.ran().is_empty(), "`d` needs `c`");
+    project.run(&["?"]);
+    assert_eq!(project.ran(), ["c", "d"]);
+    let plan = project.qpipe(&["plan", "p.toml", "c", "--exclude", "a"]);
+    assert_eq!((plan.code, plan.stdout.as_str()), (Some(2), ""));
+    assert!(plan.stderr.starts_with("error: nothing is left: "), "{plan:?}");
+    let graph = project.qpipe(&["graph", "p.toml", "--exclude", "b"]);
+    assert_eq!(graph.stdout, "p\n└─ a (command) ← src.txt\n   └─ c (command)\n");
+}
+
+#[test]
 fn json_lines_tell_the_whole_run() {
     let project = diamond();
     project.run(&["a"]);
@@ -379,12 +395,13 @@ fn a_program_that_is_not_there() {
 }
 
 #[test]
-fn a_graph_in_three_languages() {
+fn a_graph_in_all_formats() {
     let project = diamond();
     let draw = |format: &str| project.qpipe(&["graph", "p.toml", "c", "--format", format]).stdout;
     assert_eq!(draw("text"), "p\n└─ a (command) ← src.txt\n   └─ c (command)\n");
     assert!(draw("dot").starts_with("digraph \"p\" {"));
     assert!(draw("mermaid").starts_with("flowchart LR\n"));
+    assert!(draw("svg").starts_with("<svg xmlns=") && draw("svg").ends_with("</svg>\n"));
 }
 
 #[test]

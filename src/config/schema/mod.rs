@@ -4,7 +4,6 @@ mod check;
 mod choose;
 mod compile;
 mod describe;
-#[cfg(test)]
 mod editor;
 #[cfg(test)]
 mod manual;
@@ -13,4 +12,5 @@ mod walk;
 
 pub(super) use check::check;
 pub(super) use compile::{data, guard, pipeline, remote, stage};
+pub use editor::editor_schema;
 pub(super) use walk::{Link, links, write_out};

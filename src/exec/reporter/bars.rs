@@ -1,112 +1,185 @@
-//! Progress bars with time left, for a terminal.
+//! Stages on their way, for a terminal: lines at its foot that are drawn again and again.
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use console::{Term, style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::screen::Screen;
 use super::{plain, seconds};
 use crate::exec::event::{Event, Reporter};
 
-/// A bar for each stage that runs, on standard error; a line for each that is done.
-#[derive(Debug, Default)]
+/// Between two drawings.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A line for each stage that runs, on standard error; above them a line for each that is done.
+#[derive(Debug)]
 pub struct Bars {
-    bars: MultiProgress,
-    running: BTreeMap<String, ProgressBar>,
-    stages: usize,
-    over: usize,
+    foot: Arc<Foot>,
+}
+
+/// The lines at the foot.
+#[derive(Debug)]
+struct Foot {
+    screen: Mutex<Screen>,
+    /// All lines are one bar's message: it draws them, and other text above them.
+    bar: ProgressBar,
+    /// Columns and rows.
+    size: fn() -> (usize, usize),
+}
+
+impl Default for Bars {
+    fn default() -> Self {
+        let size = || {
+            let (rows, columns) = Term::stderr().size();
+            (columns.into(), rows.into())
+        };
+        let bars = Self::new(ProgressDrawTarget::stderr(), size);
+        let foot = Arc::downgrade(&bars.foot);
+        // Without it the elapsed time stands still; a run can do without.
+        let _ = std::thread::Builder::new().name("progress".to_owned()).spawn(move || tick(&foot));
+        bars
+    }
+}
+
+/// Draws until the run is over.
+fn tick(foot: &Weak<Foot>) {
+    while let Some(foot) = foot.upgrade() {
+        if foot.bar.is_finished() {
+            return;
+        }
+        foot.draw(Instant::now());
+        drop(foot);
+        std::thread::sleep(TICK);
+    }
 }
 
 impl Bars {
-    fn started(&mut self, stage: &str, reason: &str) {
-        let bar = self.bars.add(ProgressBar::new_spinner());
-        bar.set_style(style("{spinner} {prefix}  {msg} {elapsed}"));
-        bar.set_prefix(format!("[{}/{}] {stage}", self.over + 1, self.stages));
-        bar.set_message(reason.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(120));
-        self.running.insert(stage.to_owned(), bar);
+    fn new(target: ProgressDrawTarget, size: fn() -> (usize, usize)) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(
+            ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        Self { foot: Arc::new(Foot { screen: Mutex::new(Screen::new(Instant::now())), bar, size }) }
     }
 
-    fn progress(&self, stage: &str, done: u64, total: u64, unit: &str, message: &str) {
-        let Some(bar) = self.running.get(stage) else { return };
-        if bar.length() != Some(total) {
-            // A new count begins: what came before says nothing of the time left.
-            bar.reset_eta();
-            bar.set_length(total);
-            bar.set_style(style("{spinner} {prefix}  {bar:24} {pos}/{len} {msg} ({eta} left)"));
-        }
-        bar.set_position(done);
-        bar.set_message(if message.is_empty() {
-            unit.to_owned()
-        } else {
-            format!("{unit}, {message}")
-        });
+    /// Sets how long the run will take from now, in seconds; `None`: nobody knows.
+    pub fn time_left(&self, seconds: Option<f64>) {
+        self.foot.screen().time_left(seconds, Instant::now());
     }
 
-    /// Removes the stage's bar.
-    fn over(&mut self, stage: &str) {
-        self.over += 1;
-        if let Some(bar) = self.running.remove(stage) {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
-        }
-    }
-
-    fn say(&self, text: &str) {
-        // A terminal that is gone is no reason to end a training.
-        let _ = self.bars.println(text.trim_end_matches('\n'));
-    }
-}
-
-impl Reporter for Bars {
-    fn event(&mut self, event: &Event) {
+    fn take(&self, event: &Event, now: Instant) {
+        self.foot.screen().event(event, now);
         match event {
-            Event::Planned { stages, .. } => self.stages = *stages,
-            Event::Started { stage, reason } => self.started(stage, reason),
-            Event::Progress { stage, done, total, unit, message } => {
-                self.progress(stage, *done, *total, unit, message);
-            }
             Event::Cached { stage, warnings } => {
-                self.over(stage);
                 for warning in *warnings {
                     self.say(&format!("{stage}: warning: {warning}"));
                 }
             }
             Event::Finished { stage, seconds: took, unchanged } => {
-                self.over(stage);
                 let same = if *unchanged { ", same result as before" } else { "" };
-                self.say(&format!("✓ {stage}  {}{same}", seconds(*took)));
+                let mark = style("✓").green().for_stderr();
+                self.foot.draw(now);
+                self.say(&format!("{mark} {stage}  {}{same}", seconds(*took)));
             }
-            Event::Failed { stage, .. } | Event::Skipped { stage, .. } => {
-                self.over(stage);
+            Event::Failed { .. }
+            | Event::Skipped { .. }
+            | Event::Waiting { .. }
+            | Event::Warning { .. }
+            | Event::Retrying { .. } => {
+                self.foot.draw(now);
                 self.say(&plain::line(event).unwrap_or_default());
             }
-            Event::Waiting { .. } | Event::Warning { .. } | Event::Retrying { .. } => {
-                self.say(&plain::line(event).unwrap_or_default());
+            Event::Report { .. } => self.foot.bar.suspend(|| plain::print_result(event)),
+            Event::Summary(_) => {
+                self.foot.bar.finish_and_clear();
+                plain::print_result(event);
             }
-            Event::Log { .. } => {}
-            Event::Report { .. } | Event::Summary(_) => {
-                let _ = std::io::stdout().write_all(plain::result(event).as_bytes());
-            }
+            _ => {}
         }
+    }
+
+    fn say(&self, text: &str) {
+        // A terminal that is gone is no reason to end a training.
+        self.foot.bar.println(text.trim_end_matches('\n'));
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+impl Foot {
+    fn screen(&self) -> MutexGuard<'_, Screen> {
+        // What a thread left behind that panicked is at worst an old line.
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draw(&self, now: Instant) {
+        let (columns, rows) = (self.size)();
+        let lines = self.screen().lines(columns, rows, now);
+        self.bar.set_message(lines.join("\n"));
+    }
+}
+
+impl Reporter for Bars {
+    fn event(&mut self, event: &Event) {
+        self.take(event, Instant::now());
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        // A run that an error ends has no summary.
+        self.foot.bar.finish_and_clear();
+        let _ = std::io::stderr().flush();
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use indicatif::InMemoryTerm;
+
     use super::*;
 
     #[test]
-    fn templates_are_valid() {
-        for template in
-            ["{spinner} {prefix}  {msg} {elapsed}", "{bar:24} {pos}/{len} {msg} ({eta} left)"]
-        {
-            assert!(ProgressStyle::with_template(template).is_ok());
+    fn what_is_done_stands_above_what_runs() {
+        let terminal = InMemoryTerm::new(8, 60);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let bars = Bars::new(target, || (60, 8));
+        let now = Instant::now();
+        bars.take(&Event::Planned { pipeline: "p", stages: 8 }, now);
+        for stage in ["a", "b", "c", "d", "e", "f"] {
+            bars.take(&Event::Started { stage, reason: "never ran" }, now);
         }
+        bars.foot.draw(now);
+        let expected = "\
+a  0 s  never ran
+b  0 s  never ran
+c  0 s  never ran
+d  0 s  never ran
+… and 2 more running
+0/8 done, 6 running, 2 waiting, 0 s elapsed";
+        assert_eq!(terminal.contents(), expected);
+        bars.take(&Event::Finished { stage: "b", seconds: 1.25, unchanged: false }, now);
+        bars.take(&Event::Finished { stage: "c", seconds: 1.5, unchanged: true }, now);
+        bars.take(&Event::Skipped { stage: "g", failed: "x" }, now);
+        let later = now + Duration::from_secs(2);
+        let message = "a message that is far too long for a line of sixty columns";
+        bars.take(
+            &Event::Progress { stage: "a", done: 1, total: 4, unit: "epochs", message },
+            later,
+        );
+        bars.foot.draw(later);
+        let expected = "\
+✓ b  1.2 s
+✓ c  1.5 s, same result as before
+g: skipped (x failed)
+a  ━━────────  1/4  a message that is far too long for a l…
+d  2 s  never ran
+e  2 s  never ran
+f  2 s  never ran
+3/8 done, 4 running, 1 waiting, 2 s elapsed";
+        assert_eq!(terminal.contents(), expected);
+        bars.foot.bar.finish_and_clear();
+        assert_eq!(terminal.contents().lines().count(), 3);
     }
 }

@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use console::Term;
+
+use super::terminal;
+
 /// The text; every line ends with a line break.
 pub(super) fn text(
     stage: &str,
@@ -17,10 +21,11 @@ pub(super) fn text(
             text.push_str(&format!("  │ {line}\n"));
         }
     }
-    text.push_str(&format!("\nerror: stage {stage} failed: {message}\n"));
+    let mut error = format!("\nerror: stage {stage} failed: {message}\n");
     if let Some(help) = help {
-        text.push_str(&format!("  help: {help}\n"));
+        error.push_str(&format!("  help: {help}\n"));
     }
+    text.push_str(&terminal::wrapped(&error, 2, &Term::stderr()));
     if let Some(log) = log {
         text.push_str(&format!("  log:  {}\n", log.display()));
     }

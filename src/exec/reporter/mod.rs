@@ -5,6 +5,8 @@ mod failure;
 mod json;
 mod plain;
 mod quiet;
+mod screen;
+pub mod terminal;
 mod time;
 
 pub use bars::Bars;

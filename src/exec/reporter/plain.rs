@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use super::{failure, seconds};
+use console::Term;
+
+use super::{failure, seconds, terminal};
 use crate::exec::event::{Event, Reporter, Summary};
 
 /// Plain lines for pipes and logs.
@@ -15,7 +17,7 @@ impl Reporter for Plain {
             // A reader that is gone is no reason to end a training.
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
-        let _ = std::io::stdout().write_all(result(event).as_bytes());
+        print_result(event);
     }
 }
 
@@ -53,10 +55,16 @@ pub(super) fn line(event: &Event) -> Option<String> {
     })
 }
 
-/// What is wanted of a run: its tables, and a summary.
-pub(super) fn result(event: &Event) -> String {
+/// Prints what is wanted of a run: its tables, and a summary.
+pub(super) fn print_result(event: &Event) {
+    let _ = std::io::stdout().write_all(result(event).as_bytes());
+}
+
+fn result(event: &Event) -> String {
     match event {
-        Event::Report { report, .. } => format!("\n{}\n", report.text()),
+        Event::Report { report, .. } => {
+            format!("\n{}\n", report.text(terminal::columns(&Term::stdout())))
+        }
         Event::Summary(summary) => conclusion(summary),
         _ => String::new(),
     }
