@@ -174,12 +174,13 @@ fn stages_with_the_same_key_run_once() {
 #[test]
 fn after_a_failure_what_runs_is_brought_to_its_end() {
     let project = Project::new(
-        "[stages.a]\nkind = \"command\"\nrun = \"touch begun; while ! test -e failed; do sleep 0.01; done; touch $QPIPE_OUT_X\"\n\
+        "[stages.a]\nkind = \"command\"\nrun = \"touch begun; while ! test -s pid || kill -0 $(cat pid); do sleep 0.01; done; touch $QPIPE_OUT_X\"\n\
          outputs = { x = \"x\" }\nresources = { cpus = 0.1 }\n\n\
-         [stages.b]\nkind = \"command\"\nrun = \"while ! test -e begun; do sleep 0.01; done; touch failed; exit 1\"\n\
+         [stages.b]\nkind = \"command\"\nrun = \"while ! test -e begun; do sleep 0.01; done; echo $$ > pid; exit 1\"\n\
          outputs = { x = \"x\" }\nresources = { cpus = 0.1 }\n\n\
          [stages.c]\nkind = \"command\"\nrun = \"echo c >> ran\"\ninputs = { x = \"a\" }\noutputs = { x = \"x\" }\n",
     );
+    // `a` ends when the end of `b` has been noticed.
     let said = project.qpipe(&["run", "p.toml", "-j2"]);
     assert_eq!(said.code, Some(1));
     assert!(said.stderr.contains("a: done in"), "{said:?}");

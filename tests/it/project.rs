@@ -132,7 +132,7 @@ fn without_times(text: &str) -> String {
     for line in text.split_inclusive('\n') {
         let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         for index in 1..words.len() {
-            let seconds = words[index].trim_end_matches(['\n', ',']) == "s";
+            let seconds = words[index].trim_end_matches(['\n', ',', ':']) == "s";
             if seconds && words[index - 1].parse::<f64>().is_ok() {
                 words[index - 1] = "N".to_owned();
             }
