@@ -1,6 +1,6 @@
 //! Stages that need themselves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -14,7 +14,7 @@ use super::tree::Place;
 /// Reports one shortest cycle of each group of stages that need each other.
 pub(super) fn check(cells: &[(&str, &[Connection])], mistakes: &mut Vec<Mistake>) {
     let mut graph: DiGraph<&str, Place> = DiGraph::new();
-    let nodes: BTreeMap<&str, NodeIndex> =
+    let nodes: HashMap<&str, NodeIndex> =
         cells.iter().map(|(id, _)| (*id, graph.add_node(*id))).collect();
     for (id, connections) in cells {
         for connection in *connections {
@@ -24,8 +24,13 @@ pub(super) fn check(cells: &[(&str, &[Connection])], mistakes: &mut Vec<Mistake>
         }
     }
     let mut groups = tarjan_scc(&graph);
+    // Nearly all groups are one stage that does not need itself.
+    groups.retain(|group| match group.as_slice() {
+        [one] => graph.find_edge(*one, *one).is_some(),
+        _ => true,
+    });
     groups.sort_by_key(|group| group.iter().min().copied());
-    let before = mistakes.len();
+    let mut told = HashSet::new();
     for group in groups {
         let Some(start) = group.into_iter().min() else { continue };
         let Some(cycle) = shortest(&graph, start) else { continue };
@@ -43,9 +48,10 @@ pub(super) fn check(cells: &[(&str, &[Connection])], mistakes: &mut Vec<Mistake>
                 "a stage can only use what is made before it: break one of these".to_owned(),
             ),
         };
-        let start = mistakes.len();
-        mistakes.push(mistake);
-        super::stage::drop_repeated(mistakes, before, start);
+        // Cells of one stage make the same cycle at the same place.
+        if told.insert(mistake.place()) {
+            mistakes.push(mistake);
+        }
     }
 }
 

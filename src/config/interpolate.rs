@@ -3,7 +3,7 @@
 //! A string that is exactly one reference takes the value with its type; inside a longer string, and
 //! where only a string fits, the value is written out. `$${` is a plain `${`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::mistakes::{Mistake, Sources};
 use super::secrets;
@@ -15,6 +15,8 @@ pub(super) struct Interpolator<'a> {
     sources: &'a Sources,
     env: &'a BTreeMap<String, String>,
     params: Vec<(String, Place, State)>,
+    /// Positions of parameters by name.
+    by_name: HashMap<String, usize>,
     /// The cell's variables; `None` outside of a stage with a matrix.
     pub matrix: Option<Vec<(String, Node)>>,
     /// Names of secrets, while values are read that may hold them.
@@ -45,8 +47,10 @@ impl<'a> Interpolator<'a> {
         let entries = params.map(|table| table.entries.as_slice()).unwrap_or_default();
         let raw = |entry: &Entry| (entry.key.clone(), entry.place, State::Raw(entry.node.clone()));
         let params = entries.iter().map(raw).collect();
+        let numbered = entries.iter().enumerate();
+        let by_name = numbered.map(|(index, entry)| (entry.key.clone(), index)).collect();
         let mut interpolator =
-            Self { sources, env, params, matrix: None, secrets: None, mistakes: Vec::new() };
+            Self { sources, env, params, by_name, matrix: None, secrets: None, mistakes: Vec::new() };
         for index in 0..entries.len() {
             interpolator.param(index);
         }
@@ -155,7 +159,7 @@ impl<'a> Interpolator<'a> {
             "matrix" => self.resolve_matrix(rest, place),
             _ => {
                 let message = format!("unknown reference `${{{name}}}`");
-                let known = self.params.iter().any(|(param, ..)| param == name);
+                let known = self.by_name.contains_key(name);
                 let label = match nearest(space, ["params", "env", "matrix", "secret"]) {
                     _ if known => format!("did you mean `params.{name}`?"),
                     Some(near) => format!("did you mean `{near}.{rest}`?"),
@@ -170,7 +174,7 @@ impl<'a> Interpolator<'a> {
     }
 
     fn resolve_param(&mut self, name: &str, place: Place) -> Option<Node> {
-        let Some(index) = self.params.iter().position(|(param, ..)| param == name) else {
+        let Some(index) = self.by_name.get(name).copied() else {
             let names = || self.params.iter().map(|(param, ..)| param.as_str());
             let label = did_you_mean(name, names(), "not defined");
             let help = match self.params.len() {

@@ -81,7 +81,7 @@ fn assemble(
         entries("guards").iter().filter_map(|entry| guards::read(entry, &mut reader)).collect();
     *mistakes = reader.mistakes;
 
-    let names = Names { stages: &stages, data: &data_names, folder: &folder };
+    let names = Names::new(&stages, &data_names, &folder);
     let connections = connect(&names, mistakes);
     let guards =
         guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));

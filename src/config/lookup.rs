@@ -9,7 +9,7 @@ use super::suggest::{did_you_mean, list, nearest};
 use super::tree::Node;
 use crate::stages::contract::{Output, PortType};
 
-impl Names<'_> {
+impl<'p> Names<'p> {
     /// The origin of an input that takes exactly one.
     pub fn one(&self, spot: &Spot<'_>, mistakes: &mut Vec<Mistake>) -> Option<Origin> {
         match spot.parse(mistakes)? {
@@ -28,10 +28,10 @@ impl Names<'_> {
         cell: Option<&str>,
         spot: &Spot<'_>,
         mistakes: &mut Vec<Mistake>,
-    ) -> Option<&RawCell> {
+    ) -> Option<&'p RawCell> {
         let stage = self.stage(name, spot, mistakes)?;
         match cell {
-            Some(cell) => one_cell(stage, cell, spot, mistakes),
+            Some(cell) => self.one_cell(stage, cell, spot, mistakes),
             None if stage.has_matrix => {
                 let cells = stage.cells.as_ref()?;
                 let message = format!("`{name}` has {} cells", cells.len());
@@ -46,7 +46,7 @@ impl Names<'_> {
     /// The origins of an input that takes all cells of a stage where none is named.
     pub fn several(&self, spot: &Spot<'_>, mistakes: &mut Vec<Mistake>) -> Vec<Origin> {
         if let Ok(Reference::Stage { name, cell: None, port }) = Reference::parse(spot.text)
-            && let Some(stage) = self.stages.iter().find(|stage| stage.name == name)
+            && let Some((stage, _)) = self.by_name.get(name)
         {
             let before = mistakes.len();
             let cells = stage.cells.iter().flatten();
@@ -64,7 +64,7 @@ impl Names<'_> {
 
     fn data(&self, name: &str, spot: &Spot<'_>, mistakes: &mut Vec<Mistake>) -> Option<Origin> {
         let names = || self.data.iter().map(String::as_str);
-        if !names().any(|known| known == name) {
+        if !self.data_set.contains(name) {
             let message = format!("unknown data set `{name}`");
             let label = did_you_mean(name, names(), "not in the file");
             let help = format!("the data sets are {}", list(names(), "and"));
@@ -80,11 +80,16 @@ impl Names<'_> {
         Some(Origin::Data(name.to_owned()))
     }
 
-    fn stage(&self, name: &str, spot: &Spot<'_>, mistakes: &mut Vec<Mistake>) -> Option<&RawStage> {
-        let found = self.stages.iter().find(|stage| stage.name == name);
+    fn stage(
+        &self,
+        name: &str,
+        spot: &Spot<'_>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<&'p RawStage> {
+        let found = self.by_name.get(name).map(|(stage, _)| *stage);
         if found.is_none() {
             let names = || self.stages.iter().map(|stage| stage.name.as_str());
-            let is_data = self.data.iter().any(|data| data == name);
+            let is_data = self.data_set.contains(name);
             let label = if is_data {
                 format!("did you mean `data.{name}`?")
             } else {
@@ -96,6 +101,33 @@ impl Names<'_> {
                 _ => format!("the stages are {}", list(names(), "and")),
             };
             mistakes.push(spot.mistake("unknown-stage", message, label).help(help));
+        }
+        found
+    }
+
+    fn one_cell(
+        &self,
+        stage: &'p RawStage,
+        text: &str,
+        spot: &Spot<'_>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<&'p RawCell> {
+        let cells = stage.cells.as_ref()?;
+        if !stage.has_matrix {
+            let message = format!("`{}` has no matrix, so it has no cell `{text}`", stage.name);
+            let mistake = spot.mistake("unknown-cell", message, "no such cell");
+            mistakes.push(mistake.help(format!("write \"{}\" without brackets", stage.name)));
+            return None;
+        }
+        let (_, by_text) = self.by_name.get(stage.name.as_str())?;
+        let by_text =
+            by_text.get_or_init(|| cells.iter().map(|cell| (cell.text(), cell)).collect());
+        let found = by_text.get(text).copied();
+        if found.is_none() {
+            let message = format!("`{}` has no cell `{text}`", stage.name);
+            let label = did_you_mean(text, cells.iter().map(RawCell::text), "no such cell");
+            let mistake = spot.mistake("unknown-cell", message, label);
+            mistakes.push(mistake.help(cells_help(stage, cells)));
         }
         found
     }
@@ -153,28 +185,6 @@ fn noun(kind: PortType) -> &'static str {
 
 pub(super) fn origin(cell: &RawCell, output: Output) -> Origin {
     Origin::Stage { id: cell.id.clone(), port: output.port, kind: output.kind }
-}
-
-fn one_cell<'p>(
-    stage: &'p RawStage,
-    text: &str,
-    spot: &Spot<'_>,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<&'p RawCell> {
-    let cells = stage.cells.as_ref()?;
-    if !stage.has_matrix {
-        let message = format!("`{}` has no matrix, so it has no cell `{text}`", stage.name);
-        let mistake = spot.mistake("unknown-cell", message, "no such cell");
-        mistakes.push(mistake.help(format!("write \"{}\" without brackets", stage.name)));
-        return None;
-    }
-    let found = cells.iter().find(|cell| cell.text() == text);
-    if found.is_none() {
-        let message = format!("`{}` has no cell `{text}`", stage.name);
-        let label = did_you_mean(text, cells.iter().map(RawCell::text), "no such cell");
-        mistakes.push(spot.mistake("unknown-cell", message, label).help(cells_help(stage, cells)));
-    }
-    found
 }
 
 fn cells_help(stage: &RawStage, cells: &[RawCell]) -> String {

@@ -1,7 +1,7 @@
 //! Mistakes of a pipeline file, each shown at its place.
 
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
@@ -55,17 +55,21 @@ impl Mistake {
 #[derive(Debug)]
 pub(super) struct Sources {
     sources: Vec<Arc<NamedSource<String>>>,
+    /// Where the lines of each end, found when they are first asked for.
+    ends: Vec<OnceLock<Vec<usize>>>,
 }
 
 impl Sources {
     /// The file alone.
     pub fn new(name: &str, text: &str) -> Self {
-        Self { sources: vec![Arc::new(NamedSource::new(name, text.to_owned()))] }
+        let source = Arc::new(NamedSource::new(name, text.to_owned()));
+        Self { sources: vec![source], ends: vec![OnceLock::new()] }
     }
 
     /// Adds the text of an override.
     pub fn add(&mut self, name: &str, text: &str) -> usize {
         self.sources.push(Arc::new(NamedSource::new(name, text.to_owned())));
+        self.ends.push(OnceLock::new());
         self.sources.len() - 1
     }
 
@@ -76,8 +80,11 @@ impl Sources {
 
     /// The line of a place, from 1.
     pub fn line(&self, place: Place) -> usize {
-        let before = &self.sources[place.source].inner().as_bytes()[..place.start];
-        before.iter().filter(|&&byte| byte == b'\n').count() + 1
+        let ends = self.ends[place.source].get_or_init(|| {
+            let text = self.sources[place.source].inner();
+            text.match_indices('\n').map(|(at, _)| at).collect()
+        });
+        ends.partition_point(|&end| end < place.start) + 1
     }
 
     fn bind(&self, mistake: Mistake) -> Shown {

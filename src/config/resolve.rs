@@ -1,5 +1,7 @@
 //! Inputs of stages: references to outputs and data sets, paths of the user's files.
 
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::lookup::{Spot, origin};
@@ -17,6 +19,10 @@ pub(super) struct Names<'p> {
     pub data: &'p [String],
     /// Paths are relative to this folder.
     pub folder: &'p Path,
+    /// Stages by name, each with its cells by their texts.
+    pub by_name: HashMap<&'p str, (&'p RawStage, OnceCell<HashMap<&'p str, &'p RawCell>>)>,
+    /// The same names as `data`.
+    pub data_set: HashSet<&'p str>,
 }
 
 /// Where it is not known what is accepted.
@@ -39,7 +45,14 @@ pub(super) struct Connection {
     pub place: Place,
 }
 
-impl Names<'_> {
+impl<'p> Names<'p> {
+    pub fn new(stages: &'p [RawStage], data: &'p [String], folder: &'p Path) -> Self {
+        let named = |stage: &'p RawStage| (stage.name.as_str(), (stage, OnceCell::new()));
+        let by_name = stages.iter().map(named).collect();
+        let data_set = data.iter().map(String::as_str).collect();
+        Self { stages, data, folder, by_name, data_set }
+    }
+
     /// All inputs of a cell; those with mistakes are left out.
     pub fn connect(&self, cell: &RawCell, mistakes: &mut Vec<Mistake>) -> Vec<Connection> {
         let Some(stage) = &cell.stage else {

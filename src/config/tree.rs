@@ -1,7 +1,7 @@
 //! The file as a tree in which every key and value knows its place.
 
 /// A place in one of the source texts, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
     /// 0: the file; others: the overrides in order.
     pub source: usize,
