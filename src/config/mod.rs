@@ -11,6 +11,7 @@ mod interpolate;
 mod load;
 mod lookup;
 mod matrix;
+mod matrix_entries;
 mod mistakes;
 mod overrides;
 mod parse;

@@ -170,6 +170,33 @@ fn parameters_keep_their_types() {
 }
 
 #[test]
+fn cells_are_excluded_and_included() {
+    let folder = folder();
+    let pipeline = r#"
+[params]
+none = { batch = 32, variant = "fp32" }
+[stages.x]
+kind    = "command"
+matrix  = { variant = ["fp32", "qat"], batch = [1, 32], exclude = ["${params.none}", { batch = 32, variant = "fp32" }, { batch = 1 }], include = [{ batch = 8, variant = "fp32" }, { variant = "qat", batch = 1 }] }
+run     = "echo ${matrix.variant} ${matrix.batch}"
+outputs = { out = "out" }
+[stages.y]
+kind    = "command"
+run     = "true"
+inputs  = { a = "x[fp32,8]", b = "x[qat,1]" }
+outputs = { out = "out" }
+"#;
+    fs::write(folder.path().join("p.toml"), pipeline).unwrap();
+    let overrides = Overrides::default();
+    let pipeline = qpipe::config::load(&folder.path().join("p.toml"), &overrides).unwrap();
+    let ids: Vec<&str> = pipeline.stages.iter().map(|cell| cell.id.as_str()).collect();
+    assert_eq!(ids, ["x[qat,32]", "x[fp32,8]", "x[qat,1]", "y"]);
+    let added = cell(&pipeline, "x[fp32,8]");
+    assert_eq!(added.stage.config()["run"], "echo fp32 8");
+    assert_eq!(added.cell, [("variant".to_owned(), "fp32".into()), ("batch".to_owned(), 8.into())]);
+}
+
+#[test]
 fn overrides_reach_values_lists_and_new_keys() {
     let folder = shipped();
     let set = [
