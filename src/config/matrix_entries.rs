@@ -60,7 +60,8 @@ pub(super) fn apply(
         } else {
             sound = false;
             let message = format!("`{stage}[{}]` is there already", cell.text);
-            let help = "`include` adds cells that the other variables do not make: remove the entry";
+            let help =
+                "`include` adds cells that the other variables do not make: remove the entry";
             mistakes.push(at(node, "duplicate", message, "again").help(help));
         }
     }
@@ -144,9 +145,8 @@ fn exclude(
     let names = list(variable.values.iter().map(|(text, _)| text.as_str()), "and");
     let message = format!("this entry excludes no cell of `{stage}`");
     let label = format!("`{}` is never `{text}`", variable.name);
-    mistakes.push(
-        at(node, "matrix", message, &label).help(format!("`{}` has {names}", variable.name)),
-    );
+    mistakes
+        .push(at(node, "matrix", message, &label).help(format!("`{}` has {names}", variable.name)));
     None
 }
 

@@ -1,6 +1,7 @@
 //! Mistakes of a pipeline file, each shown at its place.
 
 use std::fmt::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use miette::{
@@ -51,32 +52,53 @@ impl Mistake {
     }
 }
 
-/// The texts that places point into: the file, then each override.
+/// The texts that places point into: the file, those that it extends, and arguments.
 #[derive(Debug)]
 pub(super) struct Sources {
-    sources: Vec<Arc<NamedSource<String>>>,
+    sources: Vec<Origin>,
+}
+
+#[derive(Debug)]
+struct Origin {
+    text: Arc<NamedSource<String>>,
+    /// A file's folder, absolute; `None`: an argument such as `--set`.
+    folder: Option<PathBuf>,
 }
 
 impl Sources {
     /// The file alone.
-    pub fn new(name: &str, text: &str) -> Self {
-        Self { sources: vec![Arc::new(NamedSource::new(name, text.to_owned()))] }
+    pub fn new(name: &str, text: &str, folder: &Path) -> Self {
+        let mut sources = Self { sources: Vec::new() };
+        sources.add(name, text, Some(folder));
+        sources
     }
 
-    /// Adds the text of an override.
-    pub fn add(&mut self, name: &str, text: &str) -> usize {
-        self.sources.push(Arc::new(NamedSource::new(name, text.to_owned())));
+    /// Adds a file, which has a folder, or the text of an argument.
+    pub fn add(&mut self, name: &str, text: &str, folder: Option<&Path>) -> usize {
+        let text = Arc::new(NamedSource::new(name, text.to_owned()));
+        self.sources.push(Origin { text, folder: folder.map(Path::to_owned) });
         self.sources.len() - 1
+    }
+
+    /// What paths of a source are relative to; of arguments: the file's folder.
+    pub fn folder(&self, source: usize) -> &Path {
+        let own = self.sources[source].folder.as_deref();
+        own.or(self.sources[0].folder.as_deref()).unwrap_or(Path::new("/"))
+    }
+
+    /// What a source is called.
+    pub fn name(&self, source: usize) -> &str {
+        self.sources[source].text.name()
     }
 
     /// The text at a place.
     pub fn text(&self, place: Place) -> &str {
-        self.sources[place.source].inner().get(place.start..place.end).unwrap_or_default()
+        self.sources[place.source].text.inner().get(place.start..place.end).unwrap_or_default()
     }
 
     /// The line of a place, from 1.
     pub fn line(&self, place: Place) -> usize {
-        let before = &self.sources[place.source].inner().as_bytes()[..place.start];
+        let before = &self.sources[place.source].text.inner().as_bytes()[..place.start];
         before.iter().filter(|&&byte| byte == b'\n').count() + 1
     }
 
@@ -94,9 +116,10 @@ impl Sources {
                 });
             } else {
                 let other = &self.sources[place.source];
-                let note = match place.source {
-                    0 => format!("{label}: line {} of {}", self.line(place), other.name()),
-                    _ => format!("{label}: --set {}", other.inner()),
+                let name = other.text.name();
+                let note = match other.folder {
+                    Some(_) => format!("{label}: line {} of {name}", self.line(place)),
+                    None => format!("{label}: {name} {}", other.text.inner()),
                 };
                 help = Some(help.map_or(note.clone(), |help| format!("{help}\n{note}")));
             }
@@ -106,7 +129,7 @@ impl Sources {
             message: mistake.message,
             labels,
             help,
-            source: Some(Arc::clone(&self.sources[source])),
+            source: Some(Arc::clone(&self.sources[source].text)),
         }
     }
 }

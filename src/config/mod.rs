@@ -1,10 +1,12 @@
 //! From TOML text to a typed pipeline, every mistake shown at its place.
 //!
 //! ```text
-//! text ─▶ tree (spans) ─▶ overrides ─▶ interpolation, matrix ─▶ schema ─▶ contract ─▶ references
+//! text ─▶ tree (spans) ─▶ extends, profiles, overrides ─▶ interpolation, matrix
+//!      ─▶ schema ─▶ contract ─▶ references
 //! ```
 
 mod cycles;
+mod extends;
 mod guards;
 mod input;
 mod interpolate;
@@ -12,10 +14,12 @@ mod load;
 mod lookup;
 mod matrix;
 mod matrix_entries;
+mod merge;
 mod mistakes;
 mod overrides;
 mod parse;
 mod pipeline;
+mod profiles;
 mod reference;
 mod remote;
 mod resolve;

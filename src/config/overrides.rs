@@ -19,7 +19,7 @@ pub(super) fn apply(
     mistakes: &mut Vec<Mistake>,
 ) {
     for text in set {
-        let source = sources.add("--set", text);
+        let source = sources.add("--set", text, None);
         if let Err(mistake) = apply_one(root, text, source) {
             mistakes.push(mistake);
         }

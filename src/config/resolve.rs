@@ -1,9 +1,9 @@
 //! Inputs of stages: references to outputs and data sets, paths of the user's files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::lookup::{Spot, origin};
-use super::mistakes::Mistake;
+use super::mistakes::{Mistake, Sources};
 use super::pipeline::{Origin, ResolvedInput};
 use super::schema::{self, Link};
 use super::stage::{RawCell, RawStage};
@@ -15,8 +15,8 @@ pub(super) struct Names<'p> {
     pub stages: &'p [RawStage],
     /// Names of all data sets, those with mistakes too.
     pub data: &'p [String],
-    /// Paths are relative to this folder.
-    pub folder: &'p Path,
+    /// Paths are relative to the folder of the source that they stand in.
+    pub sources: &'p Sources,
 }
 
 /// Where it is not known what is accepted.
@@ -53,7 +53,7 @@ impl Names<'_> {
         let connect = |input: &Input| {
             let node = cell.tree.nearest(&input.field);
             let origin = match &input.source {
-                Source::Path(path) => Origin::Path(existing(self.folder, path, node, mistakes)?),
+                Source::Path(path) => Origin::Path(existing(self.sources, path, node, mistakes)?),
                 Source::Reference(text) => {
                     self.one(&Spot { text, accepts: input.accepts, node }, mistakes)?
                 }
@@ -71,7 +71,7 @@ impl Names<'_> {
         for link in schema::links(schema::stage(kind), table) {
             match link {
                 Link::Path(path, node) => {
-                    existing(self.folder, path, node, mistakes);
+                    existing(self.sources, path, node, mistakes);
                 }
                 Link::Reference(text, node) if is_report(cell) => {
                     self.several(&Spot { text, accepts: ANY, node }, mistakes);
@@ -134,12 +134,12 @@ impl Names<'_> {
 
 /// The absolute path of a user's file or folder, which must be there.
 pub(super) fn existing(
-    folder: &Path,
+    sources: &Sources,
     path: &str,
     node: &Node,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<PathBuf> {
-    let absolute = folder.join(path);
+    let absolute = sources.folder(node.home).join(path);
     let error = absolute.metadata().err().filter(|_| !path.is_empty());
     let message = match error {
         _ if path.is_empty() => "the path is empty".to_owned(),

@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod compose;
 mod crash;
 mod init;
 mod linking;

@@ -53,8 +53,20 @@ fn schema() -> Json {
         "title": "qpipe pipeline",
         "type": "object",
         "additionalProperties": false,
-        "required": ["stages"],
+        "anyOf": [{ "required": ["stages"] }, { "required": ["extends"] }],
         "properties": {
+            "extends": {
+                "description": "Files that this one is put over, relative to it.",
+                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
+            },
+            "profiles": {
+                "type": "object",
+                "description": "Tables that --profile NAME puts over those of the file.",
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": { "type": "object" }
+                }
+            },
             "pipeline": {
                 "type": "object",
                 "additionalProperties": false,
