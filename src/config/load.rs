@@ -11,10 +11,11 @@ use super::resolve::{Connection, Names, existing};
 use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Table, Value};
-use super::{cycles, extends, guards, overrides, profiles, remote, schema};
+use super::{choices, cycles, extends, guards, overrides, profiles, remote, schema, sweep};
 use crate::stages::contract::Source;
 
-/// Reads a pipeline file.
+/// Reads a pipeline file. Where overrides give several values, the pipelines of all combinations
+/// are one: see [`Sweep`](super::Sweep).
 ///
 /// # Errors
 ///
@@ -34,9 +35,25 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
     };
     let mut mistakes = Vec::new();
     profiles::apply(&mut root, &overrides.profiles, &mut sources, &mut mistakes);
-    overrides::apply(&mut root, &overrides.set, &mut sources, &mut mistakes);
-    let pipeline = assemble(&root, file, &sources, overrides, &mut mistakes);
-    if mistakes.is_empty() { Ok(pipeline) } else { Err(Mistakes::new(&name, &sources, mistakes)) }
+    let (points, sweep) = choices::read(&overrides.set, &mut sources, &mut mistakes);
+    let mut pipelines = Vec::new();
+    for settings in points {
+        // The points of a sweep make most mistakes alike.
+        let start = mistakes.len();
+        let mut own = Vec::new();
+        let mut root = root.clone();
+        overrides::apply(&mut root, &settings, &mut own);
+        pipelines.push(assemble(&root, file.clone(), &sources, overrides, &mut own));
+        mistakes.append(&mut own);
+        stage::drop_repeated(&mut mistakes, 0, start);
+    }
+    if !mistakes.is_empty() {
+        return Err(Mistakes::new(&name, &sources, mistakes));
+    }
+    match sweep {
+        Some(sweep) => Ok(sweep::combine(sweep, pipelines)),
+        None => Ok(pipelines.pop().expect("without a sweep there is one point")),
+    }
 }
 
 /// What can be understood; complete only if there are no mistakes.
@@ -77,8 +94,8 @@ fn assemble(
     let guards =
         guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));
     let guards = guards.collect();
-    let stages = finish(stages, connections, sources);
-    Pipeline { name, seed, file, folder, data, stages, remote, guards }
+    let stages = finish(stages, connections, seed, sources);
+    Pipeline { name, seed, file, folder, data, stages, remote, guards, sweep: None }
 }
 
 fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {
@@ -177,6 +194,7 @@ fn connect(names: &Names<'_>, mistakes: &mut Vec<Mistake>) -> Vec<Vec<Connection
 fn finish(
     stages: Vec<RawStage>,
     connections: Vec<Vec<Connection>>,
+    seed: u64,
     sources: &Sources,
 ) -> Vec<StageCell> {
     let mut connections = connections.into_iter();
@@ -191,6 +209,8 @@ fn finish(
                 id: cell.id,
                 name: stage.name.clone(),
                 cell: variables.map(|(name, node)| (name, node.to_json())).collect(),
+                point: None,
+                seed,
                 kind,
                 stage: config,
                 execution: cell.execution,

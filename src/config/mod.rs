@@ -5,6 +5,7 @@
 //!      ─▶ schema ─▶ contract ─▶ references
 //! ```
 
+mod choices;
 mod cycles;
 mod extends;
 mod guards;
@@ -27,6 +28,7 @@ mod schema;
 pub mod secrets;
 mod stage;
 mod suggest;
+mod sweep;
 mod syntax;
 mod tree;
 
@@ -37,3 +39,4 @@ pub use mistakes::{Mistakes, Style};
 pub use pipeline::{Data, Origin, Pipeline, ResolvedInput, StageCell};
 pub use remote::{Remote, RemoteMode};
 pub use schema::editor_schema;
+pub use sweep::{Point, Sweep, SweepVariable};

@@ -151,6 +151,8 @@ pub(crate) mod tests {
                 id: id.to_owned(),
                 name: name.to_owned(),
                 cell: values.map(|value| ("variant".to_owned(), value.into())).collect(),
+                point: None,
+                seed: 0,
                 kind,
                 stage: (kind.parse)(table.into()).expect("a valid command"),
                 execution: Execution::default(),
@@ -168,6 +170,7 @@ pub(crate) mod tests {
             stages: stages.collect(),
             remote: None,
             guards: Vec::new(),
+            sweep: None,
         }
     }
 

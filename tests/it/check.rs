@@ -211,7 +211,7 @@ fn overrides_reach_values_lists_and_new_keys() {
         "params.variants=[\"fp32\", 'qat']",
         "stages.fp32.optimizer.lr = 0.5",
         "stages.fp32.label_smoothing=0.1",
-        "stages.report.title=A study, 1=1",
+        "stages.report.title=\"A study, 1=1\"",
         "stages.report.labels.\"a.b\"=both",
         "data.test.transform.0.normalize.mean.0=0.25",
         "pipeline.name=other",
