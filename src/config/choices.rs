@@ -154,8 +154,11 @@ impl Choices {
         let mut found: Vec<Choice> = Vec::new();
         for range in &self.values {
             let raw = &self.text[range.clone()];
-            let place = Place { source: self.source, start: range.start, end: range.end };
             if raw.trim().is_empty() {
+                // The comma before it, or behind it, is easier to see than nothing.
+                let first = range.start == self.values[0].start;
+                let start = if first { range.end } else { range.start - 1 };
+                let place = Place { source: self.source, start, end: start + 1 };
                 let message = format!("a value of `{key}` is empty");
                 mistakes.push(
                     Mistake::new("override", place, message, "expected a value").help(

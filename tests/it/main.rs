@@ -11,6 +11,7 @@ mod pipelines;
 mod project;
 mod run;
 mod setup;
+mod sweep;
 mod training;
 mod why;
 mod worker;
