@@ -37,11 +37,13 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
     profiles::apply(&mut root, &overrides.profiles, &mut sources, &mut mistakes);
     let (points, sweep) = choices::read(&overrides.set, &mut sources, &mut mistakes);
     let mut pipelines = Vec::new();
-    for settings in points {
+    let count = points.len();
+    for (index, settings) in points.into_iter().enumerate() {
         // The points of a sweep make most mistakes alike.
         let start = mistakes.len();
         let mut own = Vec::new();
-        let mut root = root.clone();
+        let last = index + 1 == count;
+        let mut root = if last { std::mem::take(&mut root) } else { root.clone() };
         overrides::apply(&mut root, &settings, &mut own);
         pipelines.push(assemble(&root, file.clone(), &sources, overrides, &mut own));
         mistakes.append(&mut own);
