@@ -129,7 +129,7 @@ impl Reader<'_> {
         let name = beside.join(path).display().to_string();
         match text(&file, &name) {
             Ok(text) => {
-                let source = self.sources.add(&name, &text, Some(file.parent().unwrap_or(&file)));
+                let source = self.sources.add(&name, &text, Some(&file));
                 let table = self.file(identity.clone(), source, &text);
                 self.read.insert(identity, table.clone());
                 Some(table)

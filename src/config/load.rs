@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::input::Overrides;
 use super::interpolate::Interpolator;
@@ -28,7 +29,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
         Mistakes::unreadable(&name, message, help)
     })?;
     let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut sources = Sources::new(&name, &text, file.parent().unwrap_or(Path::new("/")));
+    let mut sources = Sources::new(&name, &text, &file);
     let mut root = match extends::document(&file, &text, &mut sources) {
         Ok(root) => root,
         Err(mistakes) => return Err(Mistakes::new(&name, &sources, mistakes)),
@@ -202,7 +203,7 @@ fn finish(
     let mut connections = connections.into_iter();
     let mut cells = Vec::new();
     for stage in stages {
-        let line = sources.line(stage.place);
+        let (file, line) = (sources.file(stage.place.source), sources.line(stage.place));
         for cell in stage.cells.into_iter().flatten() {
             let inputs = connections.next().unwrap_or_default();
             let (Some(kind), Some(config)) = (cell.kind, cell.stage) else { continue };
@@ -218,6 +219,7 @@ fn finish(
                 execution: cell.execution,
                 secrets: cell.secrets,
                 inputs: inputs.into_iter().map(|connection| connection.input).collect(),
+                file: Arc::clone(file),
                 line,
             });
         }

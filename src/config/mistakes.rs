@@ -1,7 +1,7 @@
 //! Mistakes of a pipeline file, each shown at its place.
 
 use std::fmt::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use miette::{
@@ -61,29 +61,34 @@ pub(super) struct Sources {
 #[derive(Debug)]
 struct Origin {
     text: Arc<NamedSource<String>>,
-    /// A file's folder, absolute; `None`: an argument such as `--set`.
-    folder: Option<PathBuf>,
+    /// The file, absolute; `None`: an argument such as `--set`.
+    file: Option<Arc<Path>>,
 }
 
 impl Sources {
     /// The file alone.
-    pub fn new(name: &str, text: &str, folder: &Path) -> Self {
+    pub fn new(name: &str, text: &str, file: &Path) -> Self {
         let mut sources = Self { sources: Vec::new() };
-        sources.add(name, text, Some(folder));
+        sources.add(name, text, Some(file));
         sources
     }
 
-    /// Adds a file, which has a folder, or the text of an argument.
-    pub fn add(&mut self, name: &str, text: &str, folder: Option<&Path>) -> usize {
+    /// Adds a file, with its absolute path, or the text of an argument.
+    pub fn add(&mut self, name: &str, text: &str, file: Option<&Path>) -> usize {
         let text = Arc::new(NamedSource::new(name, text.to_owned()));
-        self.sources.push(Origin { text, folder: folder.map(Path::to_owned) });
+        self.sources.push(Origin { text, file: file.map(Arc::from) });
         self.sources.len() - 1
     }
 
-    /// What paths of a source are relative to; of arguments: the file's folder.
+    /// The file that a source is; for arguments, the first.
+    pub fn file(&self, source: usize) -> &Arc<Path> {
+        let own = self.sources[source].file.as_ref().or(self.sources[0].file.as_ref());
+        own.expect("the first source is a file")
+    }
+
+    /// What paths of a source are relative to.
     pub fn folder(&self, source: usize) -> &Path {
-        let own = self.sources[source].folder.as_deref();
-        own.or(self.sources[0].folder.as_deref()).unwrap_or(Path::new("/"))
+        self.file(source).parent().unwrap_or(Path::new("/"))
     }
 
     /// What a source is called.
@@ -117,7 +122,7 @@ impl Sources {
             } else {
                 let other = &self.sources[place.source];
                 let name = other.text.name();
-                let note = match other.folder {
+                let note = match other.file {
                     Some(_) => format!("{label}: line {} of {name}", self.line(place)),
                     None => format!("{label}: {name} {}", other.text.inner()),
                 };

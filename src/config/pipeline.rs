@@ -1,7 +1,7 @@
 //! The typed pipeline: matrices expanded, references resolved.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::guards::Guard;
@@ -67,7 +67,10 @@ pub struct StageCell {
     pub secrets: Vec<String>,
     /// Where each of its inputs comes from.
     pub inputs: Vec<ResolvedInput>,
-    /// Line of its table in the file, from 1.
+    /// The file that its table stands in, absolute: the pipeline's, or one that it extends; of
+    /// several, the one that is put over the others.
+    pub file: Arc<Path>,
+    /// Line of its table in that file, from 1.
     pub line: usize,
 }
 

@@ -158,6 +158,7 @@ pub(crate) mod tests {
                 execution: Execution::default(),
                 secrets: Vec::new(),
                 inputs: inputs.collect(),
+                file: std::path::Path::new("/p/test.toml").into(),
                 line: line + 1,
             }
         });

@@ -79,6 +79,8 @@ fn a_file_is_put_over_those_that_it_extends() {
     assert_eq!((pipeline.name.as_str(), pipeline.seed), ("p", 3));
     let ids: Vec<&str> = pipeline.stages.iter().map(|cell| cell.id.as_str()).collect();
     assert_eq!(ids, ["a", "b"], "the base's stages come first");
+    assert!(pipeline.stages[0].file.ends_with("p.toml"), "the last table of that name");
+    assert_eq!(pipeline.stages[0].line, 7);
     let config = pipeline.stages[0].stage.config();
     assert_eq!(config["env"], serde_json::json!({ "ONE": "1", "TWO": "two" }));
     assert!(config["run"].as_str().unwrap().starts_with("echo base "), "{config}");
@@ -144,6 +146,8 @@ fn a_file_may_be_extended_on_two_ways() {
     let project = project();
     project.write("p.toml", "extends = [\"lib/base.toml\", \"root.toml\"]\n");
     let pipeline = load(&project, &[], &[]);
+    assert!(pipeline.stages[0].file.ends_with("lib/base.toml"));
+    assert_eq!(pipeline.stages[0].line, 9);
     let config = pipeline.stages[0].stage.config();
     assert!(config["run"].as_str().unwrap().starts_with("echo root "), "the later one wins");
 }

@@ -224,3 +224,30 @@ fn a_sweep_says_what_it_is_and_is_not_locked() {
     assert_eq!(said.code, Some(2));
     assert!(said.stderr.starts_with("error: --locked is for a pipeline"), "{}", said.stderr);
 }
+
+#[test]
+fn what_some_points_share_is_run_once_too() {
+    let project = Project::new(
+        r#"
+[params]
+lr = 0.1
+epochs = 1
+[stages.half]
+kind = "command"
+run = "echo half >> ran; echo $LR > $QPIPE_OUT_X"
+env = { LR = "${params.lr}" }
+outputs = { x = "x" }
+[stages.whole]
+kind = "command"
+run = "echo whole >> ran; cat $QPIPE_IN_X > $QPIPE_OUT_X"
+inputs = { x = "half" }
+env = { EPOCHS = "${params.epochs}" }
+outputs = { x = "x" }
+"#,
+    );
+    let said = project.run(&["--set", "params.lr=0.1,0.2", "--set", "params.epochs=1,2,3"]);
+    let ran = project.ran();
+    let count = |stage: &str| ran.iter().filter(|line| *line == stage).count();
+    // Equal keys are one action, however many stages have them.
+    assert_eq!((count("half"), count("whole")), (2, 6), "{said:?}");
+}
