@@ -139,5 +139,6 @@ fn same(cell: &StageCell, config: &serde_json::Value, other: &StageCell) -> bool
         && cell.seed == other.seed
         && cell.cell == other.cell
         && cell.inputs == other.inputs
+        && cell.secrets == other.secrets
         && *config == other.stage.config()
 }
