@@ -1,5 +1,6 @@
 //! `qpipe check`.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use super::{Exit, PipelineArgs};
@@ -33,8 +34,15 @@ pub fn run(args: &Args) -> Exit {
 
 /// `2 data sets, 11 stages (46 with the cells of their matrices)`.
 fn summary(pipeline: &Pipeline) -> String {
-    let mut names: Vec<&str> = pipeline.stages.iter().map(|cell| cell.name.as_str()).collect();
-    names.dedup();
+    let names: BTreeSet<&str> = pipeline.stages.iter().map(|cell| cell.name.as_str()).collect();
+    if let Some(sweep) = &pipeline.sweep {
+        let own = pipeline.stages.iter().filter(|cell| cell.point.is_some()).count();
+        return format!(
+            "a sweep of {}: {} the same in all, {own} of their own",
+            count(sweep.points.len(), "point"),
+            count(pipeline.stages.len() - own, "stage"),
+        );
+    }
     let (stages, cells) = (names.len(), pipeline.stages.len());
     let cells = if cells > stages {
         format!(", {cells} with all cells of their matrices")

@@ -37,7 +37,7 @@ impl From<&RunError> for Exit {
             | RunError::Fact { .. }
             | RunError::TooLarge { .. }
             | RunError::Io { .. } => Self::Machine,
-            RunError::Target(_) => Self::Usage,
+            RunError::Target(_) | RunError::LockedSweep => Self::Usage,
             RunError::InputChanged { .. } | RunError::Locked { .. } => Self::Blocked,
             RunError::Interrupted => Self::Interrupted,
         }

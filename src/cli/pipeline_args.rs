@@ -19,12 +19,18 @@ pub struct PipelineArgs {
     /// or plain text. May be given more than once.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+
+    /// Puts the tables below `[profiles.NAME]` over those of the file. May be given more than once;
+    /// later ones win. Default: the names in $QPIPE_PROFILE, with commas between them.
+    #[arg(long = "profile", value_name = "NAME")]
+    pub profile: Vec<String>,
 }
 
 impl PipelineArgs {
     /// Reads the file; its mistakes are shown already where that fails.
     pub fn load(&self) -> Result<Pipeline, Exit> {
-        config::load(&self.file, &Overrides::from_process(&self.set)).map_err(|mistakes| {
+        let overrides = Overrides::from_process(&self.set, &self.profile);
+        config::load(&self.file, &overrides).map_err(|mistakes| {
             eprint!("{}", mistakes.render(style()));
             Exit::Usage
         })

@@ -9,6 +9,7 @@ use crate::cache::Cache;
 use crate::exec::reporter::{Bars, Json, Plain, Quiet};
 use crate::exec::{self, Options, Reporter, RunError, Summary};
 use crate::plan::Plan;
+use crate::report::Better;
 
 /// Runs what is not up to date, and prints the table.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,11 @@ pub struct Args {
     /// Fails rather than change the lock file.
     #[arg(long)]
     locked: bool,
+
+    /// In the table of a sweep, marks the highest (or with `:min` the lowest) of these figures,
+    /// where their names do not tell. May be given more than once.
+    #[arg(long, value_name = "FIGURE[:min|:max]", value_parser = best)]
+    best: Vec<(String, Better)>,
 
     /// After a failure, goes on with stages that do not need what failed.
     #[arg(long)]
@@ -83,8 +89,24 @@ fn execute(args: &Args) -> Result<Summary, Exit> {
         keep_going: args.keep_going,
         jobs: args.jobs.map(|jobs| jobs.get()),
         gpus: args.gpus.clone(),
+        best: args.best.clone(),
     };
     exec::run(&plan, &cache, &options, &mut *reporter(args)).map_err(fail)
+}
+
+/// `loss:min` as a figure and which of its values are better.
+fn best(text: &str) -> Result<(String, Better), String> {
+    let (figure, better) = match text.rsplit_once(':') {
+        Some((figure, "min")) => (figure, Better::Lower),
+        Some((figure, "max")) => (figure, Better::Higher),
+        Some((_, other)) => return Err(format!("`{other}` is neither `min` nor `max`")),
+        None => (text, Better::Higher),
+    };
+    if figure.is_empty() {
+        Err("the figure's name is missing".to_owned())
+    } else {
+        Ok((figure.to_owned(), better))
+    }
 }
 
 fn reporter(args: &Args) -> Box<dyn Reporter> {

@@ -65,7 +65,7 @@ impl<'a> Interpolator<'a> {
             Value::Table(table) => Value::Table(self.table(table)),
             other => other.clone(),
         };
-        Node { value, place: node.place, from: node.from }
+        Node { value, place: node.place, from: node.from, home: node.home }
     }
 
     /// The table with all references in its values replaced.
@@ -79,7 +79,7 @@ impl<'a> Interpolator<'a> {
     }
 
     fn text(&mut self, text: &str, node: &Node) -> Node {
-        let broken = Node { value: Value::Broken, place: node.place, from: node.from };
+        let broken = Node::new(Value::Broken, node.place);
         let Some(parts) = split(text) else {
             self.mistakes.push(
                 Mistake::new("interpolation", node.place, "`${` is never closed", "`}` is missing")
@@ -96,8 +96,8 @@ impl<'a> Interpolator<'a> {
             };
         }
         let mut whole = String::new();
-        let mut from = node.from;
-        for part in parts {
+        let (mut from, mut home) = (node.from, node.home);
+        for (index, part) in parts.into_iter().enumerate() {
             match part {
                 Part::Literal(literal) => whole.push_str(literal),
                 Part::Reference(name) => {
@@ -132,12 +132,15 @@ impl<'a> Interpolator<'a> {
                         return broken;
                     };
                     whole.push_str(&text);
+                    if index == 0 {
+                        home = value.home;
+                    }
                     from = from.or(Some(value.from.unwrap_or(value.place)));
                 }
             }
         }
         let from = from.filter(|from| *from != node.place);
-        Node { value: Value::Text(whole), place: node.place, from }
+        Node { value: Value::Text(whole), place: node.place, from, home }
     }
 
     /// Where `${name}` stands within the string at `place`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::input::Overrides;
 use super::interpolate::Interpolator;
@@ -11,41 +12,51 @@ use super::resolve::{Connection, Names, existing};
 use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Table, Value};
-use super::{cycles, guards, overrides, parse, remote, schema};
+use super::{choices, cycles, extends, guards, overrides, profiles, remote, schema, sweep};
 use crate::stages::contract::Source;
 
-/// Reads a pipeline file.
+/// Reads a pipeline file. Where overrides give several values, the pipelines of all combinations
+/// are one: see [`Sweep`](super::Sweep).
 ///
 /// # Errors
 ///
-/// All mistakes of the file and of the overrides. Where the file is not TOML, only those: what the
-/// rest of it means is uncertain then.
+/// All mistakes of the file, of those that it extends and of the overrides. Where a file is not TOML
+/// or is missing, only those: what the rest means is uncertain then.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
     let name = path.display().to_string();
-    let text = read(path, &name)?;
-    let mut sources = Sources::new(&name, &text);
-    let mut root = match parse::document(&text) {
+    let text = extends::text(path, &name).map_err(|message| {
+        let help = "name a pipeline file; `qpipe init` writes one to start from";
+        Mistakes::unreadable(&name, message, help)
+    })?;
+    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut sources = Sources::new(&name, &text, &file);
+    let mut root = match extends::document(&file, &text, &mut sources) {
         Ok(root) => root,
         Err(mistakes) => return Err(Mistakes::new(&name, &sources, mistakes)),
     };
     let mut mistakes = Vec::new();
-    overrides::apply(&mut root, &overrides.set, &mut sources, &mut mistakes);
-    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let pipeline = assemble(&root, file, &sources, overrides, &mut mistakes);
-    if mistakes.is_empty() { Ok(pipeline) } else { Err(Mistakes::new(&name, &sources, mistakes)) }
-}
-
-fn read(path: &Path, name: &str) -> Result<String, Mistakes> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        let help = "name a pipeline file; `qpipe init` writes one to start from";
-        Mistakes::unreadable(name, format!("cannot read {name}: {error}"), help)
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
-        let message = format!("{name} is not UTF-8 text: line {line}, byte {good}");
-        Mistakes::unreadable(name, message, "save the file as UTF-8")
-    })
+    profiles::apply(&mut root, &overrides.profiles, &mut sources, &mut mistakes);
+    let (points, sweep) = choices::read(&overrides.set, &mut sources, &mut mistakes);
+    let mut pipelines = Vec::new();
+    let count = points.len();
+    for (index, settings) in points.into_iter().enumerate() {
+        // The points of a sweep make most mistakes alike.
+        let start = mistakes.len();
+        let mut own = Vec::new();
+        let last = index + 1 == count;
+        let mut root = if last { std::mem::take(&mut root) } else { root.clone() };
+        overrides::apply(&mut root, &settings, &mut own);
+        pipelines.push(assemble(&root, file.clone(), &sources, overrides, &mut own));
+        mistakes.append(&mut own);
+        stage::drop_repeated(&mut mistakes, 0, start);
+    }
+    if !mistakes.is_empty() {
+        return Err(Mistakes::new(&name, &sources, mistakes));
+    }
+    match sweep {
+        Some(sweep) => Ok(sweep::combine(sweep, pipelines)),
+        None => Ok(pipelines.pop().expect("without a sweep there is one point")),
+    }
 }
 
 /// What can be understood; complete only if there are no mistakes.
@@ -69,34 +80,36 @@ fn assemble(
     let entries = |name: &str| table(name).map_or(&[][..], |table| &table.entries);
     let mut data = BTreeMap::new();
     for entry in entries("data") {
-        if let Some(found) = read_data(entry, &folder, &mut reader) {
+        if let Some(found) = read_data(entry, sources, &mut reader) {
             data.insert(entry.key.clone(), found);
         }
     }
     let data_names: Vec<String> = entries("data").iter().map(|entry| entry.key.clone()).collect();
     let stages: Vec<RawStage> =
         entries("stages").iter().map(|entry| stage::read(entry, &mut reader)).collect();
-    let remote = remote::read(root.get("remote"), &folder, &mut reader);
+    let remote = remote::read(root.get("remote"), sources, &mut reader);
     let guards: Vec<_> =
         entries("guards").iter().filter_map(|entry| guards::read(entry, &mut reader)).collect();
     *mistakes = reader.mistakes;
 
-    let names = Names::new(&stages, &data_names, &folder);
+    let names = Names::new(&stages, &data_names, sources);
     let connections = connect(&names, mistakes);
     let guards =
         guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));
     let guards = guards.collect();
-    let stages = finish(stages, connections, sources);
-    Pipeline { name, seed, file, folder, data, stages, remote, guards }
+    let stages = finish(stages, connections, seed, sources);
+    Pipeline { name, seed, file, folder, data, stages, remote, guards, sweep: None }
 }
 
 fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {
     const TABLES: [&str; 6] = ["pipeline", "params", "data", "stages", "remote", "guards"];
+    // Taken out before: a slip in their names is told here.
+    const ABOVE: [&str; 2] = [profiles::KEY, extends::KEY];
     for entry in &root.entries {
         if !TABLES.contains(&entry.key.as_str()) {
             let what = if entry.node.table().is_some() { "table" } else { "key" };
             let message = format!("unknown {what} `{}`", entry.key);
-            let label = did_you_mean(&entry.key, TABLES, "not known");
+            let label = did_you_mean(&entry.key, TABLES.into_iter().chain(ABOVE), "not known");
             mistakes.push(Mistake::new("unknown-key", entry.place, message, label).help(
                 "a pipeline has the tables [pipeline], [params], [data.NAME], [stages.NAME], [remote] and [guards.NAME]",
             ));
@@ -146,7 +159,7 @@ fn header(entry: Option<&Entry>, file: &Path, reader: &mut Interpolator<'_>) -> 
     (name, seed)
 }
 
-fn read_data(entry: &Entry, folder: &Path, reader: &mut Interpolator<'_>) -> Option<Data> {
+fn read_data(entry: &Entry, sources: &Sources, reader: &mut Interpolator<'_>) -> Option<Data> {
     let (spec, tree) = stage::read_data(entry, reader)?;
     let mut paths = BTreeMap::new();
     for input in spec.inputs() {
@@ -156,7 +169,7 @@ fn read_data(entry: &Entry, folder: &Path, reader: &mut Interpolator<'_>) -> Opt
         if input.port == "labels" && paths.is_empty() && input.field == ["path"] {
             continue;
         }
-        if let Some(path) = existing(folder, path, node, &mut reader.mistakes) {
+        if let Some(path) = existing(sources, path, node, &mut reader.mistakes) {
             paths.insert(input.port.clone(), path);
         }
     }
@@ -184,12 +197,13 @@ fn connect(names: &Names<'_>, mistakes: &mut Vec<Mistake>) -> Vec<Vec<Connection
 fn finish(
     stages: Vec<RawStage>,
     connections: Vec<Vec<Connection>>,
+    seed: u64,
     sources: &Sources,
 ) -> Vec<StageCell> {
     let mut connections = connections.into_iter();
     let mut cells = Vec::new();
     for stage in stages {
-        let line = sources.line(stage.place);
+        let (file, line) = (sources.file(stage.place.source), sources.line(stage.place));
         for cell in stage.cells.into_iter().flatten() {
             let inputs = connections.next().unwrap_or_default();
             let (Some(kind), Some(config)) = (cell.kind, cell.stage) else { continue };
@@ -198,11 +212,14 @@ fn finish(
                 id: cell.id,
                 name: stage.name.clone(),
                 cell: variables.map(|(name, node)| (name, node.to_json())).collect(),
+                point: None,
+                seed,
                 kind,
                 stage: config,
                 execution: cell.execution,
                 secrets: cell.secrets,
                 inputs: inputs.into_iter().map(|connection| connection.input).collect(),
+                file: Arc::clone(file),
                 line,
             });
         }

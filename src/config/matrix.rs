@@ -1,7 +1,8 @@
 //! `matrix = { a = […], b = […] }`: a stage becomes a cell for each combination.
 
+use super::matrix_entries;
 use super::mistakes::Mistake;
-use super::tree::{Node, Place, Value};
+use super::tree::{Node, Value};
 
 /// More cells than this are a slip.
 const LIMIT: usize = 10_000;
@@ -15,7 +16,14 @@ pub(super) struct Combination {
     pub variables: Vec<(String, Node)>,
 }
 
-/// All combinations, the last variable changing fastest; `None` where a mistake was found.
+/// A variable: its name, and its values with their texts.
+pub(super) struct Variable {
+    pub name: String,
+    pub values: Vec<(String, Node)>,
+}
+
+/// All combinations, the last variable changing fastest, then those of `include`; `None` where a
+/// mistake was found.
 pub(super) fn expand(
     stage: &str,
     matrix: &Node,
@@ -35,35 +43,31 @@ pub(super) fn expand(
             return None;
         }
     };
-    if table.entries.is_empty() {
-        let message = format!("the matrix of `{stage}` has no variables");
-        mistakes.push(Mistake::new("empty-matrix", matrix.place, message, "empty").help(FORM));
-        return None;
-    }
-    let mut combinations = vec![Combination::default()];
+    let mut variables = Vec::new();
     let mut sound = true;
-    for entry in &table.entries {
+    for entry in table.entries.iter().filter(|entry| !matrix_entries::is_list(&entry.key)) {
         sound &= super::stage::is_name("matrix variable", &entry.key, entry.place, mistakes);
-        let Some(values) = values(stage, &entry.key, &entry.node, mistakes) else {
-            sound = false;
-            continue;
-        };
-        // One more than the limit is enough to know.
-        combinations = combinations
-            .iter()
-            .flat_map(|before| values.iter().map(|value| before.and(&entry.key, value)))
-            .take(LIMIT + 1)
-            .collect();
+        match values(stage, &entry.key, &entry.node, mistakes) {
+            Some(values) => variables.push(Variable { name: entry.key.clone(), values }),
+            None => sound = false,
+        }
     }
     if !sound {
         return None;
     }
-    if combinations.len() > LIMIT {
+    if variables.is_empty() {
+        let message = format!("the matrix of `{stage}` has no variables");
+        mistakes.push(Mistake::new("empty-matrix", matrix.place, message, "empty").help(FORM));
+        return None;
+    }
+    let picks = product(&variables);
+    if picks.len() > LIMIT {
         let message = format!("the matrix of `{stage}` has more than {LIMIT} cells");
         let help = "each combination of values is a stage of its own: use fewer variables";
         mistakes.push(Mistake::new("matrix", matrix.place, message, "too many").help(help));
         return None;
     }
+    let combinations = matrix_entries::apply(stage, matrix, table, &variables, &picks, mistakes)?;
     let mut ids: Vec<&str> = combinations.iter().map(|cell| cell.text.as_str()).collect();
     ids.sort_unstable();
     if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -77,15 +81,33 @@ pub(super) fn expand(
     Some(combinations)
 }
 
+/// All combinations as a position in the values of each variable; one more than the limit is
+/// enough to know that there are too many.
+fn product(variables: &[Variable]) -> Vec<Vec<usize>> {
+    let mut picks = vec![Vec::new()];
+    for variable in variables {
+        let and = |before: &Vec<usize>, value| before.iter().copied().chain([value]).collect();
+        picks = picks
+            .iter()
+            .flat_map(|before| (0..variable.values.len()).map(move |value| and(before, value)))
+            .take(LIMIT + 1)
+            .collect();
+    }
+    picks
+}
+
 impl Combination {
-    fn and(&self, variable: &str, (text, node): &(String, Node)) -> Self {
-        let mut next = self.clone();
-        if !next.variables.is_empty() {
-            next.text.push(',');
+    /// Of a value for each variable.
+    pub fn new<'v>(values: impl Iterator<Item = (&'v str, &'v (String, Node))>) -> Self {
+        let mut combination = Self::default();
+        for (variable, (text, node)) in values {
+            if !combination.variables.is_empty() {
+                combination.text.push(',');
+            }
+            combination.text.push_str(text);
+            combination.variables.push((variable.to_owned(), node.clone()));
         }
-        next.text.push_str(text);
-        next.variables.push((variable.to_owned(), node.clone()));
-        next
+        combination
     }
 }
 
@@ -96,65 +118,67 @@ fn values(
     node: &Node,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Vec<(String, Node)>> {
-    let mut report = |code, place: Place, from, message: String, label: &str, help: &str| {
-        mistakes.push(
-            Mistake::new(code, place, message, label)
-                .also(from, "the value comes from here")
-                .help(help),
-        );
-        None
-    };
     let nodes = match &node.value {
         Value::List(nodes) => nodes,
         Value::Broken => return None,
         _ => {
             let message = format!("matrix variable `{variable}` of `{stage}` is {}", node.kind());
             let help = format!("write {variable} = [ … ]");
-            return report("matrix", node.place, node.from, message, "expected an array", &help);
+            mistakes.push(at(node, "matrix", message, "expected an array").help(help));
+            return None;
         }
     };
     if nodes.is_empty() {
         let message = format!("matrix variable `{variable}` of `{stage}` has no values");
         let help =
             "without a value the stage would not exist: give at least one, or remove the stage";
-        return report("empty-matrix", node.place, node.from, message, "empty", help);
+        mistakes.push(at(node, "empty-matrix", message, "empty").help(help));
+        return None;
     }
     let mut values: Vec<(String, Node)> = Vec::new();
     for node in nodes {
-        if node.is_broken() {
-            return None;
-        }
-        let Some(text) = node.scalar() else {
-            let message = format!("a value of matrix variable `{variable}` is {}", node.kind());
-            let label = "expected a string, a number or a boolean";
-            return report(
-                "matrix",
-                node.place,
-                node.from,
-                message,
-                label,
-                "a cell is named after its values: name variants, and look up what they stand for elsewhere",
-            );
-        };
-        if text.is_empty() || !balanced(&text) {
-            let message = format!("\"{text}\" cannot name a cell of `{stage}`");
-            let help = "a value is not empty, and its brackets come in pairs";
-            return report("matrix", node.place, node.from, message, "here", help);
-        }
+        let text = value_text(stage, variable, node, mistakes)?;
         if values.iter().any(|(other, _)| *other == text) {
             let message = format!("matrix variable `{variable}` of `{stage}` has `{text}` twice");
-            return report(
-                "duplicate",
-                node.place,
-                node.from,
-                message,
-                "again",
-                "each value makes a cell of its own: remove one",
-            );
+            let help = "each value makes a cell of its own: remove one";
+            mistakes.push(at(node, "duplicate", message, "again").help(help));
+            return None;
         }
         values.push((text, node.clone()));
     }
     Some(values)
+}
+
+/// What a value adds to the names of cells; `None` where it cannot.
+pub(super) fn value_text(
+    stage: &str,
+    variable: &str,
+    node: &Node,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<String> {
+    if node.is_broken() {
+        return None;
+    }
+    let Some(text) = node.scalar() else {
+        let message = format!("a value of matrix variable `{variable}` is {}", node.kind());
+        let label = "expected a string, a number or a boolean";
+        mistakes.push(at(node, "matrix", message, label).help(
+            "a cell is named after its values: name variants, and look up what they stand for elsewhere",
+        ));
+        return None;
+    };
+    if text.is_empty() || !balanced(&text) {
+        let message = format!("\"{text}\" cannot name a cell of `{stage}`");
+        let help = "a value is not empty, and its brackets come in pairs";
+        mistakes.push(at(node, "matrix", message, "here").help(help));
+        return None;
+    }
+    Some(text)
+}
+
+/// A mistake of a value.
+pub(super) fn at(node: &Node, code: &'static str, message: String, label: &str) -> Mistake {
+    Mistake::new(code, node.place, message, label).also(node.from, "the value comes from here")
 }
 
 fn balanced(text: &str) -> bool {

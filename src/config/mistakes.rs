@@ -1,6 +1,7 @@
 //! Mistakes of a pipeline file, each shown at its place.
 
 use std::fmt::{self, Write as _};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use miette::{
@@ -51,38 +52,62 @@ impl Mistake {
     }
 }
 
-/// The texts that places point into: the file, then each override.
+/// The texts that places point into: the file, those that it extends, and arguments.
 #[derive(Debug)]
 pub(super) struct Sources {
-    sources: Vec<Arc<NamedSource<String>>>,
-    /// Where the lines of each end, found when they are first asked for.
-    ends: Vec<OnceLock<Vec<usize>>>,
+    sources: Vec<Origin>,
+}
+
+#[derive(Debug)]
+struct Origin {
+    text: Arc<NamedSource<String>>,
+    /// The file, absolute; `None`: an argument such as `--set`.
+    file: Option<Arc<Path>>,
+    /// Where its lines end, found when that is first asked for.
+    ends: OnceLock<Vec<usize>>,
 }
 
 impl Sources {
     /// The file alone.
-    pub fn new(name: &str, text: &str) -> Self {
-        let source = Arc::new(NamedSource::new(name, text.to_owned()));
-        Self { sources: vec![source], ends: vec![OnceLock::new()] }
+    pub fn new(name: &str, text: &str, file: &Path) -> Self {
+        let mut sources = Self { sources: Vec::new() };
+        sources.add(name, text, Some(file));
+        sources
     }
 
-    /// Adds the text of an override.
-    pub fn add(&mut self, name: &str, text: &str) -> usize {
-        self.sources.push(Arc::new(NamedSource::new(name, text.to_owned())));
-        self.ends.push(OnceLock::new());
+    /// Adds a file, with its absolute path, or the text of an argument.
+    pub fn add(&mut self, name: &str, text: &str, file: Option<&Path>) -> usize {
+        let text = Arc::new(NamedSource::new(name, text.to_owned()));
+        self.sources.push(Origin { text, file: file.map(Arc::from), ends: OnceLock::new() });
         self.sources.len() - 1
+    }
+
+    /// The file that a source is; for arguments, the first.
+    pub fn file(&self, source: usize) -> &Arc<Path> {
+        let own = self.sources[source].file.as_ref().or(self.sources[0].file.as_ref());
+        own.expect("the first source is a file")
+    }
+
+    /// What paths of a source are relative to.
+    pub fn folder(&self, source: usize) -> &Path {
+        self.file(source).parent().unwrap_or(Path::new("/"))
+    }
+
+    /// What a source is called.
+    pub fn name(&self, source: usize) -> &str {
+        self.sources[source].text.name()
     }
 
     /// The text at a place.
     pub fn text(&self, place: Place) -> &str {
-        self.sources[place.source].inner().get(place.start..place.end).unwrap_or_default()
+        self.sources[place.source].text.inner().get(place.start..place.end).unwrap_or_default()
     }
 
     /// The line of a place, from 1.
     pub fn line(&self, place: Place) -> usize {
-        let ends = self.ends[place.source].get_or_init(|| {
-            let text = self.sources[place.source].inner();
-            text.match_indices('\n').map(|(at, _)| at).collect()
+        let source = &self.sources[place.source];
+        let ends = source.ends.get_or_init(|| {
+            source.text.inner().match_indices('\n').map(|(at, _)| at).collect()
         });
         ends.partition_point(|&end| end < place.start) + 1
     }
@@ -101,9 +126,10 @@ impl Sources {
                 });
             } else {
                 let other = &self.sources[place.source];
-                let note = match place.source {
-                    0 => format!("{label}: line {} of {}", self.line(place), other.name()),
-                    _ => format!("{label}: --set {}", other.inner()),
+                let name = other.text.name();
+                let note = match other.file {
+                    Some(_) => format!("{label}: line {} of {name}", self.line(place)),
+                    None => format!("{label}: {name} {}", other.text.inner()),
                 };
                 help = Some(help.map_or(note.clone(), |help| format!("{help}\n{note}")));
             }
@@ -113,7 +139,7 @@ impl Sources {
             message: mistake.message,
             labels,
             help,
-            source: Some(Arc::clone(&self.sources[source])),
+            source: Some(Arc::clone(&self.sources[source].text)),
         }
     }
 }

@@ -1,20 +1,26 @@
 //! From TOML text to a typed pipeline, every mistake shown at its place.
 //!
 //! ```text
-//! text ─▶ tree (spans) ─▶ overrides ─▶ interpolation, matrix ─▶ schema ─▶ contract ─▶ references
+//! text ─▶ tree (spans) ─▶ extends, profiles, overrides ─▶ interpolation, matrix
+//!      ─▶ schema ─▶ contract ─▶ references
 //! ```
 
+mod choices;
 mod cycles;
+mod extends;
 mod guards;
 mod input;
 mod interpolate;
 mod load;
 mod lookup;
 mod matrix;
+mod matrix_entries;
+mod merge;
 mod mistakes;
 mod overrides;
 mod parse;
 mod pipeline;
+mod profiles;
 mod reference;
 mod remote;
 mod resolve;
@@ -22,6 +28,7 @@ mod schema;
 pub mod secrets;
 mod stage;
 mod suggest;
+mod sweep;
 mod syntax;
 mod tree;
 
@@ -32,3 +39,4 @@ pub use mistakes::{Mistakes, Style};
 pub use pipeline::{Data, Origin, Pipeline, ResolvedInput, StageCell};
 pub use remote::{Remote, RemoteMode};
 pub use schema::editor_schema;
+pub use sweep::{Point, Sweep, SweepVariable};

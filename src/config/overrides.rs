@@ -1,6 +1,8 @@
 //! `--set KEY=VALUE`: values put into the tree before anything else happens to it.
 
-use super::mistakes::{Mistake, Sources};
+use std::ops::Range;
+
+use super::mistakes::Mistake;
 use super::parse;
 use super::suggest::{did_you_mean, list};
 use super::tree::{Entry, Node, Place, Table, Value};
@@ -11,24 +13,29 @@ const OPTIONAL: [&str; 2] = ["pipeline", "remote"];
 /// A key of the path, and where it stands in the override.
 type Step = (String, Place);
 
-/// Puts all overrides into the tree.
-pub(super) fn apply(
-    root: &mut Table,
-    set: &[String],
-    sources: &mut Sources,
-    mistakes: &mut Vec<Mistake>,
-) {
-    for text in set {
-        let source = sources.add("--set", text);
-        if let Err(mistake) = apply_one(root, text, source) {
+/// An override with one value.
+pub(super) struct Setting {
+    /// The whole option: `KEY=VALUE`, or several values with commas between them.
+    pub text: String,
+    /// The text's index among the sources.
+    pub source: usize,
+    /// Where the value stands in the text.
+    pub value: Range<usize>,
+}
+
+/// Puts overrides into the tree.
+pub(super) fn apply(root: &mut Table, settings: &[Setting], mistakes: &mut Vec<Mistake>) {
+    for setting in settings {
+        if let Err(mistake) = apply_one(root, setting) {
             mistakes.push(mistake);
         }
     }
 }
 
-fn apply_one(root: &mut Table, text: &str, source: usize) -> Result<(), Mistake> {
+fn apply_one(root: &mut Table, setting: &Setting) -> Result<(), Mistake> {
     const FORM: &str =
         "write --set KEY=VALUE, such as --set params.epochs=5 or --set stages.qat.epochs=5";
+    let (text, source) = (setting.text.as_str(), setting.source);
     let all = Place { source, start: 0, end: text.len() };
     let Some(equals) = find_equals(text) else {
         return Err(Mistake::new(
@@ -42,7 +49,7 @@ fn apply_one(root: &mut Table, text: &str, source: usize) -> Result<(), Mistake>
     let steps = key_path(&text[..equals], source).map_err(|place| {
         Mistake::new("override", place, "not a key", "expected a name").help(FORM)
     })?;
-    let value = value(&text[equals + 1..], source, equals + 1)?;
+    let value = value(&text[setting.value.clone()], source, setting.value.start)?;
     let (last, tables) = steps.split_last().expect("a path has at least one key");
     let Some((first, _)) = tables.first() else {
         let tables = ["params", "pipeline", "data", "stages", "remote", "guards"];
@@ -177,7 +184,7 @@ fn not_a_table(kind: &str, place: Place, here: &Here) -> Mistake {
 }
 
 /// The first `=` outside of quotes.
-fn find_equals(text: &str) -> Option<usize> {
+pub(super) fn find_equals(text: &str) -> Option<usize> {
     let mut quote = None;
     for (index, letter) in text.char_indices() {
         match quote {
@@ -196,7 +203,7 @@ fn find_equals(text: &str) -> Option<usize> {
 /// # Errors
 ///
 /// Where an empty or badly quoted name stands.
-fn key_path(text: &str, source: usize) -> Result<Vec<Step>, Place> {
+pub(super) fn key_path(text: &str, source: usize) -> Result<Vec<Step>, Place> {
     let mut steps = Vec::new();
     let mut start = 0;
     loop {
@@ -225,7 +232,7 @@ fn key_path(text: &str, source: usize) -> Result<Vec<Step>, Place> {
 }
 
 /// TOML, or plain text where it does not look like TOML.
-fn value(text: &str, source: usize, shift: usize) -> Result<Node, Mistake> {
+pub(super) fn value(text: &str, source: usize, shift: usize) -> Result<Node, Mistake> {
     let shift = shift + (text.len() - text.trim_start().len());
     let text = text.trim();
     let place = Place { source, start: shift, end: shift + text.len() };

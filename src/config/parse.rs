@@ -9,18 +9,18 @@ use super::mistakes::Mistake;
 use super::syntax;
 use super::tree::{Entry, Node, Place, Table, Value};
 
-/// The tree of the file (source 0).
+/// The tree of a file.
 ///
 /// # Errors
 ///
 /// All syntax errors; what can be read beside them is not checked further, since it may be
 /// misunderstood.
-pub(super) fn document(text: &str) -> Result<Table, Vec<Mistake>> {
+pub(super) fn document(text: &str, source: usize) -> Result<Table, Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { text, source: 0, shift: 0, mistakes: Vec::new() };
+    let mut reader = Reader { text, source, shift: 0, mistakes: Vec::new() };
     let tree = reader.table(table.get_ref());
     let errors = errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message()));
-    reader.mistakes.extend(syntax::mistakes(text, errors));
+    reader.mistakes.extend(syntax::mistakes(text, source, errors));
     if reader.mistakes.is_empty() { Ok(tree) } else { Err(reader.mistakes) }
 }
 

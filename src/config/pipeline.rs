@@ -1,10 +1,12 @@
 //! The typed pipeline: matrices expanded, references resolved.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::guards::Guard;
 use super::remote::Remote;
+use super::sweep::{Point, Sweep};
 use crate::stages::contract::{Kind, PortType, Stage};
 use crate::stages::data::DataSpec;
 use crate::stages::execution::Execution;
@@ -22,12 +24,15 @@ pub struct Pipeline {
     pub folder: PathBuf,
     /// Data sets by name.
     pub data: BTreeMap<String, Data>,
-    /// Stages in file order, a matrix's cells in the order of its values.
+    /// Stages in file order, a matrix's cells in the order of its values; of a sweep, those of the
+    /// first point come first.
     pub stages: Vec<StageCell>,
     /// `[remote]`: the cache that is shared with other machines.
     pub remote: Option<Remote>,
     /// `[guards.NAME]`, in file order.
     pub guards: Vec<Guard>,
+    /// What is varied, if it is a sweep: it has no lock file then.
+    pub sweep: Option<Sweep>,
 }
 
 /// A `[data.NAME]` table.
@@ -41,12 +46,17 @@ pub struct Data {
 
 /// A stage, or one cell of a stage with a matrix.
 pub struct StageCell {
-    /// Unique: `fp32`, or `onnx[fp32,1]` with the cell's values in the order of the matrix.
+    /// Unique: `fp32`, or `onnx[fp32,1]` with the cell's values in the order of the matrix. A stage
+    /// that is not the same in all points of a sweep has its point behind: `onnx[fp32,1]@lr=0.1`.
     pub id: String,
     /// Name of the table: `onnx`.
     pub name: String,
     /// The cell's matrix variables, in file order.
     pub cell: Vec<(String, serde_json::Value)>,
+    /// The point of a sweep that it belongs to; `None` if it is the same in all points.
+    pub point: Option<Arc<Point>>,
+    /// The seed of its randomness: that of the pipeline, unless a sweep varies it.
+    pub seed: u64,
     /// Its kind.
     pub kind: &'static Kind,
     /// Its configuration.
@@ -57,8 +67,20 @@ pub struct StageCell {
     pub secrets: Vec<String>,
     /// Where each of its inputs comes from.
     pub inputs: Vec<ResolvedInput>,
-    /// Line of its table in the file, from 1.
+    /// The file that its table stands in, absolute: the pipeline's, or one that it extends; of
+    /// several, the one that is put over the others.
+    pub file: Arc<Path>,
+    /// Line of its table in that file, from 1.
     pub line: usize,
+}
+
+impl StageCell {
+    /// Its id without the point of the sweep: what it is called in a run of that point alone.
+    pub fn base_id(&self) -> &str {
+        let point = self.point.as_ref();
+        let end = point.map_or(self.id.len(), |it| self.id.len() - it.label.len() - 1);
+        &self.id[..end]
+    }
 }
 
 impl std::fmt::Debug for StageCell {

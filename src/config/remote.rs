@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::interpolate::Interpolator;
-use super::mistakes::Mistake;
+use super::mistakes::{Mistake, Sources};
 use super::schema;
 use super::suggest::nearest;
 use super::tree::{Entry, Node, Value};
@@ -53,7 +53,7 @@ const FORMS: &str = "write s3://bucket/prefix, gs://bucket/prefix, az://containe
 /// Reads the table; `None` where it is not given, or has mistakes.
 pub(super) fn read(
     entry: Option<&Entry>,
-    folder: &std::path::Path,
+    sources: &Sources,
     reader: &mut Interpolator<'_>,
 ) -> Option<Remote> {
     let entry = entry?;
@@ -76,7 +76,7 @@ pub(super) fn read(
     match address(&table.url) {
         Ok(true) => Some(Remote { url: table.url, mode: table.mode }),
         Ok(false) => {
-            let url = folder.join(&table.url).display().to_string();
+            let url = sources.folder(node.home).join(&table.url).display().to_string();
             Some(Remote { url, mode: table.mode })
         }
         Err(wrong) => {

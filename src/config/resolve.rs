@@ -2,10 +2,10 @@
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::lookup::{Spot, origin};
-use super::mistakes::Mistake;
+use super::mistakes::{Mistake, Sources};
 use super::pipeline::{Origin, ResolvedInput};
 use super::schema::{self, Link};
 use super::stage::{RawCell, RawStage};
@@ -17,8 +17,8 @@ pub(super) struct Names<'p> {
     pub stages: &'p [RawStage],
     /// Names of all data sets, those with mistakes too.
     pub data: &'p [String],
-    /// Paths are relative to this folder.
-    pub folder: &'p Path,
+    /// Paths are relative to the folder of the source that they stand in.
+    pub sources: &'p Sources,
     /// Stages by name, each with its cells by their texts.
     pub by_name: HashMap<&'p str, (&'p RawStage, OnceCell<HashMap<&'p str, &'p RawCell>>)>,
     /// The same names as `data`.
@@ -46,11 +46,11 @@ pub(super) struct Connection {
 }
 
 impl<'p> Names<'p> {
-    pub fn new(stages: &'p [RawStage], data: &'p [String], folder: &'p Path) -> Self {
+    pub fn new(stages: &'p [RawStage], data: &'p [String], sources: &'p Sources) -> Self {
         let named = |stage: &'p RawStage| (stage.name.as_str(), (stage, OnceCell::new()));
         let by_name = stages.iter().map(named).collect();
         let data_set = data.iter().map(String::as_str).collect();
-        Self { stages, data, folder, by_name, data_set }
+        Self { stages, data, sources, by_name, data_set }
     }
 
     /// All inputs of a cell; those with mistakes are left out.
@@ -66,7 +66,7 @@ impl<'p> Names<'p> {
         let connect = |input: &Input| {
             let node = cell.tree.nearest(&input.field);
             let origin = match &input.source {
-                Source::Path(path) => Origin::Path(existing(self.folder, path, node, mistakes)?),
+                Source::Path(path) => Origin::Path(existing(self.sources, path, node, mistakes)?),
                 Source::Reference(text) => {
                     self.one(&Spot { text, accepts: input.accepts, node }, mistakes)?
                 }
@@ -84,7 +84,7 @@ impl<'p> Names<'p> {
         for link in schema::links(schema::stage(kind), table) {
             match link {
                 Link::Path(path, node) => {
-                    existing(self.folder, path, node, mistakes);
+                    existing(self.sources, path, node, mistakes);
                 }
                 Link::Reference(text, node) if is_report(cell) => {
                     self.several(&Spot { text, accepts: ANY, node }, mistakes);
@@ -147,12 +147,12 @@ impl<'p> Names<'p> {
 
 /// The absolute path of a user's file or folder, which must be there.
 pub(super) fn existing(
-    folder: &Path,
+    sources: &Sources,
     path: &str,
     node: &Node,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<PathBuf> {
-    let absolute = folder.join(path);
+    let absolute = sources.folder(node.home).join(path);
     let error = absolute.metadata().err().filter(|_| !path.is_empty());
     let message = match error {
         _ if path.is_empty() => "the path is empty".to_owned(),

@@ -8,6 +8,7 @@ use super::tree::Place;
 /// The mistakes behind the parser's errors (place and message, in the order of the file).
 pub(super) fn mistakes<'e>(
     text: &str,
+    source: usize,
     errors: impl Iterator<Item = (Range<usize>, &'e str)>,
 ) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -34,14 +35,20 @@ pub(super) fn mistakes<'e>(
             section_given_twice = Some(section);
         }
         lines.push(line);
-        mistakes.push(mistake(text, span, message, is_duplicate));
+        mistakes.push(mistake(text, source, span, message, is_duplicate));
     }
     mistakes
 }
 
-fn mistake(text: &str, span: Range<usize>, message: &str, is_duplicate: bool) -> Mistake {
+fn mistake(
+    text: &str,
+    source: usize,
+    span: Range<usize>,
+    message: &str,
+    is_duplicate: bool,
+) -> Mistake {
     let end = span.end.min(text.len());
-    let place = Place { source: 0, start: span.start.min(end), end };
+    let place = Place { source, start: span.start.min(end), end };
     if !is_duplicate {
         let (what, label) = plain(message, &text[place.start..place.end]);
         return Mistake::new("syntax", place, format!("not TOML: {what}"), label);

@@ -3,7 +3,7 @@
 /// A place in one of the source texts, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
-    /// 0: the file; others: the overrides in order.
+    /// Index among the sources: 0 is the file; files that it extends and overrides follow.
     pub source: usize,
     pub start: usize,
     pub end: usize,
@@ -17,6 +17,9 @@ pub(super) struct Node {
     pub place: Place,
     /// Where it was defined, if it came through a `${…}`.
     pub from: Option<Place>,
+    /// The source that it was written in, or begins with a value of: a path is relative to that
+    /// source's folder.
+    pub home: usize,
 }
 
 /// A TOML value.
@@ -63,7 +66,7 @@ impl Table {
 impl Node {
     /// A value at its own place.
     pub fn new(value: Value, place: Place) -> Self {
-        Self { value, place, from: None }
+        Self { value, place, from: None, home: place.source }
     }
 
     /// The same value, put in at another place; where it came from is kept.
@@ -82,7 +85,7 @@ impl Node {
             }
             other => other.clone(),
         };
-        Self { value, place, from: Some(self.from.unwrap_or(self.place)) }
+        Self { value, place, from: Some(self.from.unwrap_or(self.place)), home: self.home }
     }
 
     /// The table, if it is one.

@@ -3,7 +3,7 @@
 use super::error::{Result, RunError};
 use super::event::{Event, Summary};
 use super::runner::Run;
-use super::{report_stage, view};
+use super::{report_stage, sweep, view};
 use crate::cache::{LockFile, LockedStage};
 use crate::stages::contract::Runs;
 
@@ -15,7 +15,8 @@ impl Run<'_> {
         view::update(self.cache, &pipeline.name, &done)?;
         let lock_path = LockFile::path(&pipeline.file);
         let mut summary = self.summary.borrow_mut();
-        if summary.failed == 0 {
+        // A lock file says what a pipeline is; a sweep is many.
+        if summary.failed == 0 && pipeline.sweep.is_none() {
             let lock = self.new_lock();
             if let Some(old) = &self.locked {
                 if let Some(what) = lock_difference(old, &lock) {
@@ -33,6 +34,10 @@ impl Run<'_> {
             {
                 self.tell(&Event::Report { stage: &cell.id, report: &report });
             }
+        }
+        if let Some(table) = sweep::table(self.plan, &done, &self.options.best) {
+            sweep::write(self.cache, &pipeline.name, &table)?;
+            self.tell(&Event::Sweep { table: &table });
         }
         summary.artifacts = view::folder(self.cache, &pipeline.name);
         summary.seconds = self.start.elapsed().as_secs_f64();

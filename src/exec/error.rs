@@ -80,6 +80,10 @@ pub enum RunError {
         /// How much there is.
         there: String,
     },
+    /// A sweep has no lock file to be held to.
+    #[error("--locked is for a pipeline, and --set with several values makes a sweep")]
+    #[diagnostic(code(qpipe::run::locked_sweep), help("run each point alone, or without --locked"))]
+    LockedSweep,
     /// The system refused an operation.
     #[error("cannot {action} {}: {source}", path.display())]
     #[diagnostic(code(qpipe::run::io), help("check permissions, and the room left on the disk"))]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::report::Report;
+use crate::report::{Report, SweepTable};
 use crate::task::Blame;
 
 /// Something that happened in a run. Its JSON is a line of `--json`; see docs/events.md.
@@ -120,6 +120,11 @@ pub enum Event<'a> {
         stage: &'a str,
         /// The table.
         report: &'a Report,
+    },
+    /// The table of a sweep.
+    Sweep {
+        /// The table.
+        table: &'a SweepTable,
     },
     /// The run is over; the last event.
     Summary(&'a Summary),

@@ -63,7 +63,7 @@ impl Keys {
             kind_version: cell.kind.version,
             config,
             inputs,
-            seed: pipeline.seed,
+            seed: cell.seed,
             facts,
         })
     }

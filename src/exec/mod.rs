@@ -32,6 +32,7 @@ mod scheduler;
 pub mod secrets;
 mod signals;
 mod stage_run;
+mod sweep;
 mod view;
 pub mod worker;
 mod worker_stage;

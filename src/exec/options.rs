@@ -1,5 +1,7 @@
 //! What a run may be asked for.
 
+use crate::report::Better;
+
 /// What a run may be asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -13,4 +15,6 @@ pub struct Options {
     pub jobs: Option<usize>,
     /// Names of GPUs that may be used; those of the system where they are not given.
     pub gpus: Option<Vec<String>>,
+    /// Figures of a sweep by name, and which of their values are better.
+    pub best: Vec<(String, Better)>,
 }

@@ -22,10 +22,18 @@ pub fn config(pipeline: &Pipeline, cell: &StageCell) -> serde_json::Value {
         .collect();
     let mut config = cell.stage.config();
     if let Some(config) = config.as_object_mut() {
-        config.insert("pipeline".to_owned(), pipeline.name.clone().into());
+        config.insert("pipeline".to_owned(), title(pipeline, cell).into());
         config.insert("sources".to_owned(), sources.into());
     }
     config
+}
+
+/// The pipeline's name, with the point of the sweep that the report is about.
+fn title(pipeline: &Pipeline, cell: &StageCell) -> String {
+    match &cell.point {
+        Some(point) => format!("{}, {}", pipeline.name, point.label),
+        None => pipeline.name.clone(),
+    }
 }
 
 /// The stages whose figures a report shows, in its inputs' order.
@@ -70,7 +78,7 @@ pub fn run(
             Source { id: id.clone(), name: producer.name.clone(), cell: producer.cell.clone() };
         sources.push((source, metrics));
     }
-    let report = match report::build(config, &pipeline.name, &sources) {
+    let report = match report::build(config, &title(pipeline, cell), &sources) {
         Ok(report) => report,
         Err((message, help)) => return Ok(Err(failure(Blame::User, message, Some(&help)))),
     };

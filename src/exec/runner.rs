@@ -111,6 +111,9 @@ impl<'a> Run<'a> {
         let session = cache.enter()?;
         cache.sweep()?;
         let pipeline = plan.pipeline();
+        if options.locked && pipeline.sweep.is_some() {
+            return Err(RunError::LockedSweep);
+        }
         let mut forced = BTreeSet::new();
         for name in &options.force {
             forced.extend(plan.named(name)?);

@@ -44,7 +44,7 @@ pub fn launch(
         outputs: outputs.map(|output| (output.port, scratch.out().join(output.file))).collect(),
         scratch: scratch.temporary(),
         checkpoints: scratch.checkpoints.clone(),
-        seed: pipeline.seed,
+        seed: cell.seed,
         threads,
     };
     let path = scratch.root.join("task.json");

@@ -151,11 +151,14 @@ pub(crate) mod tests {
                 id: id.to_owned(),
                 name: name.to_owned(),
                 cell: values.map(|value| ("variant".to_owned(), value.into())).collect(),
+                point: None,
+                seed: 0,
                 kind,
                 stage: (kind.parse)(table.into()).expect("a valid command"),
                 execution: Execution::default(),
                 secrets: Vec::new(),
                 inputs: inputs.collect(),
+                file: std::path::Path::new("/p/test.toml").into(),
                 line: line + 1,
             }
         });
@@ -168,6 +171,7 @@ pub(crate) mod tests {
             stages: stages.collect(),
             remote: None,
             guards: Vec::new(),
+            sweep: None,
         }
     }
 

@@ -3,7 +3,8 @@
 //! | Pattern | Stages |
 //! | --- | --- |
 //! | `qat` | the stage, or all cells of that name |
-//! | `onnx[fp32,1]` | one cell |
+//! | `onnx[fp32,1]` | one cell; in a sweep, that cell of all points |
+//! | `onnx[fp32,1]@lr=0.1`, `@lr=0.1` | one cell of a sweep's point, all that belongs to the point |
 //! | `ptq*`, `onnx[*,1]` | all whose name or cell fits: `*` is any text, `?` any character |
 //! | `kind:benchmark` | all of that kind |
 //! | `qat+` | it, and all that depends on it |
@@ -18,6 +19,7 @@ use petgraph::graph::NodeIndex;
 use wildmatch::WildMatch;
 
 use super::Plan;
+use crate::config::StageCell;
 
 /// Names that a help lists at most.
 const LISTED: usize = 20;
@@ -142,11 +144,18 @@ impl Plan<'_> {
                 return self.cells(name).to_vec();
             }
         }
-        if !pattern.has_wildcard() {
+        let points = self.pipeline.sweep.is_some();
+        if !points && !pattern.has_wildcard() {
             return Vec::new();
         }
-        let glob = WildMatch::new(&tight);
-        let fit = all.filter(|(_, cell)| glob.matches(&cell.id) || glob.matches(&cell.name));
+        // Without wildcards it fits what is equal. A point's values may hold spaces.
+        let globs = [WildMatch::new(&tight), WildMatch::new(pattern.text)];
+        let fits = |name: &str| globs.iter().any(|glob| glob.matches(name));
+        let point = |cell: &StageCell| {
+            let point = cell.point.as_ref();
+            point.is_some_and(|it| fits(cell.base_id()) || fits(&format!("@{}", it.label)))
+        };
+        let fit = all.filter(|(_, cell)| fits(&cell.id) || fits(&cell.name) || point(cell));
         fit.map(|(index, _)| index).collect()
     }
 

@@ -10,8 +10,12 @@ mod grid;
 mod html;
 mod markdown;
 mod number;
+mod sweep;
+mod sweep_figures;
 mod table;
 mod text;
 
 pub use build::{Source, build};
+pub use sweep::{FigureColumn, SweepRow, SweepTable};
+pub use sweep_figures::Better;
 pub use table::{Accuracy, LatencyMs, Report, Row, Timing, TimingColumn};

@@ -1,7 +1,7 @@
 //! `qpipe check`: what a user sees, character by character.
 //!
 //! Each `mistakes/NAME.toml` is a pipeline with mistakes; what `qpipe check` says about it stands in
-//! `mistakes/NAME.txt`. Lines `#! ARGUMENT` at its top are given to the command. After a wanted change,
+//! `mistakes/NAME.txt`; files that it extends stand in `mistakes/base`. Lines `#! ARGUMENT` at its top are given to the command. After a wanted change,
 //! `QPIPE_BLESS=1 cargo test -p qpipe` writes the `.txt` files; read the difference before you commit it.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ pub fn qpipe(folder: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .current_dir(folder)
         .env_remove("QPIPE_TEST_UNSET")
+        .env_remove("QPIPE_PROFILE")
         .env("QPIPE_TEST_EPOCHS", "3")
         .output()
         .unwrap()
@@ -35,6 +36,11 @@ fn folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("qpipe-").tempdir().unwrap();
     fs::create_dir(folder.path().join("images")).unwrap();
     fs::write(folder.path().join("model.onnx"), "").unwrap();
+    fs::create_dir(folder.path().join("base")).unwrap();
+    for name in ["broken.toml", "loop.toml", "values.toml"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/mistakes/base").join(name);
+        fs::copy(from, folder.path().join("base").join(name)).unwrap();
+    }
     folder
 }
 
@@ -97,7 +103,8 @@ fn shipped() -> tempfile::TempDir {
 fn load(folder: &Path, name: &str, set: &[&str]) -> Result<Pipeline, Mistakes> {
     let set = set.iter().map(|text| (*text).to_owned()).collect();
     let env = BTreeMap::from([("XRAY".to_owned(), "../xray".to_owned())]);
-    qpipe::config::load(&folder.join("pipelines").join(name), &Overrides { set, env })
+    let overrides = Overrides { set, env, ..Overrides::default() };
+    qpipe::config::load(&folder.join("pipelines").join(name), &overrides)
 }
 
 fn cell<'p>(pipeline: &'p Pipeline, id: &str) -> &'p StageCell {
@@ -170,6 +177,33 @@ fn parameters_keep_their_types() {
 }
 
 #[test]
+fn cells_are_excluded_and_included() {
+    let folder = folder();
+    let pipeline = r#"
+[params]
+none = { batch = 32, variant = "fp32" }
+[stages.x]
+kind    = "command"
+matrix  = { variant = ["fp32", "qat"], batch = [1, 32], exclude = ["${params.none}", { batch = 32, variant = "fp32" }, { batch = 1 }], include = [{ batch = 8, variant = "fp32" }, { variant = "qat", batch = 1 }] }
+run     = "echo ${matrix.variant} ${matrix.batch}"
+outputs = { out = "out" }
+[stages.y]
+kind    = "command"
+run     = "true"
+inputs  = { a = "x[fp32,8]", b = "x[qat,1]" }
+outputs = { out = "out" }
+"#;
+    fs::write(folder.path().join("p.toml"), pipeline).unwrap();
+    let overrides = Overrides::default();
+    let pipeline = qpipe::config::load(&folder.path().join("p.toml"), &overrides).unwrap();
+    let ids: Vec<&str> = pipeline.stages.iter().map(|cell| cell.id.as_str()).collect();
+    assert_eq!(ids, ["x[qat,32]", "x[fp32,8]", "x[qat,1]", "y"]);
+    let added = cell(&pipeline, "x[fp32,8]");
+    assert_eq!(added.stage.config()["run"], "echo fp32 8");
+    assert_eq!(added.cell, [("variant".to_owned(), "fp32".into()), ("batch".to_owned(), 8.into())]);
+}
+
+#[test]
 fn overrides_reach_values_lists_and_new_keys() {
     let folder = shipped();
     let set = [
@@ -177,7 +211,7 @@ fn overrides_reach_values_lists_and_new_keys() {
         "params.variants=[\"fp32\", 'qat']",
         "stages.fp32.optimizer.lr = 0.5",
         "stages.fp32.label_smoothing=0.1",
-        "stages.report.title=A study, 1=1",
+        "stages.report.title=\"A study, 1=1\"",
         "stages.report.labels.\"a.b\"=both",
         "data.test.transform.0.normalize.mean.0=0.25",
         "pipeline.name=other",
@@ -223,7 +257,7 @@ outputs = { out = "out" }
 "#;
     fs::write(folder.path().join("p.toml"), pipeline).unwrap();
     let env = [("XRAY", "x"), ("EMPTY", "")].map(|(name, value)| (name.into(), value.into()));
-    let overrides = Overrides { set: Vec::new(), env: env.into() };
+    let overrides = Overrides { env: env.into(), ..Overrides::default() };
     let pipeline = qpipe::config::load(&folder.path().join("p.toml"), &overrides).unwrap();
     assert_eq!((pipeline.name.as_str(), pipeline.seed), ("p", 0));
     let ids: Vec<&str> = pipeline.stages.iter().map(|cell| cell.id.as_str()).collect();
@@ -301,7 +335,7 @@ url = "${env.XRAY}/store"
     let env = BTreeMap::from([("XRAY".to_owned(), "../xray".to_owned())]);
     let load = |set: &[&str]| {
         let set = set.iter().map(|text| (*text).to_owned()).collect();
-        let overrides = Overrides { set, env: env.clone() };
+        let overrides = Overrides { set, env: env.clone(), ..Overrides::default() };
         qpipe::config::load(&folder.path().join("p.toml"), &overrides).unwrap()
     };
     let pipeline = load(&[]);
@@ -339,7 +373,7 @@ outputs = { out = "out" }
 "#;
     fs::write(folder.path().join("p.toml"), pipeline).unwrap();
     let env = BTreeMap::from([("B".to_owned(), "value".to_owned())]);
-    let overrides = Overrides { set: Vec::new(), env };
+    let overrides = Overrides { env, ..Overrides::default() };
     let pipeline = qpipe::config::load(&folder.path().join("p.toml"), &overrides).unwrap();
     let x = cell(&pipeline, "x");
     assert_eq!(x.secrets, ["B", "D"]);

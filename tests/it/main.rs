@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod compose;
 mod crash;
 mod init;
 mod linking;
@@ -10,6 +11,7 @@ mod pipelines;
 mod project;
 mod run;
 mod setup;
+mod sweep;
 mod training;
 mod why;
 mod worker;

@@ -52,6 +52,7 @@ impl Project {
             .current_dir(self.folder.path())
             .env("QPIPE_CACHE", self.path("cache"))
             .env("NO_COLOR", "1")
+            .env_remove("QPIPE_PROFILE")
             .env_remove("QPIPE_WORKER")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

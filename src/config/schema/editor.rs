@@ -33,8 +33,14 @@ fn schema() -> Json {
             properties.insert("kind".to_owned(), json!({ "const": kind.name }));
             let values = json!({ "type": "array", "minItems": 1, "uniqueItems": true });
             let values = json!({ "anyOf": [values, { "$ref": "#/$defs/Interpolated" }] });
-            let matrix =
-                json!({ "type": "object", "minProperties": 1, "additionalProperties": values });
+            let cells =
+                json!({ "type": "array", "items": { "type": "object", "minProperties": 1 } });
+            let matrix = json!({
+                "type": "object",
+                "minProperties": 1,
+                "properties": { "exclude": cells, "include": cells },
+                "additionalProperties": values
+            });
             properties.insert("matrix".to_owned(), matrix);
             properties.extend(common.clone());
             let required = schema["required"].as_array().cloned().unwrap_or_default();
@@ -47,8 +53,20 @@ fn schema() -> Json {
         "title": "qpipe pipeline",
         "type": "object",
         "additionalProperties": false,
-        "required": ["stages"],
+        "anyOf": [{ "required": ["stages"] }, { "required": ["extends"] }],
         "properties": {
+            "extends": {
+                "description": "Files that this one is put over, relative to it.",
+                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
+            },
+            "profiles": {
+                "type": "object",
+                "description": "Tables that --profile NAME puts over those of the file.",
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": { "type": "object" }
+                }
+            },
             "pipeline": {
                 "type": "object",
                 "additionalProperties": false,

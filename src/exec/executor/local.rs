@@ -98,7 +98,7 @@ impl Local {
                 continue;
             }
             if let Some((what, needed, there)) = self.capacity.lacks(&need(cell, &self.capacity)) {
-                let file = run.plan.pipeline().file.clone();
+                let file = cell.file.to_path_buf();
                 let (stage, line) = (cell.id.clone(), cell.line);
                 return Err(RunError::TooLarge { file, line, stage, what, needed, there });
             }

@@ -92,7 +92,9 @@ impl Bars {
                 self.foot.draw(now);
                 self.say(&plain::line(event).unwrap_or_default());
             }
-            Event::Report { .. } => self.foot.bar.suspend(|| plain::print_result(event)),
+            Event::Report { .. } | Event::Sweep { .. } => {
+                self.foot.bar.suspend(|| plain::print_result(event));
+            }
             Event::Summary(_) => {
                 self.foot.bar.finish_and_clear();
                 plain::print_result(event);

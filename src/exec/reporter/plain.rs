@@ -65,6 +65,9 @@ fn result(event: &Event) -> String {
         Event::Report { report, .. } => {
             format!("\n{}\n", report.text(terminal::columns(&Term::stdout())))
         }
+        Event::Sweep { table } => {
+            format!("\n{}\n", table.text(terminal::columns(&Term::stdout())))
+        }
         Event::Summary(summary) => conclusion(summary),
         _ => String::new(),
     }
