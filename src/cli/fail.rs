@@ -2,8 +2,8 @@
 
 use super::Exit;
 use crate::cache::CacheError;
-use crate::exec::RunError;
 use crate::exec::reporter::terminal;
+use crate::exec::{RunError, SlurmError};
 
 /// Shows an error with its help, and gives its exit code back.
 pub fn show(error: &impl miette::Diagnostic, exit: Exit) -> Exit {
@@ -38,7 +38,11 @@ impl From<&RunError> for Exit {
             | RunError::TooLarge { .. }
             | RunError::Io { .. } => Self::Machine,
             RunError::Target(_) | RunError::LockedSweep => Self::Usage,
-            RunError::InputChanged { .. } | RunError::Locked { .. } => Self::Blocked,
+            RunError::InputChanged { .. }
+            | RunError::Locked { .. }
+            | RunError::Definition { .. }
+            | RunError::Slurm(SlurmError::State { .. }) => Self::Blocked,
+            RunError::Slurm(_) | RunError::HandOver { .. } => Self::Machine,
             RunError::Interrupted => Self::Interrupted,
         }
     }

@@ -1,6 +1,7 @@
 //! The command line, one file a command.
 
 mod cache;
+mod cancel;
 mod check;
 mod color;
 mod completions;
@@ -45,6 +46,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Cancel(cancel::Args),
     Plan(plan::Args),
     Why(why::Args),
     Graph(graph::Args),
@@ -74,6 +76,7 @@ pub fn main() -> Exit {
     color::settle(cli.color);
     match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Cancel(args) => cancel::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Graph(args) => graph::run(&args),

@@ -27,6 +27,13 @@ pub struct PipelineArgs {
 }
 
 impl PipelineArgs {
+    /// The arguments after the file, so that another process reads the same pipeline.
+    pub fn arguments(&self) -> Vec<String> {
+        let set = self.set.iter().map(|set| ["--set".to_owned(), set.clone()]);
+        let profiles = self.profile.iter().map(|name| ["--profile".to_owned(), name.clone()]);
+        set.chain(profiles).flatten().collect()
+    }
+
     /// Reads the file; its mistakes are shown already where that fails.
     pub fn load(&self) -> Result<Pipeline, Exit> {
         let overrides = Overrides::from_process(&self.set, &self.profile);

@@ -2,12 +2,14 @@
 
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use super::pipeline_args::{CacheArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
-use crate::cache::Cache;
+use crate::cache::{Cache, Digest};
+use crate::config::{self, Pipeline};
 use crate::exec::reporter::{Bars, Json, Plain, Quiet};
-use crate::exec::{self, Options, Reporter, RunError, Summary};
+use crate::exec::{self, ExecutorChoice, Options, Part, Reporter, RunError, SlurmOptions, Summary};
 use crate::plan::Plan;
 use crate::report::Better;
 
@@ -56,6 +58,57 @@ pub struct Args {
     /// GPUs that stages may use, by number or name. Default: $CUDA_VISIBLE_DEVICES, else all.
     #[arg(long, value_name = "GPU", value_delimiter = ',')]
     gpus: Option<Vec<String>>,
+
+    /// Who runs what is not up to date: this machine, or the jobs of a Slurm cluster. With `slurm`,
+    /// `--jobs` is how many elements of an array job run at a time.
+    #[arg(long, value_enum, default_value_t, value_name = "EXECUTOR")]
+    executor: Executor,
+
+    /// An option of `sbatch`, such as `--slurm-option=--partition=gpu`. May be given more than once.
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true, value_parser = slurm_option)]
+    slurm_option: Vec<String>,
+
+    #[command(flatten)]
+    job: JobArgs,
+}
+
+/// Who runs what is not up to date.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Executor {
+    /// This machine.
+    #[default]
+    Local,
+    /// Jobs of a Slurm cluster.
+    Slurm,
+}
+
+/// What the jobs of a cluster are started with.
+#[derive(Debug, clap::Args)]
+struct JobArgs {
+    /// Neither reads nor writes the lock file.
+    #[arg(long, hide = true, conflicts_with = "locked")]
+    no_lock: bool,
+
+    /// Where producers of the stage have handed over what they came to.
+    #[arg(long, hide = true, value_name = "DIR", requires = "definition")]
+    hand_over: Option<PathBuf>,
+
+    /// Digest of the definition that the stage must have.
+    #[arg(long, hide = true, value_name = "DIGEST", value_parser = digest, requires = "hand_over")]
+    definition: Option<Digest>,
+
+    /// Runs the target even if it is up to date.
+    #[arg(long, hide = true)]
+    force_target: bool,
+}
+
+fn slurm_option(text: &str) -> Result<String, String> {
+    let checked = config::check_option(text).map(|()| text.to_owned());
+    checked.map_err(|(message, help)| format!("{message}: {help}"))
+}
+
+fn digest(text: &str) -> Result<Digest, String> {
+    Digest::try_from(text.to_owned())
 }
 
 /// Examples, for `--help`.
@@ -66,7 +119,8 @@ Examples:
   qpipe run p.toml \"onnx[*,1]\" kind:benchmark # patterns, united
   qpipe run p.toml --exclude \"bench*\"         # all but those and what needs them
   qpipe run p.toml --set params.epochs=1
-  qpipe run p.toml --locked --json            # in CI";
+  qpipe run p.toml --locked --json            # in CI
+  qpipe run p.toml --executor slurm --slurm-option=--partition=gpu";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
@@ -80,7 +134,11 @@ fn execute(args: &Args) -> Result<Summary, Exit> {
     let pipeline = args.pipeline.load()?;
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
-    args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
+    let part = part(args);
+    // A job's stage is named as it is, not by a pattern.
+    if !part.as_ref().is_some_and(|part| plan.select_stage(&part.stage)) {
+        args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
+    }
     let cache =
         Cache::open(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
     let options = Options {
@@ -90,6 +148,9 @@ fn execute(args: &Args) -> Result<Summary, Exit> {
         jobs: args.jobs.map(|jobs| jobs.get()),
         gpus: args.gpus.clone(),
         best: args.best.clone(),
+        executor: executor(args, &pipeline),
+        no_lock: args.job.no_lock,
+        part,
     };
     exec::run(&plan, &cache, &options, &mut *reporter(args)).map_err(fail)
 }
@@ -107,6 +168,24 @@ fn best(text: &str) -> Result<(String, Better), String> {
     } else {
         Ok((figure.to_owned(), better))
     }
+}
+
+fn executor(args: &Args, pipeline: &Pipeline) -> ExecutorChoice {
+    match args.executor {
+        Executor::Local => ExecutorChoice::Local,
+        Executor::Slurm => ExecutorChoice::Slurm(SlurmOptions {
+            sbatch: [&pipeline.slurm.options[..], &args.slurm_option].concat(),
+            setup: pipeline.slurm.setup.clone(),
+            arguments: args.pipeline.arguments(),
+        }),
+    }
+}
+
+/// What the run is a part of, where it is a job.
+fn part(args: &Args) -> Option<Part> {
+    let JobArgs { hand_over, definition, force_target: forced, .. } = &args.job;
+    let (stage, hand_over) = (args.select.targets.first()?.clone(), hand_over.clone()?);
+    Some(Part { stage, hand_over, definition: (*definition)?, forced: *forced })
 }
 
 fn reporter(args: &Args) -> Box<dyn Reporter> {

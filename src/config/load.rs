@@ -12,7 +12,7 @@ use super::resolve::{Connection, Names, existing};
 use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Table, Value};
-use super::{choices, cycles, extends, guards, overrides, profiles, remote, schema, sweep};
+use super::{choices, cycles, extends, guards, overrides, profiles, remote, schema, slurm, sweep};
 use crate::stages::contract::Source;
 
 /// Reads a pipeline file. Where overrides give several values, the pipelines of all combinations
@@ -88,6 +88,7 @@ fn assemble(
     let stages: Vec<RawStage> =
         entries("stages").iter().map(|entry| stage::read(entry, &mut reader)).collect();
     let remote = remote::read(root.get("remote"), sources, &mut reader);
+    let slurm = slurm::read(root.get("slurm"), &mut reader);
     let guards: Vec<_> =
         entries("guards").iter().filter_map(|entry| guards::read(entry, &mut reader)).collect();
     *mistakes = reader.mistakes;
@@ -98,11 +99,11 @@ fn assemble(
         guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));
     let guards = guards.collect();
     let stages = finish(stages, connections, seed, sources);
-    Pipeline { name, seed, file, folder, data, stages, remote, guards, sweep: None }
+    Pipeline { name, seed, file, folder, data, stages, remote, guards, slurm, sweep: None }
 }
 
 fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {
-    const TABLES: [&str; 6] = ["pipeline", "params", "data", "stages", "remote", "guards"];
+    const TABLES: [&str; 7] = ["pipeline", "params", "data", "stages", "remote", "guards", "slurm"];
     // Taken out before: a slip in their names is told here.
     const ABOVE: [&str; 2] = [profiles::KEY, extends::KEY];
     for entry in &root.entries {
@@ -111,7 +112,7 @@ fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {
             let message = format!("unknown {what} `{}`", entry.key);
             let label = did_you_mean(&entry.key, TABLES.into_iter().chain(ABOVE), "not known");
             mistakes.push(Mistake::new("unknown-key", entry.place, message, label).help(
-                "a pipeline has the tables [pipeline], [params], [data.NAME], [stages.NAME], [remote] and [guards.NAME]",
+                "a pipeline has the tables [pipeline], [params], [data.NAME], [stages.NAME], [remote], [guards.NAME] and [slurm]",
             ));
         } else if entry.node.table().is_none() {
             let message = format!("`{}` is {}", entry.key, entry.node.kind());

@@ -8,7 +8,7 @@ use super::suggest::{did_you_mean, list};
 use super::tree::{Entry, Node, Place, Table, Value};
 
 /// Tables that an override may begin: their keys are all known.
-const OPTIONAL: [&str; 2] = ["pipeline", "remote"];
+const OPTIONAL: [&str; 3] = ["pipeline", "remote", "slurm"];
 
 /// A key of the path, and where it stands in the override.
 type Step = (String, Place);
@@ -52,7 +52,7 @@ fn apply_one(root: &mut Table, setting: &Setting) -> Result<(), Mistake> {
     let value = value(&text[setting.value.clone()], source, setting.value.start)?;
     let (last, tables) = steps.split_last().expect("a path has at least one key");
     let Some((first, _)) = tables.first() else {
-        let tables = ["params", "pipeline", "data", "stages", "remote", "guards"];
+        let tables = ["params", "pipeline", "data", "stages", "remote", "guards", "slurm"];
         let known = root.get(&last.0).is_some();
         let label = if known { "this is a table" } else { "not a table of the file" };
         return Err(Mistake::new(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::guards::Guard;
 use super::remote::Remote;
+use super::slurm::Slurm;
 use super::sweep::{Point, Sweep};
 use crate::stages::contract::{Kind, PortType, Stage};
 use crate::stages::data::DataSpec;
@@ -33,6 +34,8 @@ pub struct Pipeline {
     pub guards: Vec<Guard>,
     /// What is varied, if it is a sweep: it has no lock file then.
     pub sweep: Option<Sweep>,
+    /// `[slurm]`: how stages are submitted to a cluster.
+    pub slurm: Slurm,
 }
 
 /// A `[data.NAME]` table.

@@ -12,11 +12,14 @@ impl Run<'_> {
     pub(super) fn finish(self) -> Result<Summary> {
         let pipeline = self.plan.pipeline();
         let done = self.done.borrow();
-        view::update(self.cache, &pipeline.name, &done)?;
+        // What a job shows is shown by the run that submitted it.
+        if self.options.part.is_none() {
+            view::update(self.cache, &pipeline.name, &done)?;
+        }
         let lock_path = LockFile::path(&pipeline.file);
         let mut summary = self.summary.borrow_mut();
         // A lock file says what a pipeline is; a sweep is many.
-        if summary.failed == 0 && pipeline.sweep.is_none() {
+        if summary.failed == 0 && pipeline.sweep.is_none() && !self.options.no_lock {
             let lock = self.new_lock();
             if let Some(old) = &self.locked {
                 if let Some(what) = lock_difference(old, &lock) {

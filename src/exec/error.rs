@@ -17,6 +17,33 @@ pub enum RunError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Worker(#[from] WorkerError),
+    /// The cluster.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Slurm(#[from] super::executor::slurm::SlurmError),
+    /// A job reads another definition of its stage than it was submitted for.
+    #[error("{} changed after the job of {stage} was submitted", file.display())]
+    #[diagnostic(code(qpipe::run::definition), help("run again: the job is submitted anew"))]
+    Definition {
+        /// The pipeline file.
+        file: PathBuf,
+        /// The stage.
+        stage: String,
+    },
+    /// A job does not find what its producers came to.
+    #[error("{stage} needs {producer}, whose result is not in the cache {}", cache.display())]
+    #[diagnostic(
+        code(qpipe::run::hand_over),
+        help("run again; if this comes again, the nodes do not share the cache")
+    )]
+    HandOver {
+        /// The stage.
+        stage: String,
+        /// What it needs.
+        producer: String,
+        /// The cache.
+        cache: PathBuf,
+    },
     /// A stage that was named.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -25,6 +25,15 @@ pub enum Event<'a> {
         /// Warnings that it gave when it ran.
         warnings: &'a [String],
     },
+    /// A stage is a job of a cluster now.
+    Submitted {
+        /// Its id.
+        stage: &'a str,
+        /// The job's number, and its element's.
+        job: &'a str,
+        /// Whether an earlier run submitted it.
+        attached: bool,
+    },
     /// A stage begins.
     Started {
         /// Its id.

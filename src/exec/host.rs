@@ -10,9 +10,12 @@ pub fn cpu() -> String {
     describe(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default(), threads())
 }
 
-/// Cores that this process may use (sched_getaffinity(2), and the control group's share).
+/// Cores that this process may use (sched_getaffinity(2), and the control group's share). A Slurm job
+/// may use those that it was given, whether the cluster holds it to them or not.
 pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let given = std::env::var("SLURM_CPUS_ON_NODE").ok().and_then(|given| given.parse().ok());
+    cores.min(given.unwrap_or(cores)).max(1)
 }
 
 /// Bytes of memory that this process may use: the machine's, or the control group's limit.

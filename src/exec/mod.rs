@@ -18,6 +18,7 @@ mod machine;
 mod machinery;
 mod need;
 mod options;
+mod part;
 mod past;
 mod preview;
 mod process;
@@ -39,8 +40,9 @@ mod worker_stage;
 
 pub use error::RunError;
 pub use event::{Event, Reporter, Summary};
+pub use executor::slurm::{SlurmError, SlurmOptions, cancel as cancel_jobs};
 pub use history::{RunRecord, StageRun, runs};
-pub use options::Options;
+pub use options::{ExecutorChoice, Options, Part};
 pub use preview::{Action, Preview, Success, preview};
 pub use reason::Change;
 pub use runner::{Status, run};

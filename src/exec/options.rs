@@ -1,5 +1,9 @@
 //! What a run may be asked for.
 
+use std::path::PathBuf;
+
+use super::executor::slurm::SlurmOptions;
+use crate::cache::Digest;
 use crate::report::Better;
 
 /// What a run may be asked for.
@@ -17,4 +21,33 @@ pub struct Options {
     pub gpus: Option<Vec<String>>,
     /// Figures of a sweep by name, and which of their values are better.
     pub best: Vec<(String, Better)>,
+    /// Who runs what is not up to date.
+    pub executor: ExecutorChoice,
+    /// The lock file is neither read nor written.
+    pub no_lock: bool,
+    /// The run is a job of a cluster.
+    pub part: Option<Part>,
+}
+
+/// Who runs what is not up to date.
+#[derive(Clone, Debug, Default)]
+pub enum ExecutorChoice {
+    /// This machine.
+    #[default]
+    Local,
+    /// A Slurm cluster.
+    Slurm(SlurmOptions),
+}
+
+/// A job's part of a run: one stage, whose producers have handed over what they came to.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The stage's id.
+    pub stage: String,
+    /// Folder of what stages came to.
+    pub hand_over: PathBuf,
+    /// Digest of the stage's definition that the job was submitted for.
+    pub definition: Digest,
+    /// Whether it runs even if it is up to date.
+    pub forced: bool,
 }

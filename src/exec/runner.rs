@@ -9,12 +9,13 @@ use jiff::Timestamp;
 
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter, Summary};
+use super::executor::slurm::Cluster;
 use super::executor::{Executor, Local, Work};
 use super::failure::StageFailure;
 use super::keys::{Done, Keys};
 use super::past::{Past, label};
 use super::scheduler::Scheduler;
-use super::{Options, reason};
+use super::{ExecutorChoice, Options, reason};
 use crate::cache::{ActionKey, ActionRecord, Cache, Digest, LockFile, Lookup, Session};
 use crate::config::StageCell;
 use crate::plan::Plan;
@@ -57,7 +58,7 @@ pub struct Run<'a> {
     pub(super) started: Timestamp,
     /// Names the run.
     pub(super) id: String,
-    forced: BTreeSet<usize>,
+    pub(super) forced: BTreeSet<usize>,
 }
 
 /// What became of a stage.
@@ -118,6 +119,9 @@ impl<'a> Run<'a> {
         for name in &options.force {
             forced.extend(plan.named(name)?);
         }
+        if let Some(part) = options.part.as_ref().filter(|part| part.forced) {
+            forced.extend(plan.order().filter(|index| plan.stage(*index).id == part.stage));
+        }
         let locked = match options.locked {
             true => Some(LockFile::read(&LockFile::path(&pipeline.file))?.unwrap_or_default()),
             false => None,
@@ -144,6 +148,7 @@ impl<'a> Run<'a> {
 
     /// Finds what is up to date, and leaves the rest to the executor.
     fn all(&self) -> Result<()> {
+        self.check_part()?;
         let mut scheduler = Scheduler::new(self.plan);
         let (pipeline, stages) = (&self.plan.pipeline().name, scheduler.left());
         self.tell(&Event::Planned { pipeline, stages });
@@ -162,7 +167,10 @@ impl<'a> Run<'a> {
             let used: Vec<Digest> = self.notes.borrow().values().map(|note| note.key).collect();
             self.session.borrow_mut().settle(used.iter())?;
         }
-        let executor: &dyn Executor = &Local::new(self.options);
+        let executor: Box<dyn Executor> = match &self.options.executor {
+            ExecutorChoice::Local => Box::new(Local::new(self.options)),
+            ExecutorChoice::Slurm(options) => Box::new(Cluster::new(options.clone())),
+        };
         let result = executor.execute(self, Work { scheduler, needed });
         result.and(self.cache.flush().map_err(RunError::from))
     }
@@ -179,6 +187,9 @@ impl<'a> Run<'a> {
 
     /// Looks a stage up whose producers are all up to date: `None` if it is up to date too.
     pub fn look(&self, index: usize) -> Result<Option<Needed>> {
+        if self.handed(index)? {
+            return Ok(None);
+        }
         let (pipeline, cell) = (self.plan.pipeline(), self.stage(index));
         let key = self.keys.borrow_mut().key(pipeline, cell, &self.done.borrow())?;
         let digest = key.digest();
@@ -218,6 +229,7 @@ impl<'a> Run<'a> {
     /// Takes note that a stage is up to date.
     pub fn cached(&self, index: usize, key: Digest, record: ActionRecord) {
         let cell = self.stage(index);
+        self.hand_over(index, &key);
         self.summary.borrow_mut().cached += 1;
         self.tell(&Event::Cached { stage: &cell.id, warnings: &record.warnings });
         self.note(index, key, Status::Cached, "", 0.0);
@@ -227,6 +239,7 @@ impl<'a> Run<'a> {
     /// Takes note that a stage ran and succeeded.
     pub fn ran(&self, needed: &Needed, record: ActionRecord, seconds: f64, unchanged: bool) {
         let cell = self.stage(needed.stage);
+        self.hand_over(needed.stage, &needed.digest);
         self.summary.borrow_mut().ran += 1;
         self.tell(&Event::Finished { stage: &cell.id, seconds, unchanged });
         self.note(needed.stage, needed.digest, Status::Ran, &needed.why, seconds);
@@ -284,7 +297,9 @@ impl<'a> Run<'a> {
     /// Writes what was learnt of files, libraries and the use of records, and what the run did.
     fn save(&self) -> Result<()> {
         self.keys.borrow_mut().save()?;
-        self.write_history()?;
+        if self.options.part.is_none() {
+            self.write_history()?;
+        }
         let notes = self.notes.borrow();
         let used = notes.iter().filter(|(_, note)| note.status == Status::Cached);
         let used: Vec<(String, Digest)> = used

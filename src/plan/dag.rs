@@ -170,6 +170,7 @@ pub(crate) mod tests {
             data: BTreeMap::new(),
             stages: stages.collect(),
             remote: None,
+            slurm: crate::config::Slurm::default(),
             guards: Vec::new(),
             sweep: None,
         }

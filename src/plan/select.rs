@@ -74,6 +74,13 @@ impl Plan<'_> {
         self.select_without(targets, &[])
     }
 
+    /// Keeps only the stage with exactly this id and all that it needs; `false` if there is none.
+    pub fn select_stage(&mut self, id: &str) -> bool {
+        let Some(index) = self.position(id) else { return false };
+        self.selected = self.reached(vec![index], Direction::Incoming);
+        true
+    }
+
     /// Like [`Plan::select`], without the stages that any of `exclude` fits and all that needs them.
     ///
     /// # Errors

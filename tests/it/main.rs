@@ -11,6 +11,8 @@ mod pipelines;
 mod project;
 mod run;
 mod setup;
+mod slurm;
+mod slurm_cluster;
 mod sweep;
 mod training;
 mod why;

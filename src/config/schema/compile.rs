@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::shape::{Field, Fields, Range, Schema, Shape, Variant, Word};
 use crate::config::guards::GuardTable;
 use crate::config::remote::RemoteTable;
+use crate::config::slurm::Slurm;
 use crate::stages::contract::Kind;
 use crate::stages::data::DataSpec;
 use crate::stages::execution::ExecutionTable;
@@ -52,6 +53,12 @@ pub(in crate::config) fn pipeline() -> &'static Fields {
 pub(in crate::config) fn remote() -> &'static Fields {
     static REMOTE: OnceLock<Fields> = OnceLock::new();
     REMOTE.get_or_init(|| fields(&schemars::schema_for!(RemoteTable)))
+}
+
+/// The keys of `[slurm]`.
+pub(in crate::config) fn slurm() -> &'static Fields {
+    static SLURM: OnceLock<Fields> = OnceLock::new();
+    SLURM.get_or_init(|| fields(&schemars::schema_for!(Slurm)))
 }
 
 /// The keys of a `[guards.NAME]` table.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::config::guards::GuardTable;
 use crate::config::remote::RemoteTable;
+use crate::config::slurm::Slurm;
 use crate::stages::KINDS;
 use crate::stages::data::DataSpec;
 use crate::stages::execution::ExecutionTable;
@@ -23,6 +24,7 @@ fn schema() -> Json {
     );
     let data = take(schemars::schema_for!(DataSpec), &mut defs);
     let remote = take(schemars::schema_for!(RemoteTable), &mut defs);
+    let slurm = take(schemars::schema_for!(Slurm), &mut defs);
     let guard = take(schemars::schema_for!(GuardTable), &mut defs);
     let common = common(&mut defs);
     let kinds: Vec<Json> = KINDS
@@ -79,6 +81,7 @@ fn schema() -> Json {
             "data": { "type": "object", "additionalProperties": data },
             "stages": { "type": "object", "minProperties": 1, "additionalProperties": { "oneOf": kinds } },
             "remote": remote,
+            "slurm": slurm,
             "guards": { "type": "object", "additionalProperties": guard }
         },
         "$defs": defs

@@ -60,6 +60,8 @@ fn manual() -> String {
     keys(&mut text, compile::remote(), &mut types);
     text.push_str("\n## `[guards.NAME]` <a id=\"guards\"></a>\n\nBounds that `qpipe ci` holds a figure to: `metric` and one or two of the others. Changes are measured from the figure in the last accepted lock file.\n\n");
     keys(&mut text, compile::guard(), &mut types);
+    text.push_str("\n## `[slurm]` <a id=\"slurm\"></a>\n\nHow stages are submitted to a cluster by `qpipe run FILE --executor slurm`; see [slurm.md](slurm.md).\n\n");
+    keys(&mut text, compile::slurm(), &mut types);
     text.push_str("\n## Types\n");
     let mut written = Vec::new();
     while let Some((name, schema)) = types.iter().find(|(name, _)| !written.contains(*name)) {

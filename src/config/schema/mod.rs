@@ -11,6 +11,6 @@ mod shape;
 mod walk;
 
 pub(super) use check::check;
-pub(super) use compile::{data, guard, pipeline, remote, stage};
+pub(super) use compile::{data, guard, pipeline, remote, slurm, stage};
 pub use editor::editor_schema;
 pub(super) use walk::{Link, links, write_out};

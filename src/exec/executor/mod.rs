@@ -1,6 +1,7 @@
 //! Who runs stages that are not up to date: this machine, or a cluster.
 
 mod local;
+pub mod slurm;
 
 use super::error::Result;
 use super::runner::{Needed, Run};

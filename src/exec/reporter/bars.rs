@@ -86,6 +86,7 @@ impl Bars {
             }
             Event::Failed { .. }
             | Event::Skipped { .. }
+            | Event::Submitted { .. }
             | Event::Waiting { .. }
             | Event::Warning { .. }
             | Event::Retrying { .. } => {

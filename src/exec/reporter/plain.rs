@@ -28,6 +28,12 @@ pub(super) fn line(event: &Event) -> Option<String> {
             let warnings = warnings.iter().map(|warning| format!("{stage}: warning: {warning}\n"));
             format!("{stage}: cached\n{}", warnings.collect::<String>())
         }
+        Event::Submitted { stage, job, attached: false } => {
+            format!("{stage}: submitted as job {job}\n")
+        }
+        Event::Submitted { stage, job, attached: true } => {
+            format!("{stage}: job {job} of an earlier run goes on\n")
+        }
         Event::Started { stage, reason } => format!("{stage}: running ({reason})\n"),
         Event::Waiting { stage, pid: Some(pid) } => {
             format!("{stage}: waiting for the run of process {pid}, which does the same\n")

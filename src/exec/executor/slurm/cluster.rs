@@ -191,7 +191,7 @@ impl Watching<'_, '_> {
             kind_version: cell.kind.version,
             config: cell.stage.config(),
             inputs: BTreeMap::new(),
-            seed: pipeline.seed,
+            seed: cell.seed,
             facts: BTreeMap::new(),
         };
         let key = known.or_else(made).unwrap_or_else(unknown);

@@ -44,7 +44,7 @@ pub fn definitions(plan: &Plan) -> BTreeMap<usize, Digest> {
             "version": cell.kind.version,
             "config": cell.stage.config(),
             "inputs": inputs,
-            "seed": pipeline.seed,
+            "seed": cell.seed,
         });
         digests.insert(index, digest(definition));
     }
