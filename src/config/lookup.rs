@@ -205,12 +205,13 @@ fn output(
     spot: &Spot<'_>,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Origin> {
-    let outputs = cell.stage.as_ref()?.outputs();
+    cell.stage.as_ref()?;
+    let outputs = &cell.outputs;
     let accepts = spot.accepts;
     let help = || {
         let ports: Vec<String> =
             outputs.iter().map(|output| format!("{}.{}", cell.id, output.port)).collect();
-        let ports = ports.iter().zip(&outputs);
+        let ports = ports.iter().zip(outputs);
         let ports: Vec<String> =
             ports.map(|(port, output)| format!("`{port}` ({})", output.kind.name())).collect();
         format!("the outputs of `{}` are {}", cell.id, ports.join(", "))

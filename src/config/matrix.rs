@@ -1,5 +1,7 @@
 //! `matrix = { a = […], b = […] }`: a stage becomes a cell for each combination.
 
+use std::collections::HashSet;
+
 use super::matrix_entries;
 use super::mistakes::Mistake;
 use super::tree::{Node, Value};
@@ -136,9 +138,10 @@ fn values(
         return None;
     }
     let mut values: Vec<(String, Node)> = Vec::new();
+    let mut seen = HashSet::new();
     for node in nodes {
         let text = value_text(stage, variable, node, mistakes)?;
-        if values.iter().any(|(other, _)| *other == text) {
+        if !seen.insert(text.clone()) {
             let message = format!("matrix variable `{variable}` of `{stage}` has `{text}` twice");
             let help = "each value makes a cell of its own: remove one";
             mistakes.push(at(node, "duplicate", message, "again").help(help));

@@ -8,7 +8,7 @@ use super::mistakes::Mistake;
 use super::schema;
 use super::suggest::{list, nearest};
 use super::tree::{Entry, Node, Place, Table, Value};
-use crate::stages::contract::{Kind, Problem, Runs, Stage};
+use crate::stages::contract::{Kind, Output, Problem, Runs, Stage};
 use crate::stages::data::DataSpec;
 use crate::stages::execution::{Execution, ExecutionTable};
 
@@ -33,6 +33,8 @@ pub(super) struct RawCell {
     pub kind: Option<&'static Kind>,
     /// Its configuration; `None` if there were mistakes.
     pub stage: Option<Box<dyn Stage>>,
+    /// Its outputs, where its configuration is known.
+    pub outputs: Vec<Output>,
     /// How it is run.
     pub execution: Execution,
     /// Names of the secrets in its environment.
@@ -176,7 +178,8 @@ fn cell(
         "" => name.to_owned(),
         text => format!("{name}[{text}]"),
     };
-    RawCell { id, combination, tree, kind, stage, execution, secrets }
+    let outputs = stage.as_ref().map(|stage| stage.outputs()).unwrap_or_default();
+    RawCell { id, combination, tree, kind, stage, outputs, execution, secrets }
 }
 
 fn contract(

@@ -17,10 +17,33 @@ pub(in crate::config) fn check(
     path: &str,
     mistakes: &mut Vec<Mistake>,
 ) {
-    check_fields(fields, &table.entries.iter().collect::<Vec<_>>(), node, path, mistakes);
+    check_fields(fields, None, &table.entries, node, Path::Root(path), mistakes);
 }
 
-pub(super) fn check_node(schema: &Schema, node: &Node, path: &str, mistakes: &mut Vec<Mistake>) {
+/// The path of a value, written out only where there is a mistake to tell.
+#[derive(Clone, Copy)]
+pub(super) enum Path<'a> {
+    Root(&'a str),
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl std::fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Root(path) => f.write_str(path),
+            Self::Key(above, key) => write!(f, "{above}.{key}"),
+            Self::Index(above, index) => write!(f, "{above}.{index}"),
+        }
+    }
+}
+
+pub(super) fn check_node(
+    schema: &Schema,
+    node: &Node,
+    path: Path<'_>,
+    mistakes: &mut Vec<Mistake>,
+) {
     match (&schema.shape, &node.value) {
         (_, Value::Broken)
         | (Shape::Any, _)
@@ -47,10 +70,12 @@ pub(super) fn check_node(schema: &Schema, node: &Node, path: &str, mistakes: &mu
                 mistakes.push(at("out-of-range", node, message, label));
             }
             for (index, node) in nodes.iter().enumerate() {
-                check_node(items, node, &format!("{path}.{index}"), mistakes);
+                check_node(items, node, Path::Index(&path, index), mistakes);
             }
         }
-        (Shape::Table(fields), Value::Table(table)) => check(fields, table, node, path, mistakes),
+        (Shape::Table(fields), Value::Table(table)) => {
+            check_fields(fields, None, &table.entries, node, path, mistakes);
+        }
         (Shape::Tagged { tag, variants }, Value::Table(table)) => {
             check_tagged(tag, variants, table, node, path, mistakes);
         }
@@ -74,7 +99,7 @@ fn at(code: &'static str, node: &Node, message: String, label: impl Into<String>
     Mistake::new(code, node.place, message, label).also(node.from, FROM)
 }
 
-fn wrong_type(schema: &Schema, node: &Node, path: &str) -> Mistake {
+fn wrong_type(schema: &Schema, node: &Node, path: Path<'_>) -> Mistake {
     let shape = &schema.shape;
     let message = format!("`{path}` is {}", node.kind());
     let mistake = at("wrong-type", node, message, format!("expected {}", shape.expected()));
@@ -107,7 +132,7 @@ fn check_range(
     number: f64,
     shape: &Shape,
     node: &Node,
-    path: &str,
+    path: Path<'_>,
     mistakes: &mut Vec<Mistake>,
 ) {
     if !range.contains(number) {
@@ -122,7 +147,7 @@ fn check_range(
     }
 }
 
-fn check_word(words: &[Word], node: &Node, path: &str, mistakes: &mut Vec<Mistake>) {
+fn check_word(words: &[Word], node: &Node, path: Path<'_>, mistakes: &mut Vec<Mistake>) {
     let Value::Text(text) = &node.value else { return };
     let names = || words.iter().map(|word| word.word.as_str());
     if !names().any(|word| word == text) {
@@ -134,7 +159,7 @@ fn unknown_word<'a, I: Iterator<Item = &'a str>>(
     text: &str,
     names: impl Fn() -> I,
     node: &Node,
-    path: &str,
+    path: Path<'_>,
 ) -> Mistake {
     let label = nearest(text, names())
         .map_or_else(|| "not known".to_owned(), |near| format!("did you mean \"{near}\"?"));
@@ -147,7 +172,7 @@ fn check_tagged(
     variants: &[Variant],
     table: &Table,
     node: &Node,
-    path: &str,
+    path: Path<'_>,
     mistakes: &mut Vec<Mistake>,
 ) {
     let names = || variants.iter().map(|variant| variant.word.as_str());
@@ -157,16 +182,14 @@ fn check_tagged(
         mistakes.push(mistake.help(format!("expected {tag} = {}", words_of(names()))));
         return;
     };
-    let path_of_tag = format!("{path}.{tag}");
+    let path_of_tag = Path::Key(&path, tag);
     match &entry.node.value {
         Value::Broken => {}
         Value::Text(word) => match variants.iter().find(|variant| variant.word == *word) {
             Some(variant) => {
-                let others: Vec<&Entry> =
-                    table.entries.iter().filter(|entry| entry.key != tag).collect();
-                check_fields(&variant.fields, &others, node, path, mistakes);
+                check_fields(&variant.fields, Some(tag), &table.entries, node, path, mistakes);
             }
-            None => mistakes.push(unknown_word(word, names, &entry.node, &path_of_tag)),
+            None => mistakes.push(unknown_word(word, names, &entry.node, path_of_tag)),
         },
         _ => {
             let message = format!("`{path_of_tag}` is {}", entry.node.kind());
@@ -180,7 +203,7 @@ fn check_keyed(
     keys: &[Field],
     table: &Table,
     node: &Node,
-    path: &str,
+    path: Path<'_>,
     mistakes: &mut Vec<Mistake>,
 ) {
     let names = || keys.iter().map(|key| key.name.as_str());
@@ -188,7 +211,7 @@ fn check_keyed(
     match table.entries.as_slice() {
         [entry] => match keys.iter().find(|key| key.name == entry.key) {
             Some(key) => {
-                check_node(&key.schema, &entry.node, &format!("{path}.{}", key.name), mistakes);
+                check_node(&key.schema, &entry.node, Path::Key(&path, &key.name), mistakes);
             }
             None => {
                 let message = format!("unknown key `{}` in `{path}`", entry.key);
@@ -207,23 +230,26 @@ fn check_keyed(
     }
 }
 
+/// Checks all keys but the tag, which chose the fields.
 fn check_fields(
     fields: &Fields,
-    entries: &[&Entry],
+    tag: Option<&str>,
+    entries: &[Entry],
     node: &Node,
-    path: &str,
+    path: Path<'_>,
     mistakes: &mut Vec<Mistake>,
 ) {
     let mut misspelt = Vec::new();
-    for entry in entries {
-        let below = format!("{path}.{}", entry.key);
+    let others = || entries.iter().filter(|entry| Some(entry.key.as_str()) != tag);
+    for entry in others() {
+        let below = Path::Key(&path, &entry.key);
         if let Some(field) = fields.get(&entry.key) {
-            check_node(&field.schema, &entry.node, &below, mistakes);
+            check_node(&field.schema, &entry.node, below, mistakes);
         } else if let Some(rest) = &fields.rest {
-            check_node(rest, &entry.node, &below, mistakes);
+            check_node(rest, &entry.node, below, mistakes);
         } else {
             let free = || {
-                let given = |name: &str| entries.iter().any(|entry| entry.key == name);
+                let given = |name: &str| others().any(|entry| entry.key == name);
                 fields.names().filter(move |name| !given(name))
             };
             misspelt.extend(nearest(&entry.key, free()));
@@ -236,7 +262,7 @@ fn check_fields(
     let missing: Vec<&Field> = fields
         .known
         .iter()
-        .filter(|field| field.required && !entries.iter().any(|entry| entry.key == field.name))
+        .filter(|field| field.required && !others().any(|entry| entry.key == field.name))
         // A misspelt key is one mistake, not two.
         .filter(|field| !misspelt.contains(&field.name.as_str()))
         .collect();

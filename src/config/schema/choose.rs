@@ -1,19 +1,20 @@
 //! Which variant of an untagged enum the user evidently meant.
 
-use super::check::check_node;
+use super::check::{Path, check_node};
 use super::shape::{Schema, Shape};
 use crate::config::tree::{Node, Value};
 
 /// The variant whose type fits and that shares most keys with the value; among equals the one with
 /// the fewest mistakes. `None`: no variant is of the value's type.
 pub(super) fn choose<'s>(schemas: &'s [Schema], node: &Node) -> Option<&'s Schema> {
-    let fitting: Vec<&Schema> = schemas.iter().filter(|schema| fits(&schema.shape, node)).collect();
-    if let [one] = fitting.as_slice() {
-        return Some(one);
+    let fitting = || schemas.iter().filter(|schema| fits(&schema.shape, node));
+    let (first, second) = (fitting().next(), fitting().nth(1));
+    if second.is_none() {
+        return first;
     }
-    fitting.into_iter().min_by_key(|schema| {
+    fitting().min_by_key(|schema| {
         let mut mistakes = Vec::new();
-        check_node(schema, node, "", &mut mistakes);
+        check_node(schema, node, Path::Root(""), &mut mistakes);
         (std::cmp::Reverse(shared_keys(&schema.shape, node)), mistakes.len())
     })
 }
