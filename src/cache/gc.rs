@@ -100,7 +100,7 @@ impl Cache {
                 sweep.remove(&path)?;
             }
         }
-        for folder in ["logs", "runs"] {
+        for folder in ["logs", "runs", "remote/partial"] {
             for path in files::list(&self.place(folder))? {
                 if !recent(&path, keep.within) {
                     sweep.remove(&path)?;
@@ -208,6 +208,7 @@ const CONTENT: &[&str] = &[
     "active",
     "logs",
     "runs",
+    "remote",
     "pipelines",
     "index",
     "facts.json",
