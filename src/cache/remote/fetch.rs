@@ -235,7 +235,7 @@ fn room(cache: &Cache, bytes: u64) -> Result<(), Failure> {
     if unsafe { libc::statvfs(path.as_ptr(), &mut disk) } != 0 {
         return Ok(());
     }
-    let free = u64::from(disk.f_bavail).saturating_mul(u64::from(disk.f_frsize));
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if bytes > free {
         return Err(Failure::Wrong(format!("it needs {bytes} bytes, the disk has {free} left")));
     }
