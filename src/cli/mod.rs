@@ -12,6 +12,7 @@ mod init;
 mod man;
 mod pipeline_args;
 mod plan;
+mod remote;
 mod run;
 mod schema;
 mod why;

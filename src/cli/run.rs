@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 
-use super::pipeline_args::{CacheArgs, SelectArgs};
+use super::pipeline_args::{CacheArgs, RemoteArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
 use crate::exec::reporter::{Bars, Json, Plain, Quiet};
@@ -23,6 +23,9 @@ pub struct Args {
 
     #[command(flatten)]
     cache: CacheArgs,
+
+    #[command(flatten)]
+    remote: RemoteArgs,
 
     /// Runs this stage even if it is up to date. May be given more than once.
     #[arg(long, value_name = "STAGE")]
@@ -90,6 +93,7 @@ fn execute(args: &Args) -> Result<Summary, Exit> {
         jobs: args.jobs.map(|jobs| jobs.get()),
         gpus: args.gpus.clone(),
         best: args.best.clone(),
+        remote: args.remote.open(&pipeline)?,
     };
     exec::run(&plan, &cache, &options, &mut *reporter(args)).map_err(fail)
 }

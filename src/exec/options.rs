@@ -1,5 +1,8 @@
 //! What a run may be asked for.
 
+use std::sync::Arc;
+
+use crate::cache::remote::Remote;
 use crate::report::Better;
 
 /// What a run may be asked for.
@@ -17,4 +20,6 @@ pub struct Options {
     pub gpus: Option<Vec<String>>,
     /// Figures of a sweep by name, and which of their values are better.
     pub best: Vec<(String, Better)>,
+    /// A cache that is shared with other machines.
+    pub remote: Option<Arc<Remote>>,
 }

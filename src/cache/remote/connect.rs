@@ -15,9 +15,10 @@ use object_store::{
 };
 use url::Url;
 
+use super::RemoteSpec;
 use super::credentials::{self, Profile};
 use super::location::Location;
-use super::{RemoteMode, RemoteSpec};
+use crate::config::RemoteMode;
 
 /// A service, ready to be asked.
 pub(super) struct Store {

@@ -113,7 +113,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cache::remote::{Limits, RemoteMode};
+    use crate::cache::remote::Limits;
+    use crate::config::RemoteMode;
 
     fn spec(variables: &[(&str, &str)]) -> RemoteSpec {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());

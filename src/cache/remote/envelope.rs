@@ -70,9 +70,11 @@ pub(super) fn open(bytes: &[u8], key: &Digest) -> Result<Fetched, String> {
     if record.outputs.len() > OUTPUTS {
         return Err(format!("it has more than {OUTPUTS} outputs"));
     }
-    if let Some(port) = record.outputs.iter().find_map(|(port, output)| {
-        (!is_inside(&output.file) || !is_inside(port)).then_some(port)
-    }) {
+    if let Some(port) = record
+        .outputs
+        .iter()
+        .find_map(|(port, output)| (!is_inside(&output.file) || !is_inside(port)).then_some(port))
+    {
         let port = printable(port, 40);
         return Err(format!("the file of its output `{port}` is not in the stage's folder"));
     }

@@ -1,5 +1,7 @@
 //! What a transfer tells.
 
+use std::cell::Cell;
+
 /// What a transfer tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemoteEvent<'a> {
@@ -15,25 +17,24 @@ pub enum RemoteEvent<'a> {
 }
 
 /// Who is told; called from the task that waits for the transfer.
-pub type Watch<'a> = &'a (dyn Fn(RemoteEvent<'_>) + Send + Sync);
+pub type Watch<'a> = &'a dyn Fn(RemoteEvent<'_>);
 
 /// Adds up the bytes of a record's objects.
 pub(super) struct Meter<'a> {
     watch: Watch<'a>,
-    done: std::sync::Mutex<u64>,
+    done: Cell<u64>,
     total: u64,
 }
 
 impl<'a> Meter<'a> {
     pub(super) fn new(watch: Watch<'a>, total: u64) -> Self {
-        Self { watch, done: std::sync::Mutex::default(), total }
+        Self { watch, done: Cell::default(), total }
     }
 
     /// Replaces what an object counted for so far; a transfer that starts anew counts less.
     fn set(&self, before: u64, now: u64) {
-        let mut done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *done = done.saturating_sub(before).saturating_add(now);
-        let done = *done;
+        let done = self.done.get().saturating_sub(before).saturating_add(now);
+        self.done.set(done);
         (self.watch)(RemoteEvent::Progress { done, total: self.total });
     }
 }
@@ -67,16 +68,16 @@ impl<'a> Share<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::cell::RefCell;
 
     use super::*;
 
     #[test]
     fn shares_add_up_and_may_start_anew() {
-        let told = Mutex::new(Vec::new());
+        let told = RefCell::new(Vec::new());
         let watch = |event: RemoteEvent<'_>| {
             let RemoteEvent::Progress { done, total } = event else { panic!("{event:?}") };
-            told.lock().unwrap().push((done, total));
+            told.borrow_mut().push((done, total));
         };
         let meter = Meter::new(&watch, 30);
         let (mut one, mut two) = (Share::new(&meter, 10), Share::new(&meter, 20));
@@ -86,6 +87,6 @@ mod tests {
         one.whole();
         two.whole();
         two.whole();
-        assert_eq!(*told.lock().unwrap(), [(5, 30), (20, 30), (15, 30), (25, 30), (30, 30)]);
+        assert_eq!(*told.borrow(), [(5, 30), (20, 30), (15, 30), (25, 30), (30, 30)]);
     }
 }

@@ -15,7 +15,8 @@ use crate::cache::{ActionRecord, Cache, Digest, Manifest};
 
 impl Remote {
     /// A result that the remote has, brought into the cache whole: its record is published there
-    /// too. `None` for a miss of any kind; what was wrong is a warning.
+    /// too. `None` for a miss of any kind; what was wrong is a warning. The cache must not be held
+    /// meanwhile ([`Cache::share`]).
     ///
     /// # Errors
     ///
@@ -28,6 +29,11 @@ impl Remote {
     ) -> Result<Option<ActionRecord>, CacheError> {
         let Some(fetched) = self.fetch_record(key, watch).await else { return Ok(None) };
         if !self.fetch_outputs(cache, &fetched, watch).await? {
+            return Ok(None);
+        }
+        // A collection that went on meanwhile may have taken what no record named yet.
+        let _hold = cache.share()?;
+        if !fetched.record.outputs.values().all(|output| cache.has(output)) {
             return Ok(None);
         }
         cache.record(&fetched.record)?;
@@ -58,6 +64,7 @@ impl Remote {
 
     async fn read_record(&self, key: &Digest, watch: Watch<'_>) -> Result<Vec<u8>, Failure> {
         let store = self.store(watch)?;
+        let _turn = self.turn().await?;
         let path = layout::record(&store.prefix, key);
         let most = self.limits.record;
         let read = self.request(watch, self.limits.stall, || async {
@@ -164,6 +171,7 @@ impl Remote {
     ) -> Result<(), Failure> {
         let each = objects.into_iter().map(|wanted| async move {
             let mut share = Share::new(meter, wanted.size.most());
+            let _turn = self.turn().await?;
             let done = self.download(cache, wanted, &mut share, watch).await;
             if let Err(Failure::Missing | Failure::Wrong(_)) = &done {
                 self.distrust(&wanted.digest);

@@ -51,4 +51,4 @@ pub use event::{RemoteEvent, Watch};
 pub use limits::Limits;
 pub use push::Pushed;
 pub use session::Remote;
-pub use spec::{RemoteMode, RemoteSpec};
+pub use spec::RemoteSpec;

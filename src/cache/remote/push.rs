@@ -66,6 +66,7 @@ impl Remote {
         let meter = &Meter::new(watch, total);
         let each = objects.iter().map(|(digest, bytes)| async move {
             let mut share = Share::new(meter, *bytes);
+            let _turn = self.turn().await?;
             self.upload(cache, digest, *bytes, &mut share, watch).await
         });
         let sent = stream::iter(each).buffer_unordered(self.limits.parallel);

@@ -5,12 +5,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use super::connect::{Store, connect};
 use super::failure::{Failure, printable};
 use super::health::Health;
 use super::location::{Location, public};
-use super::{Limits, RemoteError, RemoteEvent, RemoteMode, RemoteSpec, Watch, credentials};
+use super::{Limits, RemoteError, RemoteEvent, RemoteSpec, Watch, credentials};
 use crate::cache::Digest;
+use crate::config::RemoteMode;
 
 /// A remote cache in use: all that a run needs of it.
 ///
@@ -18,6 +21,8 @@ use crate::cache::Digest;
 pub struct Remote {
     pub(super) limits: Limits,
     pub(super) health: Health,
+    /// Objects and records that may still be taken into transfer.
+    pub(super) turns: Semaphore,
     spec: RemoteSpec,
     location: Location,
     secrets: Vec<String>,
@@ -41,6 +46,7 @@ impl Remote {
         Ok(Self {
             limits: spec.limits.clone(),
             health: Health::new(spec.limits.failures),
+            turns: Semaphore::new(spec.limits.parallel.max(1)),
             location: Location::parse(&spec.url)?,
             secrets: credentials::secrets(spec),
             spec: spec.clone(),
@@ -65,6 +71,11 @@ impl Remote {
     /// Whether it was switched off: it failed too often, or does not accept the credentials.
     pub fn is_off(&self) -> bool {
         self.health.is_off()
+    }
+
+    /// Waits for a turn: so many transfers are under way at a time, of however many records.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        self.turns.acquire().await.map_err(|_| Failure::Off)
     }
 
     /// The client, made at the first call.

@@ -5,28 +5,7 @@ use std::fmt;
 
 use super::Limits;
 use super::location::public;
-
-/// Whether results may be written to a remote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RemoteMode {
-    /// Results are taken from it and put into it.
-    #[default]
-    ReadWrite,
-    /// Results are only taken from it.
-    ReadOnly,
-}
-
-impl std::str::FromStr for RemoteMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "read-write" => Ok(Self::ReadWrite),
-            "read-only" => Ok(Self::ReadOnly),
-            _ => Err(format!("`{text}` is no mode: write `read-write` or `read-only`")),
-        }
-    }
-}
+use crate::config::RemoteMode;
 
 /// Which remote, and how it may be used.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use qpipe::cache::remote::RemoteMode;
+use qpipe::config::RemoteMode;
 
 use super::machine::{Machine, spec};
 use super::sharing::share;

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use qpipe::cache::remote::{Limits, Pushed, Remote, RemoteEvent, RemoteMode, RemoteSpec};
+use qpipe::cache::remote::{Limits, Pushed, Remote, RemoteEvent, RemoteSpec};
 use qpipe::cache::{ActionKey, ActionRecord, Cache, Digest, StoredOutput};
+use qpipe::config::RemoteMode;
 use qpipe::stages::contract::PortType;
 
 use super::s3::{ID, SECRET};
@@ -67,7 +68,7 @@ impl Machine {
         Self { remote: Remote::open(spec).unwrap(), warnings, progress, ..self }
     }
 
-    fn watch(&self) -> impl Fn(RemoteEvent<'_>) + Send + Sync {
+    fn watch(&self) -> impl Fn(RemoteEvent<'_>) {
         |event| match event {
             RemoteEvent::Warning(message) => self.warnings.lock().unwrap().push(message.to_owned()),
             RemoteEvent::Progress { done, total } => {

@@ -5,5 +5,6 @@ mod http;
 mod lost;
 mod machine;
 mod proxy;
+mod runs;
 mod s3;
 mod sharing;

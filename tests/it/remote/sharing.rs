@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use qpipe::cache::Lookup;
-use qpipe::cache::remote::{RemoteMode, RemoteSpec};
+use qpipe::cache::remote::RemoteSpec;
+use qpipe::config::RemoteMode;
 
 use super::machine::{Machine, bucket, noise, spec};
 use super::s3::{S3, SECRET};
