@@ -38,13 +38,15 @@ impl Remote {
         share: &mut Share<'_>,
         watch: Watch<'_>,
     ) -> Result<(), Failure> {
+        let mut last = Failure::Missing;
         for encoding in Encoding::possible(wanted.size.most()) {
             match self.download_as(cache, wanted, *encoding, share, watch).await {
-                Err(Failure::Missing) => {}
+                // Who may not list a bucket is refused what is not there.
+                Err(failure @ (Failure::Missing | Failure::Denied { .. })) => last = failure,
                 done => return done,
             }
         }
-        Err(Failure::Missing)
+        Err(last)
     }
 
     async fn download_as(

@@ -72,7 +72,8 @@ impl Remote {
                     return Ok(false);
                 }
                 Ok(_) => return Ok(true),
-                Err(Failure::Missing) => {}
+                // Who may not list a bucket is refused what is not there; the upload tells.
+                Err(Failure::Missing | Failure::Denied { .. }) => {}
                 Err(failure) => return Err(failure),
             }
         }

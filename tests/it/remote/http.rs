@@ -12,6 +12,17 @@ use super::sharing::share;
 
 type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
+/// How a server behaves.
+#[derive(Clone, Copy)]
+struct Rules {
+    /// The header `Authorization` that it wants.
+    authorization: &'static str,
+    /// Whether it knows ranges.
+    ranges: bool,
+    /// What it says of what is not there.
+    missing: &'static str,
+}
+
 /// The server; it listens as long as the process lives.
 struct Server {
     address: SocketAddr,
@@ -21,6 +32,10 @@ struct Server {
 
 impl Server {
     fn start(authorization: &'static str, ranges: bool) -> Self {
+        Self::with(Rules { authorization, ranges, missing: "404 Not Found" })
+    }
+
+    fn with(rules: Rules) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (files, asked) = (Files::default(), Arc::new(Mutex::new(Vec::new())));
@@ -28,9 +43,11 @@ impl Server {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (files, asked) = own.clone();
-                std::thread::spawn(move || {
-                    while answer(&client, authorization, ranges, &files, &asked).is_some() {}
-                });
+                std::thread::spawn(
+                    move || {
+                        while answer(&client, rules, &files, &asked).is_some() {}
+                    },
+                );
             }
         });
         Self { address, files, asked }
@@ -40,11 +57,11 @@ impl Server {
 /// Answers a request; `None` at the end of the connection.
 fn answer(
     mut client: &TcpStream,
-    authorization: &str,
-    ranges: bool,
+    rules: Rules,
     files: &Files,
     asked: &Mutex<Vec<String>>,
 ) -> Option<()> {
+    let Rules { authorization, ranges, missing } = rules;
     // The client waits for the answer before it sends the next request.
     let mut reader = BufReader::new(client);
     let mut line = String::new();
@@ -96,7 +113,7 @@ fn answer(
                 format!("{date}content-range: bytes {start}-{}/{}\r\n", file.len() - 1, file.len());
             send("206 Partial Content", &more, file.len() - start, &file[start..])
         }
-        _ => send("404 Not Found", "", 0, b""),
+        _ => send(missing, "", 0, b""),
     }
 }
 
@@ -153,4 +170,21 @@ fn a_plain_server_is_read_even_if_it_knows_no_ranges() {
     let asked = server.asked.lock().unwrap();
     assert!(asked.contains(&"GET bytes=1048576-".to_owned()), "{asked:?}");
     assert!(asked.iter().all(|line| line.starts_with("GET") || line.starts_with("HEAD")));
+}
+
+#[test]
+fn a_service_that_refuses_instead_of_missing_is_used_all_the_same() {
+    // S3 does so where the bucket may not be listed.
+    let rules = Rules { authorization: "", ranges: true, missing: "403 Forbidden" };
+    let url = format!("http://{}/x", Server::with(rules).address);
+    let (one, two) = (Machine::new(&spec(&url, &[])), Machine::new(&spec(&url, &[])));
+    let record = one.result(1, &[("out", &super::machine::noise(9000))]);
+    let key = record.key.digest();
+    for _ in 0..2 {
+        assert_eq!(one.pull(&qpipe::cache::Digest::of(b"other")), None);
+    }
+    assert_eq!(one.warnings().len(), 1, "told once");
+    assert_eq!(one.push(&record).map(|pushed| pushed.objects), Some(1));
+    assert_eq!(two.pull(&key), Some(record));
+    assert_eq!((two.warnings(), two.remote.is_off()), (vec![], false));
 }
