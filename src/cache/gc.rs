@@ -100,11 +100,17 @@ impl Cache {
                 sweep.remove(&path)?;
             }
         }
-        for folder in ["logs", "runs", "remote/partial"] {
+        for folder in ["logs", "runs"] {
             for path in files::list(&self.place(folder))? {
                 if !recent(&path, keep.within) {
                     sweep.remove(&path)?;
                 }
+            }
+        }
+        for path in files::list(&self.place("remote/partial"))? {
+            // A run may be loading it.
+            if !recent(&path, keep.within.max(Duration::from_secs(3600))) {
+                sweep.remove(&path)?;
             }
         }
         if !dry {

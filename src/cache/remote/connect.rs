@@ -16,6 +16,7 @@ use object_store::{
 use url::Url;
 
 use super::RemoteSpec;
+use super::bounded::Bounded;
 use super::credentials::{self, Profile};
 use super::location::Location;
 use crate::config::RemoteMode;
@@ -101,7 +102,11 @@ fn s3(bucket: &str, prefix: &Path, spec: &RemoteSpec) -> object_store::Result<St
     for (key, value) in client_settings(spec) {
         builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
     }
-    let store = builder.with_bucket_name(bucket).with_retry(no_retries()).build()?;
+    let store = builder
+        .with_bucket_name(bucket)
+        .with_retry(no_retries())
+        .with_http_connector(Bounded)
+        .build()?;
     Ok(in_the_cloud(Arc::new(store), prefix))
 }
 
@@ -118,7 +123,11 @@ fn google(bucket: &str, prefix: &Path, spec: &RemoteSpec) -> object_store::Resul
     for (key, value) in client_settings(spec) {
         builder = builder.with_config(GoogleConfigKey::Client(key), value);
     }
-    let store = builder.with_bucket_name(bucket).with_retry(no_retries()).build()?;
+    let store = builder
+        .with_bucket_name(bucket)
+        .with_retry(no_retries())
+        .with_http_connector(Bounded)
+        .build()?;
     Ok(in_the_cloud(Arc::new(store), prefix))
 }
 
@@ -135,7 +144,8 @@ fn azure(url: &str, prefix: &Path, spec: &RemoteSpec) -> object_store::Result<St
     for (key, value) in client_settings(spec) {
         builder = builder.with_config(AzureConfigKey::Client(key), value);
     }
-    let store = builder.with_url(url).with_retry(no_retries()).build()?;
+    let store =
+        builder.with_url(url).with_retry(no_retries()).with_http_connector(Bounded).build()?;
     Ok(in_the_cloud(Arc::new(store), prefix))
 }
 
@@ -167,7 +177,7 @@ fn http(url: &Url, spec: &RemoteSpec) -> Result<Store, String> {
         options = options.with_config(key, value);
     }
     let builder = HttpBuilder::new().with_url(url.as_str()).with_client_options(options);
-    let store = builder.with_retry(no_retries()).build();
+    let store = builder.with_retry(no_retries()).with_http_connector(Bounded).build();
     let store = store.map_err(|error| super::failure::innermost(&error))?;
     Ok(Store {
         objects: Arc::new(store),

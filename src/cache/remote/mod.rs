@@ -25,6 +25,7 @@
 //! Bounded time, and never the run. Requests are retried a few times, transfers go on where they
 //! broke off, and after a few failures in a row the remote is switched off with one warning.
 
+mod bounded;
 mod compress;
 mod connect;
 mod credentials;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use qpipe::config::RemoteMode;
@@ -11,6 +12,12 @@ use super::machine::{Machine, spec};
 use super::sharing::share;
 
 type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// For what is not there, a page without end.
+const ENDLESS: &str = "endless";
+
+/// Bytes sent of such pages.
+static SENT: AtomicUsize = AtomicUsize::new(0);
 
 /// How a server behaves.
 #[derive(Clone, Copy)]
@@ -113,6 +120,15 @@ fn answer(
                 format!("{date}content-range: bytes {start}-{}/{}\r\n", file.len() - 1, file.len());
             send("206 Partial Content", &more, file.len() - start, &file[start..])
         }
+        _ if missing == ENDLESS => {
+            // Until the client hangs up.
+            let page = vec![b'x'; 1 << 16];
+            send("400 Bad Request", "", usize::MAX >> 1, b"")?;
+            while client.write_all(&page).is_ok() {
+                SENT.fetch_add(page.len(), Ordering::SeqCst);
+            }
+            None
+        }
         _ => send(missing, "", 0, b""),
     }
 }
@@ -187,4 +203,14 @@ fn a_service_that_refuses_instead_of_missing_is_used_all_the_same() {
     assert_eq!(one.push(&record).map(|pushed| pushed.objects), Some(1));
     assert_eq!(two.pull(&key), Some(record));
     assert_eq!((two.warnings(), two.remote.is_off()), (vec![], false));
+}
+
+#[test]
+fn an_error_page_without_end_is_not_read() {
+    let rules = Rules { authorization: "", ranges: true, missing: ENDLESS };
+    let url = format!("http://{}/x", Server::with(rules).address);
+    let one = Machine::new(&spec(&url, &[]));
+    assert_eq!(one.pull(&qpipe::cache::Digest::of(b"key")), None);
+    let sent = SENT.load(Ordering::SeqCst);
+    assert!(sent < 256 << 20, "{sent} bytes were read");
 }
