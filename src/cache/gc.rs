@@ -107,6 +107,12 @@ impl Cache {
                 }
             }
         }
+        for path in files::list(&self.place("remote/partial"))? {
+            // A run may be loading it.
+            if !recent(&path, keep.within.max(Duration::from_secs(3600))) {
+                sweep.remove(&path)?;
+            }
+        }
         if !dry {
             InputIndex::prune(&self.place("index"))?;
         }
@@ -208,6 +214,7 @@ const CONTENT: &[&str] = &[
     "active",
     "logs",
     "runs",
+    "remote",
     "pipelines",
     "index",
     "facts.json",

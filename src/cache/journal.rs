@@ -531,13 +531,13 @@ mod tests {
     fn a_compaction_keeps_what_it_is_told_and_the_last_keys() {
         let folder = tempfile::tempdir().unwrap();
         let keys = [Digest::of(b"a"), Digest::of(b"b"), Digest::of(b"c")];
-        let mut journal = journal(folder.path());
+        let [mut one, mut other] = [journal(folder.path()), journal(folder.path())];
         for (key, label) in keys.iter().zip(["p/a", "p/b", "p/b"]) {
-            journal.append(&[Line::Record { key, label, json: "{}" }]).unwrap();
+            one.append(&[Line::Record { key, label, json: "{}" }]).unwrap();
         }
-        journal.append(&[Line::Use { key: &keys[1], label: "p/b" }]).unwrap();
-        let mut other = super::tests::journal(folder.path());
-        journal.compact(|key| *key != keys[0]).unwrap();
+        one.append(&[Line::Use { key: &keys[1], label: "p/b" }]).unwrap();
+        other.refresh().unwrap();
+        one.compact(|key| *key != keys[0]).unwrap();
         other.refresh().unwrap();
         assert_eq!(other.keys().len(), 2);
         assert_eq!((other.last("p/a"), other.last("p/b")), (None, Some(keys[1])));

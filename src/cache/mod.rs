@@ -14,6 +14,7 @@ mod lock_file;
 mod object;
 mod processes;
 mod record;
+pub mod remote;
 mod session;
 mod status;
 mod store;

@@ -61,18 +61,31 @@ impl Cache {
         let mode = 0o444 | (metadata.mode() & 0o111);
         fs::set_permissions(&source, Permissions::from_mode(mode)).at("protect", &source)?;
         let (digest, bytes) = hash_file(&source)?;
-        let object = self.object(&digest);
+        self.place_object(&source, &digest)?;
+        Ok((digest, bytes))
+    }
+
+    /// Makes a protected file the object of its digest.
+    fn place_object(&self, source: &Path, digest: &Digest) -> Result<()> {
+        let object = self.object(digest);
         let folder = object.parent().unwrap_or(self.root());
         // Replacing an object of the same digest mends one that was damaged.
-        if let Err(error) = fs::rename(&source, &object) {
+        if let Err(error) = fs::rename(source, &object) {
             if error.kind() != std::io::ErrorKind::NotFound {
                 return Err(error).at("store", &object);
             }
             fs::create_dir_all(folder).at("create", folder)?;
-            fs::rename(&source, &object).at("store", &object)?;
+            fs::rename(source, &object).at("store", &object)?;
         }
         self.pending().push(object);
-        Ok((digest, bytes))
+        Ok(())
+    }
+
+    /// Moves a file of ours, whose content was found to have that digest, into the store.
+    pub(super) fn adopt(&self, source: &Path, digest: &Digest, executable: bool) -> Result<()> {
+        let mode = if executable { 0o555 } else { 0o444 };
+        fs::set_permissions(source, Permissions::from_mode(mode)).at("protect", source)?;
+        self.place_object(source, digest)
     }
 
     fn store_manifest(&self, manifest: &Manifest) -> Result<()> {

@@ -22,6 +22,7 @@ use super::{Digest, files};
 /// checkpoints/KEY/   what a killed training goes on from
 /// runs/RUN.json      what each run did
 /// logs/RUN/          what stages printed
+/// remote/partial/    what is on its way from or to a remote cache
 /// view/PIPELINE/     the artifacts under readable names
 /// ```
 #[derive(Clone, Debug)]

@@ -65,7 +65,10 @@ impl Manifest {
             let inside = is_inside(path);
             inside.then_some(Entry { path: path.to_owned(), digest, bytes: bytes.parse().ok()? })
         });
-        Some(Self { entries: entries.collect::<Option<_>>()? })
+        let entries: Vec<Entry> = entries.collect::<Option<_>>()?;
+        // Sums do not overflow, and no path comes twice.
+        entries.iter().try_fold(0_u64, |sum, entry| sum.checked_add(entry.bytes))?;
+        entries.is_sorted_by(|a, b| a.path < b.path).then_some(Self { entries })
     }
 }
 
@@ -162,6 +165,12 @@ mod tests {
         assert_eq!(Manifest::parse("qpipe tree 2\n"), None);
         assert_eq!(Manifest::parse(&text.replace("a b/c", "a/../../c")), None);
         assert_eq!(Manifest::parse(&text.replacen(' ', "x", 3)), None);
+        for paths in [&["../a"][..], &["/a"], &["a", "a"], &["b", "a"], &["a//b"], &[""]] {
+            let manifest = Manifest { entries: paths.iter().map(|path| entry(path)).collect() };
+            assert_eq!(Manifest::parse(&manifest.text()), None, "{paths:?}");
+        }
+        let huge = text.replace(" 7 ", &format!(" {} ", u64::MAX));
+        assert_eq!(Manifest::parse(&huge), None);
     }
 
     #[test]

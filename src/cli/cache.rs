@@ -7,7 +7,7 @@ use clap::Subcommand;
 use indicatif::BinaryBytes;
 
 use super::pipeline_args::CacheArgs;
-use super::{Exit, fail};
+use super::{Exit, fail, remote};
 use crate::cache::{Cache, CacheError, Keep, LockFile};
 use crate::stages::quantity;
 
@@ -52,6 +52,10 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// Puts what a pipeline's lock file names into the remote cache.
+    Push(remote::Args),
+    /// Takes what a pipeline's lock file names from the remote cache.
+    Pull(remote::Args),
     /// Removes everything.
     Clear {
         /// Without this, nothing is removed.
@@ -69,6 +73,11 @@ Examples:
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
+    match &args.command {
+        Command::Push(what) => return remote::push(what, &args.cache),
+        Command::Pull(what) => return remote::pull(what, &args.cache),
+        _ => {}
+    }
     let here = std::env::current_dir().unwrap_or_default();
     let cache = match Cache::at(&args.cache.root(&here)) {
         Ok(cache) => cache,
@@ -91,11 +100,13 @@ pub fn run(args: &Args) -> Exit {
         }
         Command::Verify { repair } => verify(&cache, *repair),
         Command::Clear { yes } => clear(&cache, *yes),
+        // Both were done above: they need a pipeline, and may make the cache.
+        Command::Push(_) | Command::Pull(_) => Ok(Exit::Usage),
     };
     done.unwrap_or_else(shown)
 }
 
-fn shown(error: CacheError) -> Exit {
+pub(super) fn shown(error: CacheError) -> Exit {
     let exit = Exit::from(&error);
     fail::show(&error, exit)
 }
@@ -179,6 +190,6 @@ fn clear(cache: &Cache, yes: bool) -> Result<Exit, CacheError> {
     Ok(Exit::Success)
 }
 
-fn count(number: usize, what: &str) -> String {
+pub(super) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -13,6 +13,7 @@ mod init;
 mod man;
 mod pipeline_args;
 mod plan;
+mod remote;
 mod run;
 mod schema;
 mod why;

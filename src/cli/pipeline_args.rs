@@ -1,10 +1,12 @@
 //! Arguments of all commands that read a pipeline file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::Exit;
+use super::{Exit, fail};
+use crate::cache::remote::{Remote, RemoteSpec};
 use crate::cache::{self, Cache};
-use crate::config::{self, Overrides, Pipeline, Style};
+use crate::config::{self, Overrides, Pipeline, RemoteMode, Style};
 use crate::exec::reporter::terminal;
 use crate::plan::{Plan, UnknownTarget};
 
@@ -71,6 +73,56 @@ impl SelectArgs {
     /// Narrows a plan.
     pub fn apply(&self, plan: &mut Plan<'_>) -> Result<(), UnknownTarget> {
         plan.select_without(&self.targets, &self.exclude)
+    }
+}
+
+/// Which remote cache.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RemoteArgs {
+    /// A cache that is shared with other machines: `s3://BUCKET/PREFIX`, `gs://…`, `az://…`,
+    /// `https://…` or a folder. Default: $QPIPE_REMOTE, else `[remote]` of the pipeline file.
+    #[arg(long, value_name = "URL")]
+    remote: Option<String>,
+
+    /// `read-write` or `read-only`. Default: $QPIPE_REMOTE_MODE, else `[remote]` of the pipeline
+    /// file where its address counts, else `read-write`.
+    #[arg(long, value_name = "MODE")]
+    remote_mode: Option<String>,
+
+    /// Uses no remote cache.
+    #[arg(long, conflicts_with = "remote")]
+    no_remote: bool,
+}
+
+impl RemoteArgs {
+    /// The remote, if there is one; what is wrong with its address or mode is shown already.
+    pub fn open(&self, pipeline: &Pipeline) -> Result<Option<Arc<Remote>>, Exit> {
+        if self.no_remote {
+            return Ok(None);
+        }
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (url, mode) = match self.remote.clone().or_else(|| variable("QPIPE_REMOTE")) {
+            Some(url) => (url, RemoteMode::default()),
+            None => match &pipeline.remote {
+                Some(remote) => (remote.url.clone(), remote.mode),
+                None => return Ok(None),
+            },
+        };
+        let mode = match self.remote_mode.clone().or_else(|| variable("QPIPE_REMOTE_MODE")) {
+            None => mode,
+            Some(text) => match &*text {
+                "read-write" => RemoteMode::ReadWrite,
+                "read-only" => RemoteMode::ReadOnly,
+                _ => {
+                    eprintln!("error: `{text}` is no mode of a remote cache");
+                    eprintln!("  help: write read-write or read-only");
+                    return Err(Exit::Usage);
+                }
+            },
+        };
+        let spec = RemoteSpec::from_environment(&url, mode);
+        let remote = Remote::open(&spec).map_err(|error| fail::show(&error, Exit::Usage))?;
+        Ok(Some(Arc::new(remote)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::pipeline_args::{CacheArgs, SelectArgs};
+use super::pipeline_args::{CacheArgs, RemoteArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::{Cache, Digest};
 use crate::config::{self, Pipeline};
@@ -25,6 +25,9 @@ pub struct Args {
 
     #[command(flatten)]
     cache: CacheArgs,
+
+    #[command(flatten)]
+    remote: RemoteArgs,
 
     /// Runs this stage even if it is up to date. May be given more than once.
     #[arg(long, value_name = "STAGE")]
@@ -151,6 +154,7 @@ fn execute(args: &Args) -> Result<Summary, Exit> {
         executor: executor(args, &pipeline),
         no_lock: args.job.no_lock,
         part,
+        remote: args.remote.open(&pipeline)?,
     };
     exec::run(&plan, &cache, &options, &mut *reporter(args)).map_err(fail)
 }

@@ -34,6 +34,26 @@ pub enum Event<'a> {
         /// Whether an earlier run submitted it.
         attached: bool,
     },
+    /// A stage was up to date in the remote cache: its result was taken from there.
+    Pulled {
+        /// Its id.
+        stage: &'a str,
+        /// Wall time.
+        seconds: f64,
+        /// Bytes of its outputs.
+        bytes: u64,
+        /// Warnings that it gave when it ran.
+        warnings: &'a [String],
+    },
+    /// A stage's result is in the remote cache now.
+    Pushed {
+        /// Its id.
+        stage: &'a str,
+        /// Objects that were not there yet.
+        objects: usize,
+        /// Bytes of them that went over the line.
+        bytes: u64,
+    },
     /// A stage begins.
     Started {
         /// Its id.
@@ -146,6 +166,8 @@ pub struct Summary {
     pub ran: usize,
     /// Stages that were up to date.
     pub cached: usize,
+    /// Stages whose results were taken from the remote cache.
+    pub pulled: usize,
     /// Stages that failed.
     pub failed: usize,
     /// Stages that were not tried.
@@ -160,6 +182,9 @@ pub struct Summary {
     #[serde(skip)]
     pub blame: Option<Blame>,
 }
+
+/// The message of the progress of a stage whose result is taken from the remote cache.
+pub const PULLING: &str = "pulling";
 
 /// Who is told of events.
 pub trait Reporter {

@@ -25,6 +25,7 @@ mod process;
 mod program;
 mod queue;
 mod reason;
+mod remote;
 mod report_stage;
 pub mod reporter;
 mod resources;

@@ -1,9 +1,11 @@
 //! What a run may be asked for.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::executor::slurm::SlurmOptions;
 use crate::cache::Digest;
+use crate::cache::remote::Remote;
 use crate::report::Better;
 
 /// What a run may be asked for.
@@ -27,6 +29,8 @@ pub struct Options {
     pub no_lock: bool,
     /// The run is a job of a cluster.
     pub part: Option<Part>,
+    /// A cache that is shared with other machines.
+    pub remote: Option<Arc<Remote>>,
 }
 
 /// Who runs what is not up to date.

@@ -17,8 +17,9 @@ pub struct Need {
     pub alone: bool,
 }
 
+#[cfg(test)]
 impl Need {
-    /// One processor, or as much as there is if that is less.
+    /// One processor.
     pub const LIGHT: Self = Self { cpus: 1.0, memory: 0, gpus: 0.0, alone: false };
 }
 

@@ -80,6 +80,8 @@ pub struct Note {
 pub enum Status {
     /// It was up to date.
     Cached,
+    /// Its result was taken from the remote cache.
+    Pulled,
     /// It ran and succeeded.
     Ran,
     /// It ran and failed.
@@ -236,6 +238,17 @@ impl<'a> Run<'a> {
         self.done.borrow_mut().insert(cell.id.clone(), record);
     }
 
+    /// Takes note that a stage's result was taken from the remote cache.
+    pub fn pulled(&self, needed: &Needed, record: ActionRecord, seconds: f64) {
+        let cell = self.stage(needed.stage);
+        self.summary.borrow_mut().pulled += 1;
+        let bytes = record.outputs.values().map(|output| output.bytes).sum();
+        let warnings = &record.warnings;
+        self.tell(&Event::Pulled { stage: &cell.id, seconds, bytes, warnings });
+        self.note(needed.stage, needed.digest, Status::Pulled, &needed.why, seconds);
+        self.done.borrow_mut().insert(cell.id.clone(), record);
+    }
+
     /// Takes note that a stage ran and succeeded.
     pub fn ran(&self, needed: &Needed, record: ActionRecord, seconds: f64, unchanged: bool) {
         let cell = self.stage(needed.stage);
@@ -301,7 +314,8 @@ impl<'a> Run<'a> {
             self.write_history()?;
         }
         let notes = self.notes.borrow();
-        let used = notes.iter().filter(|(_, note)| note.status == Status::Cached);
+        let used =
+            notes.iter().filter(|(_, note)| matches!(note.status, Status::Cached | Status::Pulled));
         let used: Vec<(String, Digest)> = used
             .map(|(index, note)| (label(self.plan.pipeline(), self.stage(*index)), note.key))
             .collect();

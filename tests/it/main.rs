@@ -9,6 +9,7 @@ mod linking;
 mod parallel;
 mod pipelines;
 mod project;
+mod remote;
 mod run;
 mod setup;
 mod slurm;

@@ -54,6 +54,8 @@ impl Project {
             .env("NO_COLOR", "1")
             .env_remove("QPIPE_PROFILE")
             .env_remove("QPIPE_WORKER")
+            .env_remove("QPIPE_REMOTE")
+            .env_remove("QPIPE_REMOTE_MODE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -14,6 +14,7 @@ use crate::cache::Claimed;
 use crate::exec::error::{Result, RunError};
 use crate::exec::estimate::Estimates;
 use crate::exec::event::Event;
+use crate::exec::failure::{StageFailure, failure};
 use crate::exec::need::need;
 use crate::exec::queue::Queue;
 use crate::exec::resources::{Capacity, Grant, Pool};
@@ -21,7 +22,8 @@ use crate::exec::runner::{Needed, Run};
 use crate::exec::scheduler::Scheduler;
 use crate::exec::signals::Signals;
 use crate::exec::stage_run::{self, End, Trial};
-use crate::exec::{Options, machinery};
+use crate::exec::{Options, machinery, remote};
+use crate::task::Blame;
 
 /// This machine.
 #[derive(Debug)]
@@ -52,12 +54,12 @@ impl Executor for Local {
             signals,
             stopping: false,
         };
-        for needed in work.needed {
-            local.push(needed);
-        }
         let mut fatal = None;
         runtime.block_on(async {
             let (mut flushed, mut flush) = (Instant::now(), None);
+            for needed in work.needed {
+                local.push(needed);
+            }
             loop {
                 if !local.stopping {
                     local.start();
@@ -90,21 +92,32 @@ impl Executor for Local {
 }
 
 impl Local {
-    /// Refuses a stage that needs more than the machine has, before anything runs.
+    /// Refuses a stage that needs more than the machine has, before anything runs. Where a remote
+    /// cache may have its result, it is refused once that does not.
     fn check(&self, run: &Run) -> Result<()> {
+        if remote::is_there(run) {
+            return Ok(());
+        }
         for index in run.plan.order() {
             let cell = run.stage(index);
             if run.done.borrow().contains_key(&cell.id) {
                 continue;
             }
-            if let Some((what, needed, there)) = self.capacity.lacks(&need(cell, &self.capacity)) {
-                let file = cell.file.to_path_buf();
-                let (stage, line) = (cell.id.clone(), cell.line);
-                return Err(RunError::TooLarge { file, line, stage, what, needed, there });
-            }
+            fits(run, index, &self.capacity)?;
         }
         Ok(())
     }
+}
+
+/// Refuses a stage that needs more than the machine has.
+fn fits(run: &Run, index: usize, capacity: &Capacity) -> Result<()> {
+    let cell = run.stage(index);
+    let Some((what, needed, there)) = capacity.lacks(&need(cell, capacity)) else {
+        return Ok(());
+    };
+    let file = cell.file.to_path_buf();
+    let (stage, line) = (cell.id.clone(), cell.line);
+    Err(RunError::TooLarge { file, line, stage, what, needed, there })
 }
 
 /// At most this much work is lost with the machine's power.
@@ -117,6 +130,10 @@ const LOOK: Duration = Duration::from_millis(50);
 enum Wake {
     /// An attempt is over.
     Ended(Rc<Needed>, Grant, Result<End>),
+    /// It was looked for in the remote cache.
+    Pulled(Rc<Needed>, Result<bool>),
+    /// Its result was put into the remote cache, or was not.
+    Pushed,
     /// It may be tried again.
     Again(Rc<Needed>),
     /// A signal came while it waited for that.
@@ -142,16 +159,54 @@ struct Progress<'r, 'p> {
 }
 
 impl<'r, 'p> Progress<'r, 'p> {
-    /// A stage waits for its turn.
+    /// A stage waits for its turn, after a look into the remote cache: that needs no part of the
+    /// machine.
     fn push(&mut self, needed: Needed) {
-        self.again(Rc::new(needed));
+        let (run, needed) = (self.run, Rc::new(needed));
+        if needed.forced || !remote::is_there(run) {
+            return self.again(needed);
+        }
+        let mut signals = self.signals.clone();
+        self.tasks.push(Box::pin(async move {
+            tokio::select! {
+                () = signals.next() => Wake::Interrupted,
+                found = remote::pull(run, &needed) => Wake::Pulled(needed, found),
+            }
+        }));
+    }
+
+    /// The result of a stage that ran goes to the remote cache, while others run.
+    fn share(&mut self, needed: Rc<Needed>) {
+        let (run, mut signals) = (self.run, self.signals.clone());
+        self.tasks.push(Box::pin(async move {
+            tokio::select! {
+                () = signals.next() => Wake::Interrupted,
+                () = remote::push(run, &needed) => Wake::Pushed,
+            }
+        }));
     }
 
     fn again(&mut self, needed: Rc<Needed>) {
         let stage = needed.stage;
+        if let Err(error) = fits(self.run, stage, self.pool.capacity()) {
+            use miette::Diagnostic;
+            let help = error.help().map(|help| help.to_string());
+            let failure = failure(Blame::Machine, error.to_string(), help.as_deref());
+            let failure = StageFailure { failure, tail: Vec::new(), log: None };
+            self.run.failed(&needed, 0.0, &failure);
+            return self.failed(stage);
+        }
         let need = need(self.run.stage(stage), self.pool.capacity());
         self.queue.push(stage, self.estimates.priority(stage), need);
         self.needed.insert(stage, needed);
+    }
+
+    /// A stage failed for good, and with it what needs it.
+    fn failed(&mut self, stage: usize) {
+        let lost: Vec<usize> = self.scheduler.failed(stage);
+        self.run.lost(&lost, stage);
+        self.queue.drop_stages(&lost);
+        self.stopping |= !self.run.options.keep_going;
     }
 
     /// Starts what fits.
@@ -178,6 +233,14 @@ impl<'r, 'p> Progress<'r, 'p> {
                 self.again(needed);
                 return Ok(());
             }
+            Wake::Pushed => return Ok(()),
+            Wake::Pulled(needed, found) => {
+                if !found? {
+                    self.again(needed);
+                    return Ok(());
+                }
+                (needed, End::Done)
+            }
             Wake::Ended(needed, grant, result) => {
                 self.pool.give_back(&grant);
                 (needed, result?)
@@ -186,15 +249,13 @@ impl<'r, 'p> Progress<'r, 'p> {
         let stage = needed.stage;
         match end {
             End::Done => {
+                if remote::is_news(self.run, stage) {
+                    self.share(needed);
+                }
                 self.scheduler.succeeded(stage);
                 self.look()?;
             }
-            End::Failed => {
-                let lost: Vec<usize> = self.scheduler.failed(stage);
-                self.run.lost(&lost, stage);
-                self.queue.drop_stages(&lost);
-                self.stopping |= !self.run.options.keep_going;
-            }
+            End::Failed => self.failed(stage),
             End::Retry { after } => {
                 *self.tries.entry(stage).or_default() += 1;
                 self.later(needed, after);

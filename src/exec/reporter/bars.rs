@@ -85,6 +85,7 @@ impl Bars {
                 self.say(&format!("{mark} {stage}  {}{same}", seconds(*took)));
             }
             Event::Failed { .. }
+            | Event::Pulled { .. }
             | Event::Skipped { .. }
             | Event::Submitted { .. }
             | Event::Waiting { .. }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use console::Term;
+use indicatif::BinaryBytes;
 
 use super::{failure, seconds, terminal};
 use crate::exec::event::{Event, Reporter, Summary};
@@ -33,6 +34,15 @@ pub(super) fn line(event: &Event) -> Option<String> {
         }
         Event::Submitted { stage, job, attached: true } => {
             format!("{stage}: job {job} of an earlier run goes on\n")
+        }
+        Event::Pulled { stage, seconds: took, bytes, warnings } => {
+            let warnings = warnings.iter().map(|warning| format!("{stage}: warning: {warning}\n"));
+            let warnings = warnings.collect::<String>();
+            let size = BinaryBytes(*bytes);
+            format!(
+                "{stage}: pulled from the remote cache ({size}) in {}\n{warnings}",
+                seconds(*took)
+            )
         }
         Event::Started { stage, reason } => format!("{stage}: running ({reason})\n"),
         Event::Waiting { stage, pid: Some(pid) } => {
@@ -81,14 +91,16 @@ fn result(event: &Event) -> String {
 
 fn conclusion(summary: &Summary) -> String {
     let mut text = String::new();
-    if summary.ran + summary.cached > 0 {
+    if summary.ran + summary.cached + summary.pulled > 0 {
         text.push_str(&format!("artifacts in {}\n", summary.artifacts.display()));
     }
     if let Some(lock_file) = &summary.lock_file {
         text.push_str(&format!("wrote {}\n", lock_file.display()));
     }
     let mut parts = vec![format!("{} ran", summary.ran), format!("{} cached", summary.cached)];
-    for (count, what) in [(summary.failed, "failed"), (summary.skipped, "not run")] {
+    let more =
+        [(summary.pulled, "pulled"), (summary.failed, "failed"), (summary.skipped, "not run")];
+    for (count, what) in more {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use console::{measure_text_width, truncate_str};
 
 use super::seconds;
-use crate::exec::event::Event;
+use crate::exec::event::{Event, PULLING};
 
 /// Rows that are left to what has been said: the shell's line, the last of the finished stages.
 const SPARE: usize = 4;
@@ -54,6 +54,10 @@ impl Screen {
             Event::Planned { stages, .. } => self.stages = *stages,
             Event::Started { stage, reason } => self.started(stage, reason, now),
             Event::Progress { stage, done, total, unit, message } => {
+                // What is pulled did not start.
+                if *message == PULLING && self.find(stage).is_none() {
+                    self.started(stage, message, now);
+                }
                 if let Some(running) = self.find(stage) {
                     running.progress((*done, *total), unit, message, now);
                 }
@@ -66,6 +70,7 @@ impl Screen {
             }
             Event::Cached { stage, .. }
             | Event::Finished { stage, .. }
+            | Event::Pulled { stage, .. }
             | Event::Failed { stage, .. }
             | Event::Skipped { stage, .. } => {
                 self.over += 1;
