@@ -106,9 +106,9 @@ impl Sources {
     /// The line of a place, from 1.
     pub fn line(&self, place: Place) -> usize {
         let source = &self.sources[place.source];
-        let ends = source.ends.get_or_init(|| {
-            source.text.inner().match_indices('\n').map(|(at, _)| at).collect()
-        });
+        let ends = source
+            .ends
+            .get_or_init(|| source.text.inner().match_indices('\n').map(|(at, _)| at).collect());
         ends.partition_point(|&end| end < place.start) + 1
     }
 
