@@ -14,6 +14,7 @@ mod pipeline_args;
 mod plan;
 mod run;
 mod schema;
+mod watch;
 mod why;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};

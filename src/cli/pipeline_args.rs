@@ -1,8 +1,9 @@
 //! Arguments of all commands that read a pipeline file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Exit;
+use super::watch::Seen;
 use crate::cache::{self, Cache};
 use crate::config::{self, Overrides, Pipeline, Style};
 use crate::exec::reporter::terminal;
@@ -27,6 +28,17 @@ pub struct PipelineArgs {
 }
 
 impl PipelineArgs {
+    /// The files that the pipeline is read from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        vec![self.file.clone()]
+    }
+
+    /// The folder that the file lies in.
+    pub fn folder(&self) -> PathBuf {
+        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(".".as_ref()).to_path_buf()
+    }
+
     /// Reads the file; its mistakes are shown already where that fails.
     pub fn load(&self) -> Result<Pipeline, Exit> {
         let overrides = Overrides::from_process(&self.set, &self.profile);
@@ -34,6 +46,37 @@ impl PipelineArgs {
             eprint!("{}", mistakes.render(style()));
             Exit::Usage
         })
+    }
+}
+
+/// Whether to do it again and again.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WatchArgs {
+    /// Goes on after the end: waits until the pipeline file or an input changes, and does it again.
+    /// Ctrl-C ends it, with exit code 0 while it waits and 130 in the middle of a run.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+impl WatchArgs {
+    /// Reads the pipeline; what it is read from is noted first.
+    pub fn load(&self, pipeline: &PipelineArgs, seen: &mut Seen) -> Result<Pipeline, Exit> {
+        if self.watch {
+            seen.take(pipeline.files());
+        }
+        pipeline.load().inspect_err(|_| {
+            if self.watch {
+                // Which inputs it has is not known then, or one is missing.
+                seen.take_entries(pipeline.folder());
+            }
+        })
+    }
+
+    /// Notes the inputs of a plan.
+    pub fn inputs(&self, plan: &Plan<'_>, seen: &mut Seen) {
+        if self.watch {
+            seen.take(plan.inputs().into_iter().map(Path::to_path_buf));
+        }
     }
 }
 
@@ -78,7 +121,7 @@ pub struct CacheArgs {
 
 impl CacheArgs {
     /// The cache's folder for a pipeline in `folder`.
-    pub fn root(&self, folder: &std::path::Path) -> PathBuf {
+    pub fn root(&self, folder: &Path) -> PathBuf {
         let variable = std::env::var_os(cache::VARIABLE).map(PathBuf::from);
         Cache::locate(self.cache.as_deref(), variable, folder)
     }

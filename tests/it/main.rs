@@ -13,5 +13,6 @@ mod run;
 mod setup;
 mod sweep;
 mod training;
+mod watch;
 mod why;
 mod worker;
