@@ -10,6 +10,8 @@ mod fail;
 mod graph;
 mod init;
 mod man;
+#[cfg(test)]
+mod manual;
 mod pipeline_args;
 mod plan;
 mod run;

@@ -38,5 +38,7 @@ pub use load::load;
 pub use mistakes::{Mistakes, Style};
 pub use pipeline::{Data, Origin, Pipeline, ResolvedInput, StageCell};
 pub use remote::{Remote, RemoteMode};
+#[cfg(test)]
+pub(crate) use schema::compare;
 pub use schema::editor_schema;
 pub use sweep::{Point, Sweep, SweepVariable};
