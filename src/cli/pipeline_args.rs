@@ -82,8 +82,9 @@ impl WatchArgs {
 
 /// How mistakes are drawn on standard error.
 fn style() -> Style {
-    let width = terminal::columns(&console::Term::stderr());
-    Style { color: console::colors_enabled_stderr(), width }
+    let stderr = console::Term::stderr();
+    let width = terminal::columns(&stderr);
+    Style { color: console::colors_enabled_stderr(), width, fit: stderr.is_term() }
 }
 
 /// Which of its stages.

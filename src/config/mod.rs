@@ -31,6 +31,7 @@ mod suggest;
 mod sweep;
 mod syntax;
 mod tree;
+mod window;
 
 pub use guards::{Bound, Guard};
 pub use input::Overrides;
