@@ -28,11 +28,6 @@ pub struct PipelineArgs {
 }
 
 impl PipelineArgs {
-    /// The files that the pipeline is read from.
-    pub fn files(&self) -> Vec<PathBuf> {
-        vec![self.file.clone()]
-    }
-
     /// The folder that the file lies in.
     pub fn folder(&self) -> PathBuf {
         let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -62,7 +57,7 @@ impl WatchArgs {
     /// Reads the pipeline; what it is read from is noted first.
     pub fn load(&self, pipeline: &PipelineArgs, seen: &mut Seen) -> Result<Pipeline, Exit> {
         if self.watch {
-            seen.take(pipeline.files());
+            seen.take([pipeline.file.clone()]);
         }
         pipeline.load().inspect_err(|_| {
             if self.watch {
@@ -75,6 +70,7 @@ impl WatchArgs {
     /// Notes the inputs of a plan.
     pub fn inputs(&self, plan: &Plan<'_>, seen: &mut Seen) {
         if self.watch {
+            seen.take(plan.pipeline().files.iter().cloned());
             seen.take(plan.inputs().into_iter().map(Path::to_path_buf));
         }
     }

@@ -49,8 +49,15 @@ impl<'a> Interpolator<'a> {
         let params = entries.iter().map(raw).collect();
         let numbered = entries.iter().enumerate();
         let by_name = numbered.map(|(index, entry)| (entry.key.clone(), index)).collect();
-        let mut interpolator =
-            Self { sources, env, params, by_name, matrix: None, secrets: None, mistakes: Vec::new() };
+        let mut interpolator = Self {
+            sources,
+            env,
+            params,
+            by_name,
+            matrix: None,
+            secrets: None,
+            mistakes: Vec::new(),
+        };
         for index in 0..entries.len() {
             interpolator.param(index);
         }

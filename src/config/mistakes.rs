@@ -1,7 +1,8 @@
 //! Mistakes of a pipeline file, each shown at its place.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use miette::{
@@ -89,6 +90,13 @@ impl Sources {
         own.expect("the first source is a file")
     }
 
+    /// All files that were read, each once.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let files = self.sources.iter().filter_map(|source| source.file.as_deref());
+        let files: BTreeSet<&Path> = files.collect();
+        files.into_iter().map(Path::to_path_buf).collect()
+    }
+
     /// What paths of a source are relative to.
     pub fn folder(&self, source: usize) -> &Path {
         self.file(source).parent().unwrap_or(Path::new("/"))
@@ -107,9 +115,9 @@ impl Sources {
     /// The line of a place, from 1.
     pub fn line(&self, place: Place) -> usize {
         let source = &self.sources[place.source];
-        let ends = source.ends.get_or_init(|| {
-            source.text.inner().match_indices('\n').map(|(at, _)| at).collect()
-        });
+        let ends = source
+            .ends
+            .get_or_init(|| source.text.inner().match_indices('\n').map(|(at, _)| at).collect());
         ends.partition_point(|&end| end < place.start) + 1
     }
 
@@ -279,7 +287,7 @@ mod tests {
             "arch = 'äöü', ".repeat(6)
         );
         let text = format!("[stages.fp32]\n{line}\nepochs = 1");
-        let sources = Sources::new("p.toml", &text);
+        let sources = Sources::new("p.toml", &text, Path::new("/p.toml"));
         let start = text.find("chanels").unwrap_or_default();
         let place = Place { source: 0, start, end: start + 7 };
         let mistake =
@@ -309,7 +317,7 @@ p.toml: 1 mistake
     #[test]
     fn no_place_and_no_width_is_too_odd() {
         let text = "ä = 'ö'\r\n\n\tlong = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\nx";
-        let sources = Sources::new("p.toml", text);
+        let sources = Sources::new("p.toml", text, Path::new("/p.toml"));
         for (start, end) in (0..=text.len()).flat_map(|a| (a..=text.len()).map(move |b| (a, b))) {
             if text.get(start..end).is_none() {
                 continue;

@@ -89,8 +89,8 @@ impl<'p> Plan<'p> {
         self.neighbours(index, Direction::Outgoing)
     }
 
-    /// The user's files and folders that the selected stages read, each once; the pipeline's own file
-    /// is not among them.
+    /// The user's files and folders that the selected stages read, each once; the pipeline's own
+    /// files are not among them.
     pub fn inputs(&self) -> BTreeSet<&'p Path> {
         let mut paths = BTreeSet::new();
         for index in self.order() {
@@ -180,7 +180,7 @@ pub(crate) mod tests {
                 execution: Execution::default(),
                 secrets: Vec::new(),
                 inputs: inputs.collect(),
-                file: std::path::Path::new("/p/test.toml").into(),
+                file: Path::new("/p/test.toml").into(),
                 line: line + 1,
             }
         });
@@ -188,6 +188,7 @@ pub(crate) mod tests {
             name: "test".to_owned(),
             seed: 0,
             file: PathBuf::from("/p/test.toml"),
+            files: Vec::new(),
             folder: PathBuf::from("/p"),
             data: BTreeMap::new(),
             stages: stages.collect(),

@@ -58,6 +58,18 @@ outputs = { x = "x" }
     assert_eq!(said[0], "a: running (file src.txt changed)");
     assert_eq!(project.artifact("a/x"), "two");
 
+    // A file that it extends counts as its own.
+    let whole = project.read("p.toml");
+    project.write("base/base.toml", &whole.replace("src.txt", "../src.txt"));
+    project.write("p.toml", "extends = \"base/base.toml\"\n");
+    lines.until("watching for changes");
+    let base = project.read("base/base.toml");
+    project.write("base/base.toml", &base.replace("cat", "echo more; cat"));
+    lines.until("a: running");
+    lines.until("watching for changes");
+    project.write("p.toml", &whole);
+    lines.until("watching for changes");
+
     // A mistake does not end it; what is beside the file may be what was missing.
     let good = project.read("p.toml");
     project.write("p.toml", &good.replace("src.txt", "other.txt"));
