@@ -274,11 +274,11 @@ impl Root {
         }
         let mut rest = body;
         let folder = PathBuf::from(take_text(&mut rest)?);
-        let mut root = Self::default();
-        root.whole = match take::<1>(&mut rest)? {
+        let whole = match take::<1>(&mut rest)? {
             [0] => None,
             _ => Some(Digest::from_bytes(take(&mut rest)?)),
         };
+        let mut root = Self { whole, ..Self::default() };
         while !rest.is_empty() {
             let stamp = Stamp {
                 size: u64::from_le_bytes(take(&mut rest)?),

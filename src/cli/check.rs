@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
+use super::pipeline_args::WatchArgs;
+use super::watch::{Seen, watch};
 use super::{Exit, PipelineArgs};
 use crate::config::Pipeline;
+use crate::plan::Plan;
 
 /// Checks a pipeline file and shows all its mistakes.
 #[derive(Debug, clap::Args)]
@@ -12,20 +15,32 @@ use crate::config::Pipeline;
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
+
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// Examples, for `--help`.
 const EXAMPLES: &str = "\
 Examples:
   qpipe check p.toml
-  qpipe check p.toml --set params.epochs=0";
+  qpipe check p.toml --set params.epochs=0
+  qpipe check p.toml --watch";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
-    let pipeline = match args.pipeline.load() {
+    if args.watch.watch {
+        return watch(true, |seen| once(args, seen));
+    }
+    once(args, &mut Seen::default())
+}
+
+fn once(args: &Args, seen: &mut Seen) -> Exit {
+    let pipeline = match args.watch.load(&args.pipeline, seen) {
         Ok(pipeline) => pipeline,
         Err(exit) => return exit,
     };
+    args.watch.inputs(&Plan::new(&pipeline), seen);
     let file = args.pipeline.file.display();
     // A reader that is gone needs no answer.
     let _ = writeln!(std::io::stdout(), "{file}: ok, {}", summary(&pipeline));

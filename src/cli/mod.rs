@@ -11,11 +11,14 @@ mod fail;
 mod graph;
 mod init;
 mod man;
+#[cfg(test)]
+mod manual;
 mod pipeline_args;
 mod plan;
 mod remote;
 mod run;
 mod schema;
+mod watch;
 mod why;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};

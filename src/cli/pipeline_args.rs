@@ -1,8 +1,9 @@
 //! Arguments of all commands that read a pipeline file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::watch::Seen;
 use super::{Exit, fail};
 use crate::cache::remote::{Remote, RemoteSpec};
 use crate::cache::{self, Cache};
@@ -36,6 +37,12 @@ impl PipelineArgs {
         set.chain(profiles).flatten().collect()
     }
 
+    /// The folder that the file lies in.
+    pub fn folder(&self) -> PathBuf {
+        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(".".as_ref()).to_path_buf()
+    }
+
     /// Reads the file; its mistakes are shown already where that fails.
     pub fn load(&self) -> Result<Pipeline, Exit> {
         let overrides = Overrides::from_process(&self.set, &self.profile);
@@ -46,10 +53,43 @@ impl PipelineArgs {
     }
 }
 
+/// Whether to do it again and again.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WatchArgs {
+    /// Goes on after the end: waits until the pipeline file or an input changes, and does it again.
+    /// Ctrl-C ends it, with exit code 0 while it waits and 130 in the middle of a run.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+impl WatchArgs {
+    /// Reads the pipeline; what it is read from is noted first.
+    pub fn load(&self, pipeline: &PipelineArgs, seen: &mut Seen) -> Result<Pipeline, Exit> {
+        if self.watch {
+            seen.take([pipeline.file.clone()]);
+        }
+        pipeline.load().inspect_err(|_| {
+            if self.watch {
+                // Which inputs it has is not known then, or one is missing.
+                seen.take_entries(pipeline.folder());
+            }
+        })
+    }
+
+    /// Notes the inputs of a plan.
+    pub fn inputs(&self, plan: &Plan<'_>, seen: &mut Seen) {
+        if self.watch {
+            seen.take(plan.pipeline().files.iter().cloned());
+            seen.take(plan.inputs().into_iter().map(Path::to_path_buf));
+        }
+    }
+}
+
 /// How mistakes are drawn on standard error.
 fn style() -> Style {
-    let width = terminal::columns(&console::Term::stderr());
-    Style { color: console::colors_enabled_stderr(), width }
+    let stderr = console::Term::stderr();
+    let width = terminal::columns(&stderr);
+    Style { color: console::colors_enabled_stderr(), width, fit: stderr.is_term() }
 }
 
 /// Which of its stages.
@@ -137,7 +177,7 @@ pub struct CacheArgs {
 
 impl CacheArgs {
     /// The cache's folder for a pipeline in `folder`.
-    pub fn root(&self, folder: &std::path::Path) -> PathBuf {
+    pub fn root(&self, folder: &Path) -> PathBuf {
         let variable = std::env::var_os(cache::VARIABLE).map(PathBuf::from);
         Cache::locate(self.cache.as_deref(), variable, folder)
     }

@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::pipeline_args::{CacheArgs, RemoteArgs, SelectArgs};
+use super::pipeline_args::{CacheArgs, RemoteArgs, SelectArgs, WatchArgs};
+use super::watch::{Seen, watch};
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::{Cache, Digest};
 use crate::config::{self, Pipeline};
@@ -53,6 +54,9 @@ pub struct Args {
     /// After a failure, goes on with stages that do not need what failed.
     #[arg(long)]
     keep_going: bool,
+
+    #[command(flatten)]
+    watch: WatchArgs,
 
     /// Stages at a time. Default: as many as processors.
     #[arg(long, short, value_name = "N")]
@@ -122,19 +126,27 @@ Examples:
   qpipe run p.toml \"onnx[*,1]\" kind:benchmark # patterns, united
   qpipe run p.toml --exclude \"bench*\"         # all but those and what needs them
   qpipe run p.toml --set params.epochs=1
+  qpipe run p.toml qat --watch                # again after every change
   qpipe run p.toml --locked --json            # in CI
   qpipe run p.toml --executor slurm --slurm-option=--partition=gpu";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
-    match execute(args) {
+    if args.watch.watch {
+        return watch(!args.json && !args.quiet, |seen| once(args, seen));
+    }
+    once(args, &mut Seen::default())
+}
+
+fn once(args: &Args, seen: &mut Seen) -> Exit {
+    match execute(args, seen) {
         Ok(summary) => exit(&summary),
         Err(exit) => exit,
     }
 }
 
-fn execute(args: &Args) -> Result<Summary, Exit> {
-    let pipeline = args.pipeline.load()?;
+fn execute(args: &Args, seen: &mut Seen) -> Result<Summary, Exit> {
+    let pipeline = args.watch.load(&args.pipeline, seen)?;
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
     let part = part(args);
@@ -142,6 +154,7 @@ fn execute(args: &Args) -> Result<Summary, Exit> {
     if !part.as_ref().is_some_and(|part| plan.select_stage(&part.stage)) {
         args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
     }
+    args.watch.inputs(&plan, seen);
     let cache =
         Cache::open(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
     let options = Options {

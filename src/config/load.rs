@@ -99,7 +99,8 @@ fn assemble(
         guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));
     let guards = guards.collect();
     let stages = finish(stages, connections, seed, sources);
-    Pipeline { name, seed, file, folder, data, stages, remote, guards, slurm, sweep: None }
+    let files = sources.files();
+    Pipeline { name, seed, file, files, folder, data, stages, remote, guards, slurm, sweep: None }
 }
 
 fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {

@@ -1,7 +1,8 @@
 //! Mistakes of a pipeline file, each shown at its place.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use miette::{
@@ -9,6 +10,7 @@ use miette::{
 };
 
 use super::tree::Place;
+use super::window::Window;
 
 /// A mistake, before it is bound to its source text.
 #[derive(Clone, Debug)]
@@ -86,6 +88,13 @@ impl Sources {
     pub fn file(&self, source: usize) -> &Arc<Path> {
         let own = self.sources[source].file.as_ref().or(self.sources[0].file.as_ref());
         own.expect("the first source is a file")
+    }
+
+    /// All files that were read, each once.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let files = self.sources.iter().filter_map(|source| source.file.as_deref());
+        let files: BTreeSet<&Path> = files.collect();
+        files.into_iter().map(Path::to_path_buf).collect()
     }
 
     /// What paths of a source are relative to.
@@ -187,6 +196,8 @@ pub struct Style {
     pub color: bool,
     /// Columns at which long texts are wrapped.
     pub width: usize,
+    /// Whether lines of the file that are wider are cut.
+    pub fit: bool,
 }
 
 /// All mistakes of a pipeline file, in the order of their places.
@@ -236,6 +247,11 @@ impl Mistakes {
             GraphicalReportHandler::new_themed(theme).with_width(style.width).with_links(false);
         let mut text = String::new();
         for shown in &self.shown {
+            let source = shown.source.as_deref().filter(|_| style.fit);
+            let window = source.and_then(|source| {
+                Window::new(shown, (source.name(), source.inner()), style.width)
+            });
+            let shown = window.as_ref().map_or(shown as &dyn Diagnostic, |window| window);
             // Writing into a String cannot fail.
             let _ = handler.render_report(&mut text, shown);
             text.push('\n');
@@ -257,5 +273,61 @@ impl std::error::Error for Mistakes {}
 impl Diagnostic for Mistakes {
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
         Some(Box::new(self.shown.iter().map(|shown| shown as &dyn Diagnostic)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_terminal_sees_each_caret_under_what_it_points_at() {
+        let line = format!(
+            "model = {{ {}chanels = 3, classes = 10, image_size = 28 }}",
+            "arch = 'äöü', ".repeat(6)
+        );
+        let text = format!("[stages.fp32]\n{line}\nepochs = 1");
+        let sources = Sources::new("p.toml", &text, Path::new("/p.toml"));
+        let start = text.find("chanels").unwrap_or_default();
+        let place = Place { source: 0, start, end: start + 7 };
+        let mistake =
+            Mistake::new("unknown-key", place, "unknown key `chanels`", "did you mean `channels`?");
+        let mistakes = Mistakes::new("p.toml", &sources, vec![mistake]);
+        let text = mistakes.render(Style { color: false, width: 40, fit: true });
+        let expected = "\
+qpipe::config::unknown-key
+
+  × unknown key `chanels`
+   ╭─[p.toml:2:113]
+ 1 │
+ 2 │ …chanels = 3, classes = 10, ima…
+   ·  ───┬───
+   ·     ╰── did you mean `channels`?
+ 3 │
+   ╰────
+
+p.toml: 1 mistake
+";
+        let trimmed: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert_eq!(trimmed, expected.lines().collect::<Vec<_>>());
+        let whole = mistakes.render(Style { color: false, width: 40, fit: false });
+        assert!(whole.contains(&line) && whole.contains("[p.toml:2:113]"), "{whole}");
+    }
+
+    #[test]
+    fn no_place_and_no_width_is_too_odd() {
+        let text = "ä = 'ö'\r\n\n\tlong = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\nx";
+        let sources = Sources::new("p.toml", text, Path::new("/p.toml"));
+        for (start, end) in (0..=text.len()).flat_map(|a| (a..=text.len()).map(move |b| (a, b))) {
+            if text.get(start..end).is_none() {
+                continue;
+            }
+            let mistake = Mistake::new("x", Place { source: 0, start, end }, "message", "a label");
+            let mistakes = Mistakes::new("p.toml", &sources, vec![mistake]);
+            for width in [1, 10, 20, 30] {
+                let text = mistakes.render(Style { color: false, width, fit: true });
+                assert!(text.contains("[p.toml:"), "{start}..{end} at {width}: {text}");
+            }
+        }
     }
 }

@@ -32,6 +32,7 @@ mod suggest;
 mod sweep;
 mod syntax;
 mod tree;
+mod window;
 
 pub use guards::{Bound, Guard};
 pub use input::Overrides;
@@ -39,6 +40,8 @@ pub use load::load;
 pub use mistakes::{Mistakes, Style};
 pub use pipeline::{Data, Origin, Pipeline, ResolvedInput, StageCell};
 pub use remote::{Remote, RemoteMode};
+#[cfg(test)]
+pub(crate) use schema::compare;
 pub use schema::editor_schema;
 pub use slurm::{Slurm, check_option};
 pub use sweep::{Point, Sweep, SweepVariable};

@@ -21,6 +21,8 @@ pub struct Pipeline {
     pub seed: u64,
     /// The file, absolute.
     pub file: PathBuf,
+    /// All files that it was read from: itself, and those that it extends.
+    pub files: Vec<PathBuf>,
     /// Its folder; paths in the file are relative to it.
     pub folder: PathBuf,
     /// Data sets by name.

@@ -1,7 +1,8 @@
 //! The stages as a directed acyclic graph, producers before users.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::path::{Path, PathBuf};
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -88,6 +89,28 @@ impl<'p> Plan<'p> {
         self.neighbours(index, Direction::Outgoing)
     }
 
+    /// The user's files and folders that the selected stages read, each once; the pipeline's own
+    /// files are not among them.
+    pub fn inputs(&self) -> BTreeSet<&'p Path> {
+        let mut paths = BTreeSet::new();
+        for index in self.order() {
+            for input in &self.stage(index).inputs {
+                match &input.origin {
+                    Origin::Stage { .. } => {}
+                    Origin::Path(path) => {
+                        paths.insert(path.as_path());
+                    }
+                    Origin::Data(name) => {
+                        let data = self.pipeline.data.get(name);
+                        let of_data = data.into_iter().flat_map(|data| data.paths.values());
+                        paths.extend(of_data.map(PathBuf::as_path));
+                    }
+                }
+            }
+        }
+        paths
+    }
+
     fn neighbours(&self, index: usize, direction: Direction) -> Vec<usize> {
         let around = self.graph.neighbors_directed(NodeIndex::new(index), direction);
         let mut around: Vec<usize> = around.map(NodeIndex::index).collect();
@@ -121,7 +144,6 @@ fn topological(graph: &DiGraph<(), String>) -> Vec<usize> {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
 
     use super::*;
     use crate::config::ResolvedInput;
@@ -158,7 +180,7 @@ pub(crate) mod tests {
                 execution: Execution::default(),
                 secrets: Vec::new(),
                 inputs: inputs.collect(),
-                file: std::path::Path::new("/p/test.toml").into(),
+                file: Path::new("/p/test.toml").into(),
                 line: line + 1,
             }
         });
@@ -166,6 +188,7 @@ pub(crate) mod tests {
             name: "test".to_owned(),
             seed: 0,
             file: PathBuf::from("/p/test.toml"),
+            files: Vec::new(),
             folder: PathBuf::from("/p"),
             data: BTreeMap::new(),
             stages: stages.collect(),
@@ -184,6 +207,23 @@ pub(crate) mod tests {
     fn order_is_the_files_unless_a_stage_stands_before_its_producer() {
         let pipeline = pipeline(&["z", "late < early", "a", "early < z", "end < late a"]);
         assert_eq!(ids(&Plan::new(&pipeline)), ["z", "a", "early", "late", "end"]);
+    }
+
+    #[test]
+    fn inputs_are_the_files_of_selected_stages() {
+        let mut pipeline = pipeline(&["a < /p/a data.x", "b < a /p/b", "c < /p/a"]);
+        let spec = serde_json::json!({ "format": "idx", "path": "@input" });
+        let spec = serde_json::from_value(spec).expect("a data set");
+        let paths =
+            ["path", "labels"].map(|port| (port.to_owned(), PathBuf::from(format!("/d/{port}"))));
+        pipeline.data.insert("x".to_owned(), crate::config::Data { spec, paths: paths.into() });
+        let mut plan = Plan::new(&pipeline);
+        let inputs = |plan: &Plan<'_>| -> Vec<String> {
+            plan.inputs().iter().map(|path| path.display().to_string()).collect()
+        };
+        assert_eq!(inputs(&plan), ["/d/labels", "/d/path", "/p/a", "/p/b"]);
+        plan.select(&["c".to_owned()]).expect("it is there");
+        assert_eq!(inputs(&plan), ["/p/a"]);
     }
 
     #[test]

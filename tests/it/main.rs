@@ -16,5 +16,6 @@ mod slurm;
 mod slurm_cluster;
 mod sweep;
 mod training;
+mod watch;
 mod why;
 mod worker;

@@ -288,7 +288,7 @@ fn targets_and_force() {
     project.run(&["c"]);
     assert_eq!(project.ran(), ["a", "c"]);
     assert_eq!(project.read("p.lock").matches("[stages.").count(), 2);
-    project.run(&["--force", "c"]);
+    project.run(&["--force", "c", "-j", "1"]);
     assert_eq!(project.ran(), ["b", "c", "d"]);
     assert_eq!(project.read("p.lock").matches("[stages.").count(), 4);
     let said = project.qpipe(&["run", "p.toml", "aa"]);

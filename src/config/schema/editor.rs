@@ -156,7 +156,7 @@ fn loosen_value(schema: &mut Json) {
 
 /// Holds a generated document to its file in `docs`, or writes it if `QPIPE_BLESS` is set.
 #[cfg(test)]
-pub(super) fn compare(name: &str, text: &str) {
+pub(crate) fn compare(name: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     if std::env::var_os("QPIPE_BLESS").is_some_and(|value| value == "1") {
         std::fs::write(&path, text).unwrap();

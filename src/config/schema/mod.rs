@@ -12,5 +12,7 @@ mod walk;
 
 pub(super) use check::check;
 pub(super) use compile::{data, guard, pipeline, remote, slurm, stage};
+#[cfg(test)]
+pub(crate) use editor::compare;
 pub use editor::editor_schema;
 pub(super) use walk::{Link, links, write_out};
