@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use super::error::Result;
 use super::journal::{self, Line, Trust};
 use super::tree::hash_file;
-use super::{ActionRecord, Cache, Digest, StoredOutput, files};
+use super::record::RecordWithoutKey;
+use super::{ActionKey, ActionRecord, Cache, Digest, StoredOutput, files};
 
 /// What the cache knows of a key.
 #[derive(Debug)]
@@ -18,13 +19,32 @@ pub enum Lookup {
     Damaged(String),
 }
 
+/// A key's record, if there is one; what is wrong with it, if it cannot be believed.
+type Found = Option<std::result::Result<(ActionRecord, Trust), &'static str>>;
+
 /// Records that were not used for this long are marked as used again, seconds.
 const DAY: u64 = 86_400;
 
 impl Cache {
-    /// What is known of a key.
+    /// What is known of the key with that digest.
     pub fn lookup(&self, key: &Digest) -> Result<Lookup> {
-        let (record, trust) = match self.read_record(key)? {
+        let found = self.read_record(key)?;
+        self.judge(key, found)
+    }
+
+    /// What is known of a key, whose digest is known as well. As [`Self::lookup`], without reading
+    /// the key again.
+    pub fn lookup_key(&self, key: &ActionKey, digest: &Digest) -> Result<Lookup> {
+        let found = self.with_json(digest, |json| {
+            let rest = serde_json::from_str::<RecordWithoutKey>(json);
+            rest.map(|rest| rest.with(key.clone())).map_err(|_| "its record is not readable")
+        })?;
+        self.judge(digest, found)
+    }
+
+    /// Whether a record can be used.
+    fn judge(&self, key: &Digest, found: Found) -> Result<Lookup> {
+        let (record, trust) = match found {
             None => return Ok(Lookup::Miss),
             Some(Err(reason)) => return Ok(Lookup::Damaged(reason.to_owned())),
             Some(Ok(found)) => found,
@@ -48,21 +68,28 @@ impl Cache {
     }
 
     /// The record of a key, whether or not its outputs are there.
-    fn read_record(
+    fn read_record(&self, key: &Digest) -> Result<Found> {
+        self.with_json(key, |json| {
+            let record = serde_json::from_str::<ActionRecord>(json);
+            let record = record.map_err(|_| "its record is not readable")?;
+            let same = record.key.digest() == *key;
+            if same { Ok(record) } else { Err("its record belongs to another key") }
+        })
+    }
+
+    /// The record of a key, read from its line by `read`.
+    fn with_json(
         &self,
         key: &Digest,
-    ) -> Result<Option<std::result::Result<(ActionRecord, Trust), &'static str>>> {
+        read: impl Fn(&str) -> std::result::Result<ActionRecord, &'static str>,
+    ) -> Result<Found> {
         let mut journal = self.journal();
         if journal.json(key).is_none() {
             journal.refresh()?;
         }
         let Some(found) = journal.json(key) else { return Ok(None) };
         Ok(Some(found.and_then(|(json, trust)| {
-            let record = serde_json::from_str::<ActionRecord>(json);
-            let record = record.map_err(|_| "its record is not readable")?;
-            if record.key.digest() != *key {
-                return Err("its record belongs to another key");
-            }
+            let record = read(json)?;
             if !record.outputs.values().all(StoredOutput::is_inside) {
                 return Err("an output of its record lies outside of its folder");
             }
@@ -175,7 +202,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cache::ActionKey;
     use crate::stages::contract::PortType;
 
     #[test]

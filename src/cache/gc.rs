@@ -33,14 +33,28 @@ pub struct Keep {
 }
 
 impl Cache {
-    /// Remembers where a pipeline's lock file is, so that a collection keeps what it needs.
-    pub fn register(&self, lock_file: &Path) -> Result<()> {
-        let name = format!("{}.path", Digest::of(lock_file.as_os_str().as_encoded_bytes()).short());
-        let path = self.place("pipelines").join(name);
-        if path.exists() {
+    /// Remembers where a pipeline's lock file is, so that a collection keeps what it needs, and what
+    /// the file as it is was made of.
+    pub fn register(&self, lock_file: &Path, made_of: Option<&Digest>) -> Result<()> {
+        let place = self.registered(lock_file);
+        let path = lock_file.as_os_str().as_encoded_bytes();
+        let stamp = made_of.map(|made_of| format!("\n{made_of} {}", stamp(lock_file)));
+        let bytes = [path, stamp.unwrap_or_default().as_bytes()].concat();
+        if files::read(&place)?.is_some_and(|before| before == bytes) {
             return Ok(());
         }
-        files::publish(&path, lock_file.as_os_str().as_encoded_bytes())
+        files::publish_unflushed(&place, &bytes)
+    }
+
+    /// Whether a lock file is as it was when it was made of just that.
+    pub fn is_registered(&self, lock_file: &Path, made_of: &Digest) -> bool {
+        let before = files::read(&self.registered(lock_file)).ok().flatten().unwrap_or_default();
+        before.ends_with(format!("\n{made_of} {}", stamp(lock_file)).as_bytes())
+    }
+
+    fn registered(&self, lock_file: &Path) -> PathBuf {
+        let name = format!("{}.path", Digest::of(lock_file.as_os_str().as_encoded_bytes()).short());
+        self.place("pipelines").join(name)
     }
 
     /// The lock files of all pipelines that ran with this cache.
@@ -49,6 +63,8 @@ impl Cache {
         let mut found = Vec::new();
         for path in files::list(&self.place("pipelines"))? {
             if let Some(bytes) = files::read(&path)? {
+                let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+                let bytes = bytes[..end].to_vec();
                 found.push(PathBuf::from(std::ffi::OsString::from_vec(bytes)));
             }
         }
@@ -233,6 +249,14 @@ impl Sweep {
             self.collected.bytes += files::size(path);
         }
         if self.dry { Ok(()) } else { files::remove(path) }
+    }
+}
+
+/// Names a file's content.
+fn stamp(path: &Path) -> String {
+    match files::read(path) {
+        Ok(Some(bytes)) => format!("{:08x} {}", crc32fast::hash(&bytes), bytes.len()),
+        _ => "none".to_owned(),
     }
 }
 

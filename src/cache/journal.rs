@@ -16,6 +16,7 @@
 //! What it wrote after its last `s` line is believed as long as the machine has not been started
 //! anew since; afterwards only when the content of all outputs has been checked ([`Trust`]).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -148,8 +149,9 @@ impl Journal {
     fn take(&mut self, from: usize) {
         let text = std::mem::take(&mut self.text);
         let mut start = from;
-        for line in text[from..].split_inclusive(|byte| *byte == b'\n') {
-            let end = start + line.len() - 1;
+        // Every line that is read has its end.
+        while let Some(length) = memchr::memchr(b'\n', &text[start..]) {
+            let end = start + length;
             if end > start && self.line(&text[start..end], start, end).is_none() {
                 self.damaged.push(start);
             }
@@ -423,8 +425,12 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
 }
 
 /// A label without what separates fields and lines.
-fn plain(label: &str) -> String {
-    label.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+fn plain(label: &str) -> Cow<'_, str> {
+    if label.contains(char::is_control) {
+        label.replace(char::is_control, " ").into()
+    } else {
+        label.into()
+    }
 }
 
 /// Seconds since 1970.

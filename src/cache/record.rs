@@ -30,6 +30,27 @@ pub struct ActionRecord {
     pub version: String,
 }
 
+/// A record as it is read by whoever has its key already.
+#[derive(Deserialize)]
+pub(super) struct RecordWithoutKey {
+    outputs: BTreeMap<String, StoredOutput>,
+    metrics: Metrics,
+    warnings: Vec<String>,
+    started: String,
+    seconds: f64,
+    stage: String,
+    host: String,
+    version: String,
+}
+
+impl RecordWithoutKey {
+    /// The whole record.
+    pub fn with(self, key: ActionKey) -> ActionRecord {
+        let Self { outputs, metrics, warnings, started, seconds, stage, host, version } = self;
+        ActionRecord { key, outputs, metrics, warnings, started, seconds, stage, host, version }
+    }
+}
+
 /// An output in the object store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredOutput {

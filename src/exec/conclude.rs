@@ -1,10 +1,12 @@
 //! The end of a run: lock file, readable names, tables, summary.
 
+use std::path::Path;
+
 use super::error::{Result, RunError};
 use super::event::{Event, Summary};
 use super::runner::Run;
 use super::{report_stage, sweep, view};
-use crate::cache::{LockFile, LockedStage};
+use crate::cache::{Digest, LockFile, LockedStage};
 use crate::stages::contract::Runs;
 
 impl Run<'_> {
@@ -14,21 +16,21 @@ impl Run<'_> {
         let done = self.done.borrow();
         // What a job shows is shown by the run that submitted it.
         if self.options.part.is_none() {
-            view::update(self.cache, &pipeline.name, &done)?;
+            let news = self.news.borrow();
+            view::update(self.cache, &pipeline.name, &done, |id| !news.contains(id))?;
         }
         let lock_path = LockFile::path(&pipeline.file);
         let mut summary = self.summary.borrow_mut();
         // A lock file says what a pipeline is; a sweep is many.
         if summary.failed == 0 && pipeline.sweep.is_none() && !self.options.no_lock {
-            let lock = self.new_lock();
             if let Some(old) = &self.locked {
-                if let Some(what) = lock_difference(old, &lock) {
+                if let Some(what) = lock_difference(old, &self.new_lock()) {
                     return Err(RunError::Locked { path: lock_path, what });
                 }
-            } else if lock.write(&lock_path)? {
+                self.cache.register(&lock_path, None)?;
+            } else if self.write_lock(&lock_path)? {
                 summary.lock_file = Some(lock_path.clone());
             }
-            self.cache.register(&lock_path)?;
         }
         for index in self.plan.order() {
             let cell = self.plan.stage(index);
@@ -46,6 +48,38 @@ impl Run<'_> {
         summary.seconds = self.start.elapsed().as_secs_f64();
         self.tell(&Event::Summary(&summary));
         Ok(summary.clone())
+    }
+
+    /// Writes the lock file if that changes it; says whether it did. What was made of the same
+    /// results the last time, and not touched since, is not made again.
+    fn write_lock(&self, path: &Path) -> Result<bool> {
+        let made_of = self.results();
+        if self.cache.is_registered(path, &made_of) {
+            return Ok(false);
+        }
+        let changed = self.new_lock().write(path)?;
+        self.cache.register(path, Some(&made_of))?;
+        Ok(changed)
+    }
+
+    /// Digest of the keys and outputs of all stages, where all were done.
+    fn results(&self) -> Digest {
+        let (done, notes) = (self.done.borrow(), self.notes.borrow());
+        let mut text = String::new();
+        for (index, cell) in self.plan.pipeline().stages.iter().enumerate() {
+            text.push_str(&cell.id);
+            text.push('\n');
+            let (Some(record), Some(note)) = (done.get(&cell.id), notes.get(&index)) else {
+                // Its part of the lock file is taken over from the file itself.
+                text.push_str("?\n");
+                continue;
+            };
+            text.push_str(&note.key.hex());
+            for output in record.outputs.values() {
+                text.push_str(&output.digest.hex());
+            }
+        }
+        Digest::of(text.as_bytes())
     }
 
     /// The lock file after this run: what was not selected stays, what is no longer there goes.

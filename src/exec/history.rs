@@ -51,7 +51,7 @@ impl Run<'_> {
     /// Writes what this run did, if it did anything.
     pub(super) fn write_history(&self) -> Result<()> {
         let notes = self.notes.borrow();
-        if notes.values().all(|note| note.status == Status::Cached) && !self.news() {
+        if self.news.borrow().is_empty() {
             return Ok(());
         }
         let stages = notes.iter().map(|(index, note)| {

@@ -1,7 +1,7 @@
 //! The run of a plan: what is up to date is found, what is not goes to an executor.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -53,6 +53,8 @@ pub struct Run<'a> {
     pub(super) session: RefCell<Session>,
     pub(super) done: RefCell<Done>,
     pub(super) notes: RefCell<BTreeMap<usize, Note>>,
+    /// Stages that ran, or have another key than last time.
+    pub(super) news: RefCell<HashSet<&'a str>>,
     pub(super) summary: RefCell<Summary>,
     pub(super) start: Instant,
     pub(super) started: Timestamp,
@@ -140,6 +142,7 @@ impl<'a> Run<'a> {
             session: RefCell::new(session),
             done: RefCell::default(),
             notes: RefCell::default(),
+            news: RefCell::default(),
             summary: RefCell::default(),
             start,
             started,
@@ -197,7 +200,7 @@ impl<'a> Run<'a> {
         let digest = key.digest();
         let forced = self.forced.contains(&index);
         let _hold = self.session.borrow().hold()?;
-        let found = self.cache.lookup(&digest)?;
+        let found = self.cache.lookup_key(&key, &digest)?;
         let why = match &found {
             _ if forced => "forced".to_owned(),
             Lookup::Hit(_) => String::new(),
@@ -287,16 +290,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether a stage has another key than it had last.
-    pub(super) fn news(&self) -> bool {
-        let notes = self.notes.borrow();
-        let pipeline = self.plan.pipeline();
-        notes.iter().any(|(index, note)| {
-            self.cache.last_digest(&label(pipeline, self.stage(*index))) != Some(note.key)
-        })
-    }
-
     fn note(&self, index: usize, key: Digest, status: Status, reason: &str, seconds: f64) {
+        let cell = self.stage(index);
+        let same = status == Status::Cached
+            && self.cache.last_digest(&label(self.plan.pipeline(), cell)) == Some(key);
+        if !same {
+            self.news.borrow_mut().insert(&cell.id);
+        }
         let note = Note { key, status, reason: reason.to_owned(), seconds };
         self.notes.borrow_mut().insert(index, note);
     }

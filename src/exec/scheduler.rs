@@ -1,6 +1,6 @@
 //! Which stages may run now: those whose producers are done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::plan::Plan;
 
@@ -9,12 +9,14 @@ use crate::plan::Plan;
 /// It hands out any number of stages at a time; the runner takes one.
 #[derive(Debug)]
 pub struct Scheduler {
-    /// Producers that are not done, of each stage that waits.
-    missing: BTreeMap<usize, usize>,
+    /// Producers that are not done, of each stage that waits; 0 for all others.
+    missing: Vec<usize>,
+    /// How many stages wait.
+    waiting: usize,
     /// Users of each stage, among the selected.
-    users: BTreeMap<usize, Vec<usize>>,
+    users: Vec<Vec<usize>>,
     /// Place of each stage in the plan's order.
-    place: BTreeMap<usize, usize>,
+    place: Vec<usize>,
     /// Stages that may run, by place.
     ready: BTreeSet<(usize, usize)>,
 }
@@ -22,24 +24,27 @@ pub struct Scheduler {
 impl Scheduler {
     /// All selected stages of the plan, none done.
     pub fn new(plan: &Plan) -> Self {
-        let place: BTreeMap<usize, usize> =
-            plan.order().enumerate().map(|(place, stage)| (stage, place)).collect();
+        let count = plan.pipeline().stages.len();
         let mut scheduler = Self {
-            missing: BTreeMap::new(),
-            users: BTreeMap::new(),
-            place,
+            missing: vec![0; count],
+            waiting: 0,
+            users: vec![Vec::new(); count],
+            place: vec![usize::MAX; count],
             ready: BTreeSet::new(),
         };
+        for (place, stage) in plan.order().enumerate() {
+            scheduler.place[stage] = place;
+        }
         for stage in plan.order() {
-            let producers = plan.producers(stage).len();
-            if producers == 0 {
-                scheduler.ready.insert((scheduler.place[&stage], stage));
-            } else {
-                scheduler.missing.insert(stage, producers);
+            let producers = plan.producers(stage);
+            scheduler.missing[stage] = producers.len();
+            scheduler.waiting += usize::from(!producers.is_empty());
+            if producers.is_empty() {
+                scheduler.ready.insert((scheduler.place[stage], stage));
             }
-            let mut users = plan.users(stage);
-            users.retain(|user| scheduler.place.contains_key(user));
-            scheduler.users.insert(stage, users);
+            for producer in producers {
+                scheduler.users[producer].push(stage);
+            }
         }
         scheduler
     }
@@ -51,12 +56,14 @@ impl Scheduler {
 
     /// Takes note that a stage succeeded: its users may be ready now.
     pub fn succeeded(&mut self, stage: usize) {
-        for user in self.users.get(&stage).into_iter().flatten() {
-            let Some(missing) = self.missing.get_mut(user) else { continue };
-            *missing -= 1;
-            if *missing == 0 {
-                self.missing.remove(user);
-                self.ready.insert((self.place[user], *user));
+        for &user in &self.users[stage] {
+            if self.missing[user] == 0 {
+                continue;
+            }
+            self.missing[user] -= 1;
+            if self.missing[user] == 0 {
+                self.waiting -= 1;
+                self.ready.insert((self.place[user], user));
             }
         }
     }
@@ -66,10 +73,11 @@ impl Scheduler {
         let mut lost = BTreeSet::new();
         let mut open = vec![stage];
         while let Some(stage) = open.pop() {
-            for user in self.users.get(&stage).into_iter().flatten() {
-                if self.missing.remove(user).is_some() {
-                    lost.insert((self.place[user], *user));
-                    open.push(*user);
+            for &user in &self.users[stage] {
+                if std::mem::take(&mut self.missing[user]) > 0 {
+                    self.waiting -= 1;
+                    lost.insert((self.place[user], user));
+                    open.push(user);
                 }
             }
         }
@@ -78,7 +86,7 @@ impl Scheduler {
 
     /// Stages that were neither taken nor lost.
     pub fn left(&self) -> usize {
-        self.ready.len() + self.missing.len()
+        self.ready.len() + self.waiting
     }
 }
 

@@ -12,10 +12,20 @@ pub fn folder(cache: &Cache, pipeline: &str) -> PathBuf {
     cache.place("view").join(plain_name(pipeline))
 }
 
-/// Brings `view/PIPELINE/STAGE/FILE` up to date for the stages that are done.
-pub fn update(cache: &Cache, pipeline: &str, done: &Done) -> Result<()> {
+/// Brings `view/PIPELINE/STAGE/FILE` up to date for the stages that are done. Stages that are `known`
+/// to have had the same result in the run before are shown already.
+pub fn update<'d>(
+    cache: &Cache,
+    pipeline: &str,
+    done: &'d Done,
+    known: impl Fn(&'d str) -> bool,
+) -> Result<()> {
     let root = folder(cache, pipeline);
+    let there = root.is_dir();
     for (id, record) in done {
+        if there && known(id) {
+            continue;
+        }
         let stage = root.join(plain_name(id));
         if !is_current(cache, &stage, record) {
             link(cache, &stage, record)?;
