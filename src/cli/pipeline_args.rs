@@ -135,6 +135,17 @@ pub struct RemoteArgs {
 }
 
 impl RemoteArgs {
+    /// The same for a job of a cluster; what the environment says goes there by itself.
+    pub fn arguments(&self) -> Vec<String> {
+        let pair = |name: &str, value: &Option<String>| {
+            value.iter().flat_map(|value| [name.to_owned(), value.clone()]).collect::<Vec<_>>()
+        };
+        let mut arguments = pair("--remote", &self.remote);
+        arguments.extend(pair("--remote-mode", &self.remote_mode));
+        arguments.extend(self.no_remote.then(|| "--no-remote".to_owned()));
+        arguments
+    }
+
     /// The remote, if there is one; what is wrong with its address or mode is shown already.
     pub fn open(&self, pipeline: &Pipeline) -> Result<Option<Arc<Remote>>, Exit> {
         if self.no_remote {

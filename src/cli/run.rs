@@ -193,7 +193,7 @@ fn executor(args: &Args, pipeline: &Pipeline) -> ExecutorChoice {
         Executor::Slurm => ExecutorChoice::Slurm(SlurmOptions {
             sbatch: [&pipeline.slurm.options[..], &args.slurm_option].concat(),
             setup: pipeline.slurm.setup.clone(),
-            arguments: args.pipeline.arguments(),
+            arguments: [args.pipeline.arguments(), args.remote.arguments()].concat(),
         }),
     }
 }

@@ -244,6 +244,7 @@ impl<'a> Run<'a> {
     /// Takes note that a stage's result was taken from the remote cache.
     pub fn pulled(&self, needed: &Needed, record: ActionRecord, seconds: f64) {
         let cell = self.stage(needed.stage);
+        self.hand_over(needed.stage, &needed.digest);
         self.summary.borrow_mut().pulled += 1;
         let bytes = record.outputs.values().map(|output| output.bytes).sum();
         let warnings = &record.warnings;

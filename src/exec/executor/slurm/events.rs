@@ -17,6 +17,9 @@ pub enum Told {
         #[serde(default)]
         warnings: Vec<String>,
     },
+    Pulled {
+        stage: String,
+    },
     Started {
         stage: String,
         reason: String,

@@ -190,7 +190,9 @@ impl<'a> Follower<'a> {
         let id = self.plan.stage(index).id.as_str();
         let Some(open) = self.open.get_mut(&index) else { return Ok(()) };
         match &told {
-            Told::Cached { stage, .. } if stage == id => open.success = Some(None),
+            Told::Cached { stage, .. } | Told::Pulled { stage } if stage == id => {
+                open.success = Some(None);
+            }
             Told::Finished { stage, seconds, unchanged } if stage == id => {
                 open.success = Some(Some((*seconds, *unchanged)));
             }
