@@ -129,7 +129,7 @@ fn a_failure_skips_its_users_and_a_job_that_was_cancelled_says_so() {
     assert!(said.stdout.contains("3 ran, 0 cached, 1 failed, 2 not run"), "{said:?}");
     project.verify();
     // Somebody else ends the job.
-    project.write("p.toml", &MATRIX.replace("run = \"echo a", "run = \"sleep 60; echo a"));
+    project.write("p.toml", &MATRIX.replace("run = \"echo a", "run = \"sleep 60 && echo a"));
     let run = cluster.run(&project, &[]).spawn().unwrap();
     let running = || cluster.jobs().into_iter().find(|job| job.ends_with(" RUNNING"));
     wait_for("the job", || running().is_some());
