@@ -1,6 +1,7 @@
 //! Running a plan: what is up to date, what runs and why, stages as processes, who is told.
 
 mod attempt;
+mod commit;
 mod companions;
 mod conclude;
 mod error;
@@ -39,10 +40,11 @@ mod view;
 pub mod worker;
 mod worker_stage;
 
+pub use commit::Commit;
 pub use error::RunError;
 pub use event::{Event, Reporter, Summary};
 pub use executor::slurm::{SlurmError, SlurmOptions, cancel as cancel_jobs};
-pub use history::{RunRecord, StageRun, runs};
+pub use history::{RunRecord, StageRun, newest_first, runs};
 pub use options::{ExecutorChoice, Options, Part};
 pub use preview::{Action, Preview, Success, preview};
 pub use reason::Change;

@@ -100,10 +100,11 @@ pub fn preview(plan: &Plan, cache: &Cache, options: &Options) -> Result<Vec<Prev
                 }
                 Lookup::Miss => {
                     let old = past.of(cell)?;
-                    let differences =
-                        old.iter().map(|old| reason::changes(pipeline, cell, &key, &old.key));
-                    changes = differences.flatten().collect();
-                    (Action::Run, Some(reason::explain(pipeline, cell, &key, old.as_ref())))
+                    let inputs = &keys.inputs;
+                    changes = old.as_ref().map_or_else(Vec::new, |old| {
+                        reason::changes_with_files(inputs, pipeline, cell, &key, &old.key)
+                    });
+                    (Action::Run, Some(reason::explain(&changes, old.as_ref())))
                 }
                 Lookup::Damaged(what) => (Action::Run, Some(format!("record damaged: {what}"))),
             }

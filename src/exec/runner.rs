@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::commit::Asked;
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter, Summary};
 use super::executor::slurm::Cluster;
@@ -14,11 +15,13 @@ use super::executor::{Executor, Local, Work};
 use super::failure::StageFailure;
 use super::keys::{Done, Keys};
 use super::past::{Past, label};
+use super::reason::{self, Change};
 use super::scheduler::Scheduler;
-use super::{ExecutorChoice, Options, reason};
+use super::{ExecutorChoice, Options, history};
 use crate::cache::{ActionKey, ActionRecord, Cache, Digest, LockFile, Lookup, Session};
 use crate::config::StageCell;
 use crate::plan::Plan;
+use crate::task::Failure;
 
 /// Runs what is not up to date.
 ///
@@ -53,6 +56,10 @@ pub struct Run<'a> {
     pub(super) session: RefCell<Session>,
     pub(super) done: RefCell<Done>,
     pub(super) notes: RefCell<BTreeMap<usize, Note>>,
+    /// Stages that did not run because one that they need failed → that stage.
+    pub(super) lost: RefCell<BTreeMap<usize, usize>>,
+    /// The commit that the pipeline file's folder is at.
+    pub(super) commit: RefCell<Option<Asked>>,
     pub(super) summary: RefCell<Summary>,
     pub(super) start: Instant,
     pub(super) started: Timestamp,
@@ -70,6 +77,12 @@ pub struct Note {
     pub status: Status,
     /// Why it ran.
     pub reason: String,
+    /// All that changed since its last success, where it ran.
+    pub changes: Vec<Change>,
+    /// Digest of the key of its last success, where it ran.
+    pub before: Option<Digest>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
     /// Wall time.
     pub seconds: f64,
 }
@@ -99,8 +112,20 @@ pub struct Needed {
     pub digest: Digest,
     /// Why it must run.
     pub why: String,
+    /// All that changed since its last success.
+    pub changes: Vec<Change>,
+    /// Digest of the key of its last success.
+    pub before: Option<Digest>,
     /// Whether it runs even if it is up to date.
     pub forced: bool,
+}
+
+impl Note {
+    /// Of a stage that ran.
+    fn of(needed: &Needed, status: Status, failure: Option<Failure>, seconds: f64) -> Self {
+        let Needed { digest: key, why: reason, changes, before, .. } = needed.clone();
+        Self { key, status, reason, changes, before, failure, seconds }
+    }
 }
 
 impl<'a> Run<'a> {
@@ -140,6 +165,8 @@ impl<'a> Run<'a> {
             session: RefCell::new(session),
             done: RefCell::default(),
             notes: RefCell::default(),
+            lost: RefCell::default(),
+            commit: RefCell::default(),
             summary: RefCell::default(),
             start,
             started,
@@ -169,6 +196,7 @@ impl<'a> Run<'a> {
             let used: Vec<Digest> = self.notes.borrow().values().map(|note| note.key).collect();
             self.session.borrow_mut().settle(used.iter())?;
         }
+        self.commit.replace(Some(Asked::about(&self.plan.pipeline().folder)));
         let executor: Box<dyn Executor> = match &self.options.executor {
             ExecutorChoice::Local => Box::new(Local::new(self.options)),
             ExecutorChoice::Slurm(options) => Box::new(Cluster::new(options.clone())),
@@ -198,22 +226,28 @@ impl<'a> Run<'a> {
         let forced = self.forced.contains(&index);
         let _hold = self.session.borrow().hold()?;
         let found = self.cache.lookup(&digest)?;
-        let why = match &found {
-            _ if forced => "forced".to_owned(),
-            Lookup::Hit(_) => String::new(),
-            Lookup::Damaged(what) => format!("record damaged: {what}"),
-            Lookup::Miss => {
-                let known = self.past.of(cell)?;
-                reason::explain(pipeline, cell, &key, known.as_ref())
+        let mut why = String::new();
+        let (mut changes, mut before) = (Vec::new(), None);
+        if forced || !matches!(found, Lookup::Hit(_)) {
+            let known = self.past.of(cell)?;
+            if let Some(known) = &known {
+                let inputs = &self.keys.borrow().inputs;
+                changes = reason::changes_with_files(inputs, pipeline, cell, &key, &known.key);
+                before = Some(known.key.digest());
             }
-        };
+            why = match &found {
+                _ if forced => "forced".to_owned(),
+                Lookup::Damaged(what) => format!("record damaged: {what}"),
+                _ => reason::explain(&changes, known.as_ref()),
+            };
+        }
         self.hold_to_lock(cell, &digest, &why)?;
         if let (Lookup::Hit(record), false) = (found, forced) {
             self.session.borrow_mut().pin(&digest)?;
             self.cached(index, digest, *record);
             return Ok(None);
         }
-        Ok(Some(Needed { stage: index, key, digest, why, forced }))
+        Ok(Some(Needed { stage: index, key, digest, why, changes, before, forced }))
     }
 
     /// Under `--locked`, the key must be the one in the lock file.
@@ -234,7 +268,9 @@ impl<'a> Run<'a> {
         self.hand_over(index, &key);
         self.summary.borrow_mut().cached += 1;
         self.tell(&Event::Cached { stage: &cell.id, warnings: &record.warnings });
-        self.note(index, key, Status::Cached, "", 0.0);
+        let (status, reason, changes) = (Status::Cached, String::new(), Vec::new());
+        let (before, failure, seconds) = (None, None, 0.0);
+        self.note(index, Note { key, status, reason, changes, before, failure, seconds });
         self.done.borrow_mut().insert(cell.id.clone(), record);
     }
 
@@ -255,7 +291,7 @@ impl<'a> Run<'a> {
         self.hand_over(needed.stage, &needed.digest);
         self.summary.borrow_mut().ran += 1;
         self.tell(&Event::Finished { stage: &cell.id, seconds, unchanged });
-        self.note(needed.stage, needed.digest, Status::Ran, &needed.why, seconds);
+        self.note(needed.stage, Note::of(needed, Status::Ran, None, seconds));
         self.done.borrow_mut().insert(cell.id.clone(), record);
     }
 
@@ -266,7 +302,8 @@ impl<'a> Run<'a> {
             summary.failed += 1;
             summary.blame.get_or_insert(failed.failure.blame);
         }
-        self.note(needed.stage, needed.digest, Status::Failed, &needed.why, seconds);
+        let failure = Some(failed.failure.clone());
+        self.note(needed.stage, Note::of(needed, Status::Failed, failure, seconds));
         self.tell(&Event::Failed {
             stage: &self.stage(needed.stage).id,
             seconds,
@@ -282,6 +319,7 @@ impl<'a> Run<'a> {
     pub fn lost(&self, lost: &[usize], failed: usize) {
         for index in lost {
             self.summary.borrow_mut().skipped += 1;
+            self.lost.borrow_mut().insert(*index, failed);
             let (stage, failed) = (&self.stage(*index).id, &self.stage(failed).id);
             self.tell(&Event::Skipped { stage, failed });
         }
@@ -296,15 +334,13 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn note(&self, index: usize, key: Digest, status: Status, reason: &str, seconds: f64) {
-        let note = Note { key, status, reason: reason.to_owned(), seconds };
+    fn note(&self, index: usize, note: Note) {
         self.notes.borrow_mut().insert(index, note);
     }
 
     /// Where a stage's lines go.
     pub fn log(&self, cell: &StageCell) -> PathBuf {
-        let name = format!("{}.log", crate::cache::plain_name(&cell.id));
-        self.cache.place("logs").join(&self.id).join(name)
+        history::log(self.cache, &self.id, &cell.id)
     }
 
     /// Writes what was learnt of files, libraries and the use of records, and what the run did.
