@@ -10,6 +10,7 @@ pub mod exit;
 mod fail;
 mod graph;
 mod init;
+mod look;
 mod man;
 #[cfg(test)]
 mod manual;
@@ -18,7 +19,9 @@ mod plan;
 mod remote;
 mod run;
 mod schema;
+mod status;
 mod watch;
+mod when;
 mod why;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -52,6 +55,7 @@ enum Command {
     Run(run::Args),
     Cancel(cancel::Args),
     Plan(plan::Args),
+    Status(status::Args),
     Why(why::Args),
     Graph(graph::Args),
     Check(check::Args),
@@ -82,6 +86,7 @@ pub fn main() -> Exit {
         Command::Run(args) => run::run(&args),
         Command::Cancel(args) => cancel::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Check(args) => check::run(&args),

@@ -28,8 +28,8 @@ impl Asked {
     pub fn about(folder: &Path) -> Self {
         let (sender, receiver) = channel();
         let folder = folder.to_path_buf();
-        // Nobody may be left to take the answer.
-        std::thread::spawn(move || sender.send(ask(&folder)).unwrap_or_default());
+        // Without a thread there is no answer; and nobody may be left to take one.
+        let _ = std::thread::Builder::new().spawn(move || sender.send(ask(&folder)));
         Self(receiver)
     }
 

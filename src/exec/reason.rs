@@ -150,17 +150,23 @@ pub fn changes(
 }
 
 /// What stands at a port, in words.
-fn input(pipeline: &Pipeline, cell: Option<&StageCell>, port: &str, how: &str) -> String {
+pub(super) fn input(
+    pipeline: &Pipeline,
+    cell: Option<&StageCell>,
+    port: &str,
+    how: &str,
+) -> String {
     let inputs = cell.map_or(&[][..], |cell| &cell.inputs);
     let origin = inputs.iter().find(|input| input.port == port).map(|input| &input.origin);
+    let how = if how.is_empty() { String::new() } else { format!(" {how}") };
     match origin {
-        Some(Origin::Stage { id, .. }) => format!("input {port} {how} (from {id})"),
-        Some(Origin::Data(name)) => format!("data {name} {how}"),
+        Some(Origin::Stage { id, .. }) => format!("input {port}{how} (from {id})"),
+        Some(Origin::Data(name)) => format!("data {name}{how}"),
         Some(Origin::Path(path)) => {
             let path = path.strip_prefix(&pipeline.folder).unwrap_or(path);
-            format!("file {} {how}", path.display())
+            format!("file {}{how}", path.display())
         }
-        None => format!("input {port} {how}"),
+        None => format!("input {port}{how}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The run of a plan: what is up to date is found, what is not goes to an executor.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -60,6 +60,10 @@ pub struct Run<'a> {
     pub(super) lost: RefCell<BTreeMap<usize, usize>>,
     /// The commit that the pipeline file's folder is at.
     pub(super) commit: RefCell<Option<Asked>>,
+    /// When stages began that run now.
+    pub(super) begun: RefCell<BTreeMap<usize, Instant>>,
+    /// What stages took before, by position, once that was asked for.
+    pub(super) durations: OnceCell<Option<BTreeMap<usize, f64>>>,
     pub(super) summary: RefCell<Summary>,
     pub(super) start: Instant,
     pub(super) started: Timestamp,
@@ -167,6 +171,8 @@ impl<'a> Run<'a> {
             notes: RefCell::default(),
             lost: RefCell::default(),
             commit: RefCell::default(),
+            begun: RefCell::default(),
+            durations: OnceCell::new(),
             summary: RefCell::default(),
             start,
             started,
