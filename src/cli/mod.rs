@@ -5,11 +5,13 @@ mod cancel;
 mod check;
 mod color;
 mod completions;
+mod diff;
 mod doctor;
 pub mod exit;
 mod fail;
 mod graph;
 mod init;
+mod log;
 mod look;
 mod man;
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod plan;
 mod remote;
 mod run;
 mod schema;
+mod show;
 mod status;
 mod watch;
 mod when;
@@ -57,6 +60,9 @@ enum Command {
     Plan(plan::Args),
     Status(status::Args),
     Why(why::Args),
+    Log(log::Args),
+    Show(show::Args),
+    Diff(diff::Args),
     Graph(graph::Args),
     Check(check::Args),
     Cache(cache::Args),
@@ -88,6 +94,9 @@ pub fn main() -> Exit {
         Command::Plan(args) => plan::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Cache(args) => cache::run(&args),
