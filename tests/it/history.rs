@@ -176,8 +176,8 @@ fn runs_are_listed_and_shown() {
         [
             "2 ran, 0 cached",
             "  env.WORD: abc → it's me",
-            "  input x changed (from a): ba7816bf8f01 → 29f2b41ed1f4",
-            "  letters = 7",
+            "  input x changed (from a): ba7816bf8f01 → c4201c3489b4",
+            "  letters = 6",
         ],
         "{show}"
     );
@@ -211,14 +211,11 @@ fn an_artifact_knows_where_it_comes_from_and_how_it_is_made_again() {
     let commit = found["commit"]["id"].as_str().unwrap();
     assert_eq!((commit.len(), &found["commit"]["dirty"]), (40, &Value::from(false)));
     let commands = [
-        format!("cd {}", project.path("").canonicalize().unwrap().display()),
+        "cd [DIR]".to_owned(),
         format!("git checkout {commit}"),
         r"qpipe run p.toml b --set 'params.word=it'\''s'".to_owned(),
     ];
-    let given: Vec<&str> =
-        found["commands"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
-    assert_eq!(given[1..], commands[1..]);
-    assert!(given[0].starts_with("cd /"));
+    assert_eq!(found["commands"], serde_json::json!(commands));
     assert_eq!(found["chain"][0]["stage"], "a");
     assert_eq!(found["inputs"][0]["what"], "input x (from a)");
     assert_eq!(found["metrics"]["letters"], 4);
@@ -226,9 +223,11 @@ fn an_artifact_knows_where_it_comes_from_and_how_it_is_made_again() {
     let a = &json(&project, &["show", "p.toml", "a"])["stages"][0];
     std::fs::create_dir(project.path("out")).unwrap();
     for stage in [a, found] {
+        let folder = project.path("").canonicalize().unwrap();
         let line = stage["program"].as_str().unwrap();
+        let line = line.replace("[DIR]", folder.to_str().unwrap());
         let mut command = Command::new("sh");
-        let status = command.args(["-c", line]).current_dir(project.path("")).status().unwrap();
+        let status = command.args(["-c", &line]).current_dir(project.path("")).status().unwrap();
         assert!(status.success(), "{line}");
     }
     assert_eq!(project.read("out/x.txt"), project.artifact("a/x.txt"));
