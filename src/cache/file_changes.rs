@@ -32,7 +32,8 @@ impl FileChanges {
                         self.changed += 1;
                         self.name('~', after);
                     }
-                    (old.next(), new.next());
+                    old.next();
+                    new.next();
                 }
                 (Some((before, _)), after) if after.is_none_or(|(after, _)| before < after) => {
                     self.removed += 1;

@@ -202,7 +202,9 @@ impl<'a> Run<'a> {
             let used: Vec<Digest> = self.notes.borrow().values().map(|note| note.key).collect();
             self.session.borrow_mut().settle(used.iter())?;
         }
-        self.commit.replace(Some(Asked::about(&self.plan.pipeline().folder)));
+        if self.options.part.is_none() {
+            self.commit.replace(Some(Asked::about(&self.plan.pipeline().folder)));
+        }
         let executor: Box<dyn Executor> = match &self.options.executor {
             ExecutorChoice::Local => Box::new(Local::new(self.options)),
             ExecutorChoice::Slurm(options) => Box::new(Cluster::new(options.clone())),
