@@ -92,6 +92,7 @@ fn json(run: &RunRecord) -> serde_json::Value {
         "commit": run.commit,
         "ran": run.count(Status::Ran),
         "cached": run.count(Status::Cached),
+        "pulled": run.count(Status::Pulled),
         "failed": run.count(Status::Failed),
         "skipped": run.skipped.len(),
     })
@@ -108,7 +109,11 @@ pub(super) fn counts(run: &RunRecord) -> String {
         format!("{} ran", run.count(Status::Ran)),
         format!("{} cached", run.count(Status::Cached)),
     ];
-    let more = [(run.count(Status::Failed), "failed"), (run.skipped.len(), "not run")];
+    let more = [
+        (run.count(Status::Pulled), "pulled"),
+        (run.count(Status::Failed), "failed"),
+        (run.skipped.len(), "not run"),
+    ];
     let more = more.into_iter().filter(|(count, _)| *count > 0);
     parts.extend(more.map(|(count, what)| format!("{count} {what}")));
     parts.join(", ")

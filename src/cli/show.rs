@@ -124,6 +124,7 @@ fn run_text(run: &RunRecord, metrics: &BTreeMap<String, Metrics>) -> String {
         let how = match stage.status {
             Status::Cached => "cached".to_owned(),
             Status::Ran => format!("ran in {took}: {}", stage.reason),
+            Status::Pulled => format!("pulled in {took}: {}", stage.reason),
             Status::Failed => {
                 let message = stage.failure.as_ref().map(|failure| failure.message.as_str());
                 format!("failed after {took}: {}", message.unwrap_or_default())

@@ -1,5 +1,6 @@
 //! `qpipe status`.
 
+use super::log::counts;
 use super::look::{self, Look};
 use super::pipeline_args::{CacheArgs, SelectArgs};
 use super::when::when;
@@ -54,10 +55,12 @@ fn show(args: &Args) -> Result<Exit, Exit> {
     let last = runs.find(|run| run.pipeline == pipeline.name);
     if args.json {
         let last = last.as_ref().map(|run| {
-            let counts = [Status::Ran, Status::Cached, Status::Failed].map(|how| run.count(how));
             serde_json::json!({
                 "id": run.id, "started": run.started, "seconds": run.seconds,
-                "ran": counts[0], "cached": counts[1], "failed": counts[2],
+                "ran": run.count(Status::Ran),
+                "cached": run.count(Status::Cached),
+                "pulled": run.count(Status::Pulled),
+                "failed": run.count(Status::Failed),
                 "skipped": run.skipped.len(),
             })
         });
@@ -80,8 +83,8 @@ fn text(previews: &[Preview], last: Option<&RunRecord>, cache: &Cache) -> String
     for preview in previews {
         text.push_str(&format!("{:width$}  {}\n", preview.stage, line(preview)));
     }
-    let counts = exec::counts(previews);
-    let count = |action: &str| counts.get(action).copied().unwrap_or_default();
+    let actions = exec::counts(previews);
+    let count = |action: &str| actions.get(action).copied().unwrap_or_default();
     let failed = previews.iter().filter(|preview| failure(preview).is_some()).count();
     let mut parts = vec![format!("{} up to date", count("cached"))];
     let more = [
@@ -94,16 +97,8 @@ fn text(previews: &[Preview], last: Option<&RunRecord>, cache: &Cache) -> String
     parts.extend(more.map(|(count, what)| format!("{count} {what}")));
     text.push_str(&format!("{}\n", parts.join(", ")));
     if let Some(run) = last {
-        let count = |how| run.count(how);
-        text.push_str(&format!(
-            "last run: {}, {}: {} ran, {} cached, {} failed, {} not run\n",
-            run.id,
-            when(&run.started),
-            count(Status::Ran),
-            count(Status::Cached),
-            count(Status::Failed),
-            run.skipped.len()
-        ));
+        let (id, when, counts) = (&run.id, when(&run.started), counts(run));
+        text.push_str(&format!("last run: {id}, {when}: {counts}\n"));
     }
     let there = if cache.root().is_dir() { "" } else { " (not there yet)" };
     text.push_str(&format!("cache: {}{there}\n", cache.root().display()));

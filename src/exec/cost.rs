@@ -11,7 +11,7 @@ use super::need::need;
 use super::preview::{Action, Preview};
 use super::queue::Queue;
 use super::resources::{Capacity, Need, Pool};
-use super::runner::{Run, Status};
+use super::runner::Run;
 use crate::plan::Plan;
 
 /// How long stages take, by what they took before.
@@ -74,10 +74,7 @@ pub fn estimate_left(run: &Run) -> Option<f64> {
     {
         let (notes, lost, begun) = (run.notes.borrow(), run.lost.borrow(), run.begun.borrow());
         for index in run.plan.order() {
-            let over = notes.get(&index).is_some_and(|note| {
-                matches!(note.status, Status::Cached | Status::Ran | Status::Failed)
-            });
-            if over || lost.contains_key(&index) {
+            if notes.contains_key(&index) || lost.contains_key(&index) {
                 continue;
             }
             let whole = known.get(&index).copied();

@@ -289,7 +289,7 @@ impl<'a> Run<'a> {
         let bytes = record.outputs.values().map(|output| output.bytes).sum();
         let warnings = &record.warnings;
         self.tell(&Event::Pulled { stage: &cell.id, seconds, bytes, warnings });
-        self.note(needed.stage, needed.digest, Status::Pulled, &needed.why, seconds);
+        self.note(needed.stage, Note::of(needed, Status::Pulled, None, seconds));
         self.done.borrow_mut().insert(cell.id.clone(), record);
     }
 
