@@ -97,6 +97,11 @@ impl Cache {
         })))
     }
 
+    /// The record of a key, where its line can be read; its outputs need not be there.
+    pub fn record_of(&self, key: &Digest) -> Result<Option<ActionRecord>> {
+        Ok(self.read_record(key)?.and_then(|found| found.ok()).map(|(record, _)| record))
+    }
+
     /// All records whose lines can be read, oldest key first, with the time of their last use in
     /// seconds since 1970. Their outputs need not be there.
     pub fn records(&self) -> Result<Vec<(ActionRecord, u64)>> {

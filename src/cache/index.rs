@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::error::{CacheError, Result};
 use super::tree::{Entry, Found, Manifest, hash_file, walk};
-use super::{Digest, files};
+use super::{Digest, FileChanges, files};
 
 /// What a file looks like from outside: as long as this is the same, so is its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,11 @@ impl Stamp {
     /// A file changed again within this time of being read may look the same: clocks of file
     /// systems are coarse.
     const DOUBT_NS: i128 = 2_000_000_000;
+
+    /// Of a file whose digest is known but not to be relied on: no file has inode 0.
+    fn doubtful(size: u64) -> Self {
+        Self { size, modified_ns: 0, changed_ns: 0, inode: 0 }
+    }
 
     fn of(metadata: &Metadata) -> Self {
         let nanoseconds =
@@ -69,6 +74,15 @@ struct Root {
     /// Digest of the folder's manifest, if it holds exactly the entries.
     whole: Option<Digest>,
     dirty: bool,
+    /// What was known before this process found something else.
+    before: Option<Before>,
+}
+
+/// What was known of the files below a folder.
+#[derive(Debug)]
+struct Before {
+    entries: Vec<Known>,
+    whole: Option<Digest>,
 }
 
 /// What is known of a file.
@@ -127,6 +141,59 @@ impl InputIndex {
             manifest.entries.push(Entry { path, digest, bytes });
         }
         Ok(manifest.digest())
+    }
+
+    /// Digest of a file or folder as it was known before this process looked at it.
+    pub fn digest_before(&self, path: &Path) -> Option<Digest> {
+        if let Some(root) = self.roots.get(path) {
+            return root.before.as_ref().map_or(root.whole, |before| before.whole);
+        }
+        self.roots.get(Path::new(""))?.digest_before(&path.to_string_lossy())
+    }
+
+    /// [`Self::digest_of_all`] of files as they were known before this process looked at them.
+    pub fn digest_of_all_before(&self, folder: &Path, paths: &[PathBuf]) -> Option<Digest> {
+        let singles = self.roots.get(Path::new(""))?;
+        let mut manifest = Manifest::default();
+        for file in paths {
+            let Some(digest) = singles.digest_before(&file.to_string_lossy()) else { continue };
+            let path = file.strip_prefix(folder).unwrap_or(file).display().to_string();
+            let bytes = singles.size_before(&file.to_string_lossy());
+            manifest.entries.push(Entry { path, digest, bytes });
+        }
+        Some(manifest.digest())
+    }
+
+    /// In which files a folder differs from what was known before this process looked at it.
+    pub fn difference(&self, folder: &Path) -> FileChanges {
+        let mut changes = FileChanges::default();
+        if let Some(root) = self.roots.get(folder)
+            && let Some(before) = &root.before
+        {
+            let pairs = |known: &Vec<Known>| -> Vec<(String, Digest)> {
+                known.iter().map(|known| (known.path.clone(), known.digest)).collect()
+            };
+            changes.compare(&pairs(&before.entries), &pairs(&root.entries));
+        }
+        changes
+    }
+
+    /// In which of some single files what is known now differs from what was known before.
+    pub fn difference_of_all(&self, folder: &Path, paths: &[PathBuf]) -> FileChanges {
+        let mut changes = FileChanges::default();
+        let Some(singles) = self.roots.get(Path::new("")) else { return changes };
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        for file in paths {
+            let name = file.strip_prefix(folder).unwrap_or(file).display().to_string();
+            let path = file.to_string_lossy();
+            old.extend(singles.digest_before(&path).map(|digest| (name.clone(), digest)));
+            let now = singles.position(&path).ok().filter(|_| file.exists());
+            new.extend(now.map(|at| (name, singles.entries[at].digest)));
+        }
+        old.sort();
+        new.sort();
+        changes.compare(&old, &new);
+        changes
     }
 
     fn root(&mut self, folder: &Path) -> &mut Root {
@@ -188,6 +255,7 @@ impl Root {
         {
             return Ok(whole);
         }
+        self.keep_before();
         let digests = self.files(&found)?;
         let mut manifest = Manifest::default();
         for (file, (digest, bytes)) in found.into_iter().zip(digests) {
@@ -230,7 +298,8 @@ impl Root {
                 let stamp = Stamp::of(&file.metadata);
                 // A size that differs from the one looked up before: it is being written.
                 let certain = stamp.certain(now) && stamp.size == *bytes;
-                news.insert(file.relative.as_str(), certain.then_some((stamp, *digest)));
+                let stamp = if certain { stamp } else { Stamp::doubtful(*bytes) };
+                news.insert(file.relative.as_str(), (stamp, *digest));
             }
         }
         self.learn(news);
@@ -241,22 +310,50 @@ impl Root {
         self.entries.binary_search_by(|known| known.path.as_str().cmp(path))
     }
 
-    /// Replaces what is known of some files; `None`: nothing certain.
-    fn learn(&mut self, news: HashMap<&str, Option<(Stamp, Digest)>>) {
+    /// Replaces what is known of some files.
+    fn learn(&mut self, mut news: HashMap<&str, (Stamp, Digest)>) {
         if news.is_empty() {
             return;
         }
-        let before = self.entries.len();
-        self.entries.retain(|known| !news.contains_key(known.path.as_str()));
-        self.dirty |= self.entries.len() != before;
+        self.keep_before();
         self.whole = None;
-        for (path, news) in news {
-            if let Some((stamp, digest)) = news {
-                self.entries.push(Known { path: path.to_owned(), stamp, digest });
-                self.dirty = true;
+        for known in &mut self.entries {
+            if let Some((stamp, digest)) = news.remove(known.path.as_str()) {
+                self.dirty |= known.stamp != stamp || known.digest != digest;
+                (known.stamp, known.digest) = (stamp, digest);
             }
         }
+        if news.is_empty() {
+            return;
+        }
+        self.dirty = true;
+        for (path, (stamp, digest)) in news {
+            self.entries.push(Known { path: path.to_owned(), stamp, digest });
+        }
         self.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    /// Keeps what is known now, the first time that it is about to change.
+    fn keep_before(&mut self) {
+        if self.before.is_none() {
+            self.before = Some(Before { entries: self.entries.clone(), whole: self.whole });
+        }
+    }
+
+    /// Digest of one of the files as it was known before.
+    fn digest_before(&self, path: &str) -> Option<Digest> {
+        self.known_before(path).map(|known| known.digest)
+    }
+
+    /// Its size.
+    fn size_before(&self, path: &str) -> u64 {
+        self.known_before(path).map_or(0, |known| known.stamp.size)
+    }
+
+    fn known_before(&self, path: &str) -> Option<&Known> {
+        let entries = self.before.as_ref().map_or(&self.entries, |before| &before.entries);
+        let place = entries.binary_search_by(|known| known.path.as_str().cmp(path));
+        place.ok().map(|place| &entries[place])
     }
 
     fn load(path: &Path, folder: &Path) -> Self {
@@ -346,7 +443,8 @@ mod tests {
         fs::write(data.join("a"), "two").unwrap();
         let mut index = InputIndex::load(folder.path().join("index"));
         let first = index.digest(&data).unwrap();
-        assert!(index.roots[&data].entries.is_empty(), "written a moment ago");
+        let doubtful = |known: &Known| known.stamp.inode == 0;
+        assert!(index.roots[&data].entries.iter().all(doubtful), "written a moment ago");
         let expected =
             format!("qpipe tree 1\n{} 3 a\n{} 3 b/1\n", Digest::of(b"two"), Digest::of(b"one"));
         assert_eq!(first, Digest::of(expected.as_bytes()));

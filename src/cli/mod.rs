@@ -5,11 +5,14 @@ mod cancel;
 mod check;
 mod color;
 mod completions;
+mod diff;
 mod doctor;
 pub mod exit;
 mod fail;
 mod graph;
 mod init;
+mod log;
+mod look;
 mod man;
 #[cfg(test)]
 mod manual;
@@ -18,7 +21,10 @@ mod plan;
 mod remote;
 mod run;
 mod schema;
+mod show;
+mod status;
 mod watch;
+mod when;
 mod why;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -52,7 +58,11 @@ enum Command {
     Run(run::Args),
     Cancel(cancel::Args),
     Plan(plan::Args),
+    Status(status::Args),
     Why(why::Args),
+    Log(log::Args),
+    Show(show::Args),
+    Diff(diff::Args),
     Graph(graph::Args),
     Check(check::Args),
     Cache(cache::Args),
@@ -82,7 +92,11 @@ pub fn main() -> Exit {
         Command::Run(args) => run::run(&args),
         Command::Cancel(args) => cancel::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Cache(args) => cache::run(&args),

@@ -1,13 +1,15 @@
 //! `qpipe plan`.
 
+use super::look::{self, Look};
 use super::pipeline_args::{CacheArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
-use crate::cache::Cache;
-use crate::exec::reporter::terminal;
-use crate::exec::{self, Action, Options, Preview, RunError};
+use crate::exec::reporter::seconds;
+use crate::exec::{self, Action, Costs, Options, Preview, RunError};
 use crate::plan::Plan;
 
-/// Shows what a run would do, and why, without doing it.
+/// Shows what a run would do, why, and about how long it would take, without doing it.
+///
+/// It needs no cache folder and no worker, takes no lock and writes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -24,6 +26,10 @@ pub struct Args {
     #[arg(long, value_name = "STAGE")]
     force: Vec<String>,
 
+    /// Ends with exit code 10 if a run would do something.
+    #[arg(long)]
+    exit_code: bool,
+
     /// As JSON, for programs.
     #[arg(long)]
     json: bool,
@@ -34,78 +40,128 @@ const EXAMPLES: &str = "\
 Examples:
   qpipe plan p.toml
   qpipe plan p.toml qat --set stages.qat.epochs=2
-  qpipe plan p.toml --force fp32 --json";
+  qpipe plan p.toml --force fp32 --json
+  qpipe plan p.toml --exit-code   # 10: there is work";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
-    match previews(args) {
-        Ok(previews) if args.json => {
-            println!("{}", serde_json::json!({ "stages": previews }));
-            Exit::Success
-        }
-        Ok(previews) => {
-            print!("{}", terminal::wrapped(&text(&previews), 4, &console::Term::stdout()));
-            Exit::Success
-        }
-        Err(exit) => exit,
-    }
+    show(args).unwrap_or_else(|exit| exit)
 }
 
-fn previews(args: &Args) -> Result<Vec<Preview>, Exit> {
-    let pipeline = args.pipeline.load()?;
+fn show(args: &Args) -> Result<Exit, Exit> {
+    let Look { pipeline, cache } = Look::new(&args.pipeline, &args.cache, args.json)?;
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
     args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
-    let cache =
-        Cache::at(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
     let options = Options { force: args.force.clone(), ..Options::default() };
-    exec::preview(&plan, &cache, &options).map_err(fail)
+    let previews = exec::preview(&plan, &cache, &options).map_err(fail)?;
+    let costs = exec::costs(&plan, &previews, &options);
+    if args.json {
+        look::print_json(&serde_json::json!({ "stages": previews, "estimate": costs }));
+    } else {
+        look::print_wrapped(&text(&previews, &costs));
+    }
+    Ok(look::exit(&previews, args.exit_code))
 }
 
-/// A line a stage, and how many would run.
-fn text(previews: &[Preview]) -> String {
+/// A line a stage, how many would run, and how long that takes.
+fn text(previews: &[Preview], costs: &Costs) -> String {
     let width = previews.iter().map(|preview| preview.stage.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    let mut counts = [0; 3];
-    for Preview { stage, action, reason, .. } in previews {
-        let (word, place) = match action {
-            Action::Cached => ("cached", 0),
-            Action::Run => ("runs", 1),
-            Action::Maybe => ("may run", 2),
+    for preview in previews {
+        let Preview { stage, action, reason, .. } = preview;
+        let word = match action {
+            Action::Cached => "cached",
+            Action::Run => "runs",
+            Action::Maybe => "may run",
+            Action::Unknown => "unknown",
         };
-        counts[place] += 1;
+        let estimate = match (action, preview.estimate) {
+            (Action::Cached, _) => String::new(),
+            (_, Some(estimate)) => format!(" (~{})", seconds(estimate)),
+            (_, None) => " (?)".to_owned(),
+        };
         let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        text.push_str(&format!("{stage:width$}  {word}{reason}\n"));
+        text.push_str(&format!("{stage:width$}  {word}{estimate}{reason}\n"));
     }
-    let [cached, runs, maybe] = counts;
-    text.push_str(&format!("{cached} cached, {runs} to run, {maybe} that may run\n"));
+    let counts = exec::counts(previews);
+    let count = |action: &str| counts.get(action).copied().unwrap_or_default();
+    text.push_str(&format!(
+        "{} cached, {} to run, {} that may run",
+        count("cached"),
+        count("run"),
+        count("maybe")
+    ));
+    if count("unknown") > 0 {
+        text.push_str(&format!(", {} unknown", count("unknown")));
+    }
+    text.push('\n');
+    text.push_str(&time(costs));
+    text
+}
+
+/// How long a run takes, on a line; nothing where nothing would run.
+fn time(costs: &Costs) -> String {
+    let Costs { run, all, parallel } = costs;
+    if all.stages == 0 {
+        return String::new();
+    }
+    if all.unknown == all.stages {
+        return "time: unknown, none of these stages has run yet\n".to_owned();
+    }
+    let about = |least: f64, most: f64| {
+        let (least, most) = (seconds(least), seconds(most));
+        if least == most { format!("~{most}") } else { format!("~{least} to ~{most}") }
+    };
+    let (wall, work) = (about(run.wall, all.wall), about(run.work, all.work));
+    let mut text = format!("time: {wall} ({work} of work, {parallel} at a time)");
+    if all.unknown > 0 {
+        let verb = if all.unknown == 1 { "is" } else { "are" };
+        text.push_str(&format!("; {} of unknown time {verb} not counted", all.unknown));
+    }
+    text.push('\n');
     text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::Cost;
 
     #[test]
     fn stages_are_aligned_and_counted() {
-        let preview = |stage: &str, action, reason: Option<&str>| Preview {
-            stage: stage.to_owned(),
-            action,
-            reason: reason.map(str::to_owned),
-            changes: Vec::new(),
-            last: None,
+        let preview = |stage: &str, action, reason: Option<&str>, estimate| Preview {
+            estimate,
+            ..Preview::new(stage.to_owned(), action, reason.map(str::to_owned))
         };
         let previews = [
-            preview("fp32", Action::Cached, None),
-            preview("ptq[max]", Action::Run, Some("seed: 1 → 2")),
-            preview("onnx", Action::Maybe, Some("depends on ptq[max]")),
+            preview("fp32", Action::Cached, None, None),
+            preview("ptq[max]", Action::Run, Some("seed: 1 → 2"), Some(75.0)),
+            preview("onnx", Action::Maybe, Some("depends on ptq[max]"), None),
+            preview(
+                "eval",
+                Action::Unknown,
+                Some("needs qpipe-worker to tell libtorch"),
+                Some(2.0),
+            ),
         ];
+        let costs = Costs {
+            run: Cost { stages: 1, unknown: 0, work: 75.0, wall: 75.0 },
+            all: Cost { stages: 3, unknown: 1, work: 77.0, wall: 75.0 },
+            parallel: 2,
+        };
         let expected = "\
 fp32      cached
-ptq[max]  runs: seed: 1 → 2
-onnx      may run: depends on ptq[max]
-1 cached, 1 to run, 1 that may run
+ptq[max]  runs (~1 min 15 s): seed: 1 → 2
+onnx      may run (?): depends on ptq[max]
+eval      unknown (~2.0 s): needs qpipe-worker to tell libtorch
+1 cached, 1 to run, 1 that may run, 1 unknown
+time: ~1 min 15 s (~1 min 15 s to ~1 min 17 s of work, 2 at a time); 1 of unknown time is not counted
 ";
-        assert_eq!(text(&previews), expected);
+        assert_eq!(text(&previews, &costs), expected);
+        let never = Cost { stages: 1, unknown: 1, ..Cost::default() };
+        let costs = Costs { run: never, all: never, parallel: 2 };
+        assert_eq!(time(&costs), "time: unknown, none of these stages has run yet\n");
+        assert_eq!(time(&Costs::default()), "");
     }
 }

@@ -14,6 +14,13 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// The arguments of a command line that say the same, but for the environment.
+    pub fn arguments(&self) -> Vec<String> {
+        let pair = |name: &str, value: &String| [name.to_owned(), value.clone()];
+        let set = self.set.iter().flat_map(|set| pair("--set", set));
+        set.chain(self.profiles.iter().flat_map(|name| pair("--profile", name))).collect()
+    }
+
     /// With this process's environment. Variables that are not Unicode are left out. Where no
     /// profile is given, `QPIPE_PROFILE` names them, with commas between them.
     pub fn from_process(set: &[String], profiles: &[String]) -> Self {

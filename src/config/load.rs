@@ -100,7 +100,21 @@ fn assemble(
     let guards = guards.collect();
     let stages = finish(stages, connections, seed, sources);
     let files = sources.files();
-    Pipeline { name, seed, file, files, folder, data, stages, remote, guards, slurm, sweep: None }
+    let arguments = overrides.arguments();
+    Pipeline {
+        name,
+        seed,
+        file,
+        files,
+        folder,
+        data,
+        stages,
+        arguments,
+        remote,
+        guards,
+        slurm,
+        sweep: None,
+    }
 }
 
 fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {

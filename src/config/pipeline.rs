@@ -30,6 +30,8 @@ pub struct Pipeline {
     /// Stages in file order, a matrix's cells in the order of its values; of a sweep, those of the
     /// first point come first.
     pub stages: Vec<StageCell>,
+    /// Arguments of the command line that shaped it, such as `--set` and `params.epochs=5`.
+    pub arguments: Vec<String>,
     /// `[remote]`: the cache that is shared with other machines.
     pub remote: Option<Remote>,
     /// `[guards.NAME]`, in file order.

@@ -1,7 +1,7 @@
-//! How long stages take, from earlier runs.
+//! Which stage is urgent, by how long what depends on it took in earlier runs.
 
+use super::durations::durations;
 use super::error::Result;
-use super::past::label;
 use super::runner::Run;
 
 /// How long stages take, and what depends on them.
@@ -17,16 +17,15 @@ const UNKNOWN: f64 = 1.0;
 impl Estimates {
     /// Of the stages of a run that are not done.
     pub fn new(run: &Run) -> Result<Self> {
-        let pipeline = run.plan.pipeline();
         let order: Vec<usize> = run.plan.order().collect();
-        let mut priorities = vec![0.0; pipeline.stages.len()];
+        let mut priorities = vec![0.0; run.plan.pipeline().stages.len()];
+        let done = run.done.borrow();
+        let open = |index: &usize| !done.contains_key(&run.stage(*index).id);
+        let known = durations(run.plan, run.cache, order.iter().copied().filter(open))?;
         for &index in order.iter().rev() {
-            let cell = run.stage(index);
-            let seconds = if run.done.borrow().contains_key(&cell.id) {
-                0.0
-            } else {
-                let last = run.cache.last_record(&label(pipeline, cell))?;
-                last.map_or(UNKNOWN, |record| record.seconds)
+            let seconds = match open(&index) {
+                true => known.get(&index).copied().unwrap_or(UNKNOWN),
+                false => 0.0,
             };
             let after = run.plan.users(index).into_iter().map(|user| priorities[user]);
             priorities[index] = seconds + after.fold(0.0, f64::max);

@@ -26,6 +26,8 @@ pub struct Facts {
     known: BTreeMap<String, String>,
     answer: Option<Answer>,
     new: bool,
+    /// Facts that the worker could not tell.
+    untold: BTreeSet<String>,
 }
 
 /// What the worker said, and what it depends on.
@@ -51,7 +53,14 @@ impl Facts {
     /// `wanted`: all facts that the run may ask for, so that the worker is asked once.
     pub fn new(cache: &Cache, wanted: impl IntoIterator<Item = Fact>) -> Self {
         let (path, wanted) = (cache.place("facts.json"), wanted.into_iter().collect());
-        Self { wanted, path, known: BTreeMap::new(), answer: None, new: false }
+        Self {
+            wanted,
+            path,
+            known: BTreeMap::new(),
+            answer: None,
+            new: false,
+            untold: BTreeSet::new(),
+        }
     }
 
     /// A fact's name and value.
@@ -67,6 +76,22 @@ impl Facts {
         };
         self.known.insert(name.clone(), value.clone());
         Ok((name, value))
+    }
+
+    /// A fact's name, and its value unless it needs a worker that is missing or cannot tell it.
+    pub fn try_get(&mut self, fact: Fact) -> Result<(String, Option<String>)> {
+        let name = name(fact);
+        if self.untold.contains(&name) {
+            return Ok((name, None));
+        }
+        match self.get(fact) {
+            Ok((name, value)) => Ok((name, Some(value))),
+            Err(RunError::Worker(_) | RunError::Fact { .. }) => {
+                self.untold.insert(name.clone());
+                Ok((name, None))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn of_worker(&mut self, fact: &str) -> Result<String> {

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::commit::{Asked, Commit};
 use super::error::Result;
 use super::host;
+use super::reason::Change;
 use super::runner::{Run, Status};
 use crate::cache::{Cache, Digest, files};
+use crate::task::Failure;
 
 /// What a run did. A run that found all up to date, with the same keys as before, leaves none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +24,12 @@ pub struct RunRecord {
     pub file: PathBuf,
     /// The command line.
     pub command: Vec<String>,
+    /// Arguments of it that shaped the pipeline: `--set`, `params.epochs=5`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+    /// The commit that the pipeline file's folder was at, in a git work tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Commit>,
     /// When it began, RFC 3339, UTC.
     pub started: String,
     /// Wall time, seconds.
@@ -31,6 +40,9 @@ pub struct RunRecord {
     pub version: String,
     /// Stage id → what became of it. Stages that were not reached are left out.
     pub stages: BTreeMap<String, StageRun>,
+    /// Stages that did not run because one that they need failed → that stage.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<String, String>,
 }
 
 /// What became of a stage in a run.
@@ -43,6 +55,15 @@ pub struct StageRun {
     /// Why it ran; empty if it did not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// All that changed since the success before, old and new values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// Digest of the key of the success before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Digest>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// Wall time, seconds.
     pub seconds: f64,
 }
@@ -54,11 +75,16 @@ impl Run<'_> {
         if self.news.borrow().is_empty() {
             return Ok(());
         }
+        let id = |index: usize| self.stage(index).id.clone();
+        let lost = self.lost.borrow();
         let stages = notes.iter().map(|(index, note)| {
             let stage = StageRun {
                 key: note.key,
                 status: note.status,
                 reason: note.reason.clone(),
+                changes: note.changes.clone(),
+                before: note.before,
+                failure: note.failure.clone(),
                 seconds: note.seconds,
             };
             (self.stage(*index).id.clone(), stage)
@@ -67,12 +93,15 @@ impl Run<'_> {
             id: self.id.clone(),
             pipeline: self.plan.pipeline().name.clone(),
             file: self.plan.pipeline().file.clone(),
-            command: std::env::args().collect(),
+            command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+            arguments: self.plan.pipeline().arguments.clone(),
+            commit: self.commit.take().and_then(Asked::answer),
             started: self.started.to_string(),
             seconds: self.start.elapsed().as_secs_f64(),
             host: host::name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stages: stages.collect(),
+            skipped: lost.iter().map(|(index, failed)| (id(*index), id(*failed))).collect(),
         };
         let mut json = serde_json::to_vec(&record).expect("a record of a run serialises to JSON");
         json.push(b'\n');
@@ -81,17 +110,55 @@ impl Run<'_> {
     }
 }
 
+impl RunRecord {
+    /// How many stages ended in some way.
+    pub fn count(&self, status: Status) -> usize {
+        self.stages.values().filter(|stage| stage.status == status).count()
+    }
+
+    /// Where a stage's lines are, if it printed any in this run.
+    pub fn log(&self, cache: &Cache, stage: &str) -> Option<PathBuf> {
+        let path = log(cache, &self.id, stage);
+        path.exists().then_some(path)
+    }
+}
+
+/// Where a stage's lines go in a run.
+pub(super) fn log(cache: &Cache, run: &str, stage: &str) -> PathBuf {
+    cache.place("logs").join(run).join(format!("{}.log", crate::cache::plain_name(stage)))
+}
+
 /// The runs that a cache remembers, oldest first; what cannot be read is left out.
 ///
 /// # Errors
 ///
 /// A folder that cannot be listed.
 pub fn runs(cache: &Cache) -> Result<Vec<RunRecord>> {
-    let mut runs = Vec::new();
-    for path in files::list(&cache.place("runs"))? {
-        let bytes = files::read(&path)?.unwrap_or_default();
-        runs.extend(serde_json::from_slice::<RunRecord>(&bytes).ok());
-    }
-    runs.sort_by(|a, b| a.started.cmp(&b.started));
+    let mut runs: Vec<RunRecord> = newest_first(cache)?.collect();
+    runs.reverse();
     Ok(runs)
+}
+
+/// The runs that a cache remembers, newest first, each read when it is asked for; what cannot be
+/// read is left out.
+///
+/// # Errors
+///
+/// A folder that cannot be listed.
+pub fn newest_first(cache: &Cache) -> Result<impl Iterator<Item = RunRecord> + use<>> {
+    let mut paths = files::list(&cache.place("runs"))?;
+    paths.retain(|path| path.extension().is_some_and(|end| end == "json"));
+    // A name begins with the second in which the run began; within it, the records decide.
+    let second = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.rsplit_once('-').map_or_else(|| name.to_string(), |(second, _)| second.to_owned())
+    };
+    let groups: Vec<Vec<PathBuf>> =
+        paths.chunk_by(|a, b| second(a) == second(b)).map(<[PathBuf]>::to_vec).collect();
+    Ok(groups.into_iter().rev().flat_map(|group| {
+        let read = |path: &PathBuf| serde_json::from_slice(&files::read(path).ok()??).ok();
+        let mut group: Vec<RunRecord> = group.iter().filter_map(read).collect();
+        group.sort_by(|a, b| b.started.cmp(&a.started));
+        group
+    }))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::companions;
 use super::error::Result;
-use crate::cache::{Cache, Digest, InputIndex};
+use crate::cache::{Cache, Digest, FileChanges, InputIndex};
 use crate::config::{Data, Origin, Pipeline, StageCell};
 use crate::stages::data::DataFormat;
 
@@ -92,14 +92,49 @@ impl Inputs {
         for (port, path) in &data.paths {
             paths.insert(port, self.digest(path)?);
         }
-        let mut canonical = serde_json::json!({ "spec": data.spec, "paths": paths });
-        if let Some(table) = table(data)
-            && let Some(images) = self.named(table, Table::Yes)?
-        {
-            canonical["images"] = serde_json::json!(images);
+        let images = table(data).map(|table| self.named(table, Table::Yes)).transpose()?;
+        Ok(of_data(data, &paths, images.flatten()))
+    }
+
+    /// In which files an input with another digest now differs from the time of digest `old`; `None`
+    /// where that state of the files is not known here.
+    pub fn difference(
+        &self,
+        pipeline: &Pipeline,
+        origin: &Origin,
+        old: &Digest,
+    ) -> Option<FileChanges> {
+        let changes = match origin {
+            Origin::Stage { .. } => None,
+            Origin::Path(path) => {
+                let known = path.is_dir() && self.index.digest_before(path) == Some(*old);
+                known.then(|| self.index.difference(path))
+            }
+            Origin::Data(name) => self.difference_of_data(pipeline.data.get(name)?, old),
+        };
+        changes.filter(|changes| !changes.is_empty())
+    }
+
+    fn difference_of_data(&self, data: &Data, old: &Digest) -> Option<FileChanges> {
+        let mut before = BTreeMap::new();
+        let mut changes = FileChanges::default();
+        for (port, path) in &data.paths {
+            let digest = self.index.digest_before(path)?;
+            before.insert(port, digest);
+            if path.is_dir() {
+                changes.extend(self.index.difference(path));
+            } else if self.taken.get(path) != Some(&digest) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                changes.change(&name);
+            }
         }
-        canonical.sort_all_objects();
-        Ok(Digest::of(canonical.to_string().as_bytes()))
+        let mut images = None;
+        if let Some(table) = table(data) {
+            let (folder, files) = (table.parent().unwrap_or(table), companions::of_table(table));
+            images = self.index.digest_of_all_before(folder, &files).filter(|_| !files.is_empty());
+            changes.extend(self.index.difference_of_all(folder, &files));
+        }
+        (of_data(data, &before, images) == *old).then_some(changes)
     }
 
     /// The files and folders of a stage that are no longer what this run first saw.
@@ -127,6 +162,16 @@ impl Inputs {
     pub fn save(&mut self) -> Result<()> {
         Ok(self.index.save()?)
     }
+}
+
+/// Digest of a data set: of its description, what its paths hold, and the images that a table names.
+fn of_data(data: &Data, paths: &BTreeMap<&String, Digest>, images: Option<Digest>) -> Digest {
+    let mut canonical = serde_json::json!({ "spec": data.spec, "paths": paths });
+    if let Some(images) = images {
+        canonical["images"] = serde_json::json!(images);
+    }
+    canonical.sort_all_objects();
+    Digest::of(canonical.to_string().as_bytes())
 }
 
 /// The user's files and folders that a stage reads.

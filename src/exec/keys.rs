@@ -36,6 +36,25 @@ impl Keys {
     ///
     /// Inputs that cannot be read, facts that cannot be told.
     pub fn key(&mut self, pipeline: &Pipeline, cell: &StageCell, done: &Done) -> Result<ActionKey> {
+        let mut key = self.without_facts(pipeline, cell, done)?;
+        for fact in cell.stage.facts() {
+            let (name, value) = self.facts.get(fact)?;
+            key.facts.insert(name, value);
+        }
+        Ok(key)
+    }
+
+    /// The key of a stage but for the facts of the machine.
+    ///
+    /// # Errors
+    ///
+    /// Inputs that cannot be read.
+    pub fn without_facts(
+        &mut self,
+        pipeline: &Pipeline,
+        cell: &StageCell,
+        done: &Done,
+    ) -> Result<ActionKey> {
         let mut inputs = BTreeMap::new();
         for input in &cell.inputs {
             let digest = match &input.origin {
@@ -48,11 +67,6 @@ impl Keys {
             };
             inputs.insert(input.port.clone(), digest);
         }
-        let mut facts = BTreeMap::new();
-        for fact in cell.stage.facts() {
-            let (name, value) = self.facts.get(fact)?;
-            facts.insert(name, value);
-        }
         let config = match cell.kind.runs {
             Runs::Runner => report_stage::config(pipeline, cell),
             Runs::Worker | Runs::Program => cell.stage.config(),
@@ -64,7 +78,7 @@ impl Keys {
             config,
             inputs,
             seed: cell.seed,
-            facts,
+            facts: BTreeMap::new(),
         })
     }
 

@@ -1,15 +1,20 @@
 //! What a run would do: nothing is run, written or locked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::Options;
+use super::durations::durations;
 use super::error::Result;
+use super::history::newest_first;
 use super::keys::{Done, Keys};
-use super::past::Past;
+use super::past::{Known, Past};
 use super::reason::{self, Change};
-use crate::cache::{ActionRecord, Cache, Lookup};
+use super::runner::Status;
+use crate::cache::{ActionKey, ActionRecord, Cache, Digest, Lookup};
+use crate::config::StageCell;
 use crate::plan::Plan;
 
 /// What a run would do with a stage.
@@ -27,11 +32,19 @@ pub struct Preview {
     /// Its last success that the cache still knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Success>,
+    /// How the last run ended that tried it or would have, if it did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_time: Option<LastTime>,
+    /// Seconds that it took before, where it would run or may run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<f64>,
 }
 
 /// When and where a stage ran.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Success {
+    /// Digest of its key.
+    pub key: Digest,
     /// When it began, RFC 3339, UTC.
     pub started: String,
     /// Wall time, seconds.
@@ -45,8 +58,26 @@ pub struct Success {
 impl From<&ActionRecord> for Success {
     fn from(record: &ActionRecord) -> Self {
         let ActionRecord { started, seconds, host, version, .. } = record.clone();
-        Self { started, seconds, host, version }
+        Self { key: record.key.digest(), started, seconds, host, version }
     }
+}
+
+/// A run in which a stage failed or was left out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LastTime {
+    /// The run.
+    pub run: String,
+    /// When it began, RFC 3339, UTC.
+    pub started: String,
+    /// What happened, where the stage itself failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Its lines, where it printed any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<PathBuf>,
+    /// The stage that failed, where this one was left out for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
 }
 
 /// What a run would do with a stage.
@@ -59,63 +90,207 @@ pub enum Action {
     Run,
     /// It would run if what it depends on came out otherwise than before.
     Maybe,
+    /// It cannot be told without the worker, which knows a fact of the machine.
+    Unknown,
 }
 
-/// What a run of the plan would do.
+impl Preview {
+    /// Of a stage of which no more is known.
+    pub fn new(stage: String, action: Action, reason: Option<String>) -> Self {
+        let (changes, last, last_time, estimate) = (Vec::new(), None, None, None);
+        Self { stage, action, reason, changes, last, last_time, estimate }
+    }
+}
+
+/// What a run of the plan would do. It works without a cache folder, takes no lock and writes
+/// nothing.
 ///
 /// # Errors
 ///
-/// Unknown stages in `options`, inputs that cannot be read, facts that cannot be told.
+/// Unknown stages in `options`, inputs that cannot be read.
 pub fn preview(plan: &Plan, cache: &Cache, options: &Options) -> Result<Vec<Preview>> {
-    let pipeline = plan.pipeline();
-    let mut forced = BTreeSet::new();
-    for name in &options.force {
-        forced.extend(plan.named(name)?);
+    Outlook::new(plan, cache, options)?.all()
+}
+
+/// A look at what a run would do.
+pub(super) struct Outlook<'a> {
+    pub plan: &'a Plan<'a>,
+    pub cache: &'a Cache,
+    pub past: Past<'a>,
+    pub keys: Keys,
+    /// Records of the stages that are up to date.
+    pub done: Done,
+    forced: BTreeSet<usize>,
+}
+
+impl<'a> Outlook<'a> {
+    pub fn new(plan: &'a Plan<'a>, cache: &'a Cache, options: &Options) -> Result<Self> {
+        let mut forced = BTreeSet::new();
+        for name in &options.force {
+            forced.extend(plan.named(name)?);
+        }
+        let (past, keys) = (Past::new(cache, plan.pipeline()), Keys::new(cache, plan));
+        Ok(Self { plan, cache, past, keys, done: Done::new(), forced })
     }
-    let mut keys = Keys::new(cache, plan);
-    let past = Past::new(cache, pipeline);
-    let mut done = Done::new();
-    let mut previews = Vec::new();
-    for index in plan.order() {
-        let cell = plan.stage(index);
-        let open: Vec<&str> = plan
-            .producers(index)
-            .into_iter()
-            .map(|producer| plan.stage(producer).id.as_str())
-            .filter(|id| !done.contains_key(*id))
-            .collect();
-        let (mut changes, mut success) = (Vec::new(), None);
-        let (action, reason) = if forced.contains(&index) {
-            (Action::Run, Some("forced".to_owned()))
+
+    /// All stages of the plan.
+    pub fn all(&mut self) -> Result<Vec<Preview>> {
+        let (mut previews, mut pending) = (Vec::new(), Vec::new());
+        for index in self.plan.order() {
+            let preview = self.look(index)?;
+            if preview.action != Action::Cached {
+                pending.push((index, previews.len()));
+            }
+            previews.push(preview);
+        }
+        if !pending.is_empty() {
+            let stages = pending.iter().map(|(index, _)| *index);
+            let seconds = durations(self.plan, self.cache, stages)?;
+            for (index, place) in &pending {
+                previews[*place].estimate = seconds.get(index).copied();
+            }
+            let places = pending.into_iter().map(|(_, place)| place).collect();
+            self.failures(&mut previews, places)?;
+        }
+        Ok(previews)
+    }
+
+    fn look(&mut self, index: usize) -> Result<Preview> {
+        let cell = self.plan.stage(index);
+        let mut preview = Preview::new(cell.id.clone(), Action::Run, None);
+        let open = self.open(index);
+        if self.forced.contains(&index) {
+            preview.reason = Some("forced".to_owned());
         } else if !open.is_empty() {
             // Its own part may already differ, but the key is not known.
-            (Action::Maybe, Some(format!("depends on {}", brief(&open))))
+            preview.action = Action::Maybe;
+            preview.reason = Some(format!("depends on {}", brief(&open)));
         } else {
-            let key = keys.key(pipeline, cell, &done)?;
-            match cache.lookup(&key.digest())? {
-                Lookup::Hit(record) => {
-                    success = Some(Success::from(&*record));
-                    done.insert(cell.id.clone(), *record);
-                    (Action::Cached, None)
-                }
-                Lookup::Miss => {
-                    let old = past.of(cell)?;
-                    let differences =
-                        old.iter().map(|old| reason::changes(pipeline, cell, &key, &old.key));
-                    changes = differences.flatten().collect();
-                    (Action::Run, Some(reason::explain(pipeline, cell, &key, old.as_ref())))
-                }
-                Lookup::Damaged(what) => (Action::Run, Some(format!("record damaged: {what}"))),
-            }
-        };
-        if success.is_none() {
-            let record = past.of(cell)?.and_then(|old| old.record);
-            success = record.as_ref().map(Success::from);
+            self.compare(cell, &mut preview)?;
         }
-        let stage = cell.id.clone();
-        previews.push(Preview { stage, action, reason, changes, last: success });
+        if preview.last.is_none() {
+            let record = self.past.of(cell)?.and_then(|old| old.record);
+            preview.last = record.as_ref().map(Success::from);
+        }
+        Ok(preview)
     }
-    Ok(previews)
+
+    /// Producers of a stage that are not known to be up to date.
+    pub fn open(&self, index: usize) -> Vec<&'a str> {
+        let producers = self.plan.producers(index).into_iter();
+        let ids = producers.map(|producer| self.plan.stage(producer).id.as_str());
+        ids.filter(|id| !self.done.contains_key(*id)).collect()
+    }
+
+    /// Looks up a stage whose producers are all up to date.
+    fn compare(&mut self, cell: &StageCell, preview: &mut Preview) -> Result<()> {
+        let mut key = self.keys.without_facts(self.plan.pipeline(), cell, &self.done)?;
+        let untold = self.add_facts(cell, &mut key)?;
+        if !untold.is_empty() {
+            let old = self.past.of(cell)?;
+            preview.changes = self.changes_but_for(cell, key, &untold, old.as_ref());
+            if preview.changes.is_empty() {
+                let needs = format!("needs qpipe-worker to tell {}", untold.join(", "));
+                (preview.action, preview.reason) = (Action::Unknown, Some(needs));
+            } else {
+                preview.reason = Some(reason::explain(&preview.changes, old.as_ref()));
+            }
+            return Ok(());
+        }
+        match self.cache.lookup(&key.digest())? {
+            Lookup::Hit(record) => {
+                preview.action = Action::Cached;
+                preview.last = Some(Success::from(&*record));
+                self.done.insert(cell.id.clone(), *record);
+            }
+            Lookup::Miss => {
+                let old = self.past.of(cell)?;
+                preview.changes = self.changes_but_for(cell, key, &[], old.as_ref());
+                preview.reason = Some(reason::explain(&preview.changes, old.as_ref()));
+            }
+            Lookup::Damaged(what) => preview.reason = Some(format!("record damaged: {what}")),
+        }
+        Ok(())
+    }
+
+    /// Adds the facts of the machine to a key; those that only a worker could tell are given back.
+    pub fn add_facts(&mut self, cell: &StageCell, key: &mut ActionKey) -> Result<Vec<String>> {
+        let mut untold = Vec::new();
+        for fact in cell.stage.facts() {
+            match self.keys.facts.try_get(fact)? {
+                (name, Some(value)) => drop(key.facts.insert(name, value)),
+                (name, None) => untold.push(name),
+            }
+        }
+        Ok(untold)
+    }
+
+    /// All in which a key differs from an old one, but for facts that nobody can tell now.
+    pub fn changes_but_for(
+        &self,
+        cell: &StageCell,
+        mut key: ActionKey,
+        untold: &[String],
+        old: Option<&Known>,
+    ) -> Vec<Change> {
+        let Some(Known { key: old, .. }) = old else { return Vec::new() };
+        for name in untold {
+            key.facts.extend(old.facts.get(name).map(|value| (name.clone(), value.clone())));
+        }
+        reason::changes_with_files(&self.keys.inputs, self.plan.pipeline(), cell, &key, old)
+    }
+
+    /// Adds to previews how the last run ended that tried the stage or would have.
+    fn failures(&self, previews: &mut [Preview], mut places: Vec<usize>) -> Result<()> {
+        const RUNS: usize = 32;
+        let name = &self.plan.pipeline().name;
+        for run in newest_first(self.cache)?.filter(|run| run.pipeline == *name).take(RUNS) {
+            if places.is_empty() {
+                break;
+            }
+            let (id, started) = (&run.id, &run.started);
+            places.retain(|&place| {
+                let preview = &mut previews[place];
+                let time = LastTime {
+                    run: id.clone(),
+                    started: started.clone(),
+                    message: None,
+                    log: None,
+                    skipped: run.skipped.get(&preview.stage).cloned(),
+                };
+                if let Some(stage) = run.stages.get(&preview.stage) {
+                    if stage.status == Status::Failed {
+                        let failure = stage.failure.as_ref();
+                        let message = failure.map(|failure| failure.message.clone());
+                        let log = run.log(self.cache, &preview.stage);
+                        preview.last_time = Some(LastTime { message, log, skipped: None, ..time });
+                    }
+                    return false;
+                }
+                if time.skipped.is_none() {
+                    return true;
+                }
+                preview.last_time = Some(time);
+                false
+            });
+        }
+        Ok(())
+    }
+}
+
+/// How many stages there are of each action: up to date, to run, that may run, unknown.
+pub fn counts(previews: &[Preview]) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::from([("cached", 0), ("run", 0), ("maybe", 0), ("unknown", 0)]);
+    for preview in previews {
+        let name = match preview.action {
+            Action::Cached => "cached",
+            Action::Run => "run",
+            Action::Maybe => "maybe",
+            Action::Unknown => "unknown",
+        };
+        counts.entry(name).and_modify(|count| *count += 1);
+    }
+    counts
 }
 
 /// The first three names.

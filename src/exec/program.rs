@@ -50,7 +50,7 @@ pub fn launch(
 }
 
 /// A port's name in a variable's: capitals, all else than letters and digits as `_`.
-fn variable(port: &str) -> String {
+pub(super) fn variable(port: &str) -> String {
     port.chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
         .collect()

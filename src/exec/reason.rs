@@ -1,14 +1,15 @@
 //! Why a stage runs: its new key against the one it had last.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::inputs::Inputs;
 use super::past::Known;
-use crate::cache::{ActionKey, Digest};
+use crate::cache::{ActionKey, Digest, FileChanges};
 use crate::config::{Origin, Pipeline, StageCell};
 
 /// One thing in which two keys of a stage differ.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// What changed: a configuration's key, an input, a fact of the machine.
     pub what: String,
@@ -16,21 +17,28 @@ pub struct Change {
     pub old: Option<String>,
     /// Its value now; `null` where it is not there.
     pub new: Option<String>,
+    /// In which files a folder or data set differs, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileChanges>,
     /// In a few words, on part of a line.
     #[serde(skip)]
     short: String,
 }
 
-/// One line on why a stage with key `new` runs, where `old` is what is known of its last success.
-pub fn explain(
-    pipeline: &Pipeline,
-    cell: &StageCell,
-    new: &ActionKey,
-    old: Option<&Known>,
-) -> String {
-    let Some(Known { key: old, record }) = old else { return "never ran".to_owned() };
-    let changes = changes(pipeline, cell, new, old);
-    match changes.as_slice() {
+impl Change {
+    /// The change on a line of its own, whole values.
+    pub fn text(&self) -> String {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+        let Self { what, old, new, files, .. } = self;
+        let files = files.as_ref().map(|files| format!(" ({})", files.text())).unwrap_or_default();
+        format!("{what}: {} → {}{files}", value(old), value(new))
+    }
+}
+
+/// One line on why a stage runs: `changes` since its last success, of which `old` is known.
+pub fn explain(changes: &[Change], old: Option<&Known>) -> String {
+    let Some(Known { record, .. }) = old else { return "never ran".to_owned() };
+    match changes {
         [] if record.is_none() => "never ran here; the lock file knows its result".to_owned(),
         [] => "its record is gone from the cache".to_owned(),
         [one] => one.short.clone(),
@@ -39,10 +47,39 @@ pub fn explain(
     }
 }
 
-/// All in which the key `new` of a stage differs from the key `old`, whole values.
-pub fn changes(
+/// As [`changes`], with the files in which inputs differ, as far as is known.
+pub fn changes_with_files(
+    inputs: &Inputs,
     pipeline: &Pipeline,
     cell: &StageCell,
+    new: &ActionKey,
+    old: &ActionKey,
+) -> Vec<Change> {
+    let mut found = changes(pipeline, Some(cell), new, old);
+    for input in &cell.inputs {
+        let (Some(before), Some(after)) =
+            (old.inputs.get(&input.port), new.inputs.get(&input.port))
+        else {
+            continue;
+        };
+        if before == after {
+            continue;
+        }
+        let what = self::input(pipeline, Some(cell), &input.port, "changed");
+        let Some(change) = found.iter_mut().find(|change| change.what == what) else { continue };
+        change.files = inputs.difference(pipeline, &input.origin, before);
+        if let Some(files) = &change.files {
+            change.short.push_str(&format!(" ({})", files.counts()));
+        }
+    }
+    found
+}
+
+/// All in which the key `new` of a stage differs from the key `old`, whole values. `cell`: the stage,
+/// where the pipeline still has it.
+pub fn changes(
+    pipeline: &Pipeline,
+    cell: Option<&StageCell>,
     new: &ActionKey,
     old: &ActionKey,
 ) -> Vec<Change> {
@@ -51,6 +88,7 @@ pub fn changes(
         short: format!("{what} {old} → {new}"),
         old: Some(old),
         new: Some(new),
+        files: None,
     };
     if old.kind != new.kind {
         return vec![simple("kind", old.kind.clone(), new.kind.clone())];
@@ -70,6 +108,7 @@ pub fn changes(
         what: short.clone(),
         old: old.map(Digest::short),
         new: new.map(Digest::short),
+        files: None,
         short,
     };
     for (port, digest) in &new.inputs {
@@ -92,9 +131,15 @@ pub fn changes(
                 what: name.clone(),
                 old: before.cloned(),
                 new: Some(value.clone()),
+                files: None,
                 short: format!("{name} changed"),
             });
         }
+    }
+    for (name, value) in old.facts.iter().filter(|(name, _)| !new.facts.contains_key(*name)) {
+        let short = format!("{name} no longer matters");
+        let (what, old) = (name.clone(), Some(value.clone()));
+        found.push(Change { what, old, new: None, files: None, short });
     }
     if old.format != new.format {
         let (old, new) = (old.format.to_string(), new.format.to_string());
@@ -104,16 +149,24 @@ pub fn changes(
     found
 }
 
-fn input(pipeline: &Pipeline, cell: &StageCell, port: &str, how: &str) -> String {
-    let origin = cell.inputs.iter().find(|input| input.port == port).map(|input| &input.origin);
+/// What stands at a port, in words.
+pub(super) fn input(
+    pipeline: &Pipeline,
+    cell: Option<&StageCell>,
+    port: &str,
+    how: &str,
+) -> String {
+    let inputs = cell.map_or(&[][..], |cell| &cell.inputs);
+    let origin = inputs.iter().find(|input| input.port == port).map(|input| &input.origin);
+    let how = if how.is_empty() { String::new() } else { format!(" {how}") };
     match origin {
-        Some(Origin::Stage { id, .. }) => format!("input {port} {how} (from {id})"),
-        Some(Origin::Data(name)) => format!("data {name} {how}"),
+        Some(Origin::Stage { id, .. }) => format!("input {port}{how} (from {id})"),
+        Some(Origin::Data(name)) => format!("data {name}{how}"),
         Some(Origin::Path(path)) => {
             let path = path.strip_prefix(&pipeline.folder).unwrap_or(path);
-            format!("file {} {how}", path.display())
+            format!("file {}{how}", path.display())
         }
-        None => format!("input {port} {how}"),
+        None => format!("input {port}{how}"),
     }
 }
 
@@ -133,12 +186,14 @@ fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<Change>) {
                         what: below(key),
                         old: None,
                         new: Some(whole(new)),
+                        files: None,
                     }),
                     (Some(old), None) => found.push(Change {
                         short: format!("{}: {} removed", below(key), brief(old)),
                         what: below(key),
                         old: Some(whole(old)),
                         new: None,
+                        files: None,
                     }),
                     (None, None) => {}
                 }
@@ -156,6 +211,7 @@ fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<Change>) {
             what: path.to_owned(),
             old: Some(whole(old)),
             new: Some(whole(new)),
+            files: None,
         }),
         _ => {}
     }

@@ -1,12 +1,13 @@
 //! The run of a plan: what is up to date is found, what is not goes to an executor.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::commit::Asked;
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter, Summary};
 use super::executor::slurm::Cluster;
@@ -14,11 +15,13 @@ use super::executor::{Executor, Local, Work};
 use super::failure::StageFailure;
 use super::keys::{Done, Keys};
 use super::past::{Past, label};
+use super::reason::{self, Change};
 use super::scheduler::Scheduler;
-use super::{ExecutorChoice, Options, reason};
+use super::{ExecutorChoice, Options, history};
 use crate::cache::{ActionKey, ActionRecord, Cache, Digest, LockFile, Lookup, Session};
 use crate::config::StageCell;
 use crate::plan::Plan;
+use crate::task::Failure;
 
 /// Runs what is not up to date.
 ///
@@ -55,6 +58,14 @@ pub struct Run<'a> {
     pub(super) notes: RefCell<BTreeMap<usize, Note>>,
     /// Stages that ran, or have another key than last time.
     pub(super) news: RefCell<HashSet<&'a str>>,
+    /// Stages that did not run because one that they need failed → that stage.
+    pub(super) lost: RefCell<BTreeMap<usize, usize>>,
+    /// The commit that the pipeline file's folder is at.
+    pub(super) commit: RefCell<Option<Asked>>,
+    /// When stages began that run now.
+    pub(super) begun: RefCell<BTreeMap<usize, Instant>>,
+    /// What stages took before, by position, once that was asked for.
+    pub(super) durations: OnceCell<Option<BTreeMap<usize, f64>>>,
     pub(super) summary: RefCell<Summary>,
     pub(super) start: Instant,
     pub(super) started: Timestamp,
@@ -72,6 +83,12 @@ pub struct Note {
     pub status: Status,
     /// Why it ran.
     pub reason: String,
+    /// All that changed since its last success, where it ran.
+    pub changes: Vec<Change>,
+    /// Digest of the key of its last success, where it ran.
+    pub before: Option<Digest>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
     /// Wall time.
     pub seconds: f64,
 }
@@ -101,8 +118,20 @@ pub struct Needed {
     pub digest: Digest,
     /// Why it must run.
     pub why: String,
+    /// All that changed since its last success.
+    pub changes: Vec<Change>,
+    /// Digest of the key of its last success.
+    pub before: Option<Digest>,
     /// Whether it runs even if it is up to date.
     pub forced: bool,
+}
+
+impl Note {
+    /// Of a stage that ran.
+    fn of(needed: &Needed, status: Status, failure: Option<Failure>, seconds: f64) -> Self {
+        let Needed { digest: key, why: reason, changes, before, .. } = needed.clone();
+        Self { key, status, reason, changes, before, failure, seconds }
+    }
 }
 
 impl<'a> Run<'a> {
@@ -143,6 +172,10 @@ impl<'a> Run<'a> {
             done: RefCell::default(),
             notes: RefCell::default(),
             news: RefCell::default(),
+            lost: RefCell::default(),
+            commit: RefCell::default(),
+            begun: RefCell::default(),
+            durations: OnceCell::new(),
             summary: RefCell::default(),
             start,
             started,
@@ -171,6 +204,9 @@ impl<'a> Run<'a> {
         {
             let used: Vec<Digest> = self.notes.borrow().values().map(|note| note.key).collect();
             self.session.borrow_mut().settle(used.iter())?;
+        }
+        if self.options.part.is_none() {
+            self.commit.replace(Some(Asked::about(&self.plan.pipeline().folder)));
         }
         let executor: Box<dyn Executor> = match &self.options.executor {
             ExecutorChoice::Local => Box::new(Local::new(self.options)),
@@ -201,22 +237,28 @@ impl<'a> Run<'a> {
         let forced = self.forced.contains(&index);
         let _hold = self.session.borrow().hold()?;
         let found = self.cache.lookup_key(&key, &digest)?;
-        let why = match &found {
-            _ if forced => "forced".to_owned(),
-            Lookup::Hit(_) => String::new(),
-            Lookup::Damaged(what) => format!("record damaged: {what}"),
-            Lookup::Miss => {
-                let known = self.past.of(cell)?;
-                reason::explain(pipeline, cell, &key, known.as_ref())
+        let mut why = String::new();
+        let (mut changes, mut before) = (Vec::new(), None);
+        if forced || !matches!(found, Lookup::Hit(_)) {
+            let known = self.past.of(cell)?;
+            if let Some(known) = &known {
+                let inputs = &self.keys.borrow().inputs;
+                changes = reason::changes_with_files(inputs, pipeline, cell, &key, &known.key);
+                before = Some(known.key.digest());
             }
-        };
+            why = match &found {
+                _ if forced => "forced".to_owned(),
+                Lookup::Damaged(what) => format!("record damaged: {what}"),
+                _ => reason::explain(&changes, known.as_ref()),
+            };
+        }
         self.hold_to_lock(cell, &digest, &why)?;
         if let (Lookup::Hit(record), false) = (found, forced) {
             self.session.borrow_mut().pin(&digest)?;
             self.cached(index, digest, *record);
             return Ok(None);
         }
-        Ok(Some(Needed { stage: index, key, digest, why, forced }))
+        Ok(Some(Needed { stage: index, key, digest, why, changes, before, forced }))
     }
 
     /// Under `--locked`, the key must be the one in the lock file.
@@ -237,7 +279,9 @@ impl<'a> Run<'a> {
         self.hand_over(index, &key);
         self.summary.borrow_mut().cached += 1;
         self.tell(&Event::Cached { stage: &cell.id, warnings: &record.warnings });
-        self.note(index, key, Status::Cached, "", 0.0);
+        let (status, reason, changes) = (Status::Cached, String::new(), Vec::new());
+        let (before, failure, seconds) = (None, None, 0.0);
+        self.note(index, Note { key, status, reason, changes, before, failure, seconds });
         self.done.borrow_mut().insert(cell.id.clone(), record);
     }
 
@@ -249,7 +293,7 @@ impl<'a> Run<'a> {
         let bytes = record.outputs.values().map(|output| output.bytes).sum();
         let warnings = &record.warnings;
         self.tell(&Event::Pulled { stage: &cell.id, seconds, bytes, warnings });
-        self.note(needed.stage, needed.digest, Status::Pulled, &needed.why, seconds);
+        self.note(needed.stage, Note::of(needed, Status::Pulled, None, seconds));
         self.done.borrow_mut().insert(cell.id.clone(), record);
     }
 
@@ -259,7 +303,7 @@ impl<'a> Run<'a> {
         self.hand_over(needed.stage, &needed.digest);
         self.summary.borrow_mut().ran += 1;
         self.tell(&Event::Finished { stage: &cell.id, seconds, unchanged });
-        self.note(needed.stage, needed.digest, Status::Ran, &needed.why, seconds);
+        self.note(needed.stage, Note::of(needed, Status::Ran, None, seconds));
         self.done.borrow_mut().insert(cell.id.clone(), record);
     }
 
@@ -270,7 +314,8 @@ impl<'a> Run<'a> {
             summary.failed += 1;
             summary.blame.get_or_insert(failed.failure.blame);
         }
-        self.note(needed.stage, needed.digest, Status::Failed, &needed.why, seconds);
+        let failure = Some(failed.failure.clone());
+        self.note(needed.stage, Note::of(needed, Status::Failed, failure, seconds));
         self.tell(&Event::Failed {
             stage: &self.stage(needed.stage).id,
             seconds,
@@ -286,26 +331,25 @@ impl<'a> Run<'a> {
     pub fn lost(&self, lost: &[usize], failed: usize) {
         for index in lost {
             self.summary.borrow_mut().skipped += 1;
+            self.lost.borrow_mut().insert(*index, failed);
             let (stage, failed) = (&self.stage(*index).id, &self.stage(failed).id);
             self.tell(&Event::Skipped { stage, failed });
         }
     }
 
-    fn note(&self, index: usize, key: Digest, status: Status, reason: &str, seconds: f64) {
+    fn note(&self, index: usize, note: Note) {
         let cell = self.stage(index);
-        let same = status == Status::Cached
-            && self.cache.last_digest(&label(self.plan.pipeline(), cell)) == Some(key);
+        let same = note.status == Status::Cached
+            && self.cache.last_digest(&label(self.plan.pipeline(), cell)) == Some(note.key);
         if !same {
             self.news.borrow_mut().insert(&cell.id);
         }
-        let note = Note { key, status, reason: reason.to_owned(), seconds };
         self.notes.borrow_mut().insert(index, note);
     }
 
     /// Where a stage's lines go.
     pub fn log(&self, cell: &StageCell) -> PathBuf {
-        let name = format!("{}.log", crate::cache::plain_name(&cell.id));
-        self.cache.place("logs").join(&self.id).join(name)
+        history::log(self.cache, &self.id, &cell.id)
     }
 
     /// Writes what was learnt of files, libraries and the use of records, and what the run did.

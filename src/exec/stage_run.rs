@@ -86,6 +86,7 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         () = signals.next() => return Err(RunError::Interrupted),
     };
     if failed == 0 {
+        run.begun.borrow_mut().insert(needed.stage, Instant::now());
         run.tell(&Event::Started { stage: &cell.id, reason: &needed.why });
     }
     let (start, started) = (Instant::now(), Timestamp::now());

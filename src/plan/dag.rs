@@ -192,6 +192,7 @@ pub(crate) mod tests {
             folder: PathBuf::from("/p"),
             data: BTreeMap::new(),
             stages: stages.collect(),
+            arguments: Vec::new(),
             remote: None,
             slurm: crate::config::Slurm::default(),
             guards: Vec::new(),

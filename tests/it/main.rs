@@ -4,6 +4,7 @@ mod cache;
 mod check;
 mod compose;
 mod crash;
+mod history;
 mod init;
 mod linking;
 mod parallel;

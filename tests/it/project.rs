@@ -108,6 +108,37 @@ impl Project {
     }
 }
 
+/// Replaces ids of runs by `RUN` and what follows `2025-01-31 12:00:00 UTC`-like times in a line by
+/// nothing; the line's beginning stays.
+pub fn without_runs(text: &str) -> String {
+    let mut clean = String::new();
+    for line in text.lines() {
+        let mut line = line.to_owned();
+        while let Some((start, end)) = run_id(&line) {
+            line.replace_range(start..end, "RUN");
+        }
+        let line = match line.split_once(" UTC") {
+            Some((before, _)) => before[..before.len().saturating_sub(19)].trim_end().to_owned(),
+            None => line,
+        };
+        clean.push_str(&line);
+        clean.push('\n');
+    }
+    clean
+}
+
+/// Where an id such as `20250131-120000-77` stands.
+fn run_id(line: &str) -> Option<(usize, usize)> {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    line.char_indices().find_map(|(start, _)| {
+        let rest = &line[start..];
+        let time = digits(rest) == 8 && rest[8..].starts_with('-');
+        let time = time && digits(&rest[9..]) == 6 && rest[15..].starts_with('-');
+        let process = if time { digits(&rest[16..]) } else { 0 };
+        (process > 0).then_some((start, start + 16 + process))
+    })
+}
+
 /// Waits for something that must come.
 pub fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let start = Instant::now();

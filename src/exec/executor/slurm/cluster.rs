@@ -196,7 +196,11 @@ impl Watching<'_, '_> {
         };
         let key = known.or_else(made).unwrap_or_else(unknown);
         let digest = key.digest();
-        Needed { stage: index, key, digest, why, forced }
+        // What changed was known where nothing that it waits for had to run first.
+        let same = self.needed.get(&index).filter(|needed| needed.digest == digest);
+        let changes = same.map(|needed| needed.changes.clone()).unwrap_or_default();
+        let before = same.and_then(|needed| needed.before);
+        Needed { stage: index, key, digest, why, changes, before, forced }
     }
 }
 

@@ -1,0 +1,76 @@
+//! The commit that a pipeline file's folder is at, so that a run can be done again.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A commit of a git work tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Its name, all hexadecimal digits.
+    pub id: String,
+    /// Whether files under version control had changes that were not committed.
+    pub dirty: bool,
+}
+
+/// A question that git answers while stages run.
+#[derive(Debug)]
+pub struct Asked(Receiver<Option<Commit>>);
+
+/// How long a run waits at its end for git, in a work tree of very many files.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Asked {
+    /// Asks for the commit of the work tree that a folder belongs to.
+    pub fn about(folder: &Path) -> Self {
+        let (sender, receiver) = channel();
+        let folder = folder.to_path_buf();
+        // Without a thread there is no answer; and nobody may be left to take one.
+        let _ = std::thread::Builder::new().spawn(move || sender.send(ask(&folder)));
+        Self(receiver)
+    }
+
+    /// The answer; `None` where there is no work tree, no commit or no git.
+    pub fn answer(self) -> Option<Commit> {
+        self.0.recv_timeout(PATIENCE).ok().flatten()
+    }
+}
+
+fn ask(folder: &Path) -> Option<Commit> {
+    let output = Command::new("git")
+        // Neither the index nor a watching process of the user's is touched.
+        .args(["--no-optional-locks", "-c", "core.fsmonitor=false", "status"])
+        .args(["--porcelain=v2", "--branch", "--untracked-files=no"])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    read(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// Reads what `git status --porcelain=v2 --branch` prints.
+fn read(text: &str) -> Option<Commit> {
+    let id = text.lines().find_map(|line| line.strip_prefix("# branch.oid "))?;
+    let commit = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let dirty = text.lines().any(|line| !line.starts_with('#'));
+    commit.then(|| Commit { id: id.to_owned(), dirty })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_read_with_its_changes() {
+        let clean = "# branch.oid 12ab\n# branch.head main\n";
+        let commit = |dirty| Some(Commit { id: "12ab".to_owned(), dirty });
+        assert_eq!(read(clean), commit(false));
+        assert_eq!(read(&format!("{clean}1 .M N... 100644 100644 100644 1 2 a\n")), commit(true));
+        assert_eq!(read("# branch.oid (initial)\n"), None);
+        assert_eq!(read(""), None);
+    }
+}
