@@ -3,14 +3,29 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::Digest;
 use super::error::{At, Result};
+
+/// Names this process among all that use a cache, on other machines too: a part of the digest of
+/// the machine's start, the process and its time.
+pub(crate) fn process() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let own = format!("{} {time}", std::process::id());
+        Digest::of(&[&boot, own.as_bytes()].concat()).short()[..8].to_owned()
+    })
+}
 
 /// A name that no other process or thread uses at the same time.
 pub(crate) fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{}.{}", process(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Publishes `bytes` as `path` at once, flushed: readers see the old content or the new one, never a

@@ -18,7 +18,7 @@ use super::past::{Past, label};
 use super::reason::{self, Change};
 use super::scheduler::Scheduler;
 use super::{ExecutorChoice, Options, history};
-use crate::cache::{ActionKey, ActionRecord, Cache, Digest, LockFile, Lookup, Session};
+use crate::cache::{ActionKey, ActionRecord, Cache, Digest, LockFile, Lookup, Session, files};
 use crate::config::StageCell;
 use crate::plan::Plan;
 use crate::task::Failure;
@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
             summary: RefCell::default(),
             start,
             started,
-            id: format!("{time}-{}", std::process::id()),
+            id: format!("{time}-{}", files::process()),
             forced,
         })
     }
