@@ -1,7 +1,7 @@
 //! The commit that a pipeline file's folder is at, so that a run can be done again.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -25,11 +25,25 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Asked {
     /// Asks for the commit of the work tree that a folder belongs to.
+    ///
+    /// Git is started before this returns: later, it could inherit the lock of a stage and be taken
+    /// for a process that the stage left behind.
     pub fn about(folder: &Path) -> Self {
         let (sender, receiver) = channel();
-        let folder = folder.to_path_buf();
-        // Without a thread there is no answer; and nobody may be left to take one.
-        let _ = std::thread::Builder::new().spawn(move || sender.send(ask(&folder)));
+        let git = Command::new("git")
+            // Neither the index nor a watching process of the user's is touched.
+            .args(["--no-optional-locks", "-c", "core.fsmonitor=false", "status"])
+            .args(["--porcelain=v2", "--branch", "--untracked-files=no"])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        if let Ok(git) = git {
+            // Without a thread there is no answer; and nobody may be left to take one.
+            let wait = move || sender.send(answer(git));
+            let _ = std::thread::Builder::new().spawn(wait);
+        }
         Self(receiver)
     }
 
@@ -39,16 +53,8 @@ impl Asked {
     }
 }
 
-fn ask(folder: &Path) -> Option<Commit> {
-    let output = Command::new("git")
-        // Neither the index nor a watching process of the user's is touched.
-        .args(["--no-optional-locks", "-c", "core.fsmonitor=false", "status"])
-        .args(["--porcelain=v2", "--branch", "--untracked-files=no"])
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
+fn answer(git: Child) -> Option<Commit> {
+    let output = git.wait_with_output().ok()?;
     read(&String::from_utf8_lossy(&output.stdout))
 }
 

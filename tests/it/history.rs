@@ -273,3 +273,22 @@ fn two_runs_are_compared() {
         "from run RUN to run RUN\na: failed in run RUN\nb: only in run RUN\n2 differ, 0 alike\n"
     );
 }
+
+#[test]
+fn a_slow_git_keeps_no_stage_waiting_and_is_no_process_of_a_stage() {
+    let project = Project::new(
+        &PIPELINE.replace("test -e ok", "true").replace("echo \\", "touch go; echo \\"),
+    );
+    // It answers only when the last stage runs.
+    project.write(
+        "bin/git",
+        "#!/bin/sh\nuntil test -e go; do sleep 0.01; done\necho '# branch.oid 12ab'\n",
+    );
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(project.path("bin/git"), executable).unwrap();
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+    let said = project.said(project.command(&["run", "p.toml"]).env("PATH", path));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(!said.stderr.contains("warning"), "{said:?}");
+    assert_eq!(json(&project, &["show", "p.toml", "b"])["stages"][0]["commit"]["id"], "12ab");
+}
