@@ -12,6 +12,9 @@ use super::stage::{RawCell, RawStage};
 use super::tree::{Node, Place};
 use crate::stages::contract::{Input, PortType, Source};
 
+/// Cells of a stage by their texts.
+pub(super) type Cells<'p> = HashMap<&'p str, &'p RawCell>;
+
 /// What inputs may refer to.
 pub(super) struct Names<'p> {
     pub stages: &'p [RawStage],
@@ -20,7 +23,7 @@ pub(super) struct Names<'p> {
     /// Paths are relative to the folder of the source that they stand in.
     pub sources: &'p Sources,
     /// Stages by name, each with its cells by their texts.
-    pub by_name: HashMap<&'p str, (&'p RawStage, OnceCell<HashMap<&'p str, &'p RawCell>>)>,
+    pub by_name: HashMap<&'p str, (&'p RawStage, OnceCell<Cells<'p>>)>,
     /// The same names as `data`.
     pub data_set: HashSet<&'p str>,
 }
