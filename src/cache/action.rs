@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::error::Result;
 use super::journal::{self, Line, Trust};
-use super::tree::hash_file;
 use super::record::RecordWithoutKey;
+use super::tree::hash_file;
 use super::{ActionKey, ActionRecord, Cache, Digest, StoredOutput, files};
 
 /// What the cache knows of a key.

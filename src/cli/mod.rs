@@ -1,8 +1,10 @@
 //! The command line, one file a command.
 
+mod accepted;
 mod cache;
 mod cancel;
 mod check;
+mod ci;
 mod color;
 mod completions;
 mod diff;
@@ -23,6 +25,7 @@ mod run;
 mod schema;
 mod show;
 mod status;
+mod telling;
 mod watch;
 mod when;
 mod why;
@@ -57,6 +60,7 @@ Examples:
 enum Command {
     Run(run::Args),
     Cancel(cancel::Args),
+    Ci(ci::Args),
     Plan(plan::Args),
     Status(status::Args),
     Why(why::Args),
@@ -91,6 +95,7 @@ pub fn main() -> Exit {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Cancel(args) => cancel::run(&args),
+        Command::Ci(args) => ci::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),

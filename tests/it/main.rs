@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod ci;
 mod compose;
 mod crash;
 mod history;
@@ -20,3 +21,4 @@ mod training;
 mod watch;
 mod why;
 mod worker;
+mod workflow;
