@@ -1,6 +1,7 @@
 //! The command line, one file a command.
 
 mod accepted;
+mod bundle;
 mod cache;
 mod cancel;
 mod check;
@@ -70,6 +71,8 @@ enum Command {
     Graph(graph::Args),
     Check(check::Args),
     Cache(cache::Args),
+    Bundle(bundle::Args),
+    Unbundle(bundle::UnbundleArgs),
     Doctor(doctor::Args),
     Init(init::Args),
     Schema(schema::Args),
@@ -105,6 +108,8 @@ pub fn main() -> Exit {
         Command::Graph(args) => graph::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Cache(args) => cache::run(&args),
+        Command::Bundle(args) => bundle::pack(&args),
+        Command::Unbundle(args) => bundle::unpack(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(_) => schema::run(),

@@ -60,6 +60,7 @@ pub use explain::{Explanation, Made, MadeFrom, Producer, Since, why};
 pub use find_run::{UnknownRun, find_run};
 pub use guards::{Outcome, Verdict};
 pub use history::{RunRecord, StageRun, newest_first, runs};
+pub use inputs::user_files;
 pub use options::{ExecutorChoice, Locked, Options, Part};
 pub use preview::{Action, LastTime, Preview, Success, counts, preview};
 pub use provenance::{Link, Output, Provenance, Source, provenance};

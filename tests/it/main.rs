@@ -1,5 +1,6 @@
 //! The command line, the cache and crashes, on the built program.
 
+mod bundle;
 mod cache;
 mod check;
 mod ci;
