@@ -123,7 +123,11 @@ impl LockFile {
 
     /// Reads a lock file; `None` where there is none.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let Some(bytes) = files::read(path)? else { return Ok(None) };
+        files::read(path)?.map(|bytes| Self::parse(path, bytes)).transpose()
+    }
+
+    /// Reads a lock file's content; `path` names it in errors.
+    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
         let damaged = |reason: String| CacheError::LockFile { path: path.to_path_buf(), reason };
         let text = String::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
         let format = text.lines().find_map(|line| line.strip_prefix("format = "));
@@ -135,7 +139,7 @@ impl LockFile {
             damaged(format!("line {line}: {}", error.message().replace('\n', ", ")))
         });
         let Written { format, stages } = read?;
-        if format == 2 { Ok(Some(Self { stages })) } else { Err(damaged("no format".to_owned())) }
+        if format == 2 { Ok(Self { stages }) } else { Err(damaged("no format".to_owned())) }
     }
 
     /// Its text: stages and ports in alphabetical order, so that the order of the pipeline file

@@ -1,6 +1,7 @@
 //! Content-addressed artifacts: digests, keys, objects, records of actions, claims.
 
 mod action;
+pub mod bundle;
 mod claim;
 mod digest;
 mod error;
@@ -37,5 +38,5 @@ pub use record::{ActionRecord, StoredOutput, is_inside};
 pub use session::{Session, UseLock};
 pub use status::{Status, plain_name};
 pub use store::{Cache, MARKER, VARIABLE};
-pub use tree::{Entry, Manifest};
+pub use tree::{Entry, Manifest, files_below};
 pub use verify::{Fault, Verified};

@@ -82,6 +82,21 @@ pub(crate) struct Found {
     pub metadata: Metadata,
 }
 
+/// The files below a folder: relative path, path and bytes of each; a file is there alone, with an
+/// empty relative path. Links are followed.
+///
+/// # Errors
+///
+/// What cannot be digested either.
+pub fn files_below(root: &Path) -> Result<Vec<(String, PathBuf, u64)>> {
+    let metadata = fs::metadata(root).at("look at", root)?;
+    if !metadata.is_dir() {
+        return Ok(vec![(String::new(), root.to_path_buf(), metadata.len())]);
+    }
+    let found = walk(root)?.into_iter();
+    Ok(found.map(|found| (found.relative, found.path, found.metadata.len())).collect())
+}
+
 /// All files below `root`, sorted by relative path; links are followed.
 pub(crate) fn walk(root: &Path) -> Result<Vec<Found>> {
     let metadata = fs::metadata(root).at("look at", root)?;

@@ -19,6 +19,8 @@ pub enum Exit {
     /// Something is in the way: the cache is locked by another run, an input changed meanwhile, a
     /// lock file would change under `--locked`, the cache is damaged.
     Blocked = 4,
+    /// A guard of `qpipe ci` is broken.
+    GuardBroken = 5,
     /// A run would do something, and `--exit-code` asked for that.
     Pending = 10,
     /// The program itself is at fault.
@@ -35,6 +37,7 @@ Exit codes:
     2  wrong command line or pipeline file
     3  the machine lacks something (qpipe doctor says what)
     4  locked by another run, changed meanwhile, or damaged
+    5  a guard of `qpipe ci` is broken
    10  a run would do something (plan, status and why with --exit-code)
    70  a bug in qpipe
   130  interrupted";
@@ -68,6 +71,7 @@ mod tests {
             Exit::Usage,
             Exit::Machine,
             Exit::Blocked,
+            Exit::GuardBroken,
             Exit::Pending,
             Exit::Bug,
             Exit::Interrupted,

@@ -43,6 +43,8 @@ impl From<&RunError> for Exit {
             | RunError::Definition { .. }
             | RunError::Slurm(SlurmError::State { .. }) => Self::Blocked,
             RunError::Slurm(_) | RunError::HandOver { .. } => Self::Machine,
+            RunError::Git { .. } => Self::Machine,
+            RunError::Against { .. } => Self::Usage,
             RunError::Interrupted => Self::Interrupted,
         }
     }

@@ -1,8 +1,11 @@
 //! The command line, one file a command.
 
+mod accepted;
+mod bundle;
 mod cache;
 mod cancel;
 mod check;
+mod ci;
 mod color;
 mod completions;
 mod diff;
@@ -23,6 +26,7 @@ mod run;
 mod schema;
 mod show;
 mod status;
+mod telling;
 mod watch;
 mod when;
 mod why;
@@ -57,6 +61,7 @@ Examples:
 enum Command {
     Run(run::Args),
     Cancel(cancel::Args),
+    Ci(ci::Args),
     Plan(plan::Args),
     Status(status::Args),
     Why(why::Args),
@@ -66,6 +71,8 @@ enum Command {
     Graph(graph::Args),
     Check(check::Args),
     Cache(cache::Args),
+    Bundle(bundle::Args),
+    Unbundle(bundle::UnbundleArgs),
     Doctor(doctor::Args),
     Init(init::Args),
     Schema(schema::Args),
@@ -91,6 +98,7 @@ pub fn main() -> Exit {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Cancel(args) => cancel::run(&args),
+        Command::Ci(args) => ci::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),
@@ -100,6 +108,8 @@ pub fn main() -> Exit {
         Command::Graph(args) => graph::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Cache(args) => cache::run(&args),
+        Command::Bundle(args) => bundle::pack(&args),
+        Command::Unbundle(args) => bundle::unpack(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(_) => schema::run(),

@@ -8,7 +8,7 @@ use super::{Exit, fail};
 use crate::cache::remote::{Remote, RemoteSpec};
 use crate::cache::{self, Cache};
 use crate::config::{self, Overrides, Pipeline, RemoteMode, Style};
-use crate::exec::reporter::terminal;
+use crate::exec::reporter::{github, terminal};
 use crate::plan::{Plan, UnknownTarget};
 
 /// Which pipeline, and what to change in it.
@@ -48,6 +48,14 @@ impl PipelineArgs {
         let overrides = Overrides::from_process(&self.set, &self.profile);
         config::load(&self.file, &overrides).map_err(|mistakes| {
             eprint!("{}", mistakes.render(style()));
+            for (name, line, message) in mistakes.lines().filter(|_| github::is_there()) {
+                // An override's text has a name of its own, which is no file.
+                let (file, line) = match Path::new(name).is_file() {
+                    true => (Path::new(name), line),
+                    false => (&*self.file, None),
+                };
+                eprintln!("{}", github::error(file, line, &message));
+            }
             Exit::Usage
         })
     }

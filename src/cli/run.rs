@@ -1,16 +1,16 @@
 //! `qpipe run`.
 
-use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::ci::CheckArgs;
 use super::pipeline_args::{CacheArgs, RemoteArgs, SelectArgs, WatchArgs};
+use super::telling::Telling;
 use super::watch::{Seen, watch};
-use super::{Exit, PipelineArgs, fail};
+use super::{Exit, PipelineArgs, accepted, fail};
 use crate::cache::{Cache, Digest};
 use crate::config::{self, Pipeline};
-use crate::exec::reporter::{Bars, Json, Plain, Quiet};
-use crate::exec::{self, ExecutorChoice, Options, Part, Reporter, RunError, SlurmOptions, Summary};
+use crate::exec::{self, ExecutorChoice, Locked, Options, Part, RunError, SlurmOptions, Summary};
 use crate::plan::Plan;
 use crate::report::Better;
 
@@ -18,6 +18,13 @@ use crate::report::Better;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What `qpipe run` and `qpipe ci` have in common.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
 
@@ -36,15 +43,23 @@ pub struct Args {
 
     /// Prints events as JSON lines.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 
     /// Prints errors only.
     #[arg(long, short, conflicts_with = "json")]
-    quiet: bool,
+    pub(super) quiet: bool,
 
     /// Fails rather than change the lock file.
-    #[arg(long)]
-    locked: bool,
+    ///
+    /// Stages whose keys differ from it only by the machine, such as benchmarks on another host, run
+    /// all the same and leave it as it is; with `--locked=strict` they fail too.
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "portable")]
+    locked: Option<Strictness>,
+
+    /// Appends a summary in Markdown to this file. Default with `ci`: $GITHUB_STEP_SUMMARY.
+    #[arg(long, value_name = "FILE")]
+    pub(super) summary: Option<PathBuf>,
 
     /// In the table of a sweep, marks the highest (or with `:min` the lowest) of these figures,
     /// where their names do not tell. May be given more than once.
@@ -118,6 +133,15 @@ fn digest(text: &str) -> Result<Digest, String> {
     Digest::try_from(text.to_owned())
 }
 
+/// How strict `--locked` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Strictness {
+    /// Stages that depend on the machine may have other keys and results.
+    Portable,
+    /// No stage may.
+    Strict,
+}
+
 /// Examples, for `--help`.
 const EXAMPLES: &str = "\
 Examples:
@@ -127,49 +151,80 @@ Examples:
   qpipe run p.toml --exclude \"bench*\"         # all but those and what needs them
   qpipe run p.toml --set params.epochs=1
   qpipe run p.toml qat --watch                # again after every change
-  qpipe run p.toml --locked --json            # in CI
+  qpipe run p.toml --locked --json            # nothing but what the lock file says
   qpipe run p.toml --executor slurm --slurm-option=--partition=gpu";
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
-    if args.watch.watch {
-        return watch(!args.json && !args.quiet, |seen| once(args, seen));
-    }
-    once(args, &mut Seen::default())
+    perform(&args.run, None)
 }
 
-fn once(args: &Args, seen: &mut Seen) -> Exit {
-    match execute(args, seen) {
+/// Runs a pipeline; with `check`, holds it to its guards.
+pub(super) fn perform(args: &RunArgs, check: Option<&CheckArgs>) -> Exit {
+    if args.watch.watch {
+        return watch(!args.json && !args.quiet, |seen| once(args, check, seen));
+    }
+    once(args, check, &mut Seen::default())
+}
+
+fn once(args: &RunArgs, check: Option<&CheckArgs>, seen: &mut Seen) -> Exit {
+    match execute(args, check, seen) {
         Ok(summary) => exit(&summary),
         Err(exit) => exit,
     }
 }
 
-fn execute(args: &Args, seen: &mut Seen) -> Result<Summary, Exit> {
+fn execute(args: &RunArgs, check: Option<&CheckArgs>, seen: &mut Seen) -> Result<Summary, Exit> {
     let pipeline = args.watch.load(&args.pipeline, seen)?;
-    let fail = |error: RunError| fail::run(error, args.json);
+    let mut telling = Telling::new(args, check.is_some(), &pipeline);
+    let fail = |error: RunError, telling: &mut Telling| {
+        telling.ended(&error);
+        fail::run(error, args.json)
+    };
     let mut plan = Plan::new(&pipeline);
     let part = part(args);
+    let options =
+        Options { part, remote: args.remote.open(&pipeline)?, ..options(args, &pipeline) };
+    let result = select(args, &options, &mut plan).and_then(|()| {
+        args.watch.inputs(&plan, seen);
+        let review = match check {
+            Some(check) => Some(check.review(&pipeline)?),
+            None if telling.summarizes() => Some(accepted::on_disk(&pipeline)?),
+            None => None,
+        };
+        let cache = Cache::open(&args.cache.root(&pipeline.folder))?;
+        exec::run(&plan, &cache, &Options { review, ..options }, &mut telling)
+    });
+    let result = result.map_err(|error| fail(error, &mut telling));
+    telling.summarize()?;
+    result
+}
+
+/// Narrows a plan to what was asked for.
+fn select(args: &RunArgs, options: &Options, plan: &mut Plan) -> Result<(), RunError> {
     // A job's stage is named as it is, not by a pattern.
-    if !part.as_ref().is_some_and(|part| plan.select_stage(&part.stage)) {
-        args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
+    if options.part.as_ref().is_some_and(|part| plan.select_stage(&part.stage)) {
+        return Ok(());
     }
-    args.watch.inputs(&plan, seen);
-    let cache =
-        Cache::open(&args.cache.root(&pipeline.folder)).map_err(|error| fail(error.into()))?;
-    let options = Options {
+    Ok(args.select.apply(plan)?)
+}
+
+fn options(args: &RunArgs, pipeline: &Pipeline) -> Options {
+    Options {
         force: args.force.clone(),
-        locked: args.locked,
+        locked: match args.locked {
+            None => Locked::No,
+            Some(Strictness::Portable) => Locked::Portable,
+            Some(Strictness::Strict) => Locked::Strict,
+        },
         keep_going: args.keep_going,
         jobs: args.jobs.map(|jobs| jobs.get()),
         gpus: args.gpus.clone(),
         best: args.best.clone(),
-        executor: executor(args, &pipeline),
+        executor: executor(args, pipeline),
         no_lock: args.job.no_lock,
-        part,
-        remote: args.remote.open(&pipeline)?,
-    };
-    exec::run(&plan, &cache, &options, &mut *reporter(args)).map_err(fail)
+        ..Options::default()
+    }
 }
 
 /// `loss:min` as a figure and which of its values are better.
@@ -187,7 +242,7 @@ fn best(text: &str) -> Result<(String, Better), String> {
     }
 }
 
-fn executor(args: &Args, pipeline: &Pipeline) -> ExecutorChoice {
+fn executor(args: &RunArgs, pipeline: &Pipeline) -> ExecutorChoice {
     match args.executor {
         Executor::Local => ExecutorChoice::Local,
         Executor::Slurm => ExecutorChoice::Slurm(SlurmOptions {
@@ -199,24 +254,13 @@ fn executor(args: &Args, pipeline: &Pipeline) -> ExecutorChoice {
 }
 
 /// What the run is a part of, where it is a job.
-fn part(args: &Args) -> Option<Part> {
+fn part(args: &RunArgs) -> Option<Part> {
     let JobArgs { hand_over, definition, force_target: forced, .. } = &args.job;
     let (stage, hand_over) = (args.select.targets.first()?.clone(), hand_over.clone()?);
     Some(Part { stage, hand_over, definition: (*definition)?, forced: *forced })
 }
 
-fn reporter(args: &Args) -> Box<dyn Reporter> {
-    if args.json {
-        Box::new(Json)
-    } else if args.quiet {
-        Box::new(Quiet)
-    } else if std::io::stderr().is_terminal() {
-        Box::new(Bars::default())
-    } else {
-        Box::new(Plain)
-    }
-}
-
 fn exit(summary: &Summary) -> Exit {
-    summary.blame.map_or(Exit::Success, Exit::from)
+    let guards = if summary.broken_guards > 0 { Exit::GuardBroken } else { Exit::Success };
+    summary.blame.map_or(guards, Exit::from)
 }

@@ -239,6 +239,20 @@ impl Mistakes {
         self.shown.iter().map(|shown| format!("qpipe::config::{}", shown.code))
     }
 
+    /// Of each: the name of the text that it stands in, its line there, and what it is.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, Option<usize>, String)> {
+        self.shown.iter().map(|shown| {
+            let source = shown.source.as_ref();
+            let line = source.zip(shown.labels.first()).map(|(source, label)| {
+                let before = source.inner().get(..label.offset()).unwrap_or_default();
+                before.matches('\n').count() + 1
+            });
+            let name = source.map_or(self.name.as_str(), |source| source.name());
+            let help = shown.help.iter().map(|help| format!(" ({help})"));
+            (name, line, format!("{}{}", shown.message, help.collect::<String>()))
+        })
+    }
+
     /// All of them as text, with the user's own lines, and how many there are.
     pub fn render(&self, style: Style) -> String {
         let theme =

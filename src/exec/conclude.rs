@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::error::{Result, RunError};
+use super::error::Result;
 use super::event::{Event, Summary};
+use super::review::Reviewed;
 use super::runner::Run;
 use super::{report_stage, sweep, view};
 use crate::cache::{Digest, LockFile, LockedStage};
@@ -21,12 +22,16 @@ impl Run<'_> {
         }
         let lock_path = LockFile::path(&pipeline.file);
         let mut summary = self.summary.borrow_mut();
+        let reviewed = self.review();
+        if let Some(reviewed) = &reviewed {
+            summary.broken_guards = reviewed.broken();
+        }
         // A lock file says what a pipeline is; a sweep is many.
         if summary.failed == 0 && pipeline.sweep.is_none() && !self.options.no_lock {
-            if let Some(old) = &self.locked {
-                if let Some(what) = lock_difference(old, &self.new_lock()) {
-                    return Err(RunError::Locked { path: lock_path, what });
-                }
+            if let Some(held) = &self.locked {
+                held.conclude(&self.new_lock())?;
+                self.cache.register(&lock_path, None)?;
+            } else if !reviewed.as_ref().is_none_or(Reviewed::accepts) {
                 self.cache.register(&lock_path, None)?;
             } else if self.write_lock(&lock_path)? {
                 summary.lock_file = Some(lock_path.clone());
@@ -43,6 +48,9 @@ impl Run<'_> {
         if let Some(table) = sweep::table(self.plan, &done, &self.options.best) {
             sweep::write(self.cache, &pipeline.name, &table)?;
             self.tell(&Event::Sweep { table: &table });
+        }
+        if let Some(reviewed) = &reviewed {
+            reviewed.tell(&self);
         }
         summary.artifacts = view::folder(self.cache, &pipeline.name);
         summary.seconds = self.start.elapsed().as_secs_f64();
@@ -83,7 +91,7 @@ impl Run<'_> {
     }
 
     /// The lock file after this run: what was not selected stays, what is no longer there goes.
-    fn new_lock(&self) -> LockFile {
+    pub(super) fn new_lock(&self) -> LockFile {
         let mut lock = LockFile::default();
         let (done, notes) = (self.done.borrow(), self.notes.borrow());
         for (index, cell) in self.plan.pipeline().stages.iter().enumerate() {
@@ -95,18 +103,4 @@ impl Run<'_> {
         }
         lock
     }
-}
-
-/// The first stage in which two lock files differ.
-fn lock_difference(old: &LockFile, new: &LockFile) -> Option<String> {
-    let gone = old.stages.keys().find(|id| !new.stages.contains_key(*id));
-    if let Some(id) = gone {
-        return Some(format!("stage {id} is no longer in the pipeline"));
-    }
-    let same =
-        |old: &LockedStage, new: &LockedStage| old.key == new.key && old.outputs == new.outputs;
-    let known =
-        |id: &String, new: &LockedStage| old.stages.get(id).is_some_and(|old| same(old, new));
-    let differs = new.stages.iter().find(|(id, stage)| !known(id, stage));
-    differs.map(|(id, _)| format!("stage {id} came out otherwise than before"))
 }

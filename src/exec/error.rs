@@ -84,6 +84,28 @@ pub enum RunError {
         /// The stage and the reason.
         what: String,
     },
+    /// What was accepted last cannot be had from git.
+    #[error("cannot ask git for {what}: {reason}")]
+    #[diagnostic(
+        code(qpipe::run::git),
+        help("name the lock file that was accepted: --against FILE")
+    )]
+    Git {
+        /// What was asked for.
+        what: String,
+        /// What git or the system said.
+        reason: String,
+    },
+    /// What `--against` names is neither a file nor a revision.
+    #[error("--against {name}: there is no such file, and git knows no such commit")]
+    #[diagnostic(
+        code(qpipe::run::against),
+        help("name a lock file, or a revision such as origin/main that was fetched")
+    )]
+    Against {
+        /// What was named.
+        name: String,
+    },
     /// A stage needs more than the machine has.
     #[error(
         "stage {stage} ({}:{line}) needs {needed} {what}; this machine has {there}",

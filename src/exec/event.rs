@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::guards::Outcome;
+use super::review::Figure;
 use crate::report::{Report, SweepTable};
 use crate::task::Blame;
 
@@ -155,6 +157,31 @@ pub enum Event<'a> {
         /// The table.
         table: &'a SweepTable,
     },
+    /// Figures that are not what they were, where a run compares them.
+    Figures {
+        /// What they are compared with.
+        against: &'a str,
+        /// Those that changed, by stage and name.
+        changes: &'a [Figure],
+    },
+    /// What came of a guard.
+    Guard(&'a Outcome),
+    /// What came of all guards.
+    Guards {
+        /// What figures are compared with.
+        against: &'a str,
+        /// How many are not broken.
+        held: usize,
+        /// How many are broken.
+        broken: usize,
+        /// How many were not looked at.
+        skipped: usize,
+        /// Whether the new figures are accepted all the same.
+        accepted: bool,
+        /// Each of them; they were told before.
+        #[serde(skip)]
+        outcomes: &'a [Outcome],
+    },
     /// The run is over; the last event.
     Summary(&'a Summary),
 }
@@ -172,6 +199,8 @@ pub struct Summary {
     pub failed: usize,
     /// Stages that were not tried.
     pub skipped: usize,
+    /// Guards that are broken.
+    pub broken_guards: usize,
     /// Wall time.
     pub seconds: f64,
     /// Where the artifacts are under readable names.

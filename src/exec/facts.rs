@@ -180,7 +180,7 @@ fn stamp(path: &Path) -> String {
 }
 
 /// The fact's name in keys and on the worker's command line.
-fn name(fact: Fact) -> String {
+pub(super) fn name(fact: Fact) -> String {
     let name = serde_json::to_value(fact).expect("a fact is a word");
     name.as_str().unwrap_or_default().to_owned()
 }

@@ -1,12 +1,13 @@
 //! Digests of the user's files, each taken once a run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::companions;
 use super::error::Result;
 use crate::cache::{Cache, Digest, FileChanges, InputIndex};
 use crate::config::{Data, Origin, Pipeline, StageCell};
+use crate::plan::Plan;
 use crate::stages::data::DataFormat;
 
 /// Digests of the user's files, each taken once a run.
@@ -172,6 +173,21 @@ fn of_data(data: &Data, paths: &BTreeMap<&String, Digest>, images: Option<Digest
     }
     canonical.sort_all_objects();
     Digest::of(canonical.to_string().as_bytes())
+}
+
+/// The user's files and folders that the selected stages read, each once, with the files that models
+/// and tables name.
+pub fn user_files(plan: &Plan) -> BTreeSet<PathBuf> {
+    let mut paths: BTreeSet<PathBuf> = plan.inputs().into_iter().map(Path::to_path_buf).collect();
+    let models = paths.iter().filter(|path| path.extension().is_some_and(|end| end == "onnx"));
+    let mut named: Vec<PathBuf> = models.flat_map(|model| companions::of_model(model)).collect();
+    for table in plan.pipeline().data.values().filter_map(table) {
+        if paths.contains(table) {
+            named.extend(companions::of_table(table));
+        }
+    }
+    paths.extend(named);
+    paths
 }
 
 /// The user's files and folders that a stage reads.

@@ -67,25 +67,30 @@ impl Keys {
             };
             inputs.insert(input.port.clone(), digest);
         }
-        let config = match cell.kind.runs {
-            Runs::Runner => report_stage::config(pipeline, cell),
-            Runs::Worker | Runs::Program => cell.stage.config(),
-        };
-        Ok(ActionKey {
-            format: ActionKey::FORMAT,
-            kind: cell.kind.name.to_owned(),
-            kind_version: cell.kind.version,
-            config,
-            inputs,
-            seed: cell.seed,
-            facts: BTreeMap::new(),
-        })
+        Ok(ActionKey { inputs, ..written(pipeline, cell) })
     }
 
     /// Writes what was learnt of files and libraries.
     pub fn save(&mut self) -> Result<()> {
         self.inputs.save()?;
         self.facts.save()
+    }
+}
+
+/// What of a stage's key the pipeline file alone decides: all but inputs and facts.
+pub(super) fn written(pipeline: &Pipeline, cell: &StageCell) -> ActionKey {
+    let config = match cell.kind.runs {
+        Runs::Runner => report_stage::config(pipeline, cell),
+        Runs::Worker | Runs::Program => cell.stage.config(),
+    };
+    ActionKey {
+        format: ActionKey::FORMAT,
+        kind: cell.kind.name.to_owned(),
+        kind_version: cell.kind.version,
+        config,
+        inputs: BTreeMap::new(),
+        seed: cell.seed,
+        facts: BTreeMap::new(),
     }
 }
 

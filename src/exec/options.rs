@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::executor::slurm::SlurmOptions;
+use super::review::Review;
 use crate::cache::Digest;
 use crate::cache::remote::Remote;
 use crate::report::Better;
@@ -13,8 +14,8 @@ use crate::report::Better;
 pub struct Options {
     /// Stages that run even if they are up to date.
     pub force: Vec<String>,
-    /// The lock file must not change.
-    pub locked: bool,
+    /// Whether the lock file may change.
+    pub locked: Locked,
     /// After a failure, go on with what does not need it.
     pub keep_going: bool,
     /// Stages at a time; as many as processors where it is not given.
@@ -31,6 +32,8 @@ pub struct Options {
     pub part: Option<Part>,
     /// A cache that is shared with other machines.
     pub remote: Option<Arc<Remote>>,
+    /// What the figures are compared with, and whether guards are held to.
+    pub review: Option<Review>,
 }
 
 /// Who runs what is not up to date.
@@ -54,4 +57,16 @@ pub struct Part {
     pub definition: Digest,
     /// Whether it runs even if it is up to date.
     pub forced: bool,
+}
+
+/// Whether the lock file may change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locked {
+    /// It may.
+    #[default]
+    No,
+    /// It must not. Stages whose keys differ from it only by the machine run all the same.
+    Portable,
+    /// It must not, and every stage has the key that stands there.
+    Strict,
 }

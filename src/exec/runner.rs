@@ -14,11 +14,12 @@ use super::executor::slurm::Cluster;
 use super::executor::{Executor, Local, Work};
 use super::failure::StageFailure;
 use super::keys::{Done, Keys};
+use super::locked::Held;
 use super::past::{Past, label};
 use super::reason::{self, Change};
 use super::scheduler::Scheduler;
-use super::{ExecutorChoice, Options, history};
-use crate::cache::{ActionKey, ActionRecord, Cache, Digest, LockFile, Lookup, Session, files};
+use super::{ExecutorChoice, Locked, Options, history};
+use crate::cache::{ActionKey, ActionRecord, Cache, Digest, Lookup, Session, files};
 use crate::config::StageCell;
 use crate::plan::Plan;
 use crate::task::Failure;
@@ -51,7 +52,7 @@ pub struct Run<'a> {
     pub(super) reporter: RefCell<&'a mut dyn Reporter>,
     pub(super) past: Past<'a>,
     /// The lock file, where it must not change.
-    pub(super) locked: Option<LockFile>,
+    pub(super) locked: Option<Held>,
     pub(super) keys: RefCell<Keys>,
     pub(super) session: RefCell<Session>,
     pub(super) done: RefCell<Done>,
@@ -145,7 +146,7 @@ impl<'a> Run<'a> {
         let session = cache.enter()?;
         cache.sweep()?;
         let pipeline = plan.pipeline();
-        if options.locked && pipeline.sweep.is_some() {
+        if options.locked != Locked::No && pipeline.sweep.is_some() {
             return Err(RunError::LockedSweep);
         }
         let mut forced = BTreeSet::new();
@@ -155,10 +156,7 @@ impl<'a> Run<'a> {
         if let Some(part) = options.part.as_ref().filter(|part| part.forced) {
             forced.extend(plan.order().filter(|index| plan.stage(*index).id == part.stage));
         }
-        let locked = match options.locked {
-            true => Some(LockFile::read(&LockFile::path(&pipeline.file))?.unwrap_or_default()),
-            false => None,
-        };
+        let locked = Held::new(plan, options.locked)?;
         let time = started.strftime("%Y%m%d-%H%M%S");
         Ok(Self {
             plan,
@@ -252,7 +250,7 @@ impl<'a> Run<'a> {
                 _ => reason::explain(&changes, known.as_ref()),
             };
         }
-        self.hold_to_lock(cell, &digest, &why)?;
+        self.hold_to_lock(cell, &key, &digest)?;
         if let (Lookup::Hit(record), false) = (found, forced) {
             self.session.borrow_mut().pin(&digest)?;
             self.cached(index, digest, *record);
@@ -261,16 +259,13 @@ impl<'a> Run<'a> {
         Ok(Some(Needed { stage: index, key, digest, why, changes, before, forced }))
     }
 
-    /// Under `--locked`, the key must be the one in the lock file.
-    fn hold_to_lock(&self, cell: &StageCell, digest: &Digest, why: &str) -> Result<()> {
-        let Some(lock) = &self.locked else { return Ok(()) };
-        let what = match lock.stages.get(&cell.id) {
-            Some(locked) if locked.key == *digest => return Ok(()),
-            Some(_) if why.is_empty() => format!("stage {} has another key", cell.id),
-            Some(_) => format!("stage {} has another key ({why})", cell.id),
-            None => format!("stage {} is not in it", cell.id),
-        };
-        Err(RunError::Locked { path: LockFile::path(&self.plan.pipeline().file), what })
+    /// Under `--locked`, the key must be the one in the lock file, or differ by the machine.
+    fn hold_to_lock(&self, cell: &StageCell, key: &ActionKey, digest: &Digest) -> Result<()> {
+        let Some(held) = &self.locked else { return Ok(()) };
+        if let Some(note) = held.hold(self.plan.pipeline(), cell, key, digest)? {
+            self.tell(&Event::Warning { stage: Some(&cell.id), message: &note });
+        }
+        Ok(())
     }
 
     /// Takes note that a stage is up to date.

@@ -31,7 +31,7 @@ impl Report {
 }
 
 /// Text in which nothing is markup.
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

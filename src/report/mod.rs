@@ -16,6 +16,7 @@ mod table;
 mod text;
 
 pub use build::{Source, build};
+pub use markdown::escape;
 pub use sweep::{FigureColumn, SweepRow, SweepTable};
 pub use sweep_figures::Better;
 pub use table::{Accuracy, LatencyMs, Report, Row, Timing, TimingColumn};

@@ -1,7 +1,9 @@
 //! The command line, the cache and crashes, on the built program.
 
+mod bundle;
 mod cache;
 mod check;
+mod ci;
 mod compose;
 mod crash;
 mod history;
@@ -20,3 +22,4 @@ mod training;
 mod watch;
 mod why;
 mod worker;
+mod workflow;

@@ -340,7 +340,7 @@ fn a_locked_run_changes_nothing() {
     assert_eq!(said.code, Some(4));
     assert_eq!(
         said.stderr,
-        "error: [DIR]/p.lock would change, and --locked forbids it: stage a is not in it\n  \
+        "error: [DIR]/p.lock would change, and --locked forbids it: there is no such file\n  \
          help: run without --locked and commit the lock file, or undo the change\n"
     );
     project.run(&[]);

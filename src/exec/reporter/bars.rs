@@ -94,7 +94,7 @@ impl Bars {
                 self.foot.draw(now);
                 self.say(&plain::line(event).unwrap_or_default());
             }
-            Event::Report { .. } | Event::Sweep { .. } => {
+            Event::Report { .. } | Event::Sweep { .. } | Event::Guards { .. } => {
                 self.foot.bar.suspend(|| plain::print_result(event));
             }
             Event::Summary(_) => {

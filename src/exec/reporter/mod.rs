@@ -2,7 +2,10 @@
 
 mod bars;
 mod failure;
+pub mod github;
+mod guards;
 mod json;
+mod markdown;
 mod plain;
 mod quiet;
 mod screen;
@@ -10,7 +13,9 @@ pub mod terminal;
 mod time;
 
 pub use bars::Bars;
+pub use github::Annotations;
 pub use json::Json;
+pub use markdown::Markdown;
 pub use plain::Plain;
 pub use quiet::Quiet;
 pub use time::seconds;

@@ -5,7 +5,7 @@ use std::io::Write;
 use console::Term;
 use indicatif::BinaryBytes;
 
-use super::{failure, seconds, terminal};
+use super::{failure, guards, seconds, terminal};
 use crate::exec::event::{Event, Reporter, Summary};
 
 /// Plain lines for pipes and logs.
@@ -84,6 +84,7 @@ fn result(event: &Event) -> String {
         Event::Sweep { table } => {
             format!("\n{}\n", table.text(terminal::columns(&Term::stdout())))
         }
+        Event::Guards { .. } => guards::text(event),
         Event::Summary(summary) => conclusion(summary),
         _ => String::new(),
     }
@@ -104,6 +105,9 @@ fn conclusion(summary: &Summary) -> String {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }
+    }
+    if summary.broken_guards > 0 {
+        parts.push(guards::count(summary.broken_guards));
     }
     text.push_str(&format!("{} in {}\n", parts.join(", "), seconds(summary.seconds)));
     text

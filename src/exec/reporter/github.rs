@@ -1,0 +1,103 @@
+//! Annotations of GitHub Actions: errors at their lines of the pipeline file.
+//!
+//! The format is that of "Workflow commands for GitHub Actions": `::error file=F,line=N::MESSAGE`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::Pipeline;
+use crate::exec::event::{Event, Reporter};
+use crate::exec::guards::Verdict;
+
+/// Whether this runs as a job of GitHub Actions.
+pub fn is_there() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
+}
+
+/// Says on standard error, which GitHub reads, what failed and where it stands in the file.
+#[derive(Debug)]
+pub struct Annotations {
+    file: PathBuf,
+    lines: BTreeMap<String, usize>,
+}
+
+impl Annotations {
+    /// For the stages of a pipeline.
+    pub fn new(pipeline: &Pipeline) -> Self {
+        let lines = pipeline.stages.iter().map(|cell| (cell.id.clone(), cell.line));
+        Self { file: pipeline.file.clone(), lines: lines.collect() }
+    }
+
+    /// Says what ended the run as a whole.
+    pub fn ended(&self, message: &str) {
+        eprintln!("{}", error(&self.file, None, message));
+    }
+
+    fn lines(&self, event: &Event) -> Vec<String> {
+        match event {
+            Event::Failed { stage, message, .. } => {
+                let line = self.lines.get(*stage).copied();
+                vec![error(&self.file, line, &format!("stage {stage} failed: {message}"))]
+            }
+            Event::Guards { outcomes, accepted: false, .. } => outcomes
+                .iter()
+                .filter(|outcome| outcome.verdict == Verdict::Broken)
+                .map(|outcome| {
+                    let [guard, figure, before, now, _, bound, _] = outcome.cells();
+                    let mut message = format!("guard {guard}: {figure} {before} → {now}, {bound}");
+                    message.extend(outcome.note.iter().map(|note| format!(": {note}")));
+                    error(&self.file, Some(outcome.line), &message)
+                })
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Reporter for Annotations {
+    fn event(&mut self, event: &Event) {
+        for line in self.lines(event) {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// The annotation of an error at a line of a file.
+pub fn error(file: &Path, line: Option<usize>, message: &str) -> String {
+    let workspace = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+    command(file, workspace.as_deref(), line, message)
+}
+
+fn command(file: &Path, workspace: Option<&Path>, line: Option<usize>, message: &str) -> String {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let below = workspace.and_then(|workspace| file.strip_prefix(workspace).ok());
+    let file = property(&below.unwrap_or(&file).display().to_string());
+    let line = line.map(|line| format!(",line={line}")).unwrap_or_default();
+    let message = data(&console::strip_ansi_codes(message));
+    format!("::error file={file}{line}::{message}")
+}
+
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_of_one_line_and_name_files_of_the_workspace() {
+        let of = |file: &str, line, message| {
+            command(Path::new(file), Some(Path::new("/work/repo")), line, message)
+        };
+        assert_eq!(
+            of("/work/repo/a,b:c/p.toml", Some(7), "100 % of\nit\u{1b}[31m: failed"),
+            "::error file=a%2Cb%3Ac/p.toml,line=7::100 %25 of%0Ait: failed"
+        );
+        assert_eq!(of("/else/p.toml", None, "x"), "::error file=/else/p.toml::x");
+    }
+}
