@@ -1,5 +1,7 @@
 //! Records of actions: looked up by key, published whole.
 
+use std::path::PathBuf;
+
 use rayon::prelude::*;
 
 use super::error::Result;
@@ -192,6 +194,15 @@ impl Cache {
         if pending.is_empty() {
             return Ok(());
         }
+        let flushed = self.flush_these(&pending, number);
+        if flushed.is_err() {
+            // The next call speaks for them as well.
+            self.pending().extend(pending);
+        }
+        flushed
+    }
+
+    fn flush_these(&self, pending: &[PathBuf], number: u64) -> Result<()> {
         pending.par_iter().map(|path| files::flush(path)).collect::<Result<Vec<()>>>()?;
         let mut folders: Vec<_> = pending.iter().filter_map(|path| path.parent()).collect();
         folders.sort();

@@ -83,6 +83,11 @@ pub enum Event<'a> {
         /// What is being done.
         message: &'a str,
     },
+    /// How long the run will take from now, by what its stages took before; at most once a second.
+    TimeLeft {
+        /// Wall time.
+        seconds: f64,
+    },
     /// A line of a stage's log.
     Log {
         /// Its id.

@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use super::{Executor, Work};
 use crate::cache::Claimed;
 use crate::exec::error::{Result, RunError};
+use crate::exec::cost::estimate_left;
 use crate::exec::estimate::Estimates;
 use crate::exec::event::Event;
 use crate::exec::failure::{StageFailure, failure};
@@ -57,6 +58,7 @@ impl Executor for Local {
         let mut fatal = None;
         runtime.block_on(async {
             let (mut flushed, mut flush) = (Instant::now(), None);
+            let mut told = tokio::time::Instant::now();
             for needed in work.needed {
                 local.push(needed);
             }
@@ -64,7 +66,17 @@ impl Executor for Local {
                 if !local.stopping {
                     local.start();
                 }
-                let Some(wake) = local.tasks.next().await else { break };
+                let wake = tokio::select! {
+                    wake = local.tasks.next() => wake,
+                    () = tokio::time::sleep_until(told + TELL) => {
+                        told = tokio::time::Instant::now();
+                        if let Some(seconds) = estimate_left(run) {
+                            run.tell(&Event::TimeLeft { seconds });
+                        }
+                        continue;
+                    }
+                };
+                let Some(wake) = wake else { break };
                 if let Err(error) = local.wake(wake) {
                     if fatal.is_none() && !matches!(error, RunError::Interrupted) {
                         // The others end as if a signal had asked them to.
@@ -122,6 +134,9 @@ fn fits(run: &Run, index: usize, capacity: &Capacity) -> Result<()> {
 
 /// At most this much work is lost with the machine's power.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// How often it is told how long the run will take.
+const TELL: Duration = Duration::from_secs(1);
 
 /// How often a stage that another run does is looked at.
 const LOOK: Duration = Duration::from_millis(50);

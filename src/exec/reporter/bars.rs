@@ -65,14 +65,10 @@ impl Bars {
         Self { foot: Arc::new(Foot { screen: Mutex::new(Screen::new(Instant::now())), bar, size }) }
     }
 
-    /// Sets how long the run will take from now, in seconds; `None`: nobody knows.
-    pub fn time_left(&self, seconds: Option<f64>) {
-        self.foot.screen().time_left(seconds, Instant::now());
-    }
-
     fn take(&self, event: &Event, now: Instant) {
         self.foot.screen().event(event, now);
         match event {
+            Event::TimeLeft { seconds } => self.foot.screen().time_left(Some(*seconds), now),
             Event::Cached { stage, warnings } => {
                 for warning in *warnings {
                     self.say(&format!("{stage}: warning: {warning}"));
