@@ -127,15 +127,15 @@ pub fn without_runs(text: &str) -> String {
     clean
 }
 
-/// Where an id such as `20250131-120000-77` stands.
+/// Where an id such as `20250131-120000-0a1b2c3d` stands.
 fn run_id(line: &str) -> Option<(usize, usize)> {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     line.char_indices().find_map(|(start, _)| {
         let rest = &line[start..];
         let time = digits(rest) == 8 && rest[8..].starts_with('-');
         let time = time && digits(&rest[9..]) == 6 && rest[15..].starts_with('-');
-        let process = if time { digits(&rest[16..]) } else { 0 };
-        (process > 0).then_some((start, start + 16 + process))
+        let hex = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count();
+        (time && hex(&rest[16..]) == 8).then_some((start, start + 24))
     })
 }
 
