@@ -17,6 +17,8 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod exec;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod plan;
 pub mod report;
 pub mod stages;

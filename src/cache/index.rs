@@ -1,5 +1,7 @@
 //! The input index: what is known of the user's files, so that they are read once.
 
+pub(crate) mod fuzzing;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -363,7 +365,10 @@ impl Root {
 
     /// The index in a file, with the folder that it is of.
     fn read(path: &Path) -> Option<(PathBuf, Self)> {
-        let bytes = files::read(path).ok()??;
+        Self::parse(&files::read(path).ok()??)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<(PathBuf, Self)> {
         let body = bytes.strip_prefix(HEADER)?;
         let (sum, body) = body.split_first_chunk::<4>()?;
         if crc32fast::hash(body) != u32::from_le_bytes(*sum) {

@@ -16,6 +16,8 @@
 //! What it wrote after its last `s` line is believed as long as the machine has not been started
 //! anew since; afterwards only when the content of all outputs has been checked ([`Trust`]).
 
+pub(crate) mod fuzzing;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;

@@ -130,16 +130,23 @@ impl LockFile {
     pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
         let damaged = |reason: String| CacheError::LockFile { path: path.to_path_buf(), reason };
         let text = String::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
+        let Some(bytes) = files::read(path)? else { return Ok(None) };
+        let damaged = |reason| CacheError::LockFile { path: path.to_path_buf(), reason };
+        Self::parse(&bytes).map(Some).map_err(damaged)
+    /// The lock file with that content; why it is none otherwise.
+    pub(super) fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
         let format = text.lines().find_map(|line| line.strip_prefix("format = "));
         if let Some(other) = format.filter(|format| *format != "2") {
-            return Err(damaged(format!("it has format {other}, this qpipe writes format 2")));
+            return Err(format!("it has format {other}, this qpipe writes format 2"));
         }
-        let read = toml::from_str(&text).map_err(|error| {
+        let read = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            damaged(format!("line {line}: {}", error.message().replace('\n', ", ")))
+            format!("line {line}: {}", error.message().replace('\n', ", "))
         });
         let Written { format, stages } = read?;
         if format == 2 { Ok(Self { stages }) } else { Err(damaged("no format".to_owned())) }
+        if format == 2 { Ok(Self { stages }) } else { Err("no format".to_owned()) }
     }
 
     /// Its text: stages and ports in alphabetical order, so that the order of the pipeline file

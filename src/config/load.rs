@@ -28,9 +28,19 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
         let help = "name a pipeline file; `qpipe init` writes one to start from";
         Mistakes::unreadable(&name, message, help)
     })?;
+    from_text(path, &text, overrides)
+}
+
+/// The same of a file whose text is known.
+pub(super) fn from_text(
+    path: &Path,
+    text: &str,
+    overrides: &Overrides,
+) -> Result<Pipeline, Mistakes> {
+    let name = path.display().to_string();
     let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut sources = Sources::new(&name, &text, &file);
-    let mut root = match extends::document(&file, &text, &mut sources) {
+    let mut sources = Sources::new(&name, text, &file);
+    let mut root = match extends::document(&file, text, &mut sources) {
         Ok(root) => root,
         Err(mistakes) => return Err(Mistakes::new(&name, &sources, mistakes)),
     };

@@ -8,6 +8,7 @@
 mod choices;
 mod cycles;
 mod extends;
+pub(crate) mod fuzzing;
 mod guards;
 mod input;
 mod interpolate;

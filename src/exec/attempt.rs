@@ -1,5 +1,7 @@
 //! One attempt to run a stage: a scratch folder, a process, its outputs.
 
+pub(crate) mod fuzzing;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};

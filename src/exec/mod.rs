@@ -1,6 +1,6 @@
 //! Running a plan: what is up to date, what runs and why, stages as processes, who is told.
 
-mod attempt;
+pub(crate) mod attempt;
 mod commit;
 mod companions;
 mod conclude;

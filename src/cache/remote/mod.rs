@@ -35,6 +35,7 @@ mod error;
 mod event;
 mod failure;
 mod fetch;
+pub(crate) mod fuzzing;
 mod health;
 mod layout;
 mod limits;

@@ -4,6 +4,7 @@ mod bars;
 mod failure;
 pub mod github;
 mod guards;
+pub(super) mod fuzzing;
 mod json;
 mod markdown;
 mod plain;

@@ -1,0 +1,89 @@
+//! Fuzz target: the loader of pipeline files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use miette::Diagnostic;
+
+use super::{Mistakes, Overrides, Pipeline, Style, load};
+use crate::cache::is_inside;
+use crate::plan::Plan;
+
+/// Graphs of more stages are not drawn: that takes most of the time and shows nothing new.
+const DRAWN: usize = 32;
+
+/// A pipeline file, and behind bytes of value 0 the texts of `--set`, or of `--profile` after an `@`.
+///
+/// # Panics
+///
+/// Where the loader panics, says different things of the same file, or points beside it.
+pub fn pipeline(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut parts = text.split('\0');
+    let text = parts.next().unwrap_or_default();
+    let (profiles, set): (Vec<&str>, Vec<&str>) = parts.partition(|part| part.starts_with('@'));
+    let overrides = Overrides {
+        set: set.into_iter().map(str::to_owned).collect(),
+        profiles: profiles.into_iter().map(|name| name[1..].to_owned()).collect(),
+        env: environment(),
+    };
+    // Neither the file nor what it names need be there.
+    let path = Path::new("/nowhere/fuzzed.toml");
+    let read = || load::from_text(path, text, &overrides);
+    match (read(), read()) {
+        (Ok(one), Ok(other)) => {
+            assert_eq!(format!("{one:?}"), format!("{other:?}"), "it is read in two ways");
+            understood(&one);
+        }
+        (Err(one), Err(other)) => {
+            let style = Style { color: false, width: 60, fit: true };
+            assert_eq!(one.render(style), other.render(style), "two pictures of one mistake");
+            shown(&one);
+        }
+        _ => panic!("it is a pipeline only at times"),
+    }
+}
+
+fn environment() -> BTreeMap<String, String> {
+    [("E", "e"), ("EMPTY", ""), ("NUMBER", "7"), ("REFERENCE", "${params.a}"), ("ODD", "'\"\\\n\u{1b}ä")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
+fn understood(pipeline: &Pipeline) {
+    assert!(!pipeline.stages.is_empty(), "a pipeline without stages is a mistake");
+    for cell in &pipeline.stages {
+        for output in cell.stage.outputs() {
+            assert!(is_inside(&output.file), "{} leaves its folder: {}", cell.id, output.file);
+        }
+        let config = cell.stage.config();
+        let json = config.to_string();
+        let read: serde_json::Value = serde_json::from_str(&json).expect("JSON is read back");
+        assert_eq!(read, config, "{}: its configuration changes as it is written", cell.id);
+    }
+    let plan = Plan::new(pipeline);
+    let mut order: Vec<usize> = plan.order().collect();
+    order.sort_unstable();
+    assert!(order.iter().copied().eq(0..pipeline.stages.len()), "not all stages have their turn");
+    if pipeline.stages.len() <= DRAWN {
+        for drawing in [plan.text(), plan.dot(), plan.mermaid(), plan.svg()] {
+            assert!(!drawing.is_empty());
+        }
+    }
+}
+
+fn shown(mistakes: &Mistakes) {
+    assert!(mistakes.count() > 0, "a refusal without a mistake");
+    for mistake in mistakes.related().into_iter().flatten() {
+        let Some(source) = mistake.source_code() else { continue };
+        for label in mistake.labels().into_iter().flatten() {
+            let span = source.read_span(label.inner(), 0, 0);
+            let span = span.unwrap_or_else(|_| panic!("{mistake} is beside its text: {label:?}"));
+            assert!(std::str::from_utf8(span.data()).is_ok(), "{mistake} parts a letter: {label:?}");
+        }
+    }
+    for (width, fit) in [(0, true), (24, true), (100, true), (80, false)] {
+        let text = mistakes.render(Style { color: true, width, fit });
+        assert!(!text.is_empty());
+    }
+}
