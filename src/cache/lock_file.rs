@@ -147,6 +147,15 @@ impl LockFile {
         let Written { format, stages } = read?;
         if format == 2 { Ok(Self { stages }) } else { Err(damaged("no format".to_owned())) }
         if format == 2 { Ok(Self { stages }) } else { Err("no format".to_owned()) }
+        if format != 2 {
+            return Err("no format".to_owned());
+        }
+        for (id, stage) in &stages {
+            if let Some((name, _)) = stage.metrics.iter().find(|(_, value)| !value.is_finite()) {
+                return Err(format!("metric {name:?} of stage {id:?} is not a finite number"));
+            }
+        }
+        Ok(Self { stages })
     }
 
     /// Its text: stages and ports in alphabetical order, so that the order of the pipeline file
@@ -208,7 +217,17 @@ fn quoted(key: &str) -> String {
     if !key.is_empty() && key.chars().all(bare) {
         return key.to_owned();
     }
-    toml::Value::String(key.to_owned()).to_string()
+    // Not as a value is written: that may be a string of several lines, which no key can be.
+    let mut text = String::from('"');
+    for letter in key.chars() {
+        match letter {
+            '"' | '\\' => text.extend(['\\', letter]),
+            letter if letter.is_control() => text.push_str(&format!("\\u{:04X}", letter as u32)),
+            letter => text.push(letter),
+        }
+    }
+    text.push('"');
+    text
 }
 
 #[cfg(test)]
@@ -257,7 +276,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.lock");
         assert_eq!(LockFile::read(&path).unwrap(), None);
-        let lock = lock(&["fp32", "onnx[ptq[max],1]", "odd[\"a\\b\"]"]);
+        let lock = lock(&["fp32", "onnx[ptq[max],1]", "odd[\"a\\b\"]", "x[it's \"1\"\n\u{1b}]"]);
         assert!(lock.write(&path).unwrap());
         assert!(!lock.write(&path).unwrap());
         let read = LockFile::read(&path).unwrap().unwrap();
@@ -285,6 +304,14 @@ mod tests {
         std::fs::write(&path, "format = 1\n").unwrap();
         let error = LockFile::read(&path).unwrap_err().to_string();
         assert!(error.ends_with("it has format 1, this qpipe writes format 2"), "{error}");
+    }
+
+    #[test]
+    fn a_figure_that_is_no_number_is_refused() {
+        let text = lock(&["a"]).text();
+        assert!(LockFile::parse(text.as_bytes()).is_ok());
+        let error = LockFile::parse(text.replace("= 0.5", "= nan").as_bytes()).unwrap_err();
+        assert_eq!(error, "metric \"top1\" of stage \"a\" is not a finite number");
     }
 
     #[test]

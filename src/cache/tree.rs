@@ -62,6 +62,10 @@ impl Manifest {
             let (digest, rest) = line.split_once(' ')?;
             let (bytes, path) = rest.split_once(' ')?;
             let digest = Digest::try_from(digest.to_owned()).ok()?;
+            // A folder has one manifest, and so one digest: `+7` and `007` are none of ours.
+            if bytes.starts_with('+') || (bytes.len() > 1 && bytes.starts_with('0')) {
+                return None;
+            }
             let inside = is_inside(path);
             inside.then_some(Entry { path: path.to_owned(), digest, bytes: bytes.parse().ok()? })
         });
@@ -183,6 +187,9 @@ mod tests {
         for paths in [&["../a"][..], &["/a"], &["a", "a"], &["b", "a"], &["a//b"], &[""]] {
             let manifest = Manifest { entries: paths.iter().map(|path| entry(path)).collect() };
             assert_eq!(Manifest::parse(&manifest.text()), None, "{paths:?}");
+        }
+        for bytes in ["+7", "07"] {
+            assert_eq!(Manifest::parse(&text.replace(" 7 ", &format!(" {bytes} "))), None);
         }
         let huge = text.replace(" 7 ", &format!(" {} ", u64::MAX));
         assert_eq!(Manifest::parse(&huge), None);

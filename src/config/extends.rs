@@ -1,6 +1,8 @@
 //! `extends = "base.toml"`: a file that is put over others.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::merge::merge;
@@ -11,13 +13,22 @@ use super::tree::{Node, Place, Table, Value};
 /// The key of a file's first level.
 pub(super) const KEY: &str = "extends";
 
+/// Longer files are not read, bytes: a device has no end.
+const LONGEST: u64 = 64 << 20;
+
 /// The text of a file.
 ///
 /// # Errors
 ///
 /// Why it cannot be read.
 pub(super) fn text(path: &Path, name: &str) -> Result<String, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot read {name}: {error}"))?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(format!("{name} has more than {} MiB: it is no pipeline file", LONGEST >> 20));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
@@ -142,5 +153,16 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_given_up() {
+        let error = text(Path::new("/dev/zero"), "base.toml").unwrap_err();
+        assert_eq!(error, "base.toml has more than 64 MiB: it is no pipeline file");
     }
 }

@@ -45,9 +45,15 @@ pub fn pipeline(bytes: &[u8]) {
 }
 
 fn environment() -> BTreeMap<String, String> {
-    [("E", "e"), ("EMPTY", ""), ("NUMBER", "7"), ("REFERENCE", "${params.a}"), ("ODD", "'\"\\\n\u{1b}ä")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+    [
+        ("E", "e"),
+        ("EMPTY", ""),
+        ("NUMBER", "7"),
+        ("REFERENCE", "${params.a}"),
+        ("ODD", "'\"\\\n\u{1b}ä"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
 }
 
 fn understood(pipeline: &Pipeline) {
@@ -79,11 +85,33 @@ fn shown(mistakes: &Mistakes) {
         for label in mistake.labels().into_iter().flatten() {
             let span = source.read_span(label.inner(), 0, 0);
             let span = span.unwrap_or_else(|_| panic!("{mistake} is beside its text: {label:?}"));
-            assert!(std::str::from_utf8(span.data()).is_ok(), "{mistake} parts a letter: {label:?}");
+            assert!(
+                std::str::from_utf8(span.data()).is_ok(),
+                "{mistake} parts a letter: {label:?}"
+            );
         }
     }
     for (width, fit) in [(0, true), (24, true), (100, true), (80, false)] {
         let text = mistakes.render(Style { color: true, width, fit });
         assert!(!text.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_that_double_each_other_end() {
+        for (first, twice) in [("\"x\"", "\"NN\""), ("[1]", "[\"N\", \"N\"]")] {
+            let mut text = format!("[params]\np0 = {first}\n");
+            for level in 0..40 {
+                let twice = twice.replace('N', &format!("${{params.p{level}}}"));
+                text.push_str(&format!("p{} = {twice}\n", level + 1));
+            }
+            let mistakes = load::from_text(Path::new("/p.toml"), &text, &Overrides::default());
+            let text = mistakes.unwrap_err().render(Style { color: false, width: 80, fit: true });
+            assert!(text.contains("parameters put in more than 128 MiB"), "{text}");
+        }
     }
 }

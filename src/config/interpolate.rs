@@ -22,7 +22,13 @@ pub(super) struct Interpolator<'a> {
     /// Names of secrets, while values are read that may hold them.
     pub secrets: Option<Vec<String>>,
     pub mistakes: Vec<Mistake>,
+    /// About how many bytes parameters have put in so far.
+    put_in: usize,
 }
+
+/// More than this is put in by no honest file: parameters that name others twice, which name others
+/// twice again, would fill any memory.
+const PUT_IN: usize = 128 << 20;
 
 enum State {
     Raw(Node),
@@ -57,6 +63,7 @@ impl<'a> Interpolator<'a> {
             matrix: None,
             secrets: None,
             mistakes: Vec::new(),
+            put_in: 0,
         };
         for index in 0..entries.len() {
             interpolator.param(index);
@@ -203,7 +210,19 @@ impl<'a> Interpolator<'a> {
             );
             return None;
         }
+        if self.put_in > PUT_IN {
+            return None;
+        }
         let node = self.param(index);
+        self.put_in = self.put_in.saturating_add(weight(&node));
+        if self.put_in > PUT_IN {
+            let message = format!("parameters put in more than {} MiB", PUT_IN >> 20);
+            let label = "too much from here on";
+            self.mistakes.push(Mistake::new("interpolation", place, message, label).help(
+                "values grow where parameters name others several times: write less of them",
+            ));
+            return None;
+        }
         (!matches!(node.value, Value::Broken)).then_some(node)
     }
 
@@ -294,6 +313,19 @@ impl<'a> Interpolator<'a> {
         self.mistakes.push(mistake);
         None
     }
+}
+
+/// About how many bytes a value takes.
+fn weight(node: &Node) -> usize {
+    let inner = match &node.value {
+        Value::Text(text) | Value::Date(text) => text.len(),
+        Value::List(nodes) => nodes.iter().map(weight).sum(),
+        Value::Table(table) => {
+            table.entries.iter().map(|entry| entry.key.len() + weight(&entry.node)).sum()
+        }
+        _ => 0,
+    };
+    size_of::<Node>() + inner
 }
 
 /// The pieces of a string; `None` if a `${` is not closed.

@@ -155,8 +155,7 @@ impl Running {
             None => parts.push(clock(now - self.started)),
         }
         if !self.note.is_empty() {
-            // A message of several lines is one here.
-            parts.push(self.note.split_whitespace().collect::<Vec<_>>().join(" "));
+            parts.push(one_line(&self.note));
         }
         parts.join("  ")
     }
@@ -175,7 +174,7 @@ impl Count {
             let full = (part * cells as f64).floor() as usize;
             parts.push(format!("{}{}", "━".repeat(full), "─".repeat(cells - full)));
         }
-        let unit = if width >= 70 { format!(" {}", self.unit) } else { String::new() };
+        let unit = if width >= 70 { format!(" {}", one_line(&self.unit)) } else { String::new() };
         parts.push(format!("{}/{}{}", self.done, self.total, unit.trim_end()));
         let took = (now - self.since).as_secs_f64();
         let made = self.done - self.from;
@@ -189,6 +188,12 @@ impl Count {
         }
         parts
     }
+}
+
+/// A worker's text, of several lines perhaps, as a part of a line; nothing in it moves the cursor.
+fn one_line(text: &str) -> String {
+    let apart = |letter: char| letter.is_whitespace() || letter.is_control();
+    text.split(apart).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// Three digits of a rate.
@@ -249,6 +254,11 @@ onnx[ptq[percentile],32]  1 min 30 s  never ran
 测量                      1 min 30 s  never ran
 12/38 done, 3 running, 23 waiting, 1 min 40 s elapsed, about 2 min 20 s left";
         assert_eq!(screen.lines(100, 24, at(begun, 100)).join("\n"), expected);
+    }
+
+    #[test]
+    fn what_a_worker_says_moves_no_cursor() {
+        assert_eq!(one_line("\u{1b}[2J\na\tb\u{7} c "), "[2J a b c");
     }
 
     #[test]
