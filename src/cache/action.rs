@@ -1,11 +1,13 @@
 //! Records of actions: looked up by key, published whole.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::error::Result;
-use super::journal::{self, Line, Trust};
+use super::journal::{Line, Trust};
+use super::journal_line::now;
+use super::object::same_file;
 use super::record::RecordWithoutKey;
 use super::tree::hash_file;
 use super::{ActionKey, ActionRecord, Cache, Digest, StoredOutput, files};
@@ -51,10 +53,13 @@ impl Cache {
             Some(Err(reason)) => return Ok(Lookup::Damaged(reason.to_owned())),
             Some(Ok(found)) => found,
         };
-        let missing = record.outputs.iter().find(|(_, output)| !self.has(output));
-        if let Some((port, output)) = missing {
-            let object = output.digest.short();
-            return Ok(Lookup::Damaged(format!("output {port} ({object}) is gone or cut short")));
+        for (port, output) in &record.outputs {
+            if !self.has(output) && !self.mend(output)? {
+                let object = output.digest.short();
+                return Ok(Lookup::Damaged(format!(
+                    "output {port} ({object}) is gone or cut short"
+                )));
+            }
         }
         if trust == Trust::Doubtful && !self.checked().contains(key) {
             for (port, output) in &record.outputs {
@@ -65,6 +70,9 @@ impl Cache {
                 }
             }
             self.checked().insert(*key);
+        }
+        if trust != Trust::Flushed {
+            self.adopted().insert(*key);
         }
         Ok(Lookup::Hit(Box::new(record)))
     }
@@ -150,7 +158,7 @@ impl Cache {
     /// record than last time, or the first use of a day; a collection keeps it longer.
     pub fn used<'u>(&self, used: impl Iterator<Item = (&'u str, Digest)>) -> Result<()> {
         let mut journal = self.journal();
-        let now = journal::now();
+        let now = now();
         let news: Vec<(&str, Digest)> = used
             .filter(|(label, key)| {
                 let recent = journal.used(key).is_some_and(|used| now < used.saturating_add(DAY));
@@ -163,7 +171,7 @@ impl Cache {
 
     /// Whether the content of an output is what its digest says.
     pub fn is_whole(&self, output: &StoredOutput) -> Result<bool> {
-        let same = |path: &std::path::Path, digest: &Digest| match hash_file(path) {
+        let same = |path: &Path, digest: &Digest| match hash_file(path) {
             Ok((found, _)) => Ok(found == *digest),
             Err(_) if !path.exists() => Ok(false),
             Err(error) => Err(error),
@@ -179,37 +187,77 @@ impl Cache {
         let whole: Vec<bool> = manifest
             .entries
             .par_iter()
-            .map(|entry| same(&root.join(&entry.path), &entry.digest))
+            .map(|entry| {
+                // Its object has the same content if it is the same file; else that is read too.
+                let (path, object) = (root.join(&entry.path), self.object(&entry.digest));
+                let linked = same_file(&path, &object);
+                Ok(same(&path, &entry.digest)? && (linked || same(&object, &entry.digest)?))
+            })
             .collect::<Result<_>>()?;
         Ok(whole.into_iter().all(|whole| whole))
     }
 
-    /// Makes all that was stored and recorded up to now survive a loss of power.
+    /// Makes all that was stored, recorded and used up to now survive a loss of power.
     pub fn flush(&self) -> Result<()> {
-        let (pending, number) = {
+        let adopted = self.unflushed()?;
+        let (mut pending, number) = {
             // Together: an object is put among the pending ones before its record is written.
             let journal = self.journal();
             (std::mem::take(&mut *self.pending()), journal.written())
         };
+        for record in &adopted {
+            self.mark(record, &mut pending);
+            // Where there are no hard links, its folders are copies.
+            for output in record.outputs.values().filter(|output| output.directory) {
+                let entries = self.manifest(&output.digest).unwrap_or_default().entries;
+                let root = self.tree(&output.digest);
+                pending.extend(entries.iter().map(|entry| root.join(&entry.path)));
+            }
+        }
         if pending.is_empty() {
             return Ok(());
         }
-        let flushed = self.flush_these(&pending, number);
+        let keys: Vec<Digest> = adopted.iter().map(|record| record.key.digest()).collect();
+        let flushed = self.flush_these(&pending, number, &keys);
         if flushed.is_err() {
             // The next call speaks for them as well.
             self.pending().extend(pending);
+            self.adopted().extend(keys);
         }
         flushed
     }
 
-    fn flush_these(&self, pending: &[PathBuf], number: u64) -> Result<()> {
+    fn flush_these(&self, pending: &[PathBuf], number: u64, keys: &[Digest]) -> Result<()> {
         pending.par_iter().map(|path| files::flush(path)).collect::<Result<Vec<()>>>()?;
-        let mut folders: Vec<_> = pending.iter().filter_map(|path| path.parent()).collect();
+        // Their names, and those of the folders on the way to them; the journal's stands in the root.
+        let inside = |path: &&Path| path.starts_with(self.root());
+        let mut folders: Vec<_> =
+            pending.iter().flat_map(|path| path.ancestors().skip(1).take_while(inside)).collect();
         folders.sort();
         folders.dedup();
         folders.par_iter().map(|folder| files::flush(folder)).collect::<Result<Vec<()>>>()?;
-        self.journal().append(&[Line::Flushed { number }])?;
+        let mut lines: Vec<Line> = keys.iter().map(|key| Line::Kept { key }).collect();
+        lines.push(Line::Flushed { number });
+        self.journal().append(&lines)?;
         self.journal().flush()
+    }
+
+    /// Records of others that were used, and that nobody has flushed meanwhile.
+    fn unflushed(&self) -> Result<Vec<ActionRecord>> {
+        let adopted = std::mem::take(&mut *self.adopted());
+        if adopted.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.journal().refresh()?;
+        let mut records = Vec::new();
+        for key in adopted {
+            if let Some(Ok((record, trust))) = self.read_record(&key)?
+                && trust != Trust::Flushed
+            {
+                records.push(record);
+            }
+        }
+        Ok(records)
     }
 }
 

@@ -52,20 +52,27 @@ impl Cache {
         survivors(&path)
     }
 
-    /// Removes the scratch folders of attempts that are over: nobody holds the lock of their key.
-    /// A killed run leaves them.
-    pub fn sweep(&self) -> Result<()> {
+    /// Removes the scratch folders of attempts that are over, as a killed run leaves them, and ends what
+    /// it left running on them, whether or not this run needs the stage. Gives back whom it ended.
+    pub fn sweep(&self) -> Result<Vec<i32>> {
+        let mut ended = Vec::new();
         for scratch in super::files::list(&self.place("scratch"))? {
             let name = scratch.file_name().unwrap_or_default().to_string_lossy();
             let key = name.split('.').next().unwrap_or_default().to_owned();
             let Ok(key) = Digest::try_from(key) else { continue };
-            let path = self.lock_path(&key)?;
+            let claimed = match self.claim(&key)? {
+                Claimed::Survivors(pids) => {
+                    ended.extend(pids);
+                    self.claim(&key)?
+                }
+                other => other,
+            };
             // Held until the folder is gone, so that no attempt can begin meanwhile.
-            if let Some(_claim) = take(&mut open(&path)?, &key, &path)? {
+            if matches!(claimed, Claimed::Ours(_)) {
                 super::files::remove(&scratch)?;
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     fn lock_path(&self, key: &Digest) -> Result<PathBuf> {
@@ -100,11 +107,22 @@ fn take(file: &mut File, key: &Digest, path: &Path) -> Result<Option<Claim>> {
 /// Kills what holds the lock of a runner that is gone.
 fn survivors(path: &Path) -> Result<Claimed> {
     let mut file = open(path)?;
+    let before = Owner::read(&mut file).at("read", path)?;
     let mut found = processes::holders(&file).at("look for who holds", path)?;
-    let mark = Owner::read(&mut file).at("read", path)?.map(|owner| owner.mark).unwrap_or_default();
-    let marked = processes::marked(&mark).at("look for who holds", path)?;
+    let mark = before.as_ref().map(|owner| owner.mark.as_str()).unwrap_or_default();
+    let marked = processes::marked(mark).at("look for who holds", path)?;
+    // A runner that took the lock while they were looked for wrote its name before it started
+    // anything: then those found may be its own.
+    let now = Owner::read(&mut file).at("read", path)?;
+    let alive = now.as_ref().and_then(Owner::alive);
+    if alive.is_some() || now != before {
+        return Ok(Claimed::Theirs(alive));
+    }
     // A runner that has just taken the lock is no survivor, nor is this one.
     found.retain(|pid| marked.contains(pid) || !processes::same_program(*pid));
+    // One that was about to start a program of another stage has let go of the lock by now.
+    let still = processes::holders(&file).at("look for who holds", path)?;
+    found.retain(|pid| marked.contains(pid) || still.contains(pid));
     if found.is_empty() {
         // Of another user, or gone since.
         return Ok(Claimed::Theirs(None));
@@ -114,7 +132,7 @@ fn survivors(path: &Path) -> Result<Claimed> {
 }
 
 /// Who took the lock last, as the lock file says; an orderly end empties it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Owner {
     pid: i32,
     start: u64,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Digest;
 use super::error::{At, Result};
@@ -42,8 +42,8 @@ pub(crate) fn publish_unflushed(path: &Path, bytes: &[u8]) -> Result<()> {
 fn write(path: &Path, bytes: &[u8], flush: impl Fn(&File) -> io::Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).at("create", folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.tmp", unique()));
+    // Without the file's own name: that may be as long as a name can be.
+    let temporary = folder.join(format!(".{}.tmp", unique()));
     let written = File::create(&temporary)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| flush(&file)))
         .and_then(|()| fs::rename(&temporary, path));
@@ -67,6 +67,13 @@ pub(crate) fn flush(path: &Path) -> Result<()> {
 pub(crate) fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with('.') && name.ends_with(".tmp")
+}
+
+/// Whether a killed process left this temporary file: it is older than any that is being written.
+pub(crate) fn is_leftover(path: &Path) -> bool {
+    let changed = || fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let old = |time: SystemTime| time.elapsed().is_ok_and(|age| age > Duration::from_secs(3600));
+    is_temporary(path) && changed().is_some_and(old)
 }
 
 /// Reads a file; `None` where there is none.

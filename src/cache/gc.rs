@@ -80,12 +80,13 @@ impl Cache {
     /// be read.
     pub fn collect(&self, keep: &Keep, dry: bool) -> Result<Collected> {
         let _own = self.own_briefly()?;
-        let mut needed = BTreeSet::new();
+        // First the runs, then the lock files: a run that ends meanwhile has written its own before.
+        let active = self.active()?;
+        let mut needed: BTreeSet<Digest> = active.iter().flat_map(|run| run.keys.clone()).collect();
         for path in self.lock_files()?.iter().chain(&keep.lock_files) {
             let lock = LockFile::read(path)?.unwrap_or_default();
             needed.extend(lock.stages.values().map(|stage| stage.key));
         }
-        needed.extend(self.active()?.into_iter().flat_map(|run| run.keys));
         let mut sweep = Sweep { dry, trees: self.place("trees"), collected: Collected::default() };
         let (kept, live) = self.choose(keep, &needed)?;
         sweep.collected.kept = kept.len();
@@ -118,7 +119,8 @@ impl Cache {
         }
         for folder in ["logs", "runs"] {
             for path in files::list(&self.place(folder))? {
-                if !recent(&path, keep.within) {
+                let under_way = active.iter().any(|run| path.file_name() == Some(run.id.as_ref()));
+                if !under_way && !recent(&path, keep.within) {
                     sweep.remove(&path)?;
                 }
             }
@@ -128,6 +130,9 @@ impl Cache {
             if !recent(&path, keep.within.max(Duration::from_secs(3600))) {
                 sweep.remove(&path)?;
             }
+        }
+        for path in files::list(self.root())?.iter().filter(|path| files::is_leftover(path)) {
+            sweep.remove(path)?;
         }
         if !dry {
             InputIndex::prune(&self.place("index"))?;
@@ -142,7 +147,7 @@ impl Cache {
         keep: &Keep,
         needed: &BTreeSet<Digest>,
     ) -> Result<(HashSet<Digest>, HashSet<PathBuf>)> {
-        let now = super::journal::now();
+        let now = super::journal_line::now();
         let mut records: Vec<(Digest, ActionRecord, u64)> = Vec::new();
         for (record, used) in self.records()? {
             records.push((record.key.digest(), record, used));
@@ -188,8 +193,8 @@ impl Cache {
         Ok(held)
     }
 
-    /// The files that a record needs.
-    fn mark(&self, record: &ActionRecord, live: &mut Vec<PathBuf>) {
+    /// The files and folders that a record needs.
+    pub(super) fn mark(&self, record: &ActionRecord, live: &mut Vec<PathBuf>) {
         for output in record.outputs.values() {
             live.push(self.object(&output.digest));
             if output.directory {
@@ -260,8 +265,9 @@ fn stamp(path: &Path) -> String {
     }
 }
 
-/// Whether a file or folder was used within `keep`.
+/// Whether a file or folder was used within `keep`; a time ahead, as after a clock was set back, is now.
 fn recent(path: &Path, keep: Duration) -> bool {
     let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age < keep))
+    let age = |time| SystemTime::now().duration_since(time).unwrap_or_default();
+    modified.is_ok_and(|time| age(time) < keep)
 }

@@ -46,8 +46,10 @@ impl Stamp {
 
     /// Whether a digest taken at `now` may be remembered under this stamp.
     fn certain(&self, now_ns: i128) -> bool {
-        let old = |time: i128| (now_ns - time).abs() > Self::DOUBT_NS;
-        old(self.modified_ns) && old(self.changed_ns)
+        // The time of modification may be anything: users set it. That of change is the system's; if
+        // it lies ahead, the clock was set back, and the same time comes again.
+        (now_ns - self.modified_ns).abs() > Self::DOUBT_NS
+            && now_ns - self.changed_ns > Self::DOUBT_NS
     }
 }
 
@@ -119,6 +121,7 @@ impl InputIndex {
             let root = self.root(path);
             return root.folder(found);
         }
+        super::tree::regular(path, &metadata)?;
         let relative = path.to_string_lossy().into_owned();
         let found = Found { relative, path: path.to_path_buf(), metadata };
         let singles = self.root(Path::new(""));

@@ -5,6 +5,7 @@
 //! u CRC KEY TIME WRITER LABEL         the record of KEY was used for stage LABEL
 //! d CRC KEY TIME WRITER               the record of KEY is no longer valid
 //! s CRC WRITER#N TIME                 WRITER's records up to its Nth have reached the disk
+//! f CRC KEY TIME WRITER               the record of KEY has reached the disk, whoever wrote it
 //! ```
 //!
 //! Fields are separated by tabs. The checksum (CRC-32) covers the rest of the line and its kind, so
@@ -14,11 +15,12 @@
 //!
 //! Objects are not flushed one by one: a writer flushes in groups and then says so with an `s` line.
 //! What it wrote after its last `s` line is believed as long as the machine has not been started
-//! anew since; afterwards only when the content of all outputs has been checked ([`Trust`]).
+//! anew since; afterwards only when the content of all outputs has been checked ([`Trust`]). Whoever
+//! uses a record that its writer has not flushed, as it was killed, flushes it and says so with an
+//! `f` line.
 
 pub(crate) mod fuzzing;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,13 +28,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{At, Result};
+use super::journal_line::{boot, checksum, is_whole, now, numbered, plain, torn};
 use super::{Digest, files, flock};
+
+pub(crate) use super::journal_line::Line;
 
 /// Whether a record's outputs are known to have reached the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// Flushed, or written since this machine was started.
-    Sure,
+    /// They are.
+    Flushed,
+    /// They were written since this machine was started: they are there as long as it runs.
+    Written,
     /// The machine may have lost power before they were flushed.
     Doubtful,
 }
@@ -45,14 +52,19 @@ struct Place {
     writer: u32,
     /// How many of its writer's it is.
     number: u64,
+    /// Whether somebody else than its writer has flushed it.
+    flushed: bool,
 }
 
 /// What the journal says, as far as it has been read.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
-    /// The file's content as far as it was read, and its inode.
+    /// The file's content as far as it was read.
     text: Vec<u8>,
+    /// The file that was read. As long as it is open, no other file gets its inode's number, by which
+    /// a journal that was written anew is told from this one.
+    file: Option<File>,
     inode: u64,
     records: HashMap<Digest, Place>,
     /// When a record was written or used last, seconds since 1970.
@@ -73,19 +85,6 @@ pub(crate) struct Journal {
     boot: String,
 }
 
-/// A line to append.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Line<'a> {
-    /// See the module.
-    Record { key: &'a Digest, label: &'a str, json: &'a str },
-    /// See the module.
-    Use { key: &'a Digest, label: &'a str },
-    /// See the module.
-    Drop { key: &'a Digest },
-    /// See the module; `number`: up to which record.
-    Flushed { number: u64 },
-}
-
 impl Journal {
     /// The journal in the file `path`; it is read at first use.
     pub fn new(path: PathBuf) -> Self {
@@ -93,6 +92,7 @@ impl Journal {
         Self {
             path,
             text: Vec::new(),
+            file: None,
             inode: 0,
             records: HashMap::new(),
             used: HashMap::new(),
@@ -112,7 +112,7 @@ impl Journal {
         let metadata = match std::fs::metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.forget(0);
+                self.forget(None, 0);
                 return Ok(());
             }
             Err(error) => return Err(error).at("look at", &self.path),
@@ -121,15 +121,17 @@ impl Journal {
         if metadata.ino() == self.inode && metadata.size() == known {
             return Ok(());
         }
-        let mut file = File::open(&self.path).at("read", &self.path)?;
-        let metadata = file.metadata().at("look at", &self.path)?;
-        if metadata.ino() != self.inode || metadata.size() < known {
+        if self.file.is_none() || metadata.ino() != self.inode || metadata.size() < known {
             // A collection has written it anew.
-            self.forget(metadata.ino());
+            let file = File::open(&self.path).at("read", &self.path)?;
+            let inode = file.metadata().at("look at", &self.path)?.ino();
+            self.forget(Some(file), inode);
         }
         let from = self.text.len();
-        file.seek(SeekFrom::Start(from as u64)).at("read", &self.path)?;
-        file.read_to_end(&mut self.text).at("read", &self.path)?;
+        if let Some(file) = &mut self.file {
+            file.seek(SeekFrom::Start(from as u64)).at("read", &self.path)?;
+            file.read_to_end(&mut self.text).at("read", &self.path)?;
+        }
         // A line that is being written ends later.
         let whole = self.text.iter().rposition(|byte| *byte == b'\n').map_or(from, |end| end + 1);
         self.text.truncate(whole.max(from));
@@ -137,7 +139,8 @@ impl Journal {
         Ok(())
     }
 
-    fn forget(&mut self, inode: u64) {
+    fn forget(&mut self, file: Option<File>, inode: u64) {
+        self.file = file;
         self.text.clear();
         self.inode = inode;
         self.records.clear();
@@ -185,13 +188,19 @@ impl Journal {
                 self.records.remove(&key);
                 self.used.remove(&key);
             }
+            b"f" => {
+                if let Some(place) = self.records.get_mut(&key) {
+                    place.flushed = true;
+                }
+            }
             b"r" | b"u" => {
                 let label = fields.next()?;
                 if kind == b"r" {
                     fields.next()?;
                     let (writer, number) = numbered(writer)?;
                     let writer = self.writer(writer);
-                    self.records.insert(key, Place { start, end, writer, number });
+                    let place = Place { start, end, writer, number, flushed: false };
+                    self.records.insert(key, place);
                 }
                 self.used.insert(key, time);
                 match self.last.get_mut(label) {
@@ -236,9 +245,18 @@ impl Journal {
         let json = line.splitn(7, |byte| *byte == b'\t').nth(6).unwrap_or_default();
         let json = std::str::from_utf8(json).map_err(|_| "its record is not readable")?;
         let writer = place.writer as usize;
-        let since_boot = self.names[writer].starts_with(self.boot.as_bytes());
-        let sure = since_boot || place.number <= self.flushed[writer];
-        Ok((json, if sure { Trust::Sure } else { Trust::Doubtful }))
+        let trust = if self.is_flushed(place) {
+            Trust::Flushed
+        } else if self.names[writer].starts_with(self.boot.as_bytes()) {
+            Trust::Written
+        } else {
+            Trust::Doubtful
+        };
+        Ok((json, trust))
+    }
+
+    fn is_flushed(&self, place: &Place) -> bool {
+        place.flushed || place.number <= self.flushed[place.writer as usize]
     }
 
     /// Keys of all records, with the time of their last use, seconds since 1970.
@@ -264,13 +282,29 @@ impl Journal {
         self.used.get(key).copied()
     }
 
-    /// Where lines stand that cannot be believed, bytes from the start of the file.
-    pub fn damaged(&self) -> Vec<usize> {
-        let bad = |place: &&Place| !is_whole(&self.text[place.start..place.end]);
-        let records = self.records.values().filter(bad).map(|place| place.start);
-        let mut damaged: Vec<usize> = self.damaged.iter().copied().chain(records).collect();
+    /// Where lines stand that cannot be believed, bytes from the start of the file; all are looked
+    /// at, those of records that were replaced since, too.
+    ///
+    /// A line that a killed run has begun is none of them: the next writer removes it.
+    pub fn damaged(&mut self) -> Result<Vec<usize>> {
+        self.refresh()?;
+        let mut damaged = self.damaged.clone();
+        let mut start = 0;
+        for line in self.text.split_inclusive(|byte| *byte == b'\n') {
+            if !is_whole(&line[..line.len() - 1]) {
+                damaged.push(start);
+            }
+            start += line.len();
+        }
+        // All of a line stands there and something else than its end: it was whole once.
+        let bytes = files::read(&self.path)?.unwrap_or_default();
+        let tail = bytes.get(start..).unwrap_or_default();
+        if tail.split_last().is_some_and(|(_, line)| is_whole(line)) {
+            damaged.push(start);
+        }
         damaged.sort_unstable();
-        damaged
+        damaged.dedup();
+        Ok(damaged)
     }
 
     /// How many records this writer has written.
@@ -291,9 +325,10 @@ impl Journal {
             std::fs::create_dir_all(folder).at("create", folder)?;
         }
         let mut file = self.open_locked()?;
-        if !ends_with_newline(&mut file).at("read", &self.path)? {
-            // A line that a loss of power or a full disk has cut short.
-            text.insert(0, b'\n');
+        if let Some(torn) = torn(&mut file).at("read", &self.path)? {
+            // A line that a kill, a loss of power or a full disk has cut short: nobody writes it
+            // any more, as the lock is ours.
+            file.set_len(torn).at("mend", &self.path)?;
         }
         let length = file.metadata().at("look at", &self.path)?.len();
         if let Err(error) = file.write_all(&text) {
@@ -330,6 +365,7 @@ impl Journal {
             }
             Line::Use { key, label } => ('u', format!("{key}\t{time}\t{writer}\t{}", plain(label))),
             Line::Drop { key } => ('d', format!("{key}\t{time}\t{writer}")),
+            Line::Kept { key } => ('f', format!("{key}\t{time}\t{writer}")),
             Line::Flushed { number } => ('s', format!("{writer}#{number}\t{time}")),
         };
         let sum = checksum(kind as u8, rest.as_bytes());
@@ -367,7 +403,7 @@ impl Journal {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
             let (label, json) = (text(label), text(json));
             let used = self.used.get(&key).copied().unwrap_or_default();
-            if place.number <= self.flushed[place.writer as usize] {
+            if self.is_flushed(&place) {
                 let record = Line::Record { key: &key, label: &label, json: &json };
                 self.write(record, used, &mut flushed);
             } else {
@@ -383,68 +419,11 @@ impl Journal {
         flushed.extend(others);
         flushed.extend(uses);
         files::publish(&self.path, &flushed)?;
-        self.forget(0);
+        // Or a loss of power would bring the old file back, without what is appended from now on.
+        files::flush(self.path.parent().unwrap_or(Path::new(".")))?;
+        self.forget(None, 0);
         self.refresh()
     }
-}
-
-/// A writer and the number behind its name.
-fn numbered(writer: &[u8]) -> Option<(&[u8], u64)> {
-    let place = writer.iter().rposition(|byte| *byte == b'#')?;
-    let number = std::str::from_utf8(&writer[place + 1..]).ok()?.parse().ok()?;
-    Some((&writer[..place], number))
-}
-
-/// Whether a line's checksum is right.
-fn is_whole(line: &[u8]) -> bool {
-    let sum = || {
-        let sum = std::str::from_utf8(line.get(2..10)?).ok()?;
-        // Only as it is written: digits in capitals are a flipped bit.
-        let lower = !sum.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'+');
-        let wanted = u32::from_str_radix(sum, 16).ok().filter(|_| lower)?;
-        let tabs = line.get(1) == Some(&b'\t') && line.get(10) == Some(&b'\t');
-        Some(tabs && checksum(line[0], &line[11..]) == wanted)
-    };
-    sum().unwrap_or(false)
-}
-
-fn checksum(kind: u8, rest: &[u8]) -> u32 {
-    let mut hash = crc32fast::Hasher::new();
-    hash.update(&[kind]);
-    hash.update(rest);
-    hash.finalize()
-}
-
-fn ends_with_newline(file: &mut File) -> io::Result<bool> {
-    let length = file.metadata()?.len();
-    if length == 0 {
-        return Ok(true);
-    }
-    let mut last = [0];
-    file.seek(SeekFrom::Start(length - 1))?;
-    file.read_exact(&mut last)?;
-    Ok(last == *b"\n")
-}
-
-/// A label without what separates fields and lines.
-fn plain(label: &str) -> Cow<'_, str> {
-    if label.contains(char::is_control) {
-        label.replace(char::is_control, " ").into()
-    } else {
-        label.into()
-    }
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
-}
-
-/// Names this start of this machine.
-fn boot() -> String {
-    let id = std::fs::read(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default();
-    Digest::of(&id).short()
 }
 
 #[cfg(test)]
@@ -468,10 +447,10 @@ mod tests {
         let keys = [Digest::of(b"a"), Digest::of(b"b")];
         one.append(&[Line::Record { key: &keys[0], label: "p/a\tb", json: "{}" }]).unwrap();
         two.append(&[Line::Record { key: &keys[1], label: "p/b", json: "[]" }]).unwrap();
-        assert_eq!(json(&two, &keys[0]), Some(("{}".to_owned(), Trust::Sure)));
+        assert_eq!(json(&two, &keys[0]), Some(("{}".to_owned(), Trust::Written)));
         assert_eq!(json(&one, &keys[1]), None);
         one.refresh().unwrap();
-        assert_eq!(json(&one, &keys[1]), Some(("[]".to_owned(), Trust::Sure)));
+        assert_eq!(json(&one, &keys[1]), Some(("[]".to_owned(), Trust::Written)));
         assert_eq!(one.last("p/a\tb"), Some(keys[0]));
         one.append(&[Line::Use { key: &keys[1], label: "p/a\tb" }]).unwrap();
         assert_eq!(one.last("p/a\tb"), Some(keys[1]));
@@ -494,10 +473,7 @@ mod tests {
             let mut text = whole.clone();
             text[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&path, &text).unwrap();
-            let journal = journal(folder.path());
-            let cut = bit / 8 == whole.len() - 1;
-            // The last newline is the end of a line that is still being written.
-            assert!(cut || !journal.damaged().is_empty(), "bit {bit}");
+            assert!(!journal(folder.path()).damaged().unwrap().is_empty(), "bit {bit}");
         }
     }
 
@@ -509,11 +485,37 @@ mod tests {
         let mut first = journal(folder.path());
         first.append(&[Line::Record { key: &keys[0], label: "p/a", json: "{}" }]).unwrap();
         let text = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &text[..text.len() - 3]).unwrap();
-        let mut second = journal(folder.path());
-        assert_eq!(json(&second, &keys[0]), None);
-        second.append(&[Line::Record { key: &keys[1], label: "p/b", json: "{}" }]).unwrap();
-        assert!(json(&journal(folder.path()), &keys[1]).is_some());
+        for cut in [text.len() - 3, text.len() - 1, 1] {
+            std::fs::write(&path, &text[..cut]).unwrap();
+            let mut second = journal(folder.path());
+            assert_eq!(json(&second, &keys[0]), None);
+            second.append(&[Line::Record { key: &keys[1], label: "p/b", json: "{}" }]).unwrap();
+            let mut third = journal(folder.path());
+            assert!(json(&third, &keys[1]).is_some());
+            // A kill is no damage, and nothing of the line is left.
+            assert!(third.damaged().unwrap().is_empty());
+            assert_eq!(third.json(&keys[0]).map(|found| found.is_ok()), None);
+        }
+    }
+
+    #[test]
+    fn a_journal_that_was_written_anew_is_read_from_its_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = [Digest::of(b"a"), Digest::of(b"b"), Digest::of(b"c")];
+        let add = |journal: &mut Journal, key: &Digest| {
+            journal.append(&[Line::Record { key, label: "p/a", json: "{}" }]).unwrap();
+        };
+        let (mut reader, mut other) = (journal(folder.path()), journal(folder.path()));
+        add(&mut other, &keys[0]);
+        reader.refresh().unwrap();
+        // Twice: the second one's inode could be that of the first file.
+        for _ in 0..2 {
+            other.compact(|_| false).unwrap();
+        }
+        add(&mut other, &keys[1]);
+        add(&mut other, &keys[2]);
+        reader.refresh().unwrap();
+        assert_eq!(keys.map(|key| json(&reader, &key).is_some()), [false, true, true]);
     }
 
     #[test]
@@ -528,11 +530,16 @@ mod tests {
         old.append(&[Line::Record { key: &keys[1], label: "p/b", json: "{}" }]).unwrap();
         let mut new = journal(folder.path());
         let trust = |journal: &Journal| keys.map(|key| json(journal, &key).unwrap().1);
-        assert_eq!(trust(&new), [Trust::Sure, Trust::Doubtful]);
+        assert_eq!(trust(&new), [Trust::Flushed, Trust::Doubtful]);
         // Another writer's flush says nothing of it, nor does a compaction.
         new.append(&[Line::Flushed { number: 2 }]).unwrap();
         new.compact(|_| true).unwrap();
-        assert_eq!(trust(&journal(folder.path())), [Trust::Sure, Trust::Doubtful]);
+        assert_eq!(trust(&journal(folder.path())), [Trust::Flushed, Trust::Doubtful]);
+        // Whoever has checked and flushed it says so.
+        new.append(&[Line::Kept { key: &keys[1] }]).unwrap();
+        assert_eq!(trust(&journal(folder.path())), [Trust::Flushed; 2]);
+        new.compact(|_| true).unwrap();
+        assert_eq!(trust(&journal(folder.path())), [Trust::Flushed; 2]);
     }
 
     #[test]
@@ -549,6 +556,6 @@ mod tests {
         other.refresh().unwrap();
         assert_eq!(other.keys().len(), 2);
         assert_eq!((other.last("p/a"), other.last("p/b")), (None, Some(keys[1])));
-        assert!(other.damaged().is_empty());
+        assert!(other.damaged().unwrap().is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{At, CacheError, Result};
-use super::tree::{Entry, Manifest, hash_file, walk};
+use super::tree::{Entry, Manifest, hash_file, regular, walk};
 use super::{Cache, Digest, StoredOutput, files};
 
 /// What [`Cache::store`] put away.
@@ -23,31 +23,39 @@ pub struct Stored {
 
 impl Cache {
     /// Moves a file or folder into the store. It must lie on the cache's file system: no second
-    /// copy is made, unless others have a link to the same file.
+    /// copy is made, unless the file is somebody else's: there is a symbolic link on the way to it,
+    /// or it has another name.
     ///
     /// # Errors
     ///
-    /// [`CacheError::StillWritten`] if a process has a file open for writing.
+    /// [`CacheError::StillWritten`] if a process has a file open for writing;
+    /// [`CacheError::NotStorable`] for pipes, sockets and devices.
     pub fn store(&self, source: &Path) -> Result<Stored> {
         let metadata = fs::metadata(source).at("look at", source)?;
+        regular(source, &metadata)?;
         if !metadata.is_dir() {
-            let (digest, bytes) = self.store_file(source)?;
+            let (digest, bytes) = self.store_file(source, source)?;
             return Ok(Stored { digest, directory: false, bytes });
         }
         let mut manifest = Manifest::default();
         for found in walk(source)? {
-            let (digest, bytes) = self.store_file(&found.path)?;
+            let (digest, bytes) = self.store_file(source, &found.path)?;
             manifest.entries.push(Entry { path: found.relative, digest, bytes });
         }
         self.store_manifest(&manifest)?;
         Ok(Stored { digest: manifest.digest(), directory: true, bytes: manifest.bytes() })
     }
 
-    fn store_file(&self, source: &Path) -> Result<(Digest, u64)> {
+    /// Stores a file of the output `root`, or `root` itself. The root's own folder is the stage's.
+    fn store_file(&self, root: &Path, source: &Path) -> Result<(Digest, u64)> {
         let own = fs::symlink_metadata(source).at("look at", source)?;
-        // A link, or a file that is known under another name too, stays whose it is.
-        let source = if own.is_symlink() || own.nlink() > 1 {
-            let copy = source.with_file_name(format!(".{}.copy", files::unique()));
+        let linked = source
+            .ancestors()
+            .take_while(|path| path.starts_with(root))
+            .any(|path| path.is_symlink());
+        // What is known under another name too stays whose it is.
+        let source = if linked || own.nlink() > 1 {
+            let copy = root.with_file_name(format!(".{}.copy", files::unique()));
             fs::copy(source, &copy).at("copy", source)?;
             copy
         } else {
@@ -69,8 +77,12 @@ impl Cache {
     fn place_object(&self, source: &Path, digest: &Digest) -> Result<()> {
         let object = self.object(digest);
         let folder = object.parent().unwrap_or(self.root());
-        // Replacing an object of the same digest mends one that was damaged.
-        if let Err(error) = fs::rename(source, &object) {
+        let own = fs::symlink_metadata(source).at("look at", source)?;
+        if let Some(old) = self.kept(&object, digest, own.len()) {
+            let both = Permissions::from_mode(0o444 | ((own.mode() | old.mode()) & 0o111));
+            fs::set_permissions(&object, both).at("protect", &object)?;
+            files::remove(source)?;
+        } else if let Err(error) = fs::rename(source, &object) {
             if error.kind() != std::io::ErrorKind::NotFound {
                 return Err(error).at("store", &object);
             }
@@ -88,23 +100,43 @@ impl Cache {
         self.place_object(source, digest)
     }
 
+    /// The object of that digest, if it is there and whole. It is never replaced: it may be flushed,
+    /// and the records that need it with it, while the new file would be lost with the power. One
+    /// that is damaged is replaced, which mends it.
+    fn kept(&self, object: &Path, digest: &Digest, bytes: u64) -> Option<Metadata> {
+        let old = fs::symlink_metadata(object).ok()?;
+        let whole = || hash_file(object).is_ok_and(|(found, _)| found == *digest);
+        (old.is_file() && old.len() == bytes && whole()).then_some(old)
+    }
+
     fn store_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let object = self.object(&manifest.digest());
-        files::publish_unflushed(&object, manifest.text().as_bytes())?;
+        let (digest, text) = (manifest.digest(), manifest.text());
+        let object = self.object(&digest);
+        if self.kept(&object, &digest, text.len() as u64).is_none() {
+            files::publish_unflushed(&object, text.as_bytes())?;
+        }
         self.pending().push(object.clone());
         fs::set_permissions(&object, Permissions::from_mode(0o444)).at("protect", &object)?;
         self.link_tree(manifest)
     }
 
+    /// Makes the folder of a manifest, whose objects are there; it is flushed later.
+    pub(crate) fn link_tree(&self, manifest: &Manifest) -> Result<()> {
+        let copies = self.link_all(manifest)?;
+        self.pending().extend(copies);
+        Ok(())
+    }
+
     /// Makes the folder of a manifest of hard links, and mends one that is damaged. On file systems
     /// without hard links its files are copies.
-    pub(crate) fn link_tree(&self, manifest: &Manifest) -> Result<()> {
-        let root = self.tree(&manifest.digest());
+    /// Gives back the copies, which are not flushed.
+    fn link_all(&self, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+        let (root, mut copies) = (self.tree(&manifest.digest()), Vec::new());
         fs::create_dir_all(&root).at("create", &root)?;
         for entry in &manifest.entries {
             let object = self.object(&entry.digest);
             let path = root.join(&entry.path);
-            if same_file(&path, &object) {
+            if same_file(&path, &object) || self.kept(&path, &entry.digest, entry.bytes).is_some() {
                 continue;
             }
             let folder = path.parent().unwrap_or(&root);
@@ -115,10 +147,10 @@ impl Cache {
                 .and_then(|()| fs::rename(&temporary, &path))
                 .at("link", &path)?;
             if !same_file(&path, &object) {
-                self.pending().push(path);
+                copies.push(path);
             }
         }
-        Ok(())
+        Ok(copies)
     }
 
     fn copy(&self, object: &Path, copy: &Path) -> std::io::Result<()> {
@@ -145,6 +177,23 @@ impl Cache {
         let Some(manifest) = self.manifest(&output.digest) else { return false };
         let root = self.tree(&output.digest);
         manifest.entries.iter().all(|entry| sized(&root.join(&entry.path), entry.bytes))
+    }
+
+    /// Makes the folder of an output anew from its objects, if those are there: a loss of power may
+    /// take the names in it, and who removes one of them has lost nothing. Says whether it is there now.
+    pub(super) fn mend(&self, output: &StoredOutput) -> Result<bool> {
+        let manifest = output.directory.then(|| self.manifest(&output.digest)).flatten();
+        let Some(manifest) = manifest else { return Ok(false) };
+        let sized = |entry: &Entry| {
+            fs::symlink_metadata(self.object(&entry.digest))
+                .is_ok_and(|file| file.is_file() && file.len() == entry.bytes)
+        };
+        if !manifest.entries.iter().all(sized) {
+            return Ok(false);
+        }
+        // The record may be flushed already: what it needs must not come to less.
+        self.link_all(&manifest)?.iter().try_for_each(|copy| files::flush(copy))?;
+        Ok(self.has(output))
     }
 
     /// The manifest of that digest, if it is there and readable.

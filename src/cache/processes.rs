@@ -83,8 +83,12 @@ pub fn reap(pid: i32) {
 }
 
 /// Whether a process inherited an attempt's lock (the file of that device and inode) or mark.
+///
+/// A child of the runner's that has not started its program yet has all of the runner's files open: it is
+/// of another stage, and does not belong. Its program is looked at first: once it is another one, the
+/// files that it should not have are closed.
 pub fn belongs(pid: i32, lock: (u64, u64), mark: &str) -> bool {
-    holds(pid, lock) || has_mark(pid, mark)
+    has_mark(pid, mark) || (!same_program(pid) && holds(pid, lock))
 }
 
 fn has_mark(pid: i32, value: &str) -> bool {

@@ -30,16 +30,18 @@ pub struct Session {
     cache: Cache,
     shared: Option<UseLock>,
     active: Option<(PathBuf, File)>,
+    id: String,
 }
 
 impl Cache {
-    /// Begins a run: nothing is collected until [`Session::settle`].
+    /// Begins the run named `id`: nothing is collected until [`Session::settle`].
     ///
     /// # Errors
     ///
     /// [`CacheError::Busy`] if a collection does not come to an end.
-    pub fn enter(&self) -> Result<Session> {
-        Ok(Session { cache: self.clone(), shared: Some(self.share()?), active: None })
+    pub fn enter(&self, id: &str) -> Result<Session> {
+        let shared = Some(self.share()?);
+        Ok(Session { cache: self.clone(), shared, active: None, id: id.to_owned() })
     }
 
     /// Holds the cache as it is for a moment.
@@ -99,11 +101,13 @@ impl Cache {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     let text = String::from_utf8(files::read(&path)?.unwrap_or_default());
                     let lines = text.unwrap_or_default();
+                    let id = lines.lines().next().and_then(|line| line.strip_prefix("run "));
+                    let id = id.unwrap_or_default().to_owned();
                     let keys = lines.lines().filter_map(|line| Digest::parse(line.as_bytes()));
                     let pids = processes::holders(&file).unwrap_or_default();
                     // Of another user or another machine: alive, whoever it is.
                     let pids = if pids.is_empty() { vec![0] } else { pids };
-                    runs.push(ActiveRun { keys: keys.collect(), pids });
+                    runs.push(ActiveRun { id, keys: keys.collect(), pids });
                 }
                 Err(error) => return Err(error).at("lock", &path),
             }
@@ -115,6 +119,8 @@ impl Cache {
 /// A run that executes stages now.
 #[derive(Debug)]
 pub(super) struct ActiveRun {
+    /// Its name.
+    pub id: String,
     /// Records that it needs.
     pub keys: Vec<Digest>,
     /// Its process.
@@ -136,7 +142,8 @@ impl Session {
         let mut file = file.at("create", &path)?;
         flock::attempt(&file, libc::LOCK_EX).at("lock", &path)?;
         let lines: String = used.map(|key| format!("{key}\n")).collect();
-        file.write_all(lines.as_bytes()).at("write", &path)?;
+        let text = format!("run {}\n{lines}", self.id);
+        file.write_all(text.as_bytes()).at("write", &path)?;
         self.active = Some((path, file));
         self.shared = None;
         Ok(())
@@ -173,8 +180,8 @@ mod tests {
     fn a_run_that_plans_keeps_a_collection_out_and_one_that_executes_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        let mut session = cache.enter().unwrap();
-        let other = cache.enter().unwrap();
+        let mut session = cache.enter("now").unwrap();
+        let other = cache.enter("other").unwrap();
         let alone = || cache.use_lock(libc::LOCK_EX, Duration::ZERO);
         assert!(matches!(alone(), Err(CacheError::Busy { .. })));
         drop(other);
@@ -185,7 +192,7 @@ mod tests {
         assert!(matches!(cache.own(), Err(CacheError::Busy { .. })), "there is a run");
         let active = cache.active().unwrap();
         assert_eq!(active.len(), 1);
-        assert_eq!(active[0].keys, keys);
+        assert_eq!((active[0].id.as_str(), &active[0].keys[..]), ("now", &keys[..]));
         drop(session);
         cache.own().unwrap();
     }

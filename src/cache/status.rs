@@ -1,7 +1,10 @@
 //! How much is in a cache.
 
 use super::error::Result;
-use super::{Cache, files};
+use super::{Cache, Digest, files};
+
+/// Bytes of the longest name of a file, with room for an ending.
+const LONGEST: usize = 200;
 
 /// How much is in a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -43,12 +46,31 @@ impl Cache {
     }
 }
 
-/// A name as one part of a path: what would leave the folder is replaced.
+/// A name as one part of a path: what would leave the folder is replaced, and what would be too long
+/// for a file system is cut, with a digest in place of the rest.
 pub fn plain_name(name: &str) -> String {
-    let plain: String =
+    let mut plain: String =
         name.chars().map(|c| if c == '/' || c.is_control() { '_' } else { c }).collect();
+    if plain.len() > LONGEST {
+        let fits = (0..LONGEST - 13).rev().find(|end| plain.is_char_boundary(*end));
+        plain.truncate(fits.unwrap_or(0));
+        plain = format!("{plain}~{}", Digest::of(name.as_bytes()).short());
+    }
     match plain.as_str() {
         "" | "." | ".." => format!("_{plain}"),
         _ => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_part_of_a_path_and_not_too_long() {
+        assert_eq!(plain_name("a[1,../x]"), "a[1,.._x]");
+        assert_eq!(plain_name(".."), "_..");
+        let long = |end: &str| plain_name(&format!("{}{end}", "ä".repeat(150)));
+        assert!(long("a").len() <= LONGEST && long("a") != long("b"), "{}", long("a"));
     }
 }

@@ -39,6 +39,8 @@ struct Shared {
     pending: Mutex<Vec<PathBuf>>,
     /// Records whose outputs were read and found whole.
     checked: Mutex<HashSet<Digest>>,
+    /// Records of others that were used and are not known to be flushed.
+    adopted: Mutex<HashSet<Digest>>,
 }
 
 /// Environment variable that names the cache folder.
@@ -88,6 +90,7 @@ impl Cache {
             journal: Mutex::new(Journal::new(root.join("journal"))),
             pending: Mutex::default(),
             checked: Mutex::default(),
+            adopted: Mutex::default(),
         };
         Ok(Self { root, shared: Arc::new(shared) })
     }
@@ -105,6 +108,11 @@ impl Cache {
     /// Records whose outputs were read and found whole.
     pub(super) fn checked(&self) -> MutexGuard<'_, HashSet<Digest>> {
         self.shared.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records of others that were used and are not known to be flushed.
+    pub(super) fn adopted(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.shared.adopted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the cache of a pipeline file is: `explicit`, else `variable` (the value of

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::error::{At, CacheError, Result};
-use super::{Digest, files, is_inside};
+use super::{Digest, files};
+use crate::stages::inside::is_inside;
 
 /// A file below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,18 @@ pub fn files_below(root: &Path) -> Result<Vec<(String, PathBuf, u64)>> {
     Ok(found.map(|found| (found.relative, found.path, found.metadata.len())).collect())
 }
 
+/// Refuses what is neither a file nor a folder: to open a pipe is to wait for who writes into it.
+pub(crate) fn regular(path: &Path, metadata: &Metadata) -> Result<()> {
+    if metadata.is_dir() || metadata.is_file() {
+        return Ok(());
+    }
+    Err(CacheError::NotStorable {
+        path: path.to_path_buf(),
+        reason: "it is neither a file nor a folder".to_owned(),
+        help: "remove the pipe, socket or device".to_owned(),
+    })
+}
+
 /// All files below `root`, sorted by relative path; links are followed.
 pub(crate) fn walk(root: &Path) -> Result<Vec<Found>> {
     let metadata = fs::metadata(root).at("look at", root)?;
@@ -133,11 +146,9 @@ fn walk_below(folder: &Path, prefix: &str, above: &[(u64, u64)]) -> Result<Vec<F
                 return Err(refuse("the folder contains itself", help));
             }
             walk_below(&path, &format!("{relative}/"), &[above, &[identity]].concat())
-        } else if metadata.is_file() {
-            Ok(vec![Found { relative, path, metadata }])
         } else {
-            let reason = "it is neither a file nor a folder";
-            Err(refuse(reason, "remove the pipe, socket or device"))
+            regular(&path, &metadata)?;
+            Ok(vec![Found { relative, path, metadata }])
         }
     };
     let names = files::list(folder)?;

@@ -87,8 +87,9 @@ impl Cache {
     /// Reads every object and every record.
     pub fn verify(&self) -> Result<Verified> {
         let mut verified = Verified::default();
-        self.journal().refresh()?;
-        let damaged = self.journal().damaged();
+        // What is told of records must be of one moment; objects may go while they are read.
+        let hold = self.share()?;
+        let damaged = self.journal().damaged()?;
         let journal = self.place("journal");
         let line = |byte| Fault::Line { path: journal.clone(), byte };
         verified.faults.extend(damaged.into_iter().map(line));
@@ -108,6 +109,7 @@ impl Cache {
         for folder in files::list(&self.place("objects"))? {
             objects.extend(whole(&folder)?);
         }
+        drop(hold);
         let read = |path: &PathBuf| -> Result<(u64, Option<Fault>)> {
             let Some(name) = digest_of(path) else {
                 return Ok((0, Some(Fault::Foreign { path: path.clone() })));
@@ -195,10 +197,16 @@ impl Cache {
                 }
             }
         }
-        let whole = |record: &ActionRecord| record.outputs.values().all(|output| self.has(output));
-        let records = self.records()?.into_iter().map(|(record, _)| record);
-        let kept: HashSet<Digest> =
-            records.filter(whole).map(|record| record.key.digest()).collect();
+        let mut kept = HashSet::new();
+        for (record, _) in self.records()? {
+            let mut whole = true;
+            for output in record.outputs.values() {
+                whole &= self.has(output) || self.mend(output)?;
+            }
+            if whole {
+                kept.insert(record.key.digest());
+            }
+        }
         self.journal().compact(|key| kept.contains(key))
     }
 }

@@ -33,7 +33,7 @@ pub fn find(pipeline: &Pipeline, against: Option<&str>) -> Result<Review, RunErr
             }
             // Before its first commit, a repository has accepted nothing.
             let bytes = commit.map(|commit| git.show(&commit, &name(&path))).transpose()?.flatten();
-            let accepted = bytes.map(|bytes| LockFile::parse(&path, bytes)).transpose()?;
+            let accepted = bytes.map(|bytes| LockFile::parse(&path, &bytes)).transpose()?;
             let against = format!("{} of {revision}", name(&path));
             let accepted = accepted.unwrap_or_default();
             Ok(Review { accepted, against, ..Review::default() })

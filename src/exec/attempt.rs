@@ -19,7 +19,7 @@ use super::resources::Grant;
 use super::secrets::{self, Secrets};
 use super::signals::Signals;
 use super::worker_stage::Verdict;
-use super::{program, report_stage, reporter, worker, worker_stage};
+use super::{disk, program, report_stage, reporter, worker, worker_stage};
 use crate::cache::{Cache, Claim, Digest, files, plain_name};
 use crate::config::{Origin, Pipeline, StageCell};
 use crate::stages::command::Command;
@@ -195,9 +195,14 @@ impl Attempt<'_, '_> {
                 None => verdict.outcome(&ended),
             },
         };
+        let outcome = if disk::is_full(&scratch.out()) {
+            Err(no_room(scratch, outcome.err().as_ref()))
+        } else {
+            outcome
+        };
         let log = self.log.exists().then(|| self.log.clone());
         let failed = |failure| StageFailure { failure, tail: tail.lines(), log };
-        Ok(outcome.map(|metrics| Worked { metrics, warnings }).map_err(failed))
+        Ok(outcome.map(|metrics| Worked { metrics, warnings: warnings.told() }).map_err(failed))
     }
 
     fn timed_out(&self) -> task::Failure {
@@ -231,6 +236,15 @@ impl Attempt<'_, '_> {
     }
 }
 
+/// A stage that ended on a full disk failed, whatever it says: many a program does not notice that its
+/// output was cut short.
+fn no_room(scratch: &Scratch, failed: Option<&task::Failure>) -> task::Failure {
+    let what = failed.map_or("it ended".to_owned(), |failed| failed.message.clone());
+    let out = scratch.out();
+    let message = format!("{what}; No space left on device: {}", out.display());
+    failure(Blame::Machine, message, Some("make room on the disk of the cache, and run again"))
+}
+
 fn not_started(launch: &Launch, config: Option<&Command>, error: &std::io::Error) -> task::Failure {
     match config {
         Some(_) => program::not_started(launch, error),
@@ -251,7 +265,36 @@ struct Transcript<'a, 'r> {
     secrets: Secrets,
     tail: Tail,
     verdict: Verdict,
-    warnings: Vec<String>,
+    warnings: Warnings,
+}
+
+/// Warnings, as many as a record should hold; all of them are in the log.
+#[derive(Debug, Default)]
+struct Warnings {
+    kept: Vec<String>,
+    bytes: usize,
+    left_out: usize,
+}
+
+impl Warnings {
+    /// More than this would be read by nobody, bytes.
+    const LIMIT: usize = 64 << 10;
+
+    fn push(&mut self, warning: String) {
+        self.bytes = self.bytes.saturating_add(warning.len());
+        if self.bytes <= Self::LIMIT {
+            self.kept.push(warning);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn told(mut self) -> Vec<String> {
+        if self.left_out > 0 {
+            self.kept.push(format!("{} more warnings are in its log", self.left_out));
+        }
+        self.kept
+    }
 }
 
 impl<'a, 'r> Transcript<'a, 'r> {
@@ -265,7 +308,7 @@ impl<'a, 'r> Transcript<'a, 'r> {
             secrets,
             tail: Tail::default(),
             verdict: Verdict::default(),
-            warnings: Vec::new(),
+            warnings: Warnings::default(),
         }
     }
 

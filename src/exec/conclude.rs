@@ -17,8 +17,7 @@ impl Run<'_> {
         let done = self.done.borrow();
         // What a job shows is shown by the run that submitted it.
         if self.options.part.is_none() {
-            let news = self.news.borrow();
-            view::update(self.cache, &pipeline.name, &done, |id| !news.contains(id))?;
+            view::update(self.cache, &pipeline.name, &done, &self.results())?;
         }
         let lock_path = LockFile::path(&pipeline.file);
         let mut summary = self.summary.borrow_mut();

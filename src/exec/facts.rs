@@ -4,19 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, RunError};
-use super::host;
 use super::worker::{self, WorkerError};
+use super::{answer, host};
 use crate::cache::{Cache, files};
 use crate::stages::contract::Fact;
 
 /// Variables that decide which libraries the worker loads.
 const VARIABLES: &[&str] =
     &["ORT_DYLIB_PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LIBTORCH", "TENSORRT_RTX_DIR"];
+
+/// How long the worker may take to tell facts: it opens libraries, from a slow disk at worst.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Facts of the machine, found when they are asked for.
 #[derive(Debug)]
@@ -142,15 +146,12 @@ impl Answer {
 
 fn ask(worker: &Path, asked: Vec<String>, names: &BTreeSet<String>, fact: &str) -> Result<Answer> {
     let broken = |reason: String| WorkerError::Broken { path: worker.to_path_buf(), reason };
-    let output = Command::new(worker)
-        .arg("facts")
-        .args(names)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| broken(error.to_string()))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    let Ok(printed) = serde_json::from_slice::<Printed>(&output.stdout) else {
-        return Err(broken(format!("`facts` ended with {}. {said}", output.status)).into());
+    let mut command = Command::new(worker);
+    command.arg("facts").args(names);
+    let answer = answer::of(command, PATIENCE).map_err(|error| broken(error.to_string()))?;
+    let said = String::from_utf8_lossy(&answer.error).trim().replace('\n', "; ");
+    let Ok(printed) = serde_json::from_slice::<Printed>(&answer.output) else {
+        return Err(broken(format!("`facts` {}. {said}", answer.ending)).into());
     };
     if !printed.facts.contains_key(fact) {
         return Err(RunError::Fact { fact: fact.to_owned(), reason: said });

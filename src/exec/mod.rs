@@ -1,11 +1,13 @@
 //! Running a plan: what is up to date, what runs and why, stages as processes, who is told.
 
+mod answer;
 pub(crate) mod attempt;
 mod commit;
 mod companions;
 mod conclude;
 mod cost;
 mod diff;
+mod disk;
 mod durations;
 mod error;
 mod estimate;

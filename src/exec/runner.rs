@@ -143,8 +143,15 @@ impl<'a> Run<'a> {
         reporter: &'a mut dyn Reporter,
     ) -> Result<Self> {
         let (start, started) = (Instant::now(), Timestamp::now());
-        let session = cache.enter()?;
-        cache.sweep()?;
+        let id = format!("{}-{}", started.strftime("%Y%m%d-%H%M%S"), files::process());
+        let session = cache.enter(&id)?;
+        let ended = cache.sweep()?;
+        if !ended.is_empty() {
+            let pids: Vec<String> = ended.iter().map(i32::to_string).collect();
+            let what = "processes of a killed run were still there and were ended";
+            let message = format!("{what}: {}", pids.join(", "));
+            reporter.event(&Event::Warning { stage: None, message: &message });
+        }
         let pipeline = plan.pipeline();
         if options.locked != Locked::No && pipeline.sweep.is_some() {
             return Err(RunError::LockedSweep);
@@ -157,7 +164,6 @@ impl<'a> Run<'a> {
             forced.extend(plan.order().filter(|index| plan.stage(*index).id == part.stage));
         }
         let locked = Held::new(plan, options.locked)?;
-        let time = started.strftime("%Y%m%d-%H%M%S");
         Ok(Self {
             plan,
             cache,
@@ -177,7 +183,7 @@ impl<'a> Run<'a> {
             summary: RefCell::default(),
             start,
             started,
-            id: format!("{time}-{}", files::process()),
+            id,
             forced,
         })
     }
@@ -196,7 +202,8 @@ impl<'a> Run<'a> {
             }
         }
         if needed.is_empty() {
-            return Ok(());
+            // What a killed run left may not have reached the disk.
+            return Ok(self.cache.flush()?);
         }
         self.keys.borrow_mut().save()?;
         {

@@ -5,33 +5,37 @@ use std::path::{Path, PathBuf};
 
 use super::error::{At, Result};
 use super::keys::Done;
-use crate::cache::{ActionRecord, Cache, files, plain_name};
+use crate::cache::{ActionRecord, Cache, Digest, boot, files, plain_name};
 
 /// Where the artifacts of a pipeline are shown.
 pub fn folder(cache: &Cache, pipeline: &str) -> PathBuf {
     cache.place("view").join(plain_name(pipeline))
 }
 
-/// Brings `view/PIPELINE/STAGE/FILE` up to date for the stages that are done. Stages that are `known`
-/// to have had the same result in the run before are shown already.
-pub fn update<'d>(
-    cache: &Cache,
-    pipeline: &str,
-    done: &'d Done,
-    known: impl Fn(&'d str) -> bool,
-) -> Result<()> {
+/// Brings `view/PIPELINE/STAGE/FILE` up to date for the stages that are done.
+///
+/// `results` names all that is to be shown. When all of it is, `view/.PIPELINE.shown` says so, and the
+/// links are not looked at again until something else is shown or the machine is started anew. It is
+/// gone while links change: a run that is killed before it gets here has shown nothing of its own.
+pub fn update(cache: &Cache, pipeline: &str, done: &Done, results: &Digest) -> Result<()> {
     let root = folder(cache, pipeline);
-    let there = root.is_dir();
+    let shown = cache.place("view").join(format!(".{}.shown", plain_name(pipeline)));
+    let text = format!("{} {results}\n", boot());
+    if root.is_dir() && files::read(&shown)?.is_some_and(|before| before == text.as_bytes()) {
+        return Ok(());
+    }
+    files::remove(&shown)?;
     for (id, record) in done {
-        if there && known(id) {
-            continue;
-        }
         let stage = root.join(plain_name(id));
         if !is_current(cache, &stage, record) {
             link(cache, &stage, record)?;
         }
     }
-    Ok(())
+    if shown.exists() {
+        // Another run has shown something else meanwhile: the next one looks at all links.
+        return Ok(files::remove(&shown)?);
+    }
+    Ok(files::publish_unflushed(&shown, text.as_bytes())?)
 }
 
 fn is_current(cache: &Cache, stage: &Path, record: &ActionRecord) -> bool {
@@ -54,9 +58,9 @@ fn link(cache: &Cache, stage: &Path, record: &ActionRecord) -> Result<()> {
             .at("link", &path)?;
         wanted.extend(Path::new(&output.file).components().next().map(|first| stage.join(first)));
     }
-    // Files of an earlier form of the stage.
+    // Files of an earlier form of the stage; another run may be linking the same just now.
     for path in files::list(stage)? {
-        if !wanted.contains(&path) {
+        if !wanted.contains(&path) && (!files::is_temporary(&path) || files::is_leftover(&path)) {
             files::remove(&path)?;
         }
     }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Input, InputPath, Output, PortType, Problem, Ref, Runs};
+use super::inside::is_inside;
 
 /// Runs a program of any language as a stage like the others.
 ///
@@ -143,10 +144,7 @@ impl Contract for Command {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for (port, output) in &self.outputs {
             let file = output.file();
-            let inside = std::path::Path::new(file)
-                .components()
-                .all(|part| matches!(part, std::path::Component::Normal(_)));
-            if !inside || file.is_empty() {
+            if !is_inside(file) {
                 problems.push(
                     Problem::at(
                         &format!("outputs.{port}"),
@@ -161,6 +159,15 @@ impl Contract for Command {
                 problems.push(Problem::at(
                     &format!("outputs.{port}"),
                     format!("duplicate output: `{other}` and `{port}` both name \"{file}\""),
+                ));
+            }
+            let around = self.outputs.iter().find(|(_, other)| {
+                file.strip_prefix(other.file()).is_some_and(|rest| rest.starts_with('/'))
+            });
+            if let Some((other, folder)) = around {
+                problems.push(Problem::at(
+                    &format!("outputs.{port}"),
+                    format!("\"{file}\" lies in output `{other}`, \"{}\"", folder.file()),
                 ));
             }
         }

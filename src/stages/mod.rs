@@ -12,6 +12,7 @@ pub mod execution;
 pub mod export_onnx;
 pub mod finetune;
 pub mod insert_qdq;
+pub mod inside;
 pub mod model_source;
 pub mod quantity;
 pub mod report;

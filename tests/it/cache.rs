@@ -62,11 +62,15 @@ fn an_object_that_is_gone_or_short_is_made_again() {
         let path = project.path(&format!("cache/view/p/{artifact}")).canonicalize().unwrap();
         std::fs::remove_file(&path).unwrap();
         let said = project.run(&[]);
-        assert!(
-            said.stderr.contains(&format!("{ran}: running (record damaged: output ")),
-            "{said:?}"
-        );
-        assert_eq!(project.ran(), [ran]);
+        if ran == "a" {
+            let why = "a: running (record damaged: output ";
+            assert!(said.stderr.contains(why), "{said:?}");
+            assert_eq!(project.ran(), [ran]);
+        } else {
+            // In a folder it was a link, which is made anew.
+            assert!(project.ran().is_empty(), "{said:?}");
+        }
+        assert!(path.exists());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::write(&path, "").unwrap();
         project.run(&[]);

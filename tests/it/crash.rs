@@ -112,7 +112,7 @@ fn a_survivor_of_a_killed_runner_is_ended_and_cannot_reach_the_new_result() {
     let said = project.run(&[]);
     assert!(
         said.stderr
-            .contains("a: warning: processes of a killed run still worked on it and were ended: "),
+            .contains("warning: processes of a killed run were still there and were ended: "),
         "{said:?}"
     );
     assert!(!lives(&survivor));
