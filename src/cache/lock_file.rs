@@ -128,13 +128,12 @@ impl LockFile {
 
     /// Reads a lock file's content; `path` names it in errors.
     pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        let damaged = |reason: String| CacheError::LockFile { path: path.to_path_buf(), reason };
-        let text = String::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
-        let Some(bytes) = files::read(path)? else { return Ok(None) };
         let damaged = |reason| CacheError::LockFile { path: path.to_path_buf(), reason };
-        Self::parse(&bytes).map(Some).map_err(damaged)
+        Self::from_bytes(&bytes).map_err(damaged)
+    }
+
     /// The lock file with that content; why it is none otherwise.
-    pub(super) fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
         let format = text.lines().find_map(|line| line.strip_prefix("format = "));
         if let Some(other) = format.filter(|format| *format != "2") {
@@ -145,8 +144,6 @@ impl LockFile {
             format!("line {line}: {}", error.message().replace('\n', ", "))
         });
         let Written { format, stages } = read?;
-        if format == 2 { Ok(Self { stages }) } else { Err(damaged("no format".to_owned())) }
-        if format == 2 { Ok(Self { stages }) } else { Err("no format".to_owned()) }
         if format != 2 {
             return Err("no format".to_owned());
         }
@@ -309,8 +306,8 @@ mod tests {
     #[test]
     fn a_figure_that_is_no_number_is_refused() {
         let text = lock(&["a"]).text();
-        assert!(LockFile::parse(text.as_bytes()).is_ok());
-        let error = LockFile::parse(text.replace("= 0.5", "= nan").as_bytes()).unwrap_err();
+        assert!(LockFile::from_bytes(text.as_bytes()).is_ok());
+        let error = LockFile::from_bytes(text.replace("= 0.5", "= nan").as_bytes()).unwrap_err();
         assert_eq!(error, "metric \"top1\" of stage \"a\" is not a finite number");
     }
 

@@ -11,8 +11,8 @@ use futures_util::stream::FuturesUnordered;
 
 use super::{Executor, Work};
 use crate::cache::Claimed;
-use crate::exec::error::{Result, RunError};
 use crate::exec::cost::estimate_left;
+use crate::exec::error::{Result, RunError};
 use crate::exec::estimate::Estimates;
 use crate::exec::event::Event;
 use crate::exec::failure::{StageFailure, failure};
