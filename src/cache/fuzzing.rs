@@ -36,7 +36,7 @@ pub(crate) fn file(name: &str, content: &[u8]) -> PathBuf {
 ///
 /// Where what was read is not what is read after it was written.
 pub fn lock_file(bytes: &[u8]) {
-    match LockFile::read_text(bytes) {
+    match LockFile::from_bytes(bytes) {
         Ok(lock) => {
             same_after_writing(&lock);
             lock.stages.values().for_each(|stage| drop(stage.action_key()));
@@ -47,7 +47,7 @@ pub fn lock_file(bytes: &[u8]) {
 
 fn same_after_writing(lock: &LockFile) {
     let text = lock.text();
-    let read = LockFile::read_text(text.as_bytes());
+    let read = LockFile::from_bytes(text.as_bytes());
     assert_eq!(read.as_ref(), Ok(lock), "written as\n{text}");
 }
 

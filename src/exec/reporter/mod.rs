@@ -2,9 +2,9 @@
 
 mod bars;
 mod failure;
+pub(super) mod fuzzing;
 pub mod github;
 mod guards;
-pub(super) mod fuzzing;
 mod json;
 mod markdown;
 mod plain;
