@@ -127,7 +127,6 @@ impl LockFile {
     }
 
     /// Reads a lock file's content; `path` names it in errors.
-<<<<<<< HEAD
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |reason| CacheError::LockFile { path: path.to_path_buf(), reason };
         Self::from_bytes(bytes).map_err(damaged)
@@ -135,15 +134,6 @@ impl LockFile {
 
     /// The lock file with that content; why it is none otherwise.
     pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
-=======
-    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        let damaged = |reason| CacheError::LockFile { path: path.to_path_buf(), reason };
-        Self::from_bytes(&bytes).map_err(damaged)
-    }
-
-    /// The lock file with that content; why it is none otherwise.
-    pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
->>>>>>> fuzz
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
         let format = text.lines().find_map(|line| line.strip_prefix("format = "));
         if let Some(other) = format.filter(|format| *format != "2") {
@@ -316,13 +306,8 @@ mod tests {
     #[test]
     fn a_figure_that_is_no_number_is_refused() {
         let text = lock(&["a"]).text();
-<<<<<<< HEAD
         assert!(LockFile::from_bytes(text.as_bytes()).is_ok());
         let error = LockFile::from_bytes(text.replace("= 0.5", "= nan").as_bytes()).unwrap_err();
-=======
-        assert!(LockFile::from_bytes(text.as_bytes()).is_ok());
-        let error = LockFile::from_bytes(text.replace("= 0.5", "= nan").as_bytes()).unwrap_err();
->>>>>>> fuzz
         assert_eq!(error, "metric \"top1\" of stage \"a\" is not a finite number");
     }
 
