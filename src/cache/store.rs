@@ -184,6 +184,13 @@ mod tests {
     }
 
     #[test]
+    fn the_projects_own_cache_folder_is_of_this_layout() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cache");
+        assert!(folder.join(MARKER).is_file());
+        Cache::at(&folder).unwrap();
+    }
+
+    #[test]
     fn another_layout_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(MARKER), "Signature\n# qpipe cache, layout 7\n").unwrap();
