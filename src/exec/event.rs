@@ -70,6 +70,13 @@ pub enum Event<'a> {
         /// The other run's process, where known.
         pid: Option<i32>,
     },
+    /// A stage waits for other runs on this machine.
+    WaitingForMachine {
+        /// Its id.
+        stage: &'a str,
+        /// Whether it needs the machine alone; otherwise another run's stage does.
+        alone: bool,
+    },
     /// How far a stage is.
     Progress {
         /// Its id.

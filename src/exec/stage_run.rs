@@ -52,6 +52,9 @@ pub enum End {
     },
 }
 
+/// A stage that waits longer for other runs on the machine says so.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Brings a stage up to date.
 ///
 /// # Errors
@@ -81,9 +84,21 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         let done = run.done.borrow();
         (claim, Scratch::new(run.cache, &needed.digest, cell, &done)?)
     };
-    let turn = tokio::select! {
-        turn = machine::turn(grant.alone()) => turn.at("wait for", "the machine".as_ref())?,
-        () = signals.next() => return Err(RunError::Interrupted),
+    let turn = {
+        let turn = machine::turn(grant.alone());
+        tokio::pin!(turn);
+        let mut told = false;
+        loop {
+            tokio::select! {
+                turn = &mut turn => break turn.at("wait for", "the machine".as_ref())?,
+                () = tokio::time::sleep(PATIENCE), if !told => {
+                    told = true;
+                    let alone = grant.alone();
+                    run.tell(&Event::WaitingForMachine { stage: &cell.id, alone });
+                }
+                () = signals.next() => return Err(RunError::Interrupted),
+            }
+        }
     };
     if failed == 0 {
         run.begun.borrow_mut().insert(needed.stage, Instant::now());

@@ -222,13 +222,20 @@ fn two_runs_on_one_machine_leave_a_benchmark_alone() {
     let others = ["a", "b", "c", "d"];
     let all: String = others.iter().map(|name| stage(name, "")).collect();
     let (one, two) = (Project::new(&all), Project::new(&stage("alone", "exclusive = true")));
-    let runner = one.start(&["-j2"]);
+    let machine = tempfile::tempdir().unwrap();
+    let command = |project: &Project, more: &str| {
+        let mut command = project.command(&["run", "p.toml", more]);
+        command.env("XDG_RUNTIME_DIR", machine.path());
+        command
+    };
+    let runner = command(&one, "-j2").spawn().unwrap();
     let begun = || {
         let names = std::fs::read_dir(folder.path()).unwrap();
         names.count() > 0
     };
     wait_for("the first run", begun);
-    two.run(&[]);
+    let said = two.said(&mut command(&two, "-j1"));
+    assert_eq!(said.code, Some(0), "{said:?}");
     assert!(runner.wait_with_output().unwrap().status.success());
     assert_eq!(two.artifact("alone/x"), "1\n");
 }

@@ -52,6 +52,8 @@ impl Project {
             .current_dir(self.folder.path())
             .env("QPIPE_CACHE", self.path("cache"))
             .env("NO_COLOR", "1")
+            // A machine of its own: other tests' benchmarks and stages are none of its business.
+            .env("XDG_RUNTIME_DIR", self.path(".machine"))
             .env_remove("QPIPE_PROFILE")
             .env_remove("QPIPE_WORKER")
             .env_remove("QPIPE_REMOTE")

@@ -85,6 +85,7 @@ impl Bars {
             | Event::Skipped { .. }
             | Event::Submitted { .. }
             | Event::Waiting { .. }
+            | Event::WaitingForMachine { .. }
             | Event::Warning { .. }
             | Event::Retrying { .. } => {
                 self.foot.draw(now);

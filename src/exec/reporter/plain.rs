@@ -51,6 +51,12 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::Waiting { stage, pid: None } => {
             format!("{stage}: waiting for another run, which does the same\n")
         }
+        Event::WaitingForMachine { stage, alone: true } => {
+            format!("{stage}: waiting until nothing else runs on this machine\n")
+        }
+        Event::WaitingForMachine { stage, alone: false } => {
+            format!("{stage}: waiting for another run's stage that needs this machine alone\n")
+        }
         Event::Warning { stage: Some(stage), message } => format!("{stage}: warning: {message}\n"),
         Event::Warning { stage: None, message } => format!("warning: {message}\n"),
         Event::Finished { stage, seconds: took, unchanged } => {
