@@ -25,5 +25,5 @@ pub use crate::cache::fuzzing::{lock_file, manifest, record};
 pub use crate::cache::index::fuzzing::index;
 pub use crate::cache::journal::fuzzing::journal;
 pub use crate::cache::remote::fuzzing::{remote_object, remote_record};
-pub use crate::config::fuzzing::pipeline;
 pub use crate::exec::attempt::fuzzing::event;
+pub use crate::plan::fuzzing::pipeline;

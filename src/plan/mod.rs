@@ -2,6 +2,7 @@
 
 mod dag;
 mod dot;
+pub(crate) mod fuzzing;
 mod mermaid;
 mod select;
 mod svg;

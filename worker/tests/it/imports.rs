@@ -32,6 +32,7 @@ const RUNNER: Ranks = &[
     ("report", 4),
     ("exec", 5),
     ("cli", 6),
+    ("fuzzing", 7),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
