@@ -92,10 +92,10 @@ mod tests {
     #[test]
     fn commands_are_of_one_line_and_name_files_of_the_workspace() {
         let of = |file: &str, line, message| {
-            command(Path::new(file), Some(Path::new("/work/repo")), line, message)
+            command(Path::new(file), Some(Path::new("/home/me/repo")), line, message)
         };
         assert_eq!(
-            of("/work/repo/a,b:c/p.toml", Some(7), "100 % of\nit\u{1b}[31m: failed"),
+            of("/home/me/repo/a,b:c/p.toml", Some(7), "100 % of\nit\u{1b}[31m: failed"),
             "::error file=a%2Cb%3Ac/p.toml,line=7::100 %25 of%0Ait: failed"
         );
         assert_eq!(of("/else/p.toml", None, "x"), "::error file=/else/p.toml::x");
