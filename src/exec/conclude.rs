@@ -15,9 +15,10 @@ impl Run<'_> {
     pub(super) fn finish(self) -> Result<Summary> {
         let pipeline = self.plan.pipeline();
         let done = self.done.borrow();
+        let results = self.results();
         // What a job shows is shown by the run that submitted it.
         if self.options.part.is_none() {
-            view::update(self.cache, &pipeline.name, &done, &self.results())?;
+            view::update(self.cache, &pipeline.name, &done, &results)?;
         }
         let lock_path = LockFile::path(&pipeline.file);
         let mut summary = self.summary.borrow_mut();
@@ -32,7 +33,7 @@ impl Run<'_> {
                 self.cache.register(&lock_path, None)?;
             } else if !reviewed.as_ref().is_none_or(Reviewed::accepts) {
                 self.cache.register(&lock_path, None)?;
-            } else if self.write_lock(&lock_path)? {
+            } else if self.write_lock(&lock_path, &results)? {
                 summary.lock_file = Some(lock_path.clone());
             }
         }
@@ -59,13 +60,12 @@ impl Run<'_> {
 
     /// Writes the lock file if that changes it; says whether it did. What was made of the same
     /// results the last time, and not touched since, is not made again.
-    fn write_lock(&self, path: &Path) -> Result<bool> {
-        let made_of = self.results();
-        if self.cache.is_registered(path, &made_of) {
+    fn write_lock(&self, path: &Path, results: &Digest) -> Result<bool> {
+        if self.cache.is_registered(path, results) {
             return Ok(false);
         }
         let changed = self.new_lock().write(path)?;
-        self.cache.register(path, Some(&made_of))?;
+        self.cache.register(path, Some(results))?;
         Ok(changed)
     }
 
