@@ -9,68 +9,49 @@ use super::kernel::{Kernel, Op, Prepare, single};
 use crate::{Error, Result};
 
 /// `Relu`: max(x, 0).
-pub const RELU: Op =
-    Op { name: "Relu", since: &[6, 13, 14], prepare: |_| single(|a| Ok(a.get(0)?.f_relu()?)) };
+pub const RELU: Op = Op::new("Relu", &[6, 13, 14], |_| single(|a| Ok(a.get(0)?.f_relu()?)));
 
 /// `Sigmoid`: 1 / (1 + e^-x).
-pub const SIGMOID: Op =
-    Op { name: "Sigmoid", since: &[6, 13], prepare: |_| single(|a| Ok(a.get(0)?.f_sigmoid()?)) };
+pub const SIGMOID: Op = Op::new("Sigmoid", &[6, 13], |_| single(|a| Ok(a.get(0)?.f_sigmoid()?)));
 
 /// `Tanh`.
-pub const TANH: Op =
-    Op { name: "Tanh", since: &[6, 13], prepare: |_| single(|a| Ok(a.get(0)?.f_tanh()?)) };
+pub const TANH: Op = Op::new("Tanh", &[6, 13], |_| single(|a| Ok(a.get(0)?.f_tanh()?)));
 
 /// `Erf`.
-pub const ERF: Op =
-    Op { name: "Erf", since: &[9, 13], prepare: |_| single(|a| Ok(a.get(0)?.f_erf()?)) };
+pub const ERF: Op = Op::new("Erf", &[9, 13], |_| single(|a| Ok(a.get(0)?.f_erf()?)));
 
 /// `LeakyRelu`: x, or alpha x where x is negative.
-pub const LEAKY_RELU: Op = Op {
-    name: "LeakyRelu",
-    since: &[6, 16],
-    prepare: |prepare| {
-        let alpha = f64::from(prepare.node.float("alpha", 0.01)?);
-        single(move |a| {
-            let x = a.get(0)?;
-            let scaled = x.f_mul_scalar(alpha)?;
-            Ok(x.f_where_self(&x.f_ge(0.0)?, &scaled)?)
-        })
-    },
-};
+pub const LEAKY_RELU: Op = Op::new("LeakyRelu", &[6, 16], |prepare| {
+    let alpha = f64::from(prepare.node.float("alpha", 0.01)?);
+    single(move |a| {
+        let x = a.get(0)?;
+        let scaled = x.f_mul_scalar(alpha)?;
+        Ok(x.f_where_self(&x.f_ge(0.0)?, &scaled)?)
+    })
+});
 
 /// `HardSigmoid`: max(0, min(1, alpha x + beta)).
-pub const HARD_SIGMOID: Op = Op {
-    name: "HardSigmoid",
-    since: &[6, 22],
-    prepare: |prepare| {
-        let alpha = f64::from(prepare.node.float("alpha", 0.2)?);
-        let beta = f64::from(prepare.node.float("beta", 0.5)?);
-        single(move |a| Ok(a.get(0)?.f_mul_scalar(alpha)?.f_add_scalar(beta)?.f_clamp(0.0, 1.0)?))
-    },
-};
+pub const HARD_SIGMOID: Op = Op::new("HardSigmoid", &[6, 22], |prepare| {
+    let alpha = f64::from(prepare.node.float("alpha", 0.2)?);
+    let beta = f64::from(prepare.node.float("beta", 0.5)?);
+    single(move |a| Ok(a.get(0)?.f_mul_scalar(alpha)?.f_add_scalar(beta)?.f_clamp(0.0, 1.0)?))
+});
 
 /// `HardSwish`: x max(0, min(1, x / 6 + 0.5)).
-pub const HARD_SWISH: Op = Op {
-    name: "HardSwish",
-    since: &[14, 22],
-    prepare: |_| single(|a| Ok(a.get(0)?.f_hardswish()?)),
-};
+pub const HARD_SWISH: Op =
+    Op::new("HardSwish", &[14, 22], |_| single(|a| Ok(a.get(0)?.f_hardswish()?)));
 
 /// `Gelu`: x times the normal distribution's cumulative, or its `tanh` approximation.
-pub const GELU: Op = Op {
-    name: "Gelu",
-    since: &[20],
-    prepare: |prepare| {
-        let approximate = prepare.node.text("approximate", "none")?.to_owned();
-        if !["none", "tanh"].contains(&approximate.as_str()) {
-            return Err(Error::user(format!("`approximate` = {approximate} is not defined")));
-        }
-        single(move |a| Ok(a.get(0)?.f_gelu(&approximate)?))
-    },
-};
+pub const GELU: Op = Op::new("Gelu", &[20], |prepare| {
+    let approximate = prepare.node.text("approximate", "none")?.to_owned();
+    if !["none", "tanh"].contains(&approximate.as_str()) {
+        return Err(Error::user(format!("`approximate` = {approximate} is not defined")));
+    }
+    single(move |a| Ok(a.get(0)?.f_gelu(&approximate)?))
+});
 
 /// `Clip`: to between two limits, each of which may be left out.
-pub const CLIP: Op = Op { name: "Clip", since: &[11, 12, 13], prepare: clip };
+pub const CLIP: Op = Op::new("Clip", &[11, 12, 13], clip);
 
 fn clip(prepare: &Prepare) -> Result<Kernel> {
     let constant = |index: usize| match (prepare.node.input(index), prepare.constant(index)) {

@@ -8,7 +8,7 @@ use super::kernel::{Kernel, Op, Prepare, single};
 use crate::{Error, Result};
 
 /// `BatchNormalization`.
-pub const BATCH_NORMALIZATION: Op = Op { name: "BatchNormalization", since: &[9, 14, 15], prepare };
+pub const BATCH_NORMALIZATION: Op = Op::new("BatchNormalization", &[9, 14, 15], prepare);
 
 /// Input index of the running mean.
 pub const RUNNING_MEAN: usize = 3;

@@ -8,7 +8,7 @@ use super::window::Window;
 use crate::{Error, Result};
 
 /// `Conv`.
-pub const CONV: Op = Op { name: "Conv", since: &[1, 11, 22], prepare };
+pub const CONV: Op = Op::new("Conv", &[1, 11, 22], prepare);
 
 /// `[N, C, spatial…]`, `[M, C / group, kernel…]`, `[M]` to `[N, M, spatial…]`.
 fn prepare(prepare: &Prepare) -> Result<Kernel> {

@@ -7,14 +7,11 @@ use super::kernel::{Kernel, Op, Prepare, single};
 use crate::Result;
 
 /// `Gemm`: alpha A' B' + beta C.
-pub const GEMM: Op = Op { name: "Gemm", since: &[7, 9, 11, 13], prepare };
+pub const GEMM: Op = Op::new("Gemm", &[7, 9, 11, 13], prepare);
 
 /// `MatMul`, as numpy's.
-pub const MAT_MUL: Op = Op {
-    name: "MatMul",
-    since: &[1, 9, 13],
-    prepare: |_| single(|a| Ok(a.get(0)?.f_matmul(a.get(1)?)?)),
-};
+pub const MAT_MUL: Op =
+    Op::new("MatMul", &[1, 9, 13], |_| single(|a| Ok(a.get(0)?.f_matmul(a.get(1)?)?)));
 
 #[expect(clippy::float_cmp, reason = "exactly 1 is the neutral factor")]
 fn prepare(prepare: &Prepare) -> Result<Kernel> {

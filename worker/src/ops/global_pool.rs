@@ -9,28 +9,20 @@ use super::kernel::{Op, single};
 use crate::{Error, Result};
 
 /// `GlobalAveragePool`: `[N, C, spatial…]` to `[N, C, 1…]`.
-pub const GLOBAL_AVERAGE_POOL: Op = Op {
-    name: "GlobalAveragePool",
-    since: &[1, 22],
-    prepare: |_| {
-        single(|a| {
-            let input = a.get(0)?;
-            Ok(input.f_mean_dim(spatial(input)?, true, None)?)
-        })
-    },
-};
+pub const GLOBAL_AVERAGE_POOL: Op = Op::new("GlobalAveragePool", &[1, 22], |_| {
+    single(|a| {
+        let input = a.get(0)?;
+        Ok(input.f_mean_dim(spatial(input)?, true, None)?)
+    })
+});
 
 /// `GlobalMaxPool`: `[N, C, spatial…]` to `[N, C, 1…]`.
-pub const GLOBAL_MAX_POOL: Op = Op {
-    name: "GlobalMaxPool",
-    since: &[1, 22],
-    prepare: |_| {
-        single(|a| {
-            let input = a.get(0)?;
-            Ok(input.f_amax(spatial(input)?, true)?)
-        })
-    },
-};
+pub const GLOBAL_MAX_POOL: Op = Op::new("GlobalMaxPool", &[1, 22], |_| {
+    single(|a| {
+        let input = a.get(0)?;
+        Ok(input.f_amax(spatial(input)?, true)?)
+    })
+});
 
 fn spatial(input: &Tensor) -> Result<Vec<i64>> {
     if input.dim() < 3 {

@@ -8,14 +8,12 @@ use super::kernel::{Kernel, Op, Prepare, single};
 use crate::{Error, Result};
 
 /// `Identity`.
-pub const IDENTITY: Op = Op {
-    name: "Identity",
-    since: &[1, 13, 14, 16, 19, 21, 23, 24, 25],
-    prepare: |_| single(|a| Ok(a.get(0)?.shallow_clone())),
-};
+pub const IDENTITY: Op = Op::new("Identity", &[1, 13, 14, 16, 19, 21, 23, 24, 25], |_| {
+    single(|a| Ok(a.get(0)?.shallow_clone()))
+});
 
 /// `Dropout`.
-pub const DROPOUT: Op = Op { name: "Dropout", since: &[7, 10, 12, 13, 22], prepare: dropout };
+pub const DROPOUT: Op = Op::new("Dropout", &[7, 10, 12, 13, 22], dropout);
 
 fn dropout(prepare: &Prepare) -> Result<Kernel> {
     if prepare.node.outputs.iter().skip(1).any(|name| !name.is_empty()) {

@@ -84,6 +84,47 @@ pub struct Op {
     pub since: &'static [i64],
     /// Reads the attributes of a node and gives what runs it.
     pub prepare: fn(&Prepare) -> Result<Kernel>,
+    /// What of its definition is refused, for the table in the documentation; empty: nothing.
+    pub limits: &'static str,
+    /// Whether a loss behind it says anything about what is before it.
+    pub gradient: Gradient,
+}
+
+/// What an operator lets through to what is before it, when a model is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gradient {
+    /// The gradient with respect to its floating inputs.
+    Flows,
+    /// Nothing: its outputs are integers, truth values or constant by pieces.
+    Stops,
+}
+
+impl Op {
+    /// An operator that is executed as the standard says, and through which gradients flow.
+    pub const fn new(
+        name: &'static str,
+        since: &'static [i64],
+        prepare: fn(&Prepare) -> Result<Kernel>,
+    ) -> Self {
+        Self { name, since, prepare, limits: "", gradient: Gradient::Flows }
+    }
+
+    /// Says what of the definition is refused.
+    pub const fn limits(mut self, limits: &'static str) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Says that no gradient flows through it.
+    pub const fn without_gradient(mut self) -> Self {
+        self.gradient = Gradient::Stops;
+        self
+    }
+
+    /// Where the standard defines it.
+    pub fn address(&self) -> String {
+        format!("https://onnx.ai/onnx/operators/onnx__{}.html", self.name)
+    }
 }
 
 /// Axis `axis` of a tensor of rank `rank`, counted from the front.

@@ -10,28 +10,24 @@ use super::kernel::{Op, axis_from_front, single};
 use crate::{Error, Result};
 
 /// `Slice`: from `starts` to `ends` along `axes`, in `steps`, which may be negative.
-pub const SLICE: Op = Op {
-    name: "Slice",
-    since: &[10, 11, 13],
-    prepare: |_| {
-        single(|a| {
-            let missing = |name: &str| Error::user(format!("input `{name}` is missing"));
-            let starts = a.ints(1)?.ok_or_else(|| missing("starts"))?;
-            let ends = a.ints(2)?.ok_or_else(|| missing("ends"))?;
-            let axes = a.ints(3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-            let steps = a.ints(4)?.unwrap_or_else(|| vec![1; starts.len()]);
-            let lengths = [ends.len(), axes.len(), steps.len()];
-            if lengths != [starts.len(); 3] {
-                return Err(Error::user("starts, ends, axes and steps differ in length"));
-            }
-            let mut part = a.get(0)?.shallow_clone();
-            for (index, &axis) in axes.iter().enumerate() {
-                part = slice(&part, axis, starts[index], ends[index], steps[index])?;
-            }
-            Ok(part)
-        })
-    },
-};
+pub const SLICE: Op = Op::new("Slice", &[10, 11, 13], |_| {
+    single(|a| {
+        let missing = |name: &str| Error::user(format!("input `{name}` is missing"));
+        let starts = a.ints(1)?.ok_or_else(|| missing("starts"))?;
+        let ends = a.ints(2)?.ok_or_else(|| missing("ends"))?;
+        let axes = a.ints(3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = a.ints(4)?.unwrap_or_else(|| vec![1; starts.len()]);
+        let lengths = [ends.len(), axes.len(), steps.len()];
+        if lengths != [starts.len(); 3] {
+            return Err(Error::user("starts, ends, axes and steps differ in length"));
+        }
+        let mut part = a.get(0)?.shallow_clone();
+        for (index, &axis) in axes.iter().enumerate() {
+            part = slice(&part, axis, starts[index], ends[index], steps[index])?;
+        }
+        Ok(part)
+    })
+});
 
 /// One axis; bounds beyond the tensor are its ends, as in NumPy.
 fn slice(x: &Tensor, axis: i64, start: i64, end: i64, step: i64) -> Result<Tensor> {
@@ -57,66 +53,56 @@ fn slice(x: &Tensor, axis: i64, start: i64, end: i64, step: i64) -> Result<Tenso
 }
 
 /// `Split`: parts along `axis`, of the lengths in `split`, else as equal as can be.
-pub const SPLIT: Op = Op {
-    name: "Split",
-    since: &[2, 11, 13, 18],
-    prepare: |prepare| {
-        let axis = prepare.node.int("axis", 0)?;
-        let fixed = prepare.moved_ints("split", 13)?;
-        let from_input = prepare.opset >= 13;
-        let parts = prepare.node.outputs.len() as i64;
-        Ok(Box::new(move |a| {
-            let input = a.get(0)?;
-            let axis = axis_from_front(axis, input.dim())?;
-            let lengths = if from_input { a.ints(1)? } else { fixed.clone() };
-            let extent = input.size()[axis as usize];
-            let lengths = lengths.unwrap_or_else(|| {
-                // The last is shorter where they do not divide.
-                let whole = (extent + parts - 1) / parts.max(1);
-                (0..parts).map(|part| (extent - part * whole).clamp(0, whole)).collect()
-            });
-            if lengths.iter().sum::<i64>() != extent || lengths.len() as i64 != parts {
-                return Err(Error::user(format!(
-                    "lengths {lengths:?} for {parts} outputs of an axis of {extent}"
-                )));
-            }
-            Ok(input.f_split_with_sizes(&lengths, axis)?)
-        }))
-    },
-};
-
-/// `Pad` with a constant; negative pads cut off.
-pub const PAD: Op = Op {
-    name: "Pad",
-    since: &[11, 13, 18, 19, 21, 23, 24, 25],
-    prepare: |prepare| {
-        let mode = prepare.node.text("mode", "constant")?;
-        if mode != "constant" {
+pub const SPLIT: Op = Op::new("Split", &[2, 11, 13, 18], |prepare| {
+    let axis = prepare.node.int("axis", 0)?;
+    let fixed = prepare.moved_ints("split", 13)?;
+    let from_input = prepare.opset >= 13;
+    let parts = prepare.node.outputs.len() as i64;
+    Ok(Box::new(move |a| {
+        let input = a.get(0)?;
+        let axis = axis_from_front(axis, input.dim())?;
+        let lengths = if from_input { a.ints(1)? } else { fixed.clone() };
+        let extent = input.size()[axis as usize];
+        let lengths = lengths.unwrap_or_else(|| {
+            // The last is shorter where they do not divide.
+            let whole = (extent + parts - 1) / parts.max(1);
+            (0..parts).map(|part| (extent - part * whole).clamp(0, whole)).collect()
+        });
+        if lengths.iter().sum::<i64>() != extent || lengths.len() as i64 != parts {
             return Err(Error::user(format!(
-                "mode \"{mode}\" is not supported, only \"constant\""
+                "lengths {lengths:?} for {parts} outputs of an axis of {extent}"
             )));
         }
-        single(|a| {
-            let input = a.get(0)?;
-            let rank = input.dim();
-            let pads = a.ints(1)?.ok_or_else(|| Error::user("input `pads` is missing"))?;
-            let value = a.optional(2).map(|value| value.f_double_value(&[])).transpose()?;
-            let axes = a.ints(3)?.unwrap_or_else(|| (0..rank as i64).collect());
-            if pads.len() != 2 * axes.len() {
-                return Err(Error::user(format!("{} pads for {} axes", pads.len(), axes.len())));
-            }
-            // libtorch counts from the last axis: before, after, before, after.
-            let mut all = vec![0; 2 * rank];
-            for (index, &axis) in axes.iter().enumerate() {
-                let place = 2 * (rank - 1 - axis_from_front(axis, rank)? as usize);
-                all[place] = pads[index];
-                all[place + 1] = pads[axes.len() + index];
-            }
-            let padded = input.f_constant_pad_nd(&all)?;
-            let Some(value) = value.filter(|&value| value != 0.0) else { return Ok(padded) };
-            // tch pads with 0 only: the margin is where a padded tensor of ones has none.
-            let margin = input.f_ones_like()?.f_constant_pad_nd(&all)?.f_eq(0)?;
-            Ok(padded.f_masked_fill(&margin, value)?)
-        })
-    },
-};
+        Ok(input.f_split_with_sizes(&lengths, axis)?)
+    }))
+});
+
+/// `Pad` with a constant; negative pads cut off.
+pub const PAD: Op = Op::new("Pad", &[11, 13, 18, 19, 21, 23, 24, 25], |prepare| {
+    let mode = prepare.node.text("mode", "constant")?;
+    if mode != "constant" {
+        return Err(Error::user(format!("mode \"{mode}\" is not supported, only \"constant\"")));
+    }
+    single(|a| {
+        let input = a.get(0)?;
+        let rank = input.dim();
+        let pads = a.ints(1)?.ok_or_else(|| Error::user("input `pads` is missing"))?;
+        let value = a.optional(2).map(|value| value.f_double_value(&[])).transpose()?;
+        let axes = a.ints(3)?.unwrap_or_else(|| (0..rank as i64).collect());
+        if pads.len() != 2 * axes.len() {
+            return Err(Error::user(format!("{} pads for {} axes", pads.len(), axes.len())));
+        }
+        // libtorch counts from the last axis: before, after, before, after.
+        let mut all = vec![0; 2 * rank];
+        for (index, &axis) in axes.iter().enumerate() {
+            let place = 2 * (rank - 1 - axis_from_front(axis, rank)? as usize);
+            all[place] = pads[index];
+            all[place + 1] = pads[axes.len() + index];
+        }
+        let padded = input.f_constant_pad_nd(&all)?;
+        let Some(value) = value.filter(|&value| value != 0.0) else { return Ok(padded) };
+        // tch pads with 0 only: the margin is where a padded tensor of ones has none.
+        let margin = input.f_ones_like()?.f_constant_pad_nd(&all)?.f_eq(0)?;
+        Ok(padded.f_masked_fill(&margin, value)?)
+    })
+});

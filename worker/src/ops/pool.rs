@@ -12,11 +12,10 @@ use super::window::{Placed, Window};
 use crate::{Error, Result};
 
 /// `MaxPool`.
-pub const MAX_POOL: Op = Op { name: "MaxPool", since: &[8, 10, 11, 12, 22], prepare: prepare_max };
+pub const MAX_POOL: Op = Op::new("MaxPool", &[8, 10, 11, 12, 22], prepare_max);
 
 /// `AveragePool`.
-pub const AVERAGE_POOL: Op =
-    Op { name: "AveragePool", since: &[7, 10, 11, 19, 22], prepare: prepare_average };
+pub const AVERAGE_POOL: Op = Op::new("AveragePool", &[7, 10, 11, 19, 22], prepare_average);
 
 fn kernel_shape(prepare: &Prepare) -> Result<Vec<i64>> {
     let shape = prepare.node.ints("kernel_shape")?;

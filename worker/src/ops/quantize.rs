@@ -14,12 +14,11 @@ use crate::graph::{DType, Node, TensorData};
 use crate::{Error, Result, torch};
 
 /// `QuantizeLinear`: saturate(round half to even(x / scale) + zero point).
-pub const QUANTIZE_LINEAR: Op =
-    Op { name: "QuantizeLinear", since: &[10, 13, 19, 21, 23, 24, 25], prepare: quantize };
+pub const QUANTIZE_LINEAR: Op = Op::new("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25], quantize);
 
 /// `DequantizeLinear`: (x − zero point) scale.
 pub const DEQUANTIZE_LINEAR: Op =
-    Op { name: "DequantizeLinear", since: &[10, 13, 19, 21, 23, 24, 25], prepare: dequantize };
+    Op::new("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25], dequantize);
 
 /// Least and greatest value of a quantized type.
 pub fn range(dtype: DType) -> Option<(i64, i64)> {

@@ -9,27 +9,19 @@ use super::kernel::{Kernel, Op, Prepare, axis_from_front, single};
 use crate::Result;
 
 /// `ReduceMean`.
-pub const REDUCE_MEAN: Op = Op {
-    name: "ReduceMean",
-    since: &[1, 11, 13, 18],
-    prepare: |prepare| reduce(prepare, 18, |x, axes, keep| Ok(x.f_mean_dim(axes, keep, None)?)),
-};
+pub const REDUCE_MEAN: Op = Op::new("ReduceMean", &[1, 11, 13, 18], |prepare| {
+    reduce(prepare, 18, |x, axes, keep| Ok(x.f_mean_dim(axes, keep, None)?))
+});
 
 /// `ReduceSum`.
-pub const REDUCE_SUM: Op = Op {
-    name: "ReduceSum",
-    since: &[1, 11, 13],
-    prepare: |prepare| {
-        reduce(prepare, 13, |x, axes, keep| Ok(x.f_sum_dim_intlist(axes, keep, x.kind())?))
-    },
-};
+pub const REDUCE_SUM: Op = Op::new("ReduceSum", &[1, 11, 13], |prepare| {
+    reduce(prepare, 13, |x, axes, keep| Ok(x.f_sum_dim_intlist(axes, keep, x.kind())?))
+});
 
 /// `ReduceMax`.
-pub const REDUCE_MAX: Op = Op {
-    name: "ReduceMax",
-    since: &[1, 11, 12, 13, 18, 20],
-    prepare: |prepare| reduce(prepare, 18, |x, axes, keep| Ok(x.f_amax(axes, keep)?)),
-};
+pub const REDUCE_MAX: Op = Op::new("ReduceMax", &[1, 11, 12, 13, 18, 20], |prepare| {
+    reduce(prepare, 18, |x, axes, keep| Ok(x.f_amax(axes, keep)?))
+});
 
 /// `[…]` to the same with the axes of extent 1, or without them where `keepdims` is 0.
 fn reduce(

@@ -8,18 +8,12 @@ use super::kernel::{Kernel, Op, Prepare, axis_from_front, single};
 use crate::Result;
 
 /// `Softmax`.
-pub const SOFTMAX: Op = Op {
-    name: "Softmax",
-    since: &[1, 11, 13],
-    prepare: |p| prepare(p, |x, axis| Ok(x.f_softmax(axis, None)?)),
-};
+pub const SOFTMAX: Op =
+    Op::new("Softmax", &[1, 11, 13], |p| prepare(p, |x, axis| Ok(x.f_softmax(axis, None)?)));
 
 /// `LogSoftmax`.
-pub const LOG_SOFTMAX: Op = Op {
-    name: "LogSoftmax",
-    since: &[1, 11, 13],
-    prepare: |p| prepare(p, |x, axis| Ok(x.f_log_softmax(axis, None)?)),
-};
+pub const LOG_SOFTMAX: Op =
+    Op::new("LogSoftmax", &[1, 11, 13], |p| prepare(p, |x, axis| Ok(x.f_log_softmax(axis, None)?)));
 
 fn prepare(prepare: &Prepare, run: fn(&Tensor, i64) -> Result<Tensor>) -> Result<Kernel> {
     let flattens = prepare.opset < 13;

@@ -5,15 +5,15 @@ use std::ops::RangeInclusive;
 use super::kernel::Op;
 use super::{
     activation, arithmetic, batch_norm, conv, gemm, global_pool, identity, layer_norm, part, pool,
-    quantize, rearrange, reduce, reshape, shape, softmax, unary,
+    quantize, rearrange, reduce, reshape, shape, softmax, standard, unary,
 };
 
 /// Operator sets whose models are executed.
-pub const OPSETS: RangeInclusive<i64> = 11..=25;
+pub const OPSETS: RangeInclusive<i64> = 1..=25;
 
 /// All operators of the standard's own domain that are executed, except `Constant`, which the
 /// interpreter takes for an initializer.
-pub const OPS: &[Op] = &[
+const OPS: &[Op] = &[
     activation::RELU,
     activation::SIGMOID,
     activation::TANH,
@@ -69,14 +69,19 @@ pub const OPS: &[Op] = &[
     unary::RECIPROCAL,
 ];
 
+/// All operators.
+pub fn all() -> impl Iterator<Item = &'static Op> {
+    OPS.iter().chain(standard::ALL.iter().copied())
+}
+
 /// The operator, if `opset` has it.
 pub fn find(op_type: &str, opset: i64) -> Option<&'static Op> {
-    OPS.iter().find(|op| op.name == op_type && op.since[0] <= opset)
+    all().find(|op| op.name == op_type && op.since[0] <= opset)
 }
 
 /// The opset from which `op_type` exists here; `None` where it is not in the table.
 pub fn first_version(op_type: &str) -> Option<i64> {
-    OPS.iter().find(|op| op.name == op_type).map(|op| op.since[0])
+    all().find(|op| op.name == op_type).map(|op| op.since[0])
 }
 
 #[cfg(test)]
@@ -85,8 +90,8 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_versions_ascend() {
-        for (index, op) in OPS.iter().enumerate() {
-            assert!(OPS[..index].iter().all(|other| other.name != op.name), "{}", op.name);
+        for (index, op) in all().enumerate() {
+            assert!(all().take(index).all(|other| other.name != op.name), "{}", op.name);
             assert!(op.since.is_sorted_by(|a, b| a < b), "{}", op.name);
         }
     }

@@ -21,7 +21,7 @@ pub const LOG: Op = op("Log", |p| apply(p, |x| Ok(x.f_log()?)));
 pub const RECIPROCAL: Op = op("Reciprocal", |p| apply(p, |x| Ok(x.f_reciprocal()?)));
 
 const fn op(name: &'static str, prepare: fn(&Prepare) -> Result<Kernel>) -> Op {
-    Op { name, since: &[6, 13], prepare }
+    Op::new(name, &[6, 13], prepare)
 }
 
 fn apply(_: &Prepare, run: fn(&Tensor) -> Result<Tensor>) -> Result<Kernel> {
