@@ -48,6 +48,8 @@ pub mod shell;
 mod signals;
 mod stage_run;
 mod sweep;
+#[cfg(test)]
+mod test_program;
 mod view;
 pub mod worker;
 mod worker_stage;

@@ -107,14 +107,12 @@ pub fn version(path: &Path) -> Result<String, WorkerError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+    use crate::exec::test_program;
 
     fn script(folder: &Path, text: &str) -> PathBuf {
         let path = folder.join(NAME);
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        test_program::write(&path, &format!("#!/bin/sh\n{text}\n"));
         path
     }
 

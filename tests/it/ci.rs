@@ -250,10 +250,7 @@ esac
 "#,
         folder = project.path("").display()
     );
-    project.write("worker", &script);
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(project.path("worker"), std::fs::Permissions::from_mode(0o755))
-        .unwrap();
+    project.program("worker", &script);
     project
 }
 

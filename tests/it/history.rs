@@ -280,12 +280,10 @@ fn a_slow_git_keeps_no_stage_waiting_and_is_no_process_of_a_stage() {
         &PIPELINE.replace("test -e ok", "true").replace("echo \\", "touch go; echo \\"),
     );
     // It answers only when the last stage runs.
-    project.write(
+    project.program(
         "bin/git",
         "#!/bin/sh\nuntil test -e go; do sleep 0.01; done\necho '# branch.oid 12ab'\n",
     );
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(project.path("bin/git"), executable).unwrap();
     let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
     let said = project.said(project.command(&["run", "p.toml"]).env("PATH", path));
     assert_eq!(said.code, Some(0), "{said:?}");

@@ -1,7 +1,5 @@
 //! `qpipe why`: old and new values of all that changed.
 
-use std::os::unix::fs::PermissionsExt;
-
 use serde_json::Value;
 
 use crate::project::{Project, without_runs};
@@ -166,10 +164,8 @@ esac
 "#,
         project.path("").display()
     );
-    project.write("worker", &script);
+    project.program("worker", &script);
     project.write("facts", r#"{"facts": {"onnx-runtime": "ort 1.0"}, "files": []}"#);
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(project.path("worker"), executable).unwrap();
     project
 }
 

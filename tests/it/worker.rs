@@ -1,7 +1,6 @@
 //! Stages that the worker does, with a worker that is a script: what it says, how it ends, when it
 //! is started at all.
 
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::project::{Project, Said};
@@ -37,13 +36,11 @@ esac
 "#,
         folder = project.path("").display()
     );
-    project.write("worker", &script);
+    project.program("worker", &script);
     let facts = serde_json::json!({
         "facts": {"onnx-runtime": "libort.so 1.0"}, "files": [project.path("libort.so")],
     });
     project.write("facts", &facts.to_string());
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(project.path("worker"), executable).unwrap();
     project
 }
 

@@ -1,6 +1,5 @@
 //! Workers that write garbage, too much, or never end.
 
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
@@ -26,13 +25,11 @@ fn project(facts: &str, body: &str) -> Project {
     let script = format!(
         "#!/bin/sh\ncase \"$1\" in\nfacts) {facts} ;;\nrun)\nout=$(sed -n 's/.*\"engine\": \"\\(.*\\/out\\/.*\\)\".*/\\1/p' \"$2\")\n{body}\n;;\nesac\n"
     );
-    project.write("worker", &script);
+    project.program("worker", &script);
     let facts = serde_json::json!({
         "facts": {"onnx-runtime": "libort.so 1.0"}, "files": [project.path("libort.so")],
     });
     project.write("facts", &facts.to_string());
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(project.path("worker"), executable).unwrap();
     project
 }
 

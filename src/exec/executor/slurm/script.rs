@@ -182,10 +182,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);
         let program = place("it's a program");
-        std::fs::write(&program, "#!/bin/sh\nprintf '%s|' \"$SETUP\" \"$@\"\necho bad >&2\n")
-            .unwrap();
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let text = "#!/bin/sh\nprintf '%s|' \"$SETUP\" \"$@\"\necho bad >&2\n";
+        crate::exec::test_program::write(&program, text);
         let options = JobOptions {
             program,
             arguments: vec!["--set".to_owned(), "params.x=$HOME 'y'".to_owned()],
