@@ -56,6 +56,7 @@ impl Cache {
     /// it left running on them, whether or not this run needs the stage. Gives back whom it ended.
     pub fn sweep(&self) -> Result<Vec<i32>> {
         let mut ended = Vec::new();
+        self.sweep_spent()?;
         for scratch in super::files::list(&self.place("scratch"))? {
             let name = scratch.file_name().unwrap_or_default().to_string_lossy();
             let key = name.split('.').next().unwrap_or_default().to_owned();
@@ -73,6 +74,16 @@ impl Cache {
             }
         }
         Ok(ended)
+    }
+
+    /// Where scratch folders wait to be removed. Nobody needs what is there: any run may remove it.
+    pub fn spent(&self) -> PathBuf {
+        self.place("scratch").join("spent")
+    }
+
+    /// Removes the scratch folders that were put aside, by this run or another.
+    pub fn sweep_spent(&self) -> Result<()> {
+        super::files::remove(&self.spent())
     }
 
     fn lock_path(&self, key: &Digest) -> Result<PathBuf> {

@@ -1,105 +1,30 @@
-//! One attempt to run a stage: a scratch folder, a process, its outputs.
+//! One attempt to run a stage: a process, what it says, its outputs.
 
 pub(crate) mod fuzzing;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::{At, Result, RunError};
+use super::error::{Result, RunError};
 use super::event::{Event, Reporter};
 use super::failure::{StageFailure, failure};
 use super::keys::Done;
 use super::lines::Tail;
 use super::process::{Ended, Launch, Stream, supervise};
 use super::resources::Grant;
+use super::scratch::Scratch;
 use super::secrets::{self, Secrets};
 use super::signals::Signals;
 use super::worker_stage::Verdict;
 use super::{disk, program, report_stage, reporter, worker, worker_stage};
-use crate::cache::{Cache, Claim, Digest, files, plain_name};
-use crate::config::{Origin, Pipeline, StageCell};
+use crate::cache::{Cache, Claim};
+use crate::config::{Pipeline, StageCell};
 use crate::stages::command::Command;
 use crate::stages::contract::{Metrics, Runs};
 use crate::task::{self, Blame};
-
-/// The folders of one attempt; `root` is removed when it is dropped.
-#[derive(Debug)]
-pub struct Scratch {
-    /// All but the checkpoints lies below.
-    pub root: PathBuf,
-    /// Outlives an attempt that fails.
-    pub checkpoints: PathBuf,
-    /// Port → file or folder, for all inputs but data sets.
-    pub inputs: BTreeMap<String, PathBuf>,
-}
-
-impl Scratch {
-    /// Makes the folders. Objects appear under the file names that their stages gave them.
-    pub fn new(cache: &Cache, key: &Digest, cell: &StageCell, done: &Done) -> Result<Self> {
-        // A survivor may have kept the lock of an earlier attempt when the scratch folders were
-        // swept; the claim is ours now, so nobody uses them.
-        for old in files::list(&cache.place("scratch"))? {
-            if old.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&key.hex())) {
-                files::remove(&old)?;
-            }
-        }
-        let root = cache.place("scratch").join(format!("{key}.{}", files::unique()));
-        let checkpoints = cache.place("checkpoints").join(key.hex());
-        let mut scratch = Self { root, checkpoints, inputs: BTreeMap::new() };
-        for folder in [scratch.out(), scratch.temporary()] {
-            fs::create_dir_all(&folder).at("create", &folder)?;
-        }
-        if cell.kind.runs == Runs::Worker {
-            let folder = &scratch.checkpoints;
-            fs::create_dir_all(folder).at("create", folder)?;
-        }
-        for output in cell.stage.outputs().iter().filter(|output| output.file.contains('/')) {
-            let path = scratch.out().join(&output.file);
-            let folder = path.parent().unwrap_or(&scratch.root);
-            fs::create_dir_all(folder).at("create", folder)?;
-        }
-        for input in &cell.inputs {
-            let path = match &input.origin {
-                Origin::Path(path) => path.clone(),
-                Origin::Data(_) => continue,
-                Origin::Stage { id, port, .. } => {
-                    let output = done.get(id).and_then(|record| record.outputs.get(port));
-                    let Some(output) = output else { continue };
-                    let name = PathBuf::from(&output.file);
-                    let name = name.file_name().unwrap_or(output.file.as_ref());
-                    let folder = scratch.root.join("in").join(plain_name(&input.port));
-                    fs::create_dir_all(&folder).at("create", &folder)?;
-                    let path = folder.join(name);
-                    std::os::unix::fs::symlink(cache.output(output), &path).at("link", &path)?;
-                    path
-                }
-            };
-            scratch.inputs.insert(input.port.clone(), path);
-        }
-        Ok(scratch)
-    }
-
-    /// Where outputs go.
-    pub fn out(&self) -> PathBuf {
-        self.root.join("out")
-    }
-
-    /// For anything else.
-    pub fn temporary(&self) -> PathBuf {
-        self.root.join("tmp")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed by the next attempt or collection.
-        let _ = files::remove(&self.root);
-    }
-}
 
 /// What a stage's process said and did.
 pub struct Attempt<'a, 'r> {

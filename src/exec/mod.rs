@@ -43,9 +43,11 @@ mod resources;
 mod review;
 mod runner;
 mod scheduler;
+mod scratch;
 pub mod secrets;
 pub mod shell;
 mod signals;
+mod spawn;
 mod stage_run;
 mod sweep;
 #[cfg(test)]

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
 
 use super::lines::Lines;
 use super::signals::Signals;
+use super::spawn::spawn;
 use crate::cache::{Claim, MARK};
 
 /// What to start.
@@ -90,16 +90,16 @@ pub async fn supervise(
     signals: &mut Signals,
     mut line: impl FnMut(Stream, &str),
 ) -> std::io::Result<Ended> {
-    let mut child = command(launch, claim).spawn()?;
-    let group = child.id().unwrap_or_default().cast_signed();
+    let mut child = spawn(launch, &[(MARK, claim.mark().as_ref())], claim.descriptor())?;
+    let group = child.pid;
     let _supervised = Supervised::new(group);
-    let (mut output, mut error) = (child.stdout.take(), child.stderr.take());
+    let (mut output, mut error) = (child.output.take(), child.error.take());
     let (mut output_lines, mut error_lines) = (Lines::default(), Lines::default());
     let (mut status, mut interrupted, mut survivors) = (None, false, Vec::new());
     let (mut asked, mut timed_out) = (false, false);
     let deadline = tokio::time::sleep(timeout.unwrap_or(FOREVER));
     tokio::pin!(deadline);
-    let (mut out_buffer, mut error_buffer) = (vec![0; 1 << 16], vec![0; 1 << 14]);
+    let (mut out_buffer, mut error_buffer) = (vec![0; 1 << 14], vec![0; 1 << 12]);
     while status.is_none() || output.is_some() || error.is_some() {
         tokio::select! {
             count = read(&mut output, &mut out_buffer) => {
@@ -141,47 +141,9 @@ pub async fn supervise(
     Ok(Ended { status, interrupted, timed_out, survivors })
 }
 
-fn command(launch: &Launch, claim: &Claim) -> Command {
-    let mut command = Command::new(&launch.line[0]);
-    command
-        .args(&launch.line[1..])
-        .envs(launch.env.iter().map(|(name, value)| (name, value)))
-        .env(MARK, claim.mark())
-        .current_dir(&launch.folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
-    let lock = claim.descriptor();
-    let runner = std::process::id().cast_signed();
-    // SAFETY: only system calls that are safe between fork and exec; no allocation.
-    unsafe {
-        command.pre_exec(move || {
-            // The lock stays open in the new program and in all that it starts.
-            if libc::fcntl(lock, libc::F_SETFD, 0) == -1 {
-                return Err(std::io::Error::last_os_error());
-            }
-            // It dies with the thread that started it: the runner's main thread.
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
-                return Err(std::io::Error::last_os_error());
-            }
-            // The runner may have died before that was said.
-            if libc::getppid() != runner {
-                libc::raise(libc::SIGKILL);
-            }
-            Ok(())
-        });
-    }
-    command
-}
-
 fn signal_group(group: i32, signal: i32) {
-    // A process that could not be started has no group, and 0 would be our own.
-    if group > 0 {
-        // SAFETY: no memory is passed; a group that is gone is no error worth telling.
-        unsafe { libc::killpg(group, signal) };
-    }
+    // SAFETY: no memory is passed; a group that is gone is no error worth telling.
+    unsafe { libc::killpg(group, signal) };
 }
 
 /// Reads some bytes; at the end, or after an error, the pipe is done.

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::attempt::Scratch;
 use super::failure::{ending, failure};
 use super::process::{Ended, Launch};
+use super::scratch::Scratch;
 use super::secrets::Secrets;
 use crate::config::{Pipeline, StageCell};
 use crate::stages::command::{Command, Run};

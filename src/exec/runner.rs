@@ -18,6 +18,7 @@ use super::locked::Held;
 use super::past::{Past, label};
 use super::reason::{self, Change};
 use super::scheduler::Scheduler;
+use super::scratch::Spares;
 use super::{ExecutorChoice, Locked, Options, history};
 use crate::cache::{ActionKey, ActionRecord, Cache, Digest, Lookup, Session, files};
 use crate::config::StageCell;
@@ -67,6 +68,8 @@ pub struct Run<'a> {
     pub(super) begun: RefCell<BTreeMap<usize, Instant>>,
     /// What stages took before, by position, once that was asked for.
     pub(super) durations: OnceCell<Option<BTreeMap<usize, f64>>>,
+    /// Scratch folders that can be used again.
+    pub(super) spares: RefCell<Spares>,
     pub(super) summary: RefCell<Summary>,
     pub(super) start: Instant,
     pub(super) started: Timestamp,
@@ -180,6 +183,7 @@ impl<'a> Run<'a> {
             commit: RefCell::default(),
             begun: RefCell::default(),
             durations: OnceCell::new(),
+            spares: RefCell::default(),
             summary: RefCell::default(),
             start,
             started,
@@ -218,6 +222,8 @@ impl<'a> Run<'a> {
             ExecutorChoice::Slurm(options) => Box::new(Cluster::new(options.clone())),
         };
         let result = executor.execute(self, Work { scheduler, needed });
+        // What cannot be removed now is removed by the next run.
+        let _ = self.cache.sweep_spent();
         result.and(self.cache.flush().map_err(RunError::from))
     }
 

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::attempt::{Attempt, Scratch, Worked};
+use super::attempt::{Attempt, Worked};
 use super::error::{At, Result, RunError};
 use super::event::Event;
 use super::failure::{StageFailure, failure};
 use super::past::label;
 use super::resources::Grant;
 use super::runner::{Needed, Run};
+use super::scratch::Scratch;
 use super::signals::Signals;
 use super::{host, machine};
 use crate::cache::{
@@ -81,8 +82,8 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         if needed.forced && failed == 0 {
             files::remove(&run.cache.place("checkpoints").join(needed.digest.hex()))?;
         }
-        let done = run.done.borrow();
-        (claim, Scratch::new(run.cache, &needed.digest, cell, &done)?)
+        let (spares, done) = (&mut run.spares.borrow_mut(), run.done.borrow());
+        (claim, Scratch::new(run.cache, spares, &needed.digest, cell, &done)?)
     };
     let turn = {
         let turn = machine::turn(grant.alone());
@@ -135,6 +136,7 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
     match stored {
         Ok((record, unchanged)) => {
             files::remove(&scratch.checkpoints)?;
+            scratch.hand_back(run.cache, &mut run.spares.borrow_mut());
             run.ran(&needed, record, seconds, unchanged);
             Ok(End::Done)
         }

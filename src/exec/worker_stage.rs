@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::attempt::Scratch;
 use super::error::{At, Result};
 use super::failure::{ending, failure};
 use super::process::{Ended, Launch};
+use super::scratch::Scratch;
 use crate::config::{Origin, Pipeline, StageCell};
 use crate::stages::contract::Metrics;
 use crate::task::{Blame, Event, Failure, PROTOCOL, Task, TaskInput};

@@ -73,7 +73,7 @@ fn an_up_to_date_run_does_not_start_the_worker() {
     let task: serde_json::Value =
         serde_json::from_str(&project.artifact("engine/engine/task.json")).unwrap();
     assert_eq!((&task["kind"], &task["stage"]), (&"build-engine".into(), &"engine".into()));
-    assert!(task["inputs"]["model"]["path"].as_str().unwrap().ends_with("/in/model/model.onnx"));
+    assert!(task["inputs"]["model"]["path"].as_str().unwrap().ends_with("/in/model.onnx"));
     let again = run(&project);
     assert_eq!(again.stderr, "model: cached\nengine: cached\nengine: warning: careful\n");
     assert!(started(&project).is_empty());
