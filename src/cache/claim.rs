@@ -81,9 +81,17 @@ impl Cache {
         self.place("scratch").join("spent")
     }
 
-    /// Removes the scratch folders that were put aside, by this run or another.
+    /// Removes the scratch folders that were put aside, by this run or another; more may come meanwhile.
     pub fn sweep_spent(&self) -> Result<()> {
-        super::files::remove(&self.spent())
+        let spent = self.spent();
+        for folder in super::files::list(&spent)? {
+            super::files::remove(&folder)?;
+        }
+        match std::fs::remove_dir(&spent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed.at("remove", &spent),
+        }
     }
 
     fn lock_path(&self, key: &Digest) -> Result<PathBuf> {

@@ -105,7 +105,12 @@ impl Cache {
             }
         }
         let held = self.end_all(dry)?;
-        for path in files::list(&self.place("scratch"))? {
+        // Empty folders, of which runs that go on may put more there.
+        let spent = self.spent();
+        if !dry {
+            self.sweep_spent()?;
+        }
+        for path in files::list(&self.place("scratch"))?.into_iter().filter(|path| *path != spent) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if !held.contains(name.split('.').next().unwrap_or_default()) {
                 sweep.remove(&path)?;

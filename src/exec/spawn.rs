@@ -358,8 +358,7 @@ mod tests {
     fn a_child_has_its_folder_variables_group_and_lock_and_no_blocked_signal() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().canonicalize().unwrap();
-        let line =
-            "pwd; echo $A; test $(ps -o pgid= -p $$) -eq $$ && grep SigBlk /proc/self/status; exit 3";
+        let line = "pwd; echo $A; test $(ps -o pgid= -p $$) -eq $$ && grep SigBlk /proc/self/status; exit 3";
         let (status, text) = run(&["sh", "-c", line], PATH, &place).unwrap();
         assert_eq!(status.code(), Some(3));
         assert_eq!(text, format!("{}\nlast\nSigBlk:\t0000000000000000\n", place.display()));

@@ -134,7 +134,11 @@ fn a_failure_skips_its_users_and_a_job_that_was_cancelled_says_so() {
     let running = || cluster.jobs().into_iter().find(|job| job.ends_with(" RUNNING"));
     wait_for("the job", || running().is_some());
     let job = running().unwrap().replace(" RUNNING", "");
-    cluster.ask("scancel", &[&job]);
+    // Slurm forgets one that comes while the job is being started.
+    wait_for("its end", || {
+        cluster.ask("scancel", &[&job]);
+        running().is_none()
+    });
     let said = ended(run);
     assert_eq!(said.code, Some(3), "{said:?}");
     assert!(said.stderr.contains(&format!("Slurm ended job {job}")), "{said:?}");
