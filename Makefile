@@ -20,7 +20,7 @@ deps:
 	@$(PYTHON) setup/fetch.py native data
 
 deps-test:
-	@$(PYTHON) setup/fetch.py native data python
+	@$(PYTHON) setup/fetch.py native data python pytorch
 
 deps-tensorrt-rtx:
 	@$(PYTHON) setup/fetch.py tensorrt-rtx

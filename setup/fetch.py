@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetches what qpipe needs into .deps: python3 setup/fetch.py [native] [data] [python] [tensorrt-rtx]
+"""Fetches what qpipe needs into .deps: python3 setup/fetch.py [native] [data] [python] [pytorch] [tensorrt-rtx]
 
 Each component is fetched once, checked against pinned SHA-256 values, unpacked beside its place and
 moved there when it is whole. A component whose pins did not change is not looked at again.
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import stubs
 
 PROJECT = Path(__file__).resolve().parent.parent
 SETUP = PROJECT / "setup"
@@ -129,6 +131,14 @@ def python(folder):
     pip(folder, SETUP / "python.txt")
 
 
+def pytorch(folder):
+    pip(folder, SETUP / "pytorch.txt")
+    cuda = DEPS / "native" / "nvidia" / "cu13" / "lib"
+    if not cuda.is_dir():
+        raise Failure(f"{cuda} is not there", "fetch it first: python3 setup/fetch.py native pytorch")
+    stubs.make(sorted((folder / "torch" / "lib").glob("*.so")), cuda, folder / "stubs")
+
+
 def tensorrt_rtx(folder):
     pip(folder / "wheel", SETUP / "tensorrt-rtx.txt", *ANY_PYTHON)
     for library in (folder / "wheel").rglob("lib*.so*"):
@@ -182,6 +192,7 @@ COMPONENTS = {
     "native": (native, "native.txt", "libtorch 2.11.0 and ONNX Runtime 1.32.0 (570 MB)", ("LIBTORCH", "ORT_DYLIB_PATH")),
     "data": (data, None, "Fashion-MNIST (31 MB)", ()),
     "python": (python, "python.txt", "Python's onnx and onnxruntime, for the tests (65 MB)", ()),
+    "pytorch": (pytorch, "pytorch.txt", "PyTorch and torchvision, for the tests (540 MB)", ()),
     "tensorrt-rtx": (tensorrt_rtx, "tensorrt-rtx.txt", "TensorRT-RTX (optional)", ("TENSORRT_RTX_DIR",)),
 }
 
@@ -190,7 +201,7 @@ def stamp_of(name):
     pins = COMPONENTS[name][1]
     text = (SETUP / pins).read_text() if pins else json.dumps(FASHION_MNIST, sort_keys=True)
     # Python packages with compiled parts belong to one Python.
-    version = "%d.%d" % sys.version_info[:2] if name == "python" else ""
+    version = "%d.%d" % sys.version_info[:2] if name in ("python", "pytorch") else ""
     return hashlib.sha256((text + version).encode()).hexdigest()
 
 

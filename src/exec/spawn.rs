@@ -278,12 +278,12 @@ impl End {
     /// Waits until the child may have ended.
     async fn sign(&mut self) -> io::Result<()> {
         match self {
-            Self::Descriptor(descriptor) => Ok(descriptor.readable().await?.clear_ready()),
+            Self::Descriptor(descriptor) => descriptor.readable().await?.clear_ready(),
             Self::Signal(signal) => {
                 signal.recv().await;
-                Ok(())
             }
         }
+        Ok(())
     }
 }
 

@@ -8,3 +8,4 @@ mod pytorch;
 mod quant;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
+mod torchvision;

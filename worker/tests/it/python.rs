@@ -18,6 +18,23 @@ pub fn packages() -> PathBuf {
     packages
 }
 
+/// A program of `tests/models`, run by Python with PyTorch, torchvision and the fetched packages.
+///
+/// # Panics
+/// If PyTorch is not there: `make test` fetches it.
+pub fn torch(program: &str) -> Command {
+    let torch = project().join(".deps/pytorch");
+    assert!(torch.join("torch").is_dir(), "no PyTorch: run `make deps-test` first");
+    let joined = |parts: &[PathBuf]| std::env::join_paths(parts).expect("paths without a colon");
+    let cuda = project().join(".deps/native/nvidia/cu13/lib");
+    let mut command = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
+    command
+        .env("PYTHONPATH", joined(&[torch.clone(), packages()]))
+        .env("LD_LIBRARY_PATH", joined(&[torch.join("stubs"), cuda]))
+        .arg(project().join("worker/tests/models").join(program));
+    command
+}
+
 /// Runs a Python program with arguments and returns what it prints.
 ///
 /// # Panics
