@@ -3,7 +3,7 @@
 mod answer;
 pub(crate) mod attempt;
 mod commit;
-mod companions;
+pub(crate) mod companions;
 mod conclude;
 mod cost;
 mod diff;
@@ -18,7 +18,7 @@ mod facts;
 mod failure;
 mod find_run;
 mod guards;
-mod history;
+pub(crate) mod history;
 mod host;
 mod inputs;
 mod keys;
