@@ -26,6 +26,7 @@ mod lines;
 mod locked;
 mod machine;
 mod machinery;
+mod nearest;
 mod need;
 mod options;
 mod part;
