@@ -19,11 +19,17 @@ pub const TARGETS: &[Target] = &[
     ("remote_object", remote_object),
     ("manifest", manifest),
     ("index", index),
+    ("bundle", bundle),
+    ("run_record", run_record),
+    ("companions", companions),
 ];
 
+pub use crate::cache::bundle::fuzzing::bundle;
 pub use crate::cache::fuzzing::{lock_file, manifest, record};
 pub use crate::cache::index::fuzzing::index;
 pub use crate::cache::journal::fuzzing::journal;
 pub use crate::cache::remote::fuzzing::{remote_object, remote_record};
+pub use crate::cli::fuzzing::run_record;
 pub use crate::exec::attempt::fuzzing::event;
+pub use crate::exec::companions::fuzzing::companions;
 pub use crate::plan::fuzzing::pipeline;

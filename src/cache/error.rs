@@ -85,6 +85,18 @@ pub enum CacheError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A lock file that a newer qpipe wrote.
+    #[error("{} has format {format}, which this qpipe does not know", path.display())]
+    #[diagnostic(
+        code(qpipe::cache::newer_lock_file),
+        help("a newer qpipe wrote it: use that, or remove the file, and a run writes it anew")
+    )]
+    NewerLockFile {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u64,
+    },
 }
 
 impl CacheError {

@@ -77,7 +77,8 @@ impl FileChanges {
     }
 
     fn count(&self) -> usize {
-        self.changed + self.added + self.removed
+        // They may come from a file of others'.
+        self.changed.saturating_add(self.added).saturating_add(self.removed)
     }
 
     /// `2 files changed, 1 added`.
@@ -98,7 +99,7 @@ impl FileChanges {
 
     /// The counts and the first names.
     pub fn text(&self) -> String {
-        let more = self.count() - self.names.len();
+        let more = self.count().saturating_sub(self.names.len());
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
         format!("{}: {}{more}", self.counts(), self.names.join(", "))
     }
@@ -129,5 +130,13 @@ mod tests {
         assert!(changes.text().starts_with("12 files added: + 00, "));
         assert!(changes.text().ends_with("+ 09, and 2 more"));
         assert_eq!(changes.counts(), "12 files added");
+        let json =
+            serde_json::json!({ "changed": usize::MAX, "added": 1, "removed": 0, "names": [] });
+        let changes: FileChanges = serde_json::from_value(json).unwrap();
+        assert!(changes.text().ends_with(" more"));
+        let json =
+            serde_json::json!({ "changed": 1, "added": 0, "removed": 0, "names": ["~ a", "~ b"] });
+        let changes: FileChanges = serde_json::from_value(json).unwrap();
+        assert_eq!(changes.text(), "1 file changed: ~ a, ~ b");
     }
 }

@@ -83,6 +83,7 @@ impl Cache {
         // First the runs, then the lock files: a run that ends meanwhile has written its own before.
         let active = self.active()?;
         let mut needed: BTreeSet<Digest> = active.iter().flat_map(|run| run.keys.clone()).collect();
+        needed.extend(self.awaited()?);
         for path in self.lock_files()?.iter().chain(&keep.lock_files) {
             let lock = LockFile::read(path)?.unwrap_or_default();
             needed.extend(lock.stages.values().map(|stage| stage.key));
@@ -143,6 +144,32 @@ impl Cache {
             InputIndex::prune(&self.place("index"))?;
         }
         Ok(sweep.collected)
+    }
+
+    /// Keys of results that jobs of a cluster may need: those that were handed over to them, as long as
+    /// their state file says that they are not over (see `exec::executor::slurm`). Jobs that nobody
+    /// followed to their end are forgotten after [`AWAITED`].
+    fn awaited(&self) -> Result<Vec<Digest>> {
+        #[derive(serde::Deserialize)]
+        struct State {
+            jobs: Vec<serde::de::IgnoredAny>,
+        }
+        let mut keys = Vec::new();
+        for folder in files::list(&self.place("slurm"))? {
+            let (state, told) = (folder.join("state.json"), folder.join("keys"));
+            let Some(json) = files::read(&state)? else { continue };
+            // One that cannot be read may be of a newer qpipe.
+            let over =
+                serde_json::from_slice(&json).is_ok_and(|state: State| state.jobs.is_empty());
+            if over || !(recent(&state, AWAITED) || recent(&told, AWAITED)) {
+                continue;
+            }
+            for path in files::list(&told)? {
+                let text = files::read(&path)?.unwrap_or_default();
+                keys.extend(Digest::parse(text.trim_ascii()));
+            }
+        }
+        Ok(keys)
     }
 
     /// The records that stay, and the files that they need: those that are needed, then those that
@@ -227,6 +254,9 @@ impl Cache {
         Ok(bytes)
     }
 }
+
+/// How long after the last sign of them the jobs of a cluster are believed to go on: 30 days.
+const AWAITED: Duration = Duration::from_secs(30 * 86_400);
 
 /// All that qpipe puts into a cache folder besides its marker and lock.
 const CONTENT: &[&str] = &[

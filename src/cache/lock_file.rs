@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::error::{CacheError, Result};
+use super::error::{At as _, CacheError, Result};
 use super::{ActionKey, ActionRecord, Digest, files, key};
+use crate::config::{long_key, plain_depth};
 
 /// What each stage of a pipeline came to: its key with all that it was made from, its outputs'
 /// digests and its figures.
@@ -101,10 +104,29 @@ pub(crate) fn numbers(name: &str, value: &serde_json::Value, found: &mut BTreeMa
     }
 }
 
+/// Raised with any change of the form.
+const FORMAT: u32 = 2;
+
 const HEADER: &str = "\
 # Written by `qpipe run`: what each stage came to. Keep it under version control; do not edit it.
 format = 2
 ";
+
+/// What a file says of its form, before anything else of it is understood.
+fn format_of(bytes: &[u8]) -> Option<&str> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let format = lines.find_map(|line| line.strip_prefix(b"format = "))?;
+    std::str::from_utf8(format).ok().map(str::trim)
+}
+
+fn not_newer(path: &Path, bytes: &[u8]) -> Result<()> {
+    match format_of(bytes).and_then(|format| format.parse().ok()) {
+        Some(format) if format > u64::from(FORMAT) => {
+            Err(CacheError::NewerLockFile { path: path.to_path_buf(), format })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The file as it stands.
 #[derive(Deserialize)]
@@ -126,8 +148,21 @@ impl LockFile {
         files::read(path)?.map(|bytes| Self::parse(path, &bytes)).transpose()
     }
 
+    /// Refuses to write over the lock file of a newer qpipe; any other is made anew where it is broken.
+    pub fn check_writable(path: &Path) -> Result<()> {
+        // Its beginning says it.
+        const BEGINNING: u64 = 4096;
+        let mut bytes = Vec::new();
+        match File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes)) {
+            Ok(_) => not_newer(path, &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).at("read", path),
+        }
+    }
+
     /// Reads a lock file's content; `path` names it in errors.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        not_newer(path, bytes)?;
         let damaged = |reason| CacheError::LockFile { path: path.to_path_buf(), reason };
         Self::from_bytes(bytes).map_err(damaged)
     }
@@ -135,16 +170,18 @@ impl LockFile {
     /// The lock file with that content; why it is none otherwise.
     pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-        let format = text.lines().find_map(|line| line.strip_prefix("format = "));
-        if let Some(other) = format.filter(|format| *format != "2") {
-            return Err(format!("it has format {other}, this qpipe writes format 2"));
+        if let Some(other) = format_of(bytes).filter(|format| *format != FORMAT.to_string()) {
+            return Err(format!("it has format {other}, this qpipe writes format {FORMAT}"));
         }
         let read = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            format!("line {line}: {}", error.message().replace('\n', ", "))
+            let place = error.span().unwrap_or_else(|| long_key(text));
+            let line = text[..place.start].matches('\n').count() + 1;
+            let message = plain_depth(error.message());
+            let message = message.unwrap_or_else(|| error.message().replace('\n', ", "));
+            format!("line {line}: {message}")
         });
         let Written { format, stages } = read?;
-        if format != 2 {
+        if format != FORMAT {
             return Err("no format".to_owned());
         }
         for (id, stage) in &stages {
@@ -301,6 +338,36 @@ mod tests {
         std::fs::write(&path, "format = 1\n").unwrap();
         let error = LockFile::read(&path).unwrap_err().to_string();
         assert!(error.ends_with("it has format 1, this qpipe writes format 2"), "{error}");
+        std::fs::write(&path, b"# More.\nformat = 3\nnew = \"\xff\"\n").unwrap();
+        let error = LockFile::read(&path).unwrap_err();
+        assert!(matches!(error, CacheError::NewerLockFile { format: 3, .. }), "{error}");
+        assert!(error.to_string().ends_with("p.lock has format 3, which this qpipe does not know"));
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_an_error_with_its_line() {
+        const DEPTH: usize = 100_000;
+        let stage = lock(&["a"]).text();
+        let long = vec!["a"; DEPTH].join(".");
+        for (last, why) in [
+            (format!("[x]\n{long} = 1"), "a key has more than 79 parts"),
+            (format!("\n[{long}]"), "a key has more than 79 parts"),
+            (format!("\nx = {}{}", "[".repeat(DEPTH), "]".repeat(DEPTH)), "80 deep"),
+            (format!("\nx = {}1{}", "{ a = ".repeat(DEPTH), "}".repeat(DEPTH)), "80 deep"),
+        ] {
+            let error = LockFile::from_bytes(format!("{stage}{last}").as_bytes()).unwrap_err();
+            let line = stage.lines().count() + 2;
+            assert!(error.starts_with(&format!("line {line}: ")), "{error}");
+            assert!(error.contains(why), "{error}");
+        }
+        // JSON in it is read when it is asked for.
+        let deep = format!("config = '{}{}'", "[".repeat(DEPTH), "]".repeat(DEPTH));
+        let text: Vec<&str> = stage
+            .lines()
+            .map(|line| if line.starts_with("config") { deep.as_str() } else { line })
+            .collect();
+        let lock = LockFile::from_bytes(text.join("\n").as_bytes()).unwrap();
+        assert_eq!(lock.stages["a"].action_key(), None);
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn show(args: &Args) -> Result<Exit, Exit> {
     Ok(Exit::Success)
 }
 
-fn text(diff: &Diff) -> String {
+pub(super) fn text(diff: &Diff) -> String {
     let Diff { from, to, common, stages } = diff;
     let mut text = format!("from {from} to {to}\n");
     for StageDiff { stage, presence, changes, metrics, artifacts } in stages {

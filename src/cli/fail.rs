@@ -58,7 +58,8 @@ impl From<&CacheError> for Exit {
             CacheError::StillWritten { .. }
             | CacheError::Layout { .. }
             | CacheError::Busy { .. }
-            | CacheError::LockFile { .. } => Self::Blocked,
+            | CacheError::LockFile { .. }
+            | CacheError::NewerLockFile { .. } => Self::Blocked,
         }
     }
 }

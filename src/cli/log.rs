@@ -98,7 +98,7 @@ fn json(run: &RunRecord) -> serde_json::Value {
     })
 }
 
-fn line(run: &RunRecord) -> String {
+pub(super) fn line(run: &RunRecord) -> String {
     let (took, counts) = (seconds(run.seconds), counts(run));
     format!("{}  {}  {took}  {counts}  {}\n", run.id, when(&run.started), command(run))
 }
@@ -138,7 +138,8 @@ fn print_logs(cache: &Cache, runs: &[RunRecord], ids: &[&str]) -> Exit {
             look::print(&format!("==> {id}\n"));
         }
         match std::fs::read(&path) {
-            Ok(bytes) => look::print(&String::from_utf8_lossy(&bytes)),
+            // Programs may print colours.
+            Ok(bytes) => look::print_raw(&String::from_utf8_lossy(&bytes)),
             Err(error) => {
                 eprintln!("error: cannot read {}: {error}", path.display());
                 return Exit::Machine;

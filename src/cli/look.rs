@@ -1,5 +1,7 @@
 //! What commands have in common that look at a pipeline and its cache and change nothing.
 
+use std::borrow::Cow;
+
 use super::pipeline_args::CacheArgs;
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
@@ -36,8 +38,20 @@ pub fn print_wrapped(text: &str) {
     print(&terminal::wrapped(text, 4, &console::Term::stdout()));
 }
 
-/// Prints on standard output. A reader that is gone needs no answer.
+/// Prints on standard output. What a terminal would obey becomes blanks: texts come from records, and
+/// a cache may be shared.
 pub fn print(text: &str) {
+    print_raw(&plain(text));
+}
+
+/// A text without what a terminal would obey.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    let obeyed = |letter: char| letter.is_control() && letter != '\n';
+    if text.contains(obeyed) { text.replace(obeyed, " ").into() } else { text.into() }
+}
+
+/// Prints on standard output as it is. A reader that is gone needs no answer.
+pub fn print_raw(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
@@ -45,5 +59,5 @@ pub fn print(text: &str) {
 /// Prints JSON for programs.
 pub fn print_json(value: &impl serde::Serialize) {
     let text = serde_json::to_string(value).expect("what is shown serialises to JSON");
-    print(&format!("{text}\n"));
+    print_raw(&format!("{text}\n"));
 }

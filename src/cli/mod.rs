@@ -12,6 +12,7 @@ mod diff;
 mod doctor;
 pub mod exit;
 mod fail;
+pub(crate) mod fuzzing;
 mod graph;
 mod init;
 mod log;

@@ -9,6 +9,7 @@ use crate::cache::remote::{Remote, RemoteSpec};
 use crate::cache::{self, Cache};
 use crate::config::{self, Overrides, Pipeline, RemoteMode, Style};
 use crate::exec::reporter::{github, terminal};
+use crate::exec::user_files;
 use crate::plan::{Plan, UnknownTarget};
 
 /// Which pipeline, and what to change in it.
@@ -84,11 +85,11 @@ impl WatchArgs {
         })
     }
 
-    /// Notes the inputs of a plan.
+    /// Notes the inputs of a plan, with the images of tables and the external data of models.
     pub fn inputs(&self, plan: &Plan<'_>, seen: &mut Seen) {
         if self.watch {
             seen.take(plan.pipeline().files.iter().cloned());
-            seen.take(plan.inputs().into_iter().map(Path::to_path_buf));
+            seen.take(user_files(plan));
         }
     }
 }

@@ -107,7 +107,7 @@ fn commit_text(commit: &Commit) -> String {
     format!("{}{dirty}", commit.id)
 }
 
-fn run_text(run: &RunRecord, metrics: &BTreeMap<String, Metrics>) -> String {
+pub(super) fn run_text(run: &RunRecord, metrics: &BTreeMap<String, Metrics>) -> String {
     let mut text = format!("run {}\n", run.id);
     let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:9} {value}\n"));
     line("pipeline", &format!("{} ({})", run.pipeline, run.file.display()));

@@ -91,6 +91,31 @@ fn shown(mistakes: &Mistakes) {
 mod tests {
     use super::*;
 
+    fn refused(text: &str) -> String {
+        let mistakes = load::from_text(Path::new("/p.toml"), text, &Overrides::default());
+        mistakes.unwrap_err().render(Style { color: false, width: 80, fit: true })
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_a_mistake_with_its_line() {
+        const DEPTH: usize = 100_000;
+        let stage = "[stages.a]\nkind = \"command\"\nrun = \"x\"\noutputs = { x = \"x\" }\n";
+        let long = vec!["a"; DEPTH].join(".");
+        for (last, why) in [
+            (format!("  {long} = 1"), "a key has more than 79 parts"),
+            (format!("[{long}]"), "a key has more than 79 parts"),
+            (format!("[[{long}]]"), "a key has more than 79 parts"),
+            (format!("x = {}{}", "[".repeat(DEPTH), "]".repeat(DEPTH)), "more than 80 deep"),
+            (format!("x = {}", "[".repeat(DEPTH)), "more than 80 deep"),
+            (format!("x = {}1{}", "{ a = ".repeat(DEPTH), "}".repeat(DEPTH)), "more than 80 deep"),
+            (format!("x = \"{}\"", "${params.a".repeat(DEPTH)), "${"),
+        ] {
+            let told = refused(&format!("{stage}\n[params]\n{last}"));
+            assert!(told.contains(why) && told.contains("/p.toml:7:"), "{last:.40}: {told:.2000}");
+            assert!(told.len() < 4000, "{last:.40}: {} bytes", told.len());
+        }
+    }
+
     #[test]
     fn parameters_that_double_each_other_end() {
         for (first, twice) in [("\"x\"", "\"NN\""), ("[1]", "[\"N\", \"N\"]")] {
@@ -99,8 +124,7 @@ mod tests {
                 let twice = twice.replace('N', &format!("${{params.p{level}}}"));
                 text.push_str(&format!("p{} = {twice}\n", level + 1));
             }
-            let mistakes = load::from_text(Path::new("/p.toml"), &text, &Overrides::default());
-            let text = mistakes.unwrap_err().render(Style { color: false, width: 80, fit: true });
+            let text = refused(&text);
             assert!(text.contains("parameters put in more than 128 MiB"), "{text}");
         }
     }

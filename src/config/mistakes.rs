@@ -23,6 +23,17 @@ pub(super) struct Mistake {
     pub help: Option<String>,
 }
 
+/// Longest text of a mistake, letters: it may quote a name of any length.
+const LONGEST: usize = 1000;
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 impl Mistake {
     /// A mistake at a place; `label` stands beside the caret.
     pub fn new(
@@ -31,12 +42,13 @@ impl Mistake {
         message: impl Into<String>,
         label: impl Into<String>,
     ) -> Self {
-        Self { code, message: message.into(), labels: vec![(place, label.into())], help: None }
+        let [message, label] = [message.into(), label.into()].map(shortened);
+        Self { code, message, labels: vec![(place, label)], help: None }
     }
 
     /// Adds what to do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(shortened(help.into()));
         self
     }
 

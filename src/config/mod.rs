@@ -46,3 +46,4 @@ pub(crate) use schema::compare;
 pub use schema::editor_schema;
 pub use slurm::{Slurm, check_option};
 pub use sweep::{Point, Sweep, SweepVariable};
+pub(crate) use syntax::{long_key, plain_depth};

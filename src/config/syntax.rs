@@ -5,6 +5,37 @@ use std::ops::Range;
 use super::mistakes::Mistake;
 use super::tree::Place;
 
+/// What the parser says of a key of too many parts, and not where.
+const LONG_KEY: &str = "recursion limit";
+
+/// Parts that a key may have, and values that may lie within each other.
+const DEPTH: usize = 80;
+
+/// Where the first key of too many parts begins.
+pub(crate) fn long_key(text: &str) -> Range<usize> {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if line.matches('.').count() + 1 >= DEPTH {
+            start += line.len() - line.trim_start().len();
+            let part = text[start..].find('.').unwrap_or_default();
+            return start..start + part;
+        }
+        start += line.len();
+    }
+    0..0
+}
+
+/// The parser's words on what is nested too deep, made plainer.
+pub(crate) fn plain_depth(message: &str) -> Option<String> {
+    if message == LONG_KEY {
+        Some(format!("a key has more than {} parts", DEPTH - 1))
+    } else if message.starts_with("cannot recurse further") {
+        Some(format!("values lie more than {DEPTH} deep within each other"))
+    } else {
+        None
+    }
+}
+
 /// The mistakes behind the parser's errors (place and message, in the order of the file).
 pub(super) fn mistakes<'e>(
     text: &str,
@@ -16,6 +47,7 @@ pub(super) fn mistakes<'e>(
     let mut section_given_twice = None;
     let mut last = None;
     for (span, message) in errors {
+        let span = if message == LONG_KEY { long_key(text) } else { span };
         let (line, section, is_header) = position(text, span.start);
         let is_duplicate = message.contains("duplicate key");
         // One slip often makes several errors on its line; the first tells it. A section that is
@@ -115,6 +147,9 @@ fn key_in(line: &str, key: &str) -> Option<usize> {
 
 /// The parser's words, made plainer where they puzzle: a message and a label.
 fn plain(message: &str, at: &str) -> (String, String) {
+    if let Some(message) = plain_depth(message) {
+        return (message, "here".to_owned());
+    }
     let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
     let unquoted = what.starts_with("string values must be quoted") || what == "invalid boolean";
     match (unquoted, at, expected) {

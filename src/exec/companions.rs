@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::stages::csv;
 
+pub(crate) mod fuzzing;
+
 /// The images that a table (`path` column, relative to the table) names; none if it cannot be read:
 /// the stage that reads it says what is wrong.
 pub fn of_table(table: &Path) -> Vec<PathBuf> {
@@ -27,7 +29,7 @@ pub fn of_model(model: &Path) -> Vec<PathBuf> {
     let mut names = Vec::new();
     let read = File::open(model).and_then(|file| {
         let length = file.metadata()?.len();
-        walk(&mut BufReader::new(file), length, Message::Model, &mut names)
+        walk(&mut BufReader::new(file), length, Message::Model, DEPTH, &mut names)
     });
     if read.is_err() {
         return Vec::new();
@@ -36,6 +38,10 @@ pub fn of_model(model: &Path) -> Vec<PathBuf> {
     names.dedup();
     names.into_iter().map(|name| folder.join(name)).collect()
 }
+
+/// How deep messages may lie within each other, as in the libraries that read protobuf: a subgraph
+/// takes three of them. A file of others' must not overflow the stack.
+const DEPTH: u32 = 100;
 
 /// The messages of an ONNX file on the way to a tensor's external data.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,9 +80,11 @@ fn walk(
     file: &mut BufReader<File>,
     end: u64,
     message: Message,
+    depth: u32,
     names: &mut Vec<String>,
 ) -> io::Result<()> {
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
+    let below = depth.checked_sub(1).ok_or_else(broken)?;
     let (mut key, mut value) = (String::new(), String::new());
     let mut position = file.stream_position()?;
     while position < end {
@@ -97,7 +105,7 @@ fn walk(
             (Message::Entry, 1) if tag & 7 == 2 => key = text(file, length)?,
             (Message::Entry, 2) if tag & 7 == 2 => value = text(file, length)?,
             (_, number) => match message.field(number).filter(|_| tag & 7 == 2) {
-                Some(inner) => walk(file, next, inner, names)?,
+                Some(inner) => walk(file, next, inner, below, names)?,
                 None => file.seek_relative(i64::try_from(length).map_err(|_| broken())?)?,
             },
         }
@@ -166,5 +174,28 @@ mod tests {
         assert_eq!(of_model(&path), expected);
         std::fs::write(&path, "no model at all").unwrap();
         assert!(of_model(&path).is_empty());
+    }
+
+    #[test]
+    fn a_model_of_endless_depth_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        let nested = |times: usize| {
+            let entry = field(13, &[field(1, b"location"), field(2, b"w")].concat());
+            // Back to front, so that each level costs its header only.
+            let mut reversed: Vec<u8> = field(5, &entry).into_iter().rev().collect();
+            for _ in 0..times {
+                for number in [6, 5, 1] {
+                    let length = reversed.len();
+                    let header = &field(number, &vec![0; length])[..];
+                    reversed.extend(header[..header.len() - length].iter().rev());
+                }
+            }
+            let graph: Vec<u8> = reversed.into_iter().rev().collect();
+            std::fs::write(&path, field(7, &graph)).unwrap();
+            of_model(&path).len()
+        };
+        assert_eq!(nested(30), 1);
+        assert_eq!(nested(10_000), 0);
     }
 }

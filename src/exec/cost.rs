@@ -129,7 +129,9 @@ fn wall(plan: &Plan, seconds: &BTreeMap<usize, f64>, capacity: &Capacity) -> f64
     let mut grants = BTreeMap::new();
     loop {
         while let Some((index, grant)) = queue.take(&mut pool) {
-            running.push(Reverse((now + (seconds[&index] * SECOND) as u64, index)));
+            // A record of others' may tell of any time.
+            let end = now.saturating_add((seconds[&index] * SECOND) as u64);
+            running.push(Reverse((end, index)));
             grants.insert(index, grant);
         }
         let Some(Reverse((end, index))) = running.pop() else { break };
@@ -168,6 +170,8 @@ mod tests {
         let some: BTreeMap<usize, f64> = [(2, 3.0), (4, 5.0)].into();
         assert_eq!(wall(&plan, &some, &capacity(8)), 5.0);
         assert_eq!(wall(&plan, &BTreeMap::new(), &capacity(8)), 0.0);
+        let endless: BTreeMap<usize, f64> = [(1, 1.0), (4, 1e300), (2, -1.0)].into();
+        assert!(wall(&plan, &endless, &capacity(8)) > 1e10);
     }
 
     #[test]

@@ -111,6 +111,12 @@ impl Run<'_> {
 }
 
 impl RunRecord {
+    /// The record of a run from its file; `None` if it is not readable, or of another run: its logs are
+    /// looked up by its id, so that is no path of a stranger's choice.
+    pub(crate) fn read(id: &str, json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok().filter(|run: &Self| run.id == id)
+    }
+
     /// How many stages ended in some way.
     pub fn count(&self, status: Status) -> usize {
         self.stages.values().filter(|stage| stage.status == status).count()
@@ -156,9 +162,35 @@ pub fn newest_first(cache: &Cache) -> Result<impl Iterator<Item = RunRecord> + u
     let groups: Vec<Vec<PathBuf>> =
         paths.chunk_by(|a, b| second(a) == second(b)).map(<[PathBuf]>::to_vec).collect();
     Ok(groups.into_iter().rev().flat_map(|group| {
-        let read = |path: &PathBuf| serde_json::from_slice(&files::read(path).ok()??).ok();
+        let read = |path: &PathBuf| {
+            let json = files::read(path).ok()??;
+            RunRecord::read(&path.file_stem()?.to_string_lossy(), &json)
+        };
         let mut group: Vec<RunRecord> = group.iter().filter_map(read).collect();
         group.sort_by(|a, b| b.started.cmp(&a.started));
         group
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_under_another_runs_name_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path()).unwrap();
+        std::fs::create_dir(cache.place("runs")).unwrap();
+        let put = |name: &str, id: &str| {
+            let json = serde_json::json!({
+                "id": id, "pipeline": "p", "file": "/p.toml", "command": [], "started": "",
+                "seconds": 0.5, "host": "", "version": "", "stages": {},
+            });
+            std::fs::write(cache.place("runs").join(name), json.to_string()).unwrap();
+        };
+        put("20250101-1-1.json", "20250101-1-1");
+        put("20250101-1-2.json", "../../elsewhere");
+        let ids: Vec<String> = newest_first(&cache).unwrap().map(|run| run.id).collect();
+        assert_eq!(ids, ["20250101-1-1"]);
+    }
 }

@@ -236,6 +236,24 @@ mod tests {
     }
 
     #[test]
+    fn the_files_of_a_plan_are_those_that_tables_and_models_name_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::write(place("t.csv"), "path,label\na.png,x\n").unwrap();
+        std::fs::write(place("other.csv"), "path,label\nb.png,x\n").unwrap();
+        let mut pipeline = crate::plan::test_pipeline(&["a < data.t", "b < data.other"]);
+        for name in ["t", "other"] {
+            let spec = serde_json::json!({ "format": "csv", "path": "@input" });
+            let spec = serde_json::from_value(spec).unwrap();
+            let paths = [("path".to_owned(), place(&format!("{name}.csv")))].into();
+            pipeline.data.insert(name.to_owned(), Data { spec, paths });
+        }
+        let mut plan = Plan::new(&pipeline);
+        plan.select(&["a".to_owned()]).unwrap();
+        assert_eq!(user_files(&plan), [place("a.png"), place("t.csv")].into());
+    }
+
+    #[test]
     fn an_image_that_changes_during_a_stage_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);

@@ -40,6 +40,11 @@ impl<'a> Past<'a> {
         Ok(key.map(|key| Known { key, record: None }))
     }
 
+    /// The record of the last success in this cache of the stage with an id.
+    pub fn here(&self, id: &str) -> Result<Option<ActionRecord>> {
+        Ok(self.cache.last_record(&format!("{}/{id}", self.pipeline.name))?)
+    }
+
     /// Digests of the outputs of a stage's last success.
     pub fn outputs(&self, cell: &StageCell) -> Result<Option<BTreeMap<String, Digest>>> {
         if let Some(record) = self.cache.last_record(&label(self.pipeline, cell))? {

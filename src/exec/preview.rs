@@ -10,6 +10,7 @@ use super::durations::durations;
 use super::error::Result;
 use super::history::newest_first;
 use super::keys::{Done, Keys};
+use super::nearest;
 use super::past::{Known, Past};
 use super::reason::{self, Change};
 use super::runner::Status;
@@ -204,9 +205,13 @@ impl<'a> Outlook<'a> {
                 self.done.insert(cell.id.clone(), *record);
             }
             Lookup::Miss => {
-                let old = self.past.of(cell)?;
-                preview.changes = self.changes_but_for(cell, key, &[], old.as_ref());
-                preview.reason = Some(reason::explain(&preview.changes, old.as_ref()));
+                let Some(old) = self.past.of(cell)? else {
+                    let pipeline = self.plan.pipeline();
+                    preview.reason = Some(nearest::never_ran(&self.past, pipeline, cell, &key)?);
+                    return Ok(());
+                };
+                preview.changes = self.changes_but_for(cell, key, &[], Some(&old));
+                preview.reason = Some(reason::explain(&preview.changes, Some(&old)));
             }
             Lookup::Damaged(what) => preview.reason = Some(format!("record damaged: {what}")),
         }

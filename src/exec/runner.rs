@@ -20,7 +20,7 @@ use super::reason::{self, Change};
 use super::scheduler::Scheduler;
 use super::scratch::Spares;
 use super::{ExecutorChoice, Locked, Options, history};
-use crate::cache::{ActionKey, ActionRecord, Cache, Digest, Lookup, Session, files};
+use crate::cache::{ActionKey, ActionRecord, Cache, Digest, LockFile, Lookup, Session, files};
 use crate::config::StageCell;
 use crate::plan::Plan;
 use crate::task::Failure;
@@ -158,6 +158,10 @@ impl<'a> Run<'a> {
         let pipeline = plan.pipeline();
         if options.locked != Locked::No && pipeline.sweep.is_some() {
             return Err(RunError::LockedSweep);
+        }
+        // Before anything runs in vain.
+        if pipeline.sweep.is_none() && !options.no_lock {
+            LockFile::check_writable(&LockFile::path(&pipeline.file))?;
         }
         let mut forced = BTreeSet::new();
         for name in &options.force {

@@ -334,6 +334,26 @@ fn json_lines_tell_the_whole_run() {
 }
 
 #[test]
+fn a_lock_file_of_a_newer_qpipe_is_not_written_over() {
+    let project = diamond();
+    project.write("p.lock", "# Written by a newer one.\nformat = 3\n");
+    let said = project.qpipe(&["run", "p.toml"]);
+    assert_eq!(
+        (said.code, said.stderr.as_str()),
+        (
+            Some(4),
+            "error: [DIR]/p.lock has format 3, which this qpipe does not know\n  \
+             help: a newer qpipe wrote it: use that, or remove the file, and a run writes it anew\n"
+        )
+    );
+    assert!(project.read("p.lock").ends_with("format = 3\n"));
+    assert!(project.ran().is_empty(), "nothing ran in vain");
+    project.write("p.lock", "<<<<<<< ours\n");
+    project.run(&[]);
+    assert!(project.read("p.lock").contains("format = 2\n"), "a broken one is made anew");
+}
+
+#[test]
 fn a_locked_run_changes_nothing() {
     let project = diamond();
     let said = project.qpipe(&["run", "p.toml", "--locked"]);

@@ -244,6 +244,118 @@ fn cancel_ends_the_jobs_of_a_submitter_that_is_gone() {
     assert_eq!(project.ran(), ["a"]);
 }
 
+/// A stage, and two that need it. Nothing of the folder is in their keys.
+const SHARED: &str = r#"
+[stages.r]
+kind = "command"
+run = "echo r >> ran; echo r > $QPIPE_OUT_X"
+outputs = { x = "x" }
+
+[stages.a]
+kind = "command"
+run = "echo a >> ran; (cat $QPIPE_IN_X; echo a) > $QPIPE_OUT_X"
+inputs = { x = "r" }
+outputs = { x = "x" }
+
+[stages.b]
+kind = "command"
+run = "echo b >> ran; (cat $QPIPE_IN_X; echo b) > $QPIPE_OUT_X"
+inputs = { x = "a" }
+outputs = { x = "x" }
+"#;
+
+#[test]
+fn what_pending_jobs_need_is_not_collected() {
+    let Some(cluster) = Cluster::start() else { return };
+    let project = project(SHARED);
+    let forget = || std::fs::remove_file(project.path("p.lock")).unwrap();
+    let kept = || {
+        let said = project.qpipe(&["cache", "gc", "--keep-days", "0"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.stdout.trim().rsplit_once("; ").unwrap().1.to_owned()
+    };
+    project.run(&["r"]);
+    forget();
+    let mut run = cluster.run(&project, &["--slurm-option=--hold"]).spawn().unwrap();
+    wait_for("the jobs", || cluster.jobs() == ["1 PENDING", "2 PENDING"]);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    // No lock file, no recent run and no process needs it: only the jobs do.
+    assert_eq!(kept(), "1 result kept");
+    cluster.ask("scontrol", &["release", "1"]);
+    wait_for("the first job", || cluster.jobs()[0] == "1 COMPLETED");
+    assert_eq!(kept(), "2 results kept", "what a job made, too");
+    cluster.ask("scontrol", &["release", "2"]);
+    let said = project.said(&mut cluster.run(&project, &["--slurm-option=--hold"]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(project.ran(), ["r", "a", "b"]);
+    assert_eq!(project.artifact("b/x"), "r\na\nb\n");
+    assert_eq!(kept(), "3 results kept", "the lock file has them");
+    forget();
+    assert_eq!(kept(), "0 results kept", "the jobs are over");
+}
+
+#[test]
+fn a_job_takes_what_it_needs_from_a_remote_cache() {
+    let Some(cluster) = Cluster::start() else { return };
+    let remote = tempfile::tempdir().unwrap();
+    let flags = ["--remote", remote.path().to_str().unwrap()];
+    let (here, there) = (project(SHARED), project(SHARED));
+    here.run(&[&flags[..], &["a"]].concat());
+    assert_eq!(here.ran(), ["r", "a"]);
+    // The cluster's cache has nothing of it.
+    let said = there.said(&mut cluster.run(&there, &flags));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stderr.contains("a: submitted as job 2\n"), "{said:?}");
+    assert_eq!(there.ran(), ["b"], "the others came from the remote: {said:?}");
+    assert_eq!(there.artifact("b/x"), "r\na\nb\n");
+    there.verify();
+    // A job puts what it made into the remote after it has told of it.
+    wait_for("the last job", || cluster.jobs().iter().all(|job| job.ends_with(" COMPLETED")));
+    let said = here.run(&flags);
+    assert!(said.stderr.contains("b: pulled from the remote cache"), "{said:?}");
+    assert!(here.ran().is_empty());
+    assert_eq!(here.read("p.lock"), there.read("p.lock"));
+}
+
+#[test]
+fn a_job_whose_time_is_up_says_so() {
+    let Some(cluster) = Cluster::start() else { return };
+    let project = project(WAITING);
+    let run = cluster.run(&project, &["--slurm-option=--time=1"]).spawn().unwrap();
+    wait_for("the first stage", || !project.read("ran").is_empty());
+    // Slurm counts in minutes: its administrator brings the end nearer.
+    cluster.ask("scontrol", &["update", "job=1", "EndTime=now"]);
+    let said = ended(run);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains("Slurm ended job 1 on "), "{said:?}");
+    assert!(said.stderr.contains(": TIMEOUT"), "{said:?}");
+    assert!(said.stderr.contains("raise the stage's `timeout`"), "{said:?}");
+    assert!(said.stderr.contains("b: skipped (a failed)"), "{said:?}");
+}
+
+#[test]
+fn a_job_that_takes_more_memory_than_it_asked_for_says_so() {
+    let Some(cluster) = Cluster::start_with_bounded_memory() else { return };
+    // A shell that holds 200 MB, and more with each round.
+    let project = project(
+        r#"
+[stages.a]
+kind = "command"
+run = "echo a >> $HERE/ran; x=$(head -c 200000000 /dev/zero | tr '\\0' x); while ! test -e $HERE/go; do sleep 0.1; done; echo $x > $QPIPE_OUT_X"
+resources = { cpus = 1, memory = "64 MiB" }
+outputs = { x = "x" }
+"#,
+    );
+    // Where Slurm does not count memory, this fails rather than waits.
+    let said = project.said(&mut cluster.run(&project, &["--slurm-option=--time=1"]));
+    assert!(said.stderr.contains("Slurm ended job 1 on "), "{said:?}");
+    // Without control groups, Slurm kills the job and forgets why.
+    let killed = said.stderr.contains("by signal 9") && said.code == Some(3);
+    assert!(killed || said.stderr.contains(": OUT_OF_MEMORY"), "{said:?}");
+    assert!(said.stderr.contains("raise `resources = { memory = … }`"), "{said:?}");
+}
+
 #[test]
 fn what_slurm_refuses_is_shown_in_its_words() {
     let Some(cluster) = Cluster::start() else { return };

@@ -43,6 +43,18 @@ fn missing() -> Option<String> {
 impl Cluster {
     /// Starts one; `None`, with the reason printed, where that is not possible.
     pub fn start() -> Option<Self> {
+        Self::with("JobAcctGatherType=jobacct_gather/none\nSelectTypeParameters=CR_Core")
+    }
+
+    /// One that ends jobs which take more memory than they asked for.
+    pub fn start_with_bounded_memory() -> Option<Self> {
+        Self::with(
+            "JobAcctGatherType=jobacct_gather/linux\nJobAcctGatherFrequency=task=1\n\
+             JobAcctGatherParams=OverMemoryKill\nSelectTypeParameters=CR_Core_Memory",
+        )
+    }
+
+    fn with(memory: &str) -> Option<Self> {
         if let Some(reason) = missing() {
             eprintln!("skipped: no Slurm cluster can be started here: {reason}");
             return None;
@@ -54,7 +66,7 @@ impl Cluster {
             std::fs::create_dir(place(name)).unwrap();
         }
         write_private(&place("munge.key"), &[7; 1024]);
-        std::fs::write(place("slurm.conf"), configuration(cluster.folder.path())).unwrap();
+        std::fs::write(place("slurm.conf"), configuration(cluster.folder.path(), memory)).unwrap();
         let option = |name: &str, file: &str| format!("--{name}={}", place(file).display());
         let munged = [
             "--foreground".to_owned(),
@@ -163,7 +175,7 @@ fn write_private(path: &Path, bytes: &[u8]) {
 }
 
 /// Eight processors, whatever there are, so that all jobs of a test fit.
-fn configuration(folder: &Path) -> String {
+fn configuration(folder: &Path, memory: &str) -> String {
     let folder = folder.display();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let host = host.trim().split('.').next().unwrap_or_default().to_owned();
@@ -190,11 +202,10 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
-JobAcctGatherType=jobacct_gather/none
+{memory}
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
 ReturnToService=2
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 MinJobAge=300

@@ -251,3 +251,25 @@ outputs = { x = "x" }
     // Equal keys are one action, however many stages have them.
     assert_eq!((count("half"), count("whole")), (2, 6), "{said:?}");
 }
+
+#[test]
+fn why_of_a_new_point_names_the_nearest_that_ran() {
+    let project = study();
+    project.run(&["--set", "params.lr=0.1,0.2", "--set", "params.epochs=1,2"]);
+    let why = |lr: &str, stage: &str| {
+        let (lr, epochs) = (format!("params.lr={lr}"), "params.epochs=1,2");
+        let said = project.qpipe(&["why", "p.toml", "--set", &lr, "--set", epochs, stage]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.stdout
+    };
+    assert_eq!(
+        why("0.1,0.2,0.3", "fit@lr=0.3,epochs=2"),
+        "fit@lr=0.3,epochs=2: runs: new point of a sweep: nothing with these parameters ran before; \
+         nearest is fit@lr=0.1,epochs=2 (env.LR: 0.1 → 0.3)\n"
+    );
+    assert_eq!(
+        why("0.3,0.4", "fit@lr=0.3,epochs=2"),
+        "fit@lr=0.3,epochs=2: runs: never ran\n",
+        "no point of this sweep ran"
+    );
+}

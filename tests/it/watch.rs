@@ -85,6 +85,35 @@ outputs = { x = "x" }
 }
 
 #[test]
+fn the_external_data_of_a_model_counts_as_well() {
+    let project = Project::new(
+        r#"
+[stages.a]
+kind = "command"
+run = "cat weights.data > $QPIPE_OUT_X"
+files = { m = "model.onnx" }
+outputs = { x = "x" }
+"#,
+    );
+    // A model with a graph with an initializer with the entry `location = weights.data`.
+    let location = "\u{a}\u{8}location\u{12}\u{c}weights.data";
+    let entry = format!("\u{6a}{}{location}", char::from(location.len() as u8));
+    let tensor = format!("\u{2a}{}{entry}", char::from(entry.len() as u8));
+    project.write("model.onnx", &format!("\u{3a}{}{tensor}", char::from(tensor.len() as u8)));
+    project.write("weights.data", "one");
+    let mut child = project.start(&["--watch"]);
+    let lines = Lines::of(&mut child);
+    lines.until("watching for changes");
+    assert_eq!(project.artifact("a/x"), "one");
+    project.write("weights.data", "two");
+    lines.until("a: running");
+    lines.until("watching for changes");
+    assert_eq!(project.artifact("a/x"), "two");
+    signal(child.id(), libc::SIGINT);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn an_interrupt_in_the_middle_of_a_run_ends_it_as_without_watching() {
     let project = Project::new(
         "[stages.a]\nkind = \"command\"\nrun = \"touch started; sleep 600\"\noutputs = { x = \"x\" }\n",

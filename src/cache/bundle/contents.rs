@@ -1,6 +1,7 @@
 //! The manifest of a bundle: all that is in it, with sizes and digests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ pub(super) const MANIFEST_MAX: u64 = 64 << 20;
 
 /// Largest record, bytes.
 const RECORD_MAX: u64 = 64 << 20;
+
+/// Longest path, bytes: that of Linux, with its end.
+const PATH_MAX: usize = 4096;
 
 const FORMAT: u32 = 1;
 
@@ -126,12 +130,15 @@ impl Contents {
         }
         for path in self.files.keys() {
             if let Some(why) = refused(path) {
-                return Err(format!("the path {path:?} {why}"));
+                let start: String = path.chars().take(200).collect();
+                return Err(format!("the path {start:?} {why}"));
             }
-            let below = path.match_indices('/').map(|(at, _)| &path[..at]);
-            if let Some(file) = below.into_iter().find(|above| self.files.contains_key(*above)) {
-                return Err(format!("{file:?} is a file and a folder"));
-            }
+        }
+        // By parts, so that what lies in a folder follows upon the folder's own name.
+        let mut paths: Vec<&Path> = self.files.keys().map(Path::new).collect();
+        paths.sort_unstable();
+        if let Some(pair) = paths.windows(2).find(|pair| pair[1].starts_with(pair[0])) {
+            return Err(format!("{:?} is a file and a folder", pair[0]));
         }
         if !self.files.contains_key(&self.pipeline) {
             return Err("its pipeline file is not in it".to_owned());
@@ -211,6 +218,9 @@ impl Contents {
 fn refused(path: &str) -> Option<&'static str> {
     // Git runs what lies there, and qpipe keeps its cache there.
     const OURS: [&str; 2] = [".git", ".qpipe"];
+    if path.len() >= PATH_MAX {
+        return Some("is too long");
+    }
     if !is_inside(path) {
         return Some("is not inside of the folder");
     }
@@ -246,7 +256,13 @@ mod tests {
         {
             assert!(read(&[path]).is_err(), "{path:?}");
         }
-        assert_eq!(read(&["a", "a/b"]).unwrap_err(), "\"a\" is a file and a folder");
+        for paths in [&["a", "a/b"][..], &["a", "a-b", "a.c", "a/b/c"]] {
+            assert_eq!(read(paths).unwrap_err(), "\"a\" is a file and a folder");
+        }
+        assert_eq!(read(&["ab", "a/b"]), Ok(()));
+        let long = "a/".repeat(4 << 20) + "a";
+        let error = read(&[&long]).unwrap_err();
+        assert!(error.ends_with("is too long") && error.len() < 300, "{error}");
         assert!(Contents::read(&Contents::new("p.toml").json()).is_err(), "no pipeline file");
     }
 

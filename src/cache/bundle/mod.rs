@@ -14,6 +14,7 @@
 
 mod contents;
 mod error;
+pub(crate) mod fuzzing;
 mod pack;
 mod place;
 mod unpack;

@@ -170,7 +170,7 @@ fn a_lock_file_with_names_that_traverse_writes_nothing() {
     for text in [
         "\u{0}",
         "format = 2\n[stages",
-        "format = 99\n",
+        "format = 1\n",
         "format = 2\n[stages.a]\nkey = \"../../etc\"\n",
     ] {
         project.write("p.lock", text);

@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::client::Slurm;
 use super::follow::{Ended, Follower, Watcher};
+use super::job::JobId;
 use super::keys::HandOver;
 use super::script::{Ask, JobOptions};
 use super::submit::{Submitter, Wanted};
@@ -87,10 +88,17 @@ impl Executor for Cluster {
             jobs: &jobs,
         })?;
         let reasons = needed.values().map(|needed| (needed.stage, needed.why.clone())).collect();
+        let jobs: BTreeSet<JobId> = followed.iter().map(|job| job.id).collect();
         let mut watcher = Watching { run, runtime, signals, needed, reasons };
         let follower = Follower::new(run.plan, &folder, followed, program, run.options.keep_going);
         match follower.run(&mut watcher)? {
-            Ended::Over => Ok(()),
+            Ended::Over => {
+                // Their results are pinned by this run now; a collection need not keep them for jobs.
+                let _lock = folder.lock()?;
+                let mut submitted = folder.read()?;
+                submitted.ended(&jobs);
+                Ok(folder.write(&submitted)?)
+            }
             Ended::Interrupted => Err(RunError::Interrupted),
         }
     }

@@ -93,9 +93,13 @@ impl End<'_> {
             }
             _ if detail.signal != 0 => {
                 let message = format!("{message}, by signal {}", detail.signal);
-                let help =
-                    "its output follows where it printed any; a kill for memory may look like this"
-                        .to_owned();
+                let help = match detail.signal {
+                    libc::SIGKILL => {
+                        "a job that takes more memory than it asked for ends like this: raise `resources = { memory = … }` of the stage, or see its output"
+                    }
+                    _ => "its output follows where it printed any",
+                };
+                let help = help.to_owned();
                 (Blame::Machine, message, help)
             }
             _ => {

@@ -1,5 +1,7 @@
 //! What was submitted, in a file: written before a job is submitted and again after.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::job::{JobId, Seen};
@@ -91,6 +93,15 @@ impl Submitted {
         live
     }
 
+    /// Forgets jobs whose elements are all among those that were followed to their end.
+    pub fn ended(&mut self, over: &BTreeSet<JobId>) {
+        self.jobs.retain(|submission| {
+            let Some(job) = submission.job else { return true };
+            let element = |number: u32| JobId { job, task: submission.array.then_some(number) };
+            !submission.tasks.iter().all(|task| over.contains(&element(task.number)))
+        });
+    }
+
     /// Forgets jobs of which nothing is pending or running.
     pub fn forget(&mut self, seen: &[Seen]) {
         let live = self.live(seen);
@@ -143,5 +154,12 @@ mod tests {
         submitted.forget(&seen);
         let tokens: Vec<&str> = submitted.jobs.iter().map(|job| job.token.as_str()).collect();
         assert_eq!(tokens, ["t2", "t5"]);
+        let id = |job, task| JobId { job, task };
+        let mut over = BTreeSet::from([id(9, Some(0)), id(5, None), id(4, None)]);
+        submitted.ended(&over);
+        assert_eq!(submitted.jobs.len(), 1, "an element of the array is not over");
+        over.insert(id(9, Some(1)));
+        submitted.ended(&over);
+        assert!(submitted.jobs.is_empty());
     }
 }

@@ -80,6 +80,8 @@ impl Submitter {
         submitted.format = Submitted::FORMAT;
         submitted.file = pipeline.file.display().to_string();
         submitted.cluster = cluster;
+        // What is over needs no result any more: a collection looks here.
+        folder.write(&submitted)?;
         Ok(Self { slurm, folder, lock, submitted, live })
     }
 
