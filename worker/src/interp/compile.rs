@@ -8,7 +8,7 @@ use super::fuse::{self, Pair};
 use super::parameters::{self, Parameter};
 use super::program::{Constant, Options, Program, Source, Step};
 use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
-use crate::ops::{self, Kernel, OPSETS, Prepare, batch_norm};
+use crate::ops::{self, Kernel, OPSETS, Prepare};
 use crate::{Error, Result, torch};
 
 impl Program {
@@ -155,11 +155,9 @@ impl<'a> Compiler<'a> {
 
     fn node(&mut self, node: &'a Node, place: String) -> Result<()> {
         let op = if node.domain.is_empty() { ops::find(&node.op_type, self.opset) } else { None };
-        let op = op.ok_or_else(|| {
-            Error::user(match node.domain.as_str() {
-                "" => "this operator cannot be executed".to_owned(),
-                domain => format!("operators of the domain `{domain}` cannot be executed"),
-            })
+        let op = op.ok_or_else(|| match node.domain.as_str() {
+            "" => ops::not_found(&node.op_type, self.opset),
+            domain => Error::user(format!("operators of the domain `{domain}` cannot be executed")),
         })?;
         let constants = node.inputs.iter().map(|name| self.constants.get(name.as_str()).copied());
         let kernel = (op.prepare)(&Prepare {
@@ -172,14 +170,12 @@ impl<'a> Compiler<'a> {
         for name in &node.inputs {
             inputs.push(if name.is_empty() { Source::Nothing } else { self.source(name)? });
         }
-        if node.op_type == batch_norm::BATCH_NORMALIZATION.name {
-            for index in [batch_norm::RUNNING_MEAN, batch_norm::RUNNING_VAR] {
-                match inputs.get(index) {
-                    Some(&Source::Constant(c)) if !self.program.statistics.contains(&c) => {
-                        self.program.statistics.push(c);
-                    }
-                    _ => {}
+        for &index in ops::running_statistics(node) {
+            match inputs.get(index) {
+                Some(&Source::Constant(c)) if !self.program.statistics.contains(&c) => {
+                    self.program.statistics.push(c);
                 }
+                _ => {}
             }
         }
         self.step(kernel, inputs, &node.outputs, place);

@@ -80,8 +80,10 @@ pub fn single(run: impl Fn(&Arguments) -> Result<Tensor> + Send + 'static) -> Re
 pub struct Op {
     /// Its name in the standard's own domain.
     pub name: &'static str,
-    /// The opsets in which its definition changed, as far as they are implemented.
+    /// The opsets in which its definition changed, from the first that is implemented to the last.
     pub since: &'static [i64],
+    /// The last opset in whose definition it is executed; `None`: all that are known.
+    pub until: Option<i64>,
     /// Reads the attributes of a node and gives what runs it.
     pub prepare: fn(&Prepare) -> Result<Kernel>,
     /// What of its definition is refused, for the table in the documentation; empty: nothing.
@@ -106,13 +108,24 @@ impl Op {
         since: &'static [i64],
         prepare: fn(&Prepare) -> Result<Kernel>,
     ) -> Self {
-        Self { name, since, prepare, limits: "", gradient: Gradient::Flows }
+        Self { name, since, until: None, prepare, limits: "", gradient: Gradient::Flows }
     }
 
     /// Says what of the definition is refused.
     pub const fn limits(mut self, limits: &'static str) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Says after which opset it is not executed: the standard dropped it, or changed it.
+    pub const fn until(mut self, opset: i64) -> Self {
+        self.until = Some(opset);
+        self
+    }
+
+    /// Whether it is executed as `opset` defines it.
+    pub fn is_in(&self, opset: i64) -> bool {
+        self.since[0] <= opset && self.until.is_none_or(|until| opset <= until)
     }
 
     /// Says that no gradient flows through it.

@@ -2,7 +2,7 @@
 
 use crate::graph::{Attribute, Model, Node, TensorData};
 use crate::ops::{self, Arguments, Prepare};
-use crate::{Result, torch};
+use crate::{Error, Result, torch};
 
 /// Largest result that is worth storing, elements; a larger one is cheaper computed (an Expand, a ConstantOfShape).
 const LARGEST: usize = 1 << 20;
@@ -67,8 +67,8 @@ fn value(
 }
 
 fn evaluate(node: &Node, opset: i64, inputs: &[Option<&TensorData>]) -> Result<TensorData> {
-    let unknown = || crate::Error::user("this operator cannot be executed");
-    let op = ops::find(&node.op_type, opset).ok_or_else(unknown)?;
+    let op = ops::find(&node.op_type, opset);
+    let op = op.ok_or_else(|| ops::not_found(&node.op_type, opset))?;
     let device = tch::Device::Cpu;
     let kernel = (op.prepare)(&Prepare { node, opset, device, constants: inputs.to_vec() })?;
     let tensors: Result<Vec<_>> = inputs
@@ -78,5 +78,5 @@ fn evaluate(node: &Node, opset: i64, inputs: &[Option<&TensorData>]) -> Result<T
     let tensors = tensors?;
     let tensors: Vec<_> = tensors.iter().map(Option::as_ref).collect();
     let made = kernel(&Arguments { tensors: &tensors, training: false })?;
-    torch::tensor_data(made.first().ok_or_else(unknown)?)
+    torch::tensor_data(made.first().ok_or_else(|| Error::bug("a kernel without output"))?)
 }

@@ -37,6 +37,11 @@ pub fn dtype_of(kind: Kind) -> Result<DType> {
     row.map(|row| row.0).ok_or_else(|| Error::bug(format!("no element type for {kind:?}")))
 }
 
+/// Whether a tensor's elements are floating.
+pub fn is_float(tensor: &Tensor) -> bool {
+    matches!(tensor.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
+}
+
 /// A tensor of the same shape with a copy of the elements, on `device`.
 pub fn to_tensor(data: &TensorData, device: Device) -> Result<Tensor> {
     let kind = kind_of(data.dtype)?;

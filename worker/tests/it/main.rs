@@ -1,6 +1,7 @@
 //! The worker against the references of its field: PyTorch, the ONNX standard's own tests, Python's onnxruntime.
 
 mod gradients;
+mod histories;
 mod imports;
 mod onnx_nodes;
 mod python;

@@ -14,6 +14,61 @@ macro_rules! operators {
     };
 }
 
+pub use batch_normalization::running_statistics;
+
 operators! {
+    abs
+    add
+    average_pool
+    batch_normalization
+    clip
+    concat
+    constant_of_shape
+    conv
+    dequantize_linear
+    div
+    dropout
+    erf
+    exp
+    expand
+    flatten
+    gather
+    gelu
+    gemm
+    global_average_pool
+    global_max_pool
+    hard_sigmoid
+    hard_swish
+    identity
+    layer_normalization
+    leaky_relu
+    log
+    log_softmax
+    mat_mul
+    max
+    max_pool
+    min
+    mul
+    neg
     not
+    pad
+    pow
+    quantize_linear
+    reciprocal
+    reduce_max
+    reduce_mean
+    reduce_sum
+    relu
+    reshape
+    shape
+    sigmoid
+    slice
+    softmax
+    split
+    sqrt
+    squeeze
+    sub
+    tanh
+    transpose
+    unsqueeze
 }
