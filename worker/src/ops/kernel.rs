@@ -61,11 +61,21 @@ impl<'a> Arguments<'a> {
     pub fn ints(&self, index: usize) -> Result<Option<Vec<i64>>> {
         self.optional(index).map(ints).transpose()
     }
+
+    /// Input `index` as float32.
+    pub fn floats(&self, index: usize) -> Result<Option<Vec<f32>>> {
+        self.optional(index).map(floats).transpose()
+    }
 }
 
 /// The elements of an integer tensor.
 pub fn ints(tensor: &Tensor) -> Result<Vec<i64>> {
     torch::tensor_data(&tensor.f_to_kind(tch::Kind::Int64)?)?.to_i64()
+}
+
+/// The elements of a tensor as float32, row by row.
+pub fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+    torch::tensor_data(&tensor.f_to_kind(tch::Kind::Float)?)?.to_f32()
 }
 
 /// A prepared node: inputs to outputs.

@@ -5,12 +5,16 @@
 //! once and gives the kernel that runs it. A new operator is one file there and one line.
 
 mod elementwise;
+mod extremum;
 mod fake_quantize;
 mod flattened;
+mod indexing;
+mod interpolation;
 mod kernel;
 mod pooling;
-mod quantization;
+pub mod quantization;
 mod reduction;
+mod scatter_reduction;
 mod standard;
 mod table;
 mod window;

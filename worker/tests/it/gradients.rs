@@ -136,9 +136,123 @@ fn cases() -> Vec<Case> {
         constants: vec![("s", shape)],
         ..case(node("Reshape", &["x", "s"]), &[2, 3, 2])
     });
+    cases.extend(picking());
+    cases.extend(resizing());
     let shape = TensorData::i64(&[3], &[2, 3, 4]);
     cases
         .push(Case { constants: vec![("s", shape)], ..case(node("Expand", &["x", "s"]), &[3, 1]) });
+    cases
+}
+
+/// Operators that pick, place and move elements.
+fn picking() -> Vec<Case> {
+    let numbers = |shape: &[i64], values: &[i64]| TensorData::i64(shape, values);
+    let text = |value: &str| Attribute::String(value.as_bytes().to_vec());
+    let indices = |shape: &[i64], values: &[i64]| vec![("i", numbers(shape, values))];
+    let mut cases = vec![
+        Case {
+            constants: indices(&[2, 2], &[1, 0, -1, 0]),
+            ..case(node("GatherElements", &["x", "i"]), &[3, 2])
+        },
+        Case {
+            constants: indices(&[2, 1, 1], &[1, -3]),
+            ..case(node("GatherND", &["x", "i"]).with("batch_dims", Attribute::Int(1)), &[2, 3, 2])
+        },
+        Case {
+            constants: vec![("k", numbers(&[1], &[2]))],
+            ..case(node("TopK", &["x", "k"]), &[3, 4])
+        },
+        Case {
+            constants: vec![("t", numbers(&[2], &[2, 3]))],
+            ..case(node("Tile", &["x", "t"]), &[2, 2])
+        },
+        Case {
+            constants: vec![("i", numbers(&[3], &[1, -1, 9])), ("d", numbers(&[], &[4]))],
+            ..case(node("OneHot", &["i", "d", "x"]), &[2])
+        },
+        case(
+            node("DepthToSpace", &["x"])
+                .with("blocksize", Attribute::Int(2))
+                .with("mode", text("CRD")),
+            &[1, 8, 2, 1],
+        ),
+        case(node("SpaceToDepth", &["x"]).with("blocksize", Attribute::Int(2)), &[1, 2, 2, 4]),
+        Case {
+            opset: 20,
+            constants: vec![("g", {
+                let places = [0.1, -0.3, 0.7, 0.4, -0.9, 0.2, 1.4, -0.2_f64];
+                let bytes: Vec<u8> = places.iter().flat_map(|v| v.to_le_bytes()).collect();
+                TensorData {
+                    dtype: qpipe_worker::graph::DType::F64,
+                    shape: vec![1, 2, 2, 2],
+                    bytes: bytes.into(),
+                }
+            })],
+            ..case(node("GridSample", &["x", "g"]).with("mode", text("cubic")), &[1, 2, 3, 3])
+        },
+    ];
+    for reduction in ["none", "add", "mul", "max"] {
+        let constants = vec![("i", numbers(&[2, 1], &[2, 0])), ("u", f64s(&[2, 2], 0.4))];
+        let scatter = node("ScatterND", &["x", "i", "u"]).with("reduction", text(reduction));
+        cases.push(Case { opset: 18, constants, ..case(scatter, &[3, 2]) });
+        let constants = vec![("i", numbers(&[2, 2], &[2, 0, 1, -2])), ("u", f64s(&[2, 2], 0.4))];
+        let scatter = node("ScatterElements", &["x", "i", "u"]).with("reduction", text(reduction));
+        cases.push(Case { opset: 18, constants, ..case(scatter, &[3, 2]) });
+    }
+    let constants = vec![("i", numbers(&[1, 2], &[2, 0])), ("u", f64s(&[1, 2], 0.4))];
+    let scatter = node("Scatter", &["x", "i", "u"]);
+    cases.push(Case { opset: 10, constants, ..case(scatter, &[3, 2]) });
+    cases
+}
+
+/// Operators that make images larger and smaller.
+fn resizing() -> Vec<Case> {
+    let ints = |values: &[i64]| Attribute::Ints(values.to_vec());
+    let text = |value: &str| Attribute::String(value.as_bytes().to_vec());
+    let weight = || vec![("w", f64s(&[4, 2, 3, 2], 0.0)), ("b", f64s(&[4], 0.5))];
+    let transposed = || node("ConvTranspose", &["x", "w", "b"]).with("group", Attribute::Int(2));
+    let mut cases = vec![
+        Case {
+            constants: weight(),
+            ..case(
+                transposed()
+                    .with("strides", ints(&[2, 1]))
+                    .with("pads", ints(&[1, 0, 1, 0]))
+                    .with("output_padding", ints(&[1, 0])),
+                &[1, 4, 3, 2],
+            )
+        },
+        // Longer than what the input reaches, and cut at one end only.
+        Case {
+            constants: weight(),
+            ..case(transposed().with("output_shape", ints(&[7, 2])), &[1, 4, 3, 2])
+        },
+    ];
+    for (mode, coordinates, antialias) in [
+        ("nearest", "half_pixel", 0),
+        ("nearest", "align_corners", 0),
+        ("linear", "half_pixel", 0),
+        ("linear", "align_corners", 0),
+        ("linear", "asymmetric", 0),
+        ("linear", "half_pixel", 1),
+        ("cubic", "half_pixel", 0),
+        ("cubic", "asymmetric", 1),
+        ("cubic", "tf_crop_and_resize", 0),
+    ] {
+        let resize = node("Resize", &["x", "r", "", "s"])
+            .with("mode", text(mode))
+            .with("coordinate_transformation_mode", text(coordinates))
+            .with("antialias", Attribute::Int(antialias))
+            .with("axes", ints(&[2, 3]));
+        let constants = vec![
+            ("r", TensorData::f32(&[4], &[0.1, -0.2, 0.8, 0.9])),
+            ("s", TensorData::i64(&[2], &[5, 2])),
+        ];
+        cases.push(Case { opset: 18, constants, ..case(resize, &[1, 2, 3, 4]) });
+    }
+    let constants = vec![("s", TensorData::f32(&[4], &[1.0, 1.0, 1.5, 2.0]))];
+    let upsample = node("Upsample", &["x", "s"]).with("mode", text("linear"));
+    cases.push(Case { opset: 9, constants, ..case(upsample, &[1, 2, 3, 2]) });
     cases
 }
 

@@ -19,12 +19,16 @@ pub use batch_normalization::running_statistics;
 operators! {
     abs
     add
+    arg_max
+    arg_min
     average_pool
     batch_normalization
     clip
     concat
     constant_of_shape
     conv
+    conv_transpose
+    depth_to_space
     dequantize_linear
     div
     dropout
@@ -33,10 +37,13 @@ operators! {
     expand
     flatten
     gather
+    gather_elements
+    gather_nd
     gelu
     gemm
     global_average_pool
     global_max_pool
+    grid_sample
     hard_sigmoid
     hard_swish
     identity
@@ -50,7 +57,10 @@ operators! {
     min
     mul
     neg
+    non_max_suppression
+    non_zero
     not
+    one_hot
     pad
     pow
     quantize_linear
@@ -60,15 +70,23 @@ operators! {
     reduce_sum
     relu
     reshape
+    resize
+    scatter
+    scatter_elements
+    scatter_nd
     shape
     sigmoid
     slice
     softmax
+    space_to_depth
     split
     sqrt
     squeeze
     sub
     tanh
+    tile
+    top_k
     transpose
     unsqueeze
+    upsample
 }
