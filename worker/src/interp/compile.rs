@@ -7,6 +7,7 @@ use tch::Tensor;
 use super::fuse::{self, Pair};
 use super::parameters::{self, Parameter};
 use super::program::{Constant, Options, Program, Source, Step};
+use super::types::Types;
 use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
 use crate::ops::{self, Kernel, OPSETS, Prepare};
 use crate::{Error, Result, torch};
@@ -37,6 +38,7 @@ impl Program {
             graph: &model.graph,
             opset,
             options,
+            types: Types::of(&model.graph, &constants),
             constants,
             sources: HashMap::new(),
             program: Self {
@@ -91,6 +93,7 @@ struct Compiler<'a> {
     graph: &'a Graph,
     opset: i64,
     options: &'a Options,
+    types: Types<'a>,
     constants: HashMap<&'a str, &'a TensorData>,
     sources: HashMap<&'a str, Source>,
     program: Program,
@@ -165,6 +168,7 @@ impl<'a> Compiler<'a> {
             opset: self.opset,
             device: self.options.device,
             constants: constants.collect(),
+            types: self.types.inputs(node)?,
         })?;
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for name in &node.inputs {

@@ -3,10 +3,10 @@
 
 use tch::{Device, Tensor};
 
-use super::kernel::{Kernel, axis_from_front, single};
+use super::kernel::{Kernel, axis_from_front, ints, single};
 use super::quantization::{output_dtype, range};
 use crate::graph::{DType, Node, TensorData};
-use crate::{Error, Result};
+use crate::{Error, Result, torch};
 
 /// Constants of a quantization that is executed as fake quantization.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,18 +24,27 @@ impl FakeQuantize {
         scale: &TensorData,
         zero_point: Option<&TensorData>,
     ) -> Result<Option<Self>> {
-        if scale.dtype != DType::F32 || node.int("block_size", 0)? != 0 || scale.is_empty() {
+        if scale.dtype != DType::F32 || scale.is_empty() {
+            return Ok(None);
+        }
+        // Blocks, and a division in another precision, are not libtorch's.
+        if node.int("block_size", 0)? != 0 || node.int("precision", 0)? != 0 {
+            return Ok(None);
+        }
+        // Nor is an output of another type than the scale's.
+        let output = node.int("output_dtype", 0)?;
+        if node.op_type == "DequantizeLinear"
+            && ![0, i64::from(DType::F32.onnx())].contains(&output)
+        {
             return Ok(None);
         }
         let scale = scale.to_f32()?;
         let dtype = output_dtype(node, zero_point.map(|zero| zero.dtype))?;
-        let zero_point = match (zero_point, dtype) {
-            (None, _) => vec![0; scale.len()],
-            (Some(zero), DType::I8) => zero.to_i8()?.into_iter().map(i32::from).collect(),
-            (Some(zero), DType::U8) => zero.to_u8()?.into_iter().map(i32::from).collect(),
-            _ => return Ok(None),
-        };
         let Some(range) = range(dtype) else { return Ok(None) };
+        let zero_point = match zero_point {
+            None => vec![0; scale.len()],
+            Some(zero) => zero_points(zero)?,
+        };
         if zero_point.len() != scale.len() {
             return Ok(None);
         }
@@ -67,5 +76,49 @@ impl FakeQuantize {
             let axis = axis_from_front(axis, x.dim())?;
             Ok(x.f_fake_quantize_per_channel_affine(&scale, &zero_point, axis, low, high)?)
         })
+    }
+}
+
+/// Zero points of any quantized type of integers.
+fn zero_points(zero: &TensorData) -> Result<Vec<i32>> {
+    let values = ints(&torch::to_tensor(zero, Device::Cpu)?)?;
+    // No quantized type has more than 16 bits.
+    Ok(values.into_iter().map(|value| value as i32).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Arguments;
+
+    #[test]
+    fn integers_of_4_bits_end_where_their_range_does() {
+        let node = Node::new("q", "QuantizeLinear", &["x", "s", "z"], &["y"]);
+        let scale = TensorData::f32(&[], &[0.5]);
+        // The zero point is -1, in the lower half of a byte.
+        let zero_point = TensorData { dtype: DType::I4, shape: vec![], bytes: vec![0x0F].into() };
+        let fake = FakeQuantize::of(&node, &scale, Some(&zero_point)).unwrap().unwrap();
+        let x = Tensor::from_slice(&[-9.0_f32, 0.3, 9.0]).set_requires_grad(true);
+        let kernel = fake.kernel(Device::Cpu).unwrap();
+        let y = kernel(&Arguments { tensors: &[Some(&x)], training: false }).unwrap().remove(0);
+        assert_eq!(y, Tensor::from_slice(&[-3.5_f32, 0.5, 4.0]));
+        y.sum(tch::Kind::Float).backward();
+        assert_eq!(x.grad(), Tensor::from_slice(&[0.0_f32, 1.0, 0.0]));
+    }
+
+    #[test]
+    fn what_is_not_libtorchs_is_not_fused() {
+        let scale = TensorData::f32(&[2], &[0.5, 0.25]);
+        let node = |name, value| {
+            Node::new("q", "DequantizeLinear", &["x", "s"], &["y"])
+                .with(name, crate::graph::Attribute::Int(value))
+        };
+        let fused = |node: &Node| FakeQuantize::of(node, &scale, None).unwrap().is_some();
+        assert!(fused(&node("axis", 0)));
+        assert!(!fused(&node("block_size", 2)));
+        let half = i64::from(DType::F16.onnx());
+        let zero_point = TensorData { dtype: DType::I8, shape: vec![2], bytes: vec![0, 0].into() };
+        let node = node("output_dtype", half);
+        assert!(FakeQuantize::of(&node, &scale, Some(&zero_point)).unwrap().is_none());
     }
 }

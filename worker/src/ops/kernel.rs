@@ -2,7 +2,7 @@
 
 use tch::{Device, Tensor};
 
-use crate::graph::{Node, TensorData};
+use crate::graph::{DType, Node, TensorData};
 use crate::{Error, Result, torch};
 
 /// A node to prepare: its attributes are read once, before anything runs.
@@ -15,12 +15,19 @@ pub struct Prepare<'a> {
     pub device: Device,
     /// Its inputs, where they are constants.
     pub constants: Vec<Option<&'a TensorData>>,
+    /// The element types of its inputs, where they are known.
+    pub types: Vec<Option<DType>>,
 }
 
 impl<'a> Prepare<'a> {
     /// Input `index`, if it is a constant.
     pub fn constant(&self, index: usize) -> Option<&'a TensorData> {
         self.constants.get(index).copied().flatten()
+    }
+
+    /// The element type of input `index`, if it is known.
+    pub fn dtype(&self, index: usize) -> Option<DType> {
+        self.types.get(index).copied().flatten()
     }
 
     /// Refuses an attribute that is present with another value than `only`.

@@ -63,6 +63,10 @@ fn value(
         .map(|name| if name.is_empty() { Some(None) } else { constants.get(name).map(Some) })
         .collect();
     let inputs = inputs?;
+    // Of other types the result would be written in the wider one that holds their values.
+    if inputs.iter().flatten().any(|data| torch::kind_of(data.dtype).is_err()) {
+        return None;
+    }
     evaluate(node, opset, &inputs).ok().filter(|data| data.len() <= LARGEST)
 }
 
@@ -70,7 +74,9 @@ fn evaluate(node: &Node, opset: i64, inputs: &[Option<&TensorData>]) -> Result<T
     let op = ops::find(&node.op_type, opset);
     let op = op.ok_or_else(|| ops::not_found(&node.op_type, opset))?;
     let device = tch::Device::Cpu;
-    let kernel = (op.prepare)(&Prepare { node, opset, device, constants: inputs.to_vec() })?;
+    let constants = inputs.to_vec();
+    let types = inputs.iter().map(|data| data.map(|data| data.dtype)).collect();
+    let kernel = (op.prepare)(&Prepare { node, opset, device, constants, types })?;
     let tensors: Result<Vec<_>> = inputs
         .iter()
         .map(|input| input.map(|data| torch::to_tensor(data, device)).transpose())

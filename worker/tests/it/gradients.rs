@@ -137,6 +137,7 @@ fn cases() -> Vec<Case> {
         ..case(node("Reshape", &["x", "s"]), &[2, 3, 2])
     });
     cases.extend(picking());
+    cases.extend(windows());
     cases.extend(resizing());
     let shape = TensorData::i64(&[3], &[2, 3, 4]);
     cases
@@ -202,6 +203,31 @@ fn picking() -> Vec<Case> {
     let constants = vec![("i", numbers(&[1, 2], &[2, 0])), ("u", f64s(&[1, 2], 0.4))];
     let scatter = node("Scatter", &["x", "i", "u"]);
     cases.push(Case { opset: 10, constants, ..case(scatter, &[3, 2]) });
+    cases
+}
+
+/// Pooling and padding beyond what libtorch does by itself.
+fn windows() -> Vec<Case> {
+    let ints = |values: &[i64]| Attribute::Ints(values.to_vec());
+    let mut cases = vec![case(node("GlobalLpPool", &["x"]), &[1, 2, 3, 2])];
+    for op in ["MaxPool", "AveragePool", "LpPool"] {
+        let pool = node(op, &["x"])
+            .with("kernel_shape", ints(&[3, 2]))
+            .with("strides", ints(&[2, 2]))
+            .with("pads", ints(&[0, 1, 1, 0]))
+            .with("dilations", ints(&[1, 2]))
+            .with("ceil_mode", Attribute::Int(1));
+        cases.push(Case { opset: 22, ..case(pool, &[1, 2, 6, 6]) });
+    }
+    for mode in ["edge", "reflect", "wrap"] {
+        let constants = vec![("p", TensorData::i64(&[4], &[1, 3, 2, -1]))];
+        let pad = node("Pad", &["x", "p"]).with("mode", Attribute::String(mode.into()));
+        cases.push(Case { opset: 19, constants, ..case(pad, &[3, 4]) });
+    }
+    // libtorch's own kernel.
+    let constants = vec![("p", TensorData::i64(&[8], &[0, 0, 1, 2, 0, 0, 2, 0]))];
+    let pad = node("Pad", &["x", "p"]).with("mode", Attribute::String("reflect".into()));
+    cases.push(Case { constants, ..case(pad, &[1, 2, 3, 3]) });
     cases
 }
 

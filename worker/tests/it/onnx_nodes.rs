@@ -15,23 +15,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("uint16", "libtorch cannot compute with it"),
     ("uint32", "libtorch cannot compute with it"),
     ("uint64", "libtorch cannot compute with it"),
-    ("int4", "types of 4 bits"),
-    ("int2", "types of 2 bits"),
-    ("float4", "types of 4 bits"),
-    ("e4m3", "float 8"),
-    ("e5m2", "float 8"),
-    ("e8m0", "float 8"),
-    ("blocked", "blocks of scales"),
     ("identity_opt", "optional values"),
     ("identity_sequence", "sequences"),
-    ("edge_pad", "a mode of Pad"),
-    ("reflect_pad", "a mode of Pad"),
-    ("wrap_pad", "a mode of Pad"),
     ("reduce_max_empty_set", "the maximum of nothing"),
-    ("averagepool", "dilations of an average"),
     ("training", "training mode is the caller's choice"),
     ("dropout_default_mask", "the mask as an output"),
-    ("maxpool_with_argmax", "indices as an output"),
 ];
 
 enum Outcome {
@@ -115,8 +103,11 @@ fn the_standards_own_cases_pass() {
         }
     }
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
-    let without: Vec<&str> =
-        ops::all().map(|op| op.name).filter(|name| !passed.contains_key(*name)).collect();
+    // Of this one the standard has no case.
+    let without: Vec<&str> = ops::all()
+        .map(|op| op.name)
+        .filter(|&name| !passed.contains_key(name) && name != "GlobalLpPool")
+        .collect();
     assert!(without.is_empty(), "no case passed for {without:?}");
     assert!(passed.values().sum::<usize>() > 200, "{passed:?}");
 }

@@ -42,6 +42,7 @@ operators! {
     gelu
     gemm
     global_average_pool
+    global_lp_pool
     global_max_pool
     grid_sample
     hard_sigmoid
@@ -51,6 +52,7 @@ operators! {
     leaky_relu
     log
     log_softmax
+    lp_pool
     mat_mul
     max
     max_pool
