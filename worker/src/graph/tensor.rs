@@ -76,6 +76,11 @@ impl DType {
         Self::TABLE.iter().find(|row| row.1 == number).map(|row| row.0)
     }
 
+    /// The type with ONNX's name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|row| row.2 == name).map(|row| row.0)
+    }
+
     /// ONNX's name.
     pub fn name(self) -> &'static str {
         self.row().1

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::graph::{DType, Graph, Node, TensorData};
-use crate::ops::quantization;
+use crate::ops::{conversion, quantization};
 use crate::{Error, Result, torch};
 
 /// Operators whose first output has the type of their first input, whatever it is.
@@ -28,7 +28,8 @@ const MOVERS: [&str; 15] = [
 ];
 
 /// Other operators that read values of any type.
-const READERS: [&str; 5] = ["Cast", "DequantizeLinear", "QuantizeLinear", "Shape", "Size"];
+const READERS: [&str; 6] =
+    ["Cast", "CastLike", "DequantizeLinear", "QuantizeLinear", "Shape", "Size"];
 
 /// The types that are known, by value.
 pub(super) struct Types<'a>(HashMap<&'a str, DType>);
@@ -46,6 +47,8 @@ impl<'a> Types<'a> {
                 "QuantizeLinear" if node.input(2).is_none() || of(2).is_some() => {
                     quantization::output_dtype(node, of(2)).ok()
                 }
+                "Cast" => conversion::cast_target(node).ok(),
+                "CastLike" => of(1),
                 op if MOVERS.contains(&op) => of(0),
                 _ => None,
             };

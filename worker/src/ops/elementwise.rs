@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::kernel::{Kernel, Prepare, single};
+use super::kernel::{Arguments, Kernel, Prepare, single};
 use crate::{Error, Result};
 
 /// A function of one tensor.
@@ -58,8 +58,22 @@ fn placed_at(tensor: &Tensor, axis: i64, rank: usize) -> Result<Tensor> {
 
 /// A function of two tensors, applied from the first to the last of any number.
 pub fn fold(run: fn(&Tensor, &Tensor) -> Result<Tensor, TchError>) -> Result<Kernel> {
-    single(move |a| {
-        let first = a.get(0)?.shallow_clone();
-        (1..a.tensors.len()).try_fold(first, |so_far, index| Ok(run(&so_far, a.get(index)?)?))
-    })
+    single(move |a| fold_all(a, run))
+}
+
+/// A function of two tensors, applied from the first to the last of a node's inputs.
+pub fn fold_all(
+    arguments: &Arguments,
+    run: fn(&Tensor, &Tensor) -> Result<Tensor, TchError>,
+) -> Result<Tensor> {
+    let first = arguments.get(0)?.shallow_clone();
+    (1..arguments.tensors.len())
+        .try_fold(first, |so_far, index| Ok(run(&so_far, arguments.get(index)?)?))
+}
+
+/// x, or `scale` (e^(`rate` x) − 1) where x is negative: what exponential linear units share.
+pub fn exponential_below_zero(x: &Tensor, scale: f64, rate: f64) -> Result<Tensor> {
+    // Cut at 0 first: an overflow in the part that is not taken would make its gradient NaN.
+    let below = x.f_clamp_max(0.0)?.f_mul_scalar(rate)?.f_expm1()?.f_mul_scalar(scale)?;
+    Ok(x.f_where_self(&x.f_gt(0.0)?, &below)?)
 }

@@ -4,6 +4,7 @@
 //! specified, the opsets in which it changed, and what of it is refused; its `prepare` reads a node's attributes
 //! once and gives the kernel that runs it. A new operator is one file there and one line.
 
+pub mod conversion;
 mod elementwise;
 mod extremum;
 mod fake_quantize;
@@ -11,6 +12,7 @@ mod flattened;
 mod indexing;
 mod interpolation;
 mod kernel;
+mod normalization;
 mod pooling;
 pub mod quantization;
 mod reduction;

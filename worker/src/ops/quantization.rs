@@ -21,17 +21,6 @@ pub fn range(dtype: DType) -> Option<(i64, i64)> {
     }
 }
 
-/// Greatest finite value of a quantized type of floats; the least is its negative.
-pub fn greatest(dtype: DType) -> Option<f64> {
-    match dtype {
-        DType::F8E4M3FN => Some(448.0),
-        DType::F8E4M3FNUZ => Some(240.0),
-        DType::F8E5M2 | DType::F8E5M2FNUZ => Some(57344.0),
-        DType::F4E2M1 => Some(6.0),
-        _ => None,
-    }
-}
-
 /// The type that a QuantizeLinear gives, from its zero point or attribute.
 pub fn output_dtype(node: &Node, zero_point: Option<DType>) -> Result<DType> {
     let stated = match node.int("output_dtype", 0)? {

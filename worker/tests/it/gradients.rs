@@ -5,16 +5,24 @@ use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::ops;
 use tch::{Device, Kind, Tensor};
 
+use crate::gradient_cases;
+
 /// A node with one float input `x` to differentiate by, and its constants.
-struct Case {
-    node: Node,
-    opset: i64,
-    shape: Vec<i64>,
-    constants: Vec<(&'static str, TensorData)>,
-    mode: Mode,
+pub struct Case {
+    /// It reads `x` and the constants, and makes `y`.
+    pub node: Node,
+    /// Of the model.
+    pub opset: i64,
+    /// Of `x`.
+    pub shape: Vec<i64>,
+    /// By name.
+    pub constants: Vec<(&'static str, TensorData)>,
+    /// Of the forward pass.
+    pub mode: Mode,
 }
 
-fn f64s(shape: &[i64], seed: f64) -> TensorData {
+/// Positive numbers, none like another.
+pub fn f64s(shape: &[i64], seed: f64) -> TensorData {
     let count = shape.iter().product::<i64>();
     let bytes = (0..count).flat_map(|i| ((i as f64 * 1.7 + seed).sin() + 1.6).to_le_bytes());
     let bytes: Vec<u8> = bytes.collect();
@@ -25,11 +33,13 @@ fn f64s(shape: &[i64], seed: f64) -> TensorData {
     }
 }
 
-fn node(op: &str, inputs: &[&str]) -> Node {
+/// A node that makes `y`.
+pub fn node(op: &str, inputs: &[&str]) -> Node {
     Node::new("under test", op, inputs, &["y"])
 }
 
-fn case(node: Node, shape: &[i64]) -> Case {
+/// A node of opset 17 and `x` of `shape`.
+pub fn case(node: Node, shape: &[i64]) -> Case {
     Case { node, opset: 17, shape: shape.to_vec(), constants: vec![], mode: Mode::Eval }
 }
 
@@ -142,6 +152,7 @@ fn cases() -> Vec<Case> {
     let shape = TensorData::i64(&[3], &[2, 3, 4]);
     cases
         .push(Case { constants: vec![("s", shape)], ..case(node("Expand", &["x", "s"]), &[3, 1]) });
+    cases.extend(gradient_cases::cases());
     cases
 }
 
@@ -321,7 +332,9 @@ fn gradients_are_those_of_finite_differences() {
         // Apart from each other and from 0, where ReLU and the maxima have no gradient.
         let base = Tensor::arange(count, (Kind::Double, Device::Cpu));
         let mut x = ((base * 2.3 + 0.4).sin() * 1.3 + 0.05).reshape(&case.shape[..]);
-        if ["Pow", "Sqrt", "Log", "Reciprocal"].contains(&case.node.op_type.as_str()) {
+        if ["Pow", "Sqrt", "Log", "Reciprocal", "ReduceLogSum"]
+            .contains(&case.node.op_type.as_str())
+        {
             x = x.abs() + 0.3;
         }
         let leaf = x.detach().copy().set_requires_grad(true);

@@ -1,5 +1,6 @@
 //! The worker against the references of its field: PyTorch, the ONNX standard's own tests, Python's onnxruntime.
 
+mod gradient_cases;
 mod gradients;
 mod histories;
 mod imports;

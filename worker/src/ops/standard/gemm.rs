@@ -2,6 +2,8 @@
 //!
 //! Opsets: 1 and 6 (C broadcasts where asked for), 7 (it does so by itself), 9 (integers), 11 (C optional), 13 (bfloat16).
 
+use tch::Tensor;
+
 use crate::Result;
 use crate::ops::kernel::{Kernel, Op, Prepare, single};
 
@@ -21,12 +23,15 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
         }
         let a = if trans_a { &a.f_transpose(0, 1)? } else { a };
         let b = if trans_b { &b.f_transpose(0, 1)? } else { b };
-        let product = a.f_matmul(b)?;
-        let product = if alpha == 1.0 { product } else { product.f_mul_scalar(alpha)? };
+        let scaled = |x: Tensor, factor: f64| {
+            // libtorch makes floats of integers times a float.
+            let kind = x.kind();
+            if factor == 1.0 { Ok(x) } else { x.f_mul_scalar(factor)?.f_to_kind(kind) }
+        };
+        let product = scaled(a.f_matmul(b)?, alpha)?;
         Ok(match c {
             None => product,
-            Some(c) if beta == 1.0 => product.f_add(c)?,
-            Some(c) => product.f_add(&c.f_mul_scalar(beta)?)?,
+            Some(c) => product.f_add(&scaled(c.shallow_clone(), beta)?)?,
         })
     })
 }

@@ -19,23 +19,35 @@ pub use batch_normalization::running_statistics;
 operators! {
     abs
     add
+    and
     arg_max
     arg_min
     average_pool
     batch_normalization
+    bit_shift
+    cast
+    cast_like
+    ceil
+    celu
     clip
     concat
     constant_of_shape
     conv
     conv_transpose
+    cos
+    cum_sum
     depth_to_space
     dequantize_linear
     div
     dropout
+    einsum
+    elu
+    equal
     erf
     exp
     expand
     flatten
+    floor
     gather
     gather_elements
     gather_nd
@@ -44,51 +56,87 @@ operators! {
     global_average_pool
     global_lp_pool
     global_max_pool
+    greater
+    greater_or_equal
     grid_sample
+    group_normalization
     hard_sigmoid
     hard_swish
     identity
+    instance_normalization
+    is_inf
+    is_nan
     layer_normalization
     leaky_relu
+    less
+    less_or_equal
     log
     log_softmax
+    lp_normalization
     lp_pool
+    lrn
     mat_mul
     max
     max_pool
+    mean
     min
+    mish
+    modulo
     mul
     neg
     non_max_suppression
     non_zero
     not
     one_hot
+    or
     pad
     pow
+    p_relu
     quantize_linear
+    range
     reciprocal
+    reduce_l1
+    reduce_l2
+    reduce_log_sum
+    reduce_log_sum_exp
     reduce_max
     reduce_mean
+    reduce_min
+    reduce_prod
     reduce_sum
+    reduce_sum_square
     relu
     reshape
     resize
+    rms_normalization
+    round
     scatter
     scatter_elements
     scatter_nd
+    selu
     shape
     sigmoid
+    sign
+    sin
+    size
     slice
     softmax
+    softplus
+    softsign
     space_to_depth
     split
     sqrt
     squeeze
     sub
+    sum
+    swish
     tanh
     tile
     top_k
     transpose
+    trilu
     unsqueeze
     upsample
+    r#where
+    xor
 }

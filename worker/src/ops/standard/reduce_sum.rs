@@ -3,8 +3,6 @@
 //! Opsets: 1, 11 (negative axes), 13 (`axes` become an input).
 
 use crate::ops::kernel::Op;
-use crate::ops::reduction::reduce;
+use crate::ops::reduction::{reduce, sum};
 
-pub const OP: Op = Op::new("ReduceSum", &[1, 11, 13], |p| {
-    reduce(p, 13, |x, axes, keep| Ok(x.f_sum_dim_intlist(axes, keep, x.kind())?))
-});
+pub const OP: Op = Op::new("ReduceSum", &[1, 11, 13], |p| reduce(p, 13, sum));
