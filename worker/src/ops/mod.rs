@@ -5,11 +5,13 @@
 //! once and gives the kernel that runs it. A new operator is one file there and one line.
 
 pub mod conversion;
+mod convolution;
 mod elementwise;
 mod extremum;
 mod fake_quantize;
 mod flattened;
 mod indexing;
+mod integers;
 mod interpolation;
 mod kernel;
 mod normalization;

@@ -78,7 +78,7 @@ impl Grouping {
         if self.block_size > 0 {
             let mut expected = size.clone();
             if let Some(count) = expected.get_mut(axis as usize) {
-                *count = (extent + self.block_size - 1) / self.block_size;
+                *count = extent / self.block_size + i64::from(extent % self.block_size != 0);
             }
             if found != expected {
                 return Err(Error::user(format!(
@@ -86,7 +86,8 @@ impl Grouping {
                     self.block_size
                 )));
             }
-            let each = parameter.f_repeat_interleave_self_int(self.block_size, axis, None)?;
+            let length = self.block_size.min(extent.max(1));
+            let each = parameter.f_repeat_interleave_self_int(length, axis, None)?;
             return Ok(each.f_narrow(axis, 0, extent)?);
         }
         if found != [extent] {

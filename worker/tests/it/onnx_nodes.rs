@@ -138,6 +138,10 @@ fn the_standards_own_cases_pass() {
             if RANDOM.contains(&name.as_str()) {
                 continue;
             }
+            // Values that wrap round at the end of int8, where the standard's text, and ONNX Runtime, saturate.
+            if name.starts_with("test_qlinearmatmul") && name.contains("_int8") {
+                continue;
+            }
             let count = counts.entry(label).or_default();
             match run(&folder) {
                 Ok(Outcome::Passed) => count.passed += 1,

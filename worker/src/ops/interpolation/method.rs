@@ -84,7 +84,7 @@ impl Axis {
     pub fn check(&self) -> Result<()> {
         let lengths = [self.input, self.output];
         let possible = lengths.iter().all(|length| (0..=LONGEST).contains(length));
-        if !possible || !(self.scale.is_finite() && self.scale > 0.0) {
+        if !(possible && self.scale.is_finite() && self.scale > 0.0) {
             return Err(Error::user(format!(
                 "axis {} of {} resized to {} by a scale of {}",
                 self.axis, self.input, self.output, self.scale

@@ -37,13 +37,15 @@ struct Attributes {
 impl Attributes {
     fn of(node: &Node) -> Result<Self> {
         let list = |name: &str| Ok::<_, Error>(node.ints(name)?.map(<[i64]>::to_vec));
+        // Up to 2^31, so that no length overflows.
+        let most = i64::from(i32::MAX);
         let at_least = |name: &str, least: i64| match list(name)? {
-            Some(values) if values.iter().any(|&value| value < least) => {
-                Err(Error::user(format!("`{name}` {values:?}, expected at least {least} each")))
+            Some(values) if values.iter().any(|value| !(least..=most).contains(value)) => {
+                Err(Error::user(format!("`{name}` {values:?}, expected {least} to {most} each")))
             }
             values => Ok(values),
         };
-        let mut pads = list("pads")?;
+        let mut pads = at_least("pads", -most)?;
         let auto_pad = match node.text("auto_pad", "NOTSET")? {
             "NOTSET" => AutoPad::Explicit,
             "VALID" => {

@@ -33,6 +33,7 @@ operators! {
     concat
     constant_of_shape
     conv
+    conv_integer
     conv_transpose
     cos
     cum_sum
@@ -40,6 +41,7 @@ operators! {
     dequantize_linear
     div
     dropout
+    dynamic_quantize_linear
     einsum
     elu
     equal
@@ -76,6 +78,7 @@ operators! {
     lp_pool
     lrn
     mat_mul
+    mat_mul_integer
     max
     max_pool
     mean
@@ -89,10 +92,13 @@ operators! {
     not
     one_hot
     or
+    p_relu
     pad
     pow
-    p_relu
+    q_linear_conv
+    q_linear_mat_mul
     quantize_linear
+    r#where
     range
     reciprocal
     reduce_l1
@@ -137,6 +143,5 @@ operators! {
     trilu
     unsqueeze
     upsample
-    r#where
     xor
 }

@@ -11,6 +11,9 @@ use crate::{Error, Result, torch};
 
 pub const OP: Op = Op::new("Pad", &[2, 11, 13, 18, 19, 21, 23, 24, 25], prepare);
 
+/// Longest margin: longer than any tensor, and short enough to be counted.
+const LONGEST: i64 = 1 << 31;
+
 /// What a margin is filled with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -55,6 +58,9 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
         for (index, &axis) in axes.iter().enumerate() {
             let axis = axis_from_front(axis, rank)? as usize;
             margins[axis] = (pads[index], pads[axes.len() + index]);
+        }
+        if let Some(pad) = pads.iter().find(|pad| !(-LONGEST..=LONGEST).contains(*pad)) {
+            return Err(Error::user(format!("a pad of {pad} elements")));
         }
         if mode == Mode::Constant {
             return Ok(input.f_pad(from_last(&margins), "constant", value)?);
@@ -103,7 +109,7 @@ fn pad(x: &Tensor, axis: usize, (begin, end): (i64, i64), mode: Mode) -> Result<
     let (first, last) = ((-begin).max(0), extent - 1 - (-end).max(0));
     let (begin, end) = (begin.max(0), end.max(0));
     let left = last - first + 1;
-    if left < 1 && begin + end > 0 || left < 0 {
+    if left < 1 && (begin, end) != (0, 0) || left < 0 {
         return Err(Error::user(format!("axis {axis} of {extent} has nothing to pad with")));
     }
     let taken: Vec<i64> = (-begin..left + end).map(|at| first + source(at, left, mode)).collect();
