@@ -170,6 +170,7 @@ impl<'a> Compiler<'a> {
             constants: constants.collect(),
             types: self.types.inputs(node)?,
         })?;
+        let kernel = self.types.wrapping(node, kernel);
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for name in &node.inputs {
             inputs.push(if name.is_empty() { Source::Nothing } else { self.source(name)? });

@@ -17,6 +17,8 @@ pub enum Role {
     NormScale,
     /// Shift of a normalization.
     NormShift,
+    /// Of an activation below zero.
+    Slope,
 }
 
 /// A constant that is trained.
@@ -60,6 +62,15 @@ fn origin<'a>(graph: &'a Graph, producers: &HashMap<&str, usize>, mut name: &'a 
     name
 }
 
+/// Operators that scale and shift what they normalized.
+const NORMALIZATIONS: [&str; 5] = [
+    "BatchNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "RMSNormalization",
+];
+
 fn role(
     graph: &Graph,
     producers: &HashMap<&str, usize>,
@@ -69,8 +80,9 @@ fn role(
     match (node.op_type.as_str(), index) {
         ("Conv" | "ConvTranspose" | "Gemm", 1) | ("MatMul", 0 | 1) => Some(Role::Weight),
         ("Conv" | "ConvTranspose" | "Gemm", 2) => Some(Role::Bias),
-        ("BatchNormalization" | "LayerNormalization", 1) => Some(Role::NormScale),
-        ("BatchNormalization" | "LayerNormalization", 2) => Some(Role::NormShift),
+        (op, 1) if NORMALIZATIONS.contains(&op) => Some(Role::NormScale),
+        (op, 2) if NORMALIZATIONS.contains(&op) => Some(Role::NormShift),
+        ("PRelu", 1) => Some(Role::Slope),
         // A bias that an exporter wrote as an addition: only behind a layer's own product.
         ("Add", 0 | 1) => {
             let other = origin(graph, producers, node.input(1 - index)?);

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::graph::{DType, Graph, Node, TensorData};
-use crate::ops::{conversion, quantization};
+use crate::ops::{Kernel, conversion, quantization};
 use crate::{Error, Result, torch};
 
 /// Operators whose first output has the type of their first input, whatever it is.
@@ -31,6 +31,27 @@ const MOVERS: [&str; 15] = [
 const READERS: [&str; 6] =
     ["Cast", "CastLike", "DequantizeLinear", "QuantizeLinear", "Shape", "Size"];
 
+/// Operators that compute with uint16 and uint32 as the wider types do that hold them, and then wrap.
+const WRAPPING: [&str; 9] = ["Add", "BitShift", "Div", "Max", "Min", "Mod", "Mul", "Sub", "Sum"];
+
+/// Operators whose results do not depend on which type holds whole numbers.
+const COMPARING: [&str; 5] = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"];
+
+/// How many numbers a type has, of those that [`WRAPPING`] is about.
+fn modulus(dtype: DType) -> Option<i64> {
+    match dtype {
+        DType::U16 => Some(1 << 16),
+        DType::U32 => Some(1 << 32),
+        _ => None,
+    }
+}
+
+/// Whether an operator takes values of a type for input `index` that libtorch holds in a wider one.
+fn takes(op: &str, index: usize, dtype: DType) -> bool {
+    let computes = WRAPPING.contains(&op) || COMPARING.contains(&op) || (op == "Pow" && index == 1);
+    MOVERS.contains(&op) || READERS.contains(&op) || (computes && modulus(dtype).is_some())
+}
+
 /// The types that are known, by value.
 pub(super) struct Types<'a>(HashMap<&'a str, DType>);
 
@@ -49,7 +70,7 @@ impl<'a> Types<'a> {
                 }
                 "Cast" => conversion::cast_target(node).ok(),
                 "CastLike" => of(1),
-                op if MOVERS.contains(&op) => of(0),
+                op if MOVERS.contains(&op) || WRAPPING.contains(&op) => of(0),
                 _ => None,
             };
             if let (Some(dtype), Some(output)) = (made, node.outputs.first()) {
@@ -59,16 +80,18 @@ impl<'a> Types<'a> {
         Self(types)
     }
 
+    fn of_input(&self, node: &Node, index: usize) -> Option<DType> {
+        self.0.get(node.inputs.get(index)?.as_str()).copied()
+    }
+
     /// Those of a node's inputs.
     ///
     /// # Errors
-    /// An input that libtorch holds in a wider type, where the node computes with it.
+    /// An input that libtorch holds in a wider type, where the node computes with it as the standard does not.
     pub fn inputs(&self, node: &Node) -> Result<Vec<Option<DType>>> {
-        let op = node.op_type.as_str();
-        let takes_all = MOVERS.contains(&op) || READERS.contains(&op);
-        let types = node.inputs.iter().map(|name| {
-            let dtype = self.0.get(name.as_str()).copied();
-            if let (Some(dtype), false) = (dtype, takes_all) {
+        let types = node.inputs.iter().enumerate().map(|(index, name)| {
+            let dtype = self.of_input(node, index);
+            if let Some(dtype) = dtype.filter(|&dtype| !takes(&node.op_type, index, dtype)) {
                 torch::kind_of(dtype).map_err(|error| {
                     Error::user(format!("its input `{name}`: {}", error.message))
                 })?;
@@ -76,5 +99,15 @@ impl<'a> Types<'a> {
             Ok(dtype)
         });
         types.collect()
+    }
+
+    /// A node's kernel, whose results wrap as those of its type do.
+    pub fn wrapping(&self, node: &Node, kernel: Kernel) -> Kernel {
+        let dtype = self.of_input(node, 0).filter(|_| WRAPPING.contains(&node.op_type.as_str()));
+        let Some(modulus) = dtype.and_then(modulus) else { return kernel };
+        Box::new(move |arguments| {
+            let made = kernel(arguments)?;
+            made.iter().map(|tensor| Ok(tensor.f_remainder(modulus)?)).collect()
+        })
     }
 }

@@ -36,13 +36,14 @@ pub fn cast_target(node: &Node) -> Result<DType> {
 /// of 8 bits take their greatest value for what is beyond it, or with `saturate` off infinity or NaN.
 ///
 /// # Errors
-/// A type that nothing here holds: uint32, uint64, float8e8m0.
+/// A type that nothing here holds: uint64, float8e8m0.
 pub fn convert(x: &Tensor, to: DType, saturate: bool) -> Result<Tensor> {
     if let Ok(kind) = torch::kind_of(to) {
         return Ok(x.f_to_kind(kind)?);
     }
     let carrier = torch::carrier_of(to)?;
-    let Some((low, high)) = range(to) else {
+    let range = if to == DType::U32 { Some((0, u32::MAX.into())) } else { range(to) };
+    let Some((low, high)) = range else {
         let wide = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         return to_small_float(&x.f_to_kind(wide)?, to, saturate);
     };
@@ -60,12 +61,12 @@ pub fn to_small_float(scaled: &Tensor, dtype: DType, saturate: bool) -> Result<T
         let inside = if saturate { &scaled.f_clamp(-greatest, greatest)? } else { scaled };
         return Ok(inside.f_to_kind(torch::carrier_of(dtype)?)?);
     }
-    // float4e2m1 has no infinity: 0, 0.5, 1, 1.5, 2, 3, 4 and 6, in steps that double at 2 and 4.
+    // float4e2m1 has no infinity and no NaN, which becomes -0: 0, 0.5, 1, 1.5, 2, 3, 4 and 6, in steps that double at 2 and 4.
     let inside = scaled.f_to_kind(Kind::Float)?.f_clamp(-greatest, greatest)?;
     let size = inside.f_abs()?;
     let halves = size.f_lt(2.0)?.f_to_kind(Kind::Float)?.f_mul_scalar(-0.5)?;
     let step = halves.f_add_scalar(1.0)?.f_add(&size.f_ge(4.0)?.f_to_kind(Kind::Float)?)?;
-    Ok(inside.f_div(&step)?.f_round()?.f_mul(&step)?)
+    Ok(inside.f_div(&step)?.f_round()?.f_mul(&step)?.f_nan_to_num(-0.0, None, None)?)
 }
 
 #[cfg(test)]
@@ -83,14 +84,15 @@ mod tests {
         assert_eq!(to(DType::I2), [-1, 0, -1, 0, 0, 0]);
         assert_eq!(to(DType::I8), [-9, -8, 7, 8, -56, 112]);
         assert_eq!(to(DType::U16), [65527, 65528, 7, 8, 200, 4464]);
+        assert_eq!(to(DType::U32)[..3], [4_294_967_287, 4_294_967_288, 7]);
         assert!(convert(&x, DType::U64, true).is_err());
     }
 
     #[test]
     fn floats_of_4_bits_round_halves_to_even() {
-        let x = [0.25, 0.26, 0.75, 1.25, 1.75, 2.5, 3.5, 4.9, 5.0, 5.1, -9.0, -0.75_f32];
+        let x = [f32::NAN, 0.25, 0.26, 0.75, 1.25, 1.75, 2.5, 3.5, 4.9, 5.0, 5.1, -9.0, -0.75_f32];
         let rounded = to_small_float(&Tensor::from_slice(&x), DType::F4E2M1, true).unwrap();
-        let expected = [0.0, 0.5, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 4.0, 6.0, -6.0, -1.0_f32];
+        let expected = [-0.0, 0.0, 0.5, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 4.0, 6.0, -6.0, -1.0_f32];
         assert_eq!(rounded, Tensor::from_slice(&expected));
     }
 

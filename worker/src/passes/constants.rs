@@ -1,7 +1,7 @@
 //! Constants that nodes compute: `Constant` nodes, and nodes that read nothing but constants.
 
 use crate::graph::{Attribute, Model, Node, TensorData};
-use crate::ops::{self, Arguments, Prepare};
+use crate::ops::{self, Arguments, Prepare, conversion};
 use crate::{Error, Result, torch};
 
 /// Largest result that is worth storing, elements; a larger one is cheaper computed (an Expand, a ConstantOfShape).
@@ -64,7 +64,10 @@ fn value(
         .collect();
     let inputs = inputs?;
     // Of other types the result would be written in the wider one that holds their values.
-    if inputs.iter().flatten().any(|data| torch::kind_of(data.dtype).is_err()) {
+    let is_wider = |dtype| torch::kind_of(dtype).is_err();
+    if inputs.iter().flatten().any(|data| is_wider(data.dtype))
+        || (node.op_type == "Cast" && conversion::cast_target(node).map_or(true, is_wider))
+    {
         return None;
     }
     evaluate(node, opset, &inputs).ok().filter(|data| data.len() <= LARGEST)

@@ -21,13 +21,14 @@ const KINDS: [(DType, Kind); 10] = [
 
 /// Types that only quantization and what moves elements know, and what holds their values: libtorch's
 /// arithmetic with it is not theirs (it does not wrap or saturate at their range).
-const CARRIED: [(DType, Kind); 10] = [
+const CARRIED: [(DType, Kind); 11] = [
     (DType::F8E4M3FN, Kind::Float8e4m3fn),
     (DType::F8E4M3FNUZ, Kind::Float8e4m3fnuz),
     (DType::F8E5M2, Kind::Float8e5m2),
     (DType::F8E5M2FNUZ, Kind::Float8e5m2fnuz),
     (DType::F4E2M1, Kind::Float),
     (DType::U16, Kind::Int),
+    (DType::U32, Kind::Int64),
     (DType::U4, Kind::Uint8),
     (DType::I4, Kind::Int8),
     (DType::U2, Kind::Uint8),
@@ -47,7 +48,7 @@ pub fn kind_of(dtype: DType) -> Result<Kind> {
 /// What holds the values of an element type: [`kind_of`], or a wider type that tensors of it are made with.
 ///
 /// # Errors
-/// uint32, uint64 and float8e8m0.
+/// uint64 and float8e8m0.
 pub fn carrier_of(dtype: DType) -> Result<Kind> {
     match CARRIED.iter().find(|row| row.0 == dtype) {
         Some(row) => Ok(row.1),
@@ -82,6 +83,12 @@ pub fn to_tensor(data: &TensorData, device: Device) -> Result<Tensor> {
             let words = data.bytes.chunks_exact(2);
             let values: Vec<i32> =
                 words.map(|w| i32::from(u16::from_le_bytes([w[0], w[1]]))).collect();
+            Tensor::f_from_slice(&values)?.f_reshape(&data.shape)?
+        }
+        DType::U32 => {
+            let words = data.bytes.chunks_exact(4);
+            let values: Vec<i64> =
+                words.map(|w| i64::from(u32::from_le_bytes([w[0], w[1], w[2], w[3]]))).collect();
             Tensor::f_from_slice(&values)?.f_reshape(&data.shape)?
         }
         dtype if dtype.bits() < 8 => unpack(data, kind)?,
@@ -152,6 +159,7 @@ mod tests {
         assert_eq!(values(DType::U2, 4, &[0b10_01_00_11]), [3.0, 0.0, 1.0, 2.0]);
         assert_eq!(values(DType::F4E2M1, 2, &[0xF1]), [0.5, -6.0]);
         assert_eq!(values(DType::U16, 1, &[0xFF, 0xFF]), [65535.0]);
+        assert_eq!(values(DType::U32, 1, &[0, 0, 0, 0xFF]), [4_278_190_080.0]);
         assert_eq!(values(DType::F8E4M3FN, 2, &[0x7E, 0x81]), [448.0, -0.001_953_125]);
         assert_eq!(values(DType::F8E5M2, 1, &[0x7B]), [57344.0]);
     }

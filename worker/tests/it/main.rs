@@ -4,6 +4,7 @@ mod gradient_cases;
 mod gradients;
 mod histories;
 mod imports;
+mod old_opsets;
 mod onnx_nodes;
 mod python;
 mod pytorch;

@@ -1,7 +1,7 @@
 //! `BitShift`: a shifted by b bits in `direction`, element by element, with broadcasting.
 //! <https://onnx.ai/onnx/operators/onnx__BitShift.html>
 //!
-//! Opsets: 11. Types: uint8 of the unsigned ones that the standard has.
+//! Opsets: 11. Refused: uint64.
 
 use tch::Tensor;
 
@@ -14,5 +14,5 @@ pub const OP: Op = Op::new("BitShift", &[11], |p| match p.node.text("direction",
     "RIGHT" => binary(p, Tensor::f_bitwise_right_shift),
     other => Err(Error::user(format!("`direction` = \"{other}\" is not LEFT or RIGHT"))),
 })
-.limits("uint16, uint32, uint64")
+.limits("uint64")
 .without_gradient();

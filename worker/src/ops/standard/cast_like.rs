@@ -1,6 +1,6 @@
 //! `CastLike`: to the element type of another tensor, as Cast does. <https://onnx.ai/onnx/operators/onnx__CastLike.html>
 //!
-//! Opsets: 15, 19 (float 8, `saturate`), 21 (4 bits), 23 (float 4), 24 (float8e8m0), 25 (2 bits). Refused: strings, uint32, uint64,
+//! Opsets: 15, 19 (float 8, `saturate`), 21 (4 bits), 23 (float 4), 24 (float8e8m0), 25 (2 bits). Refused: strings, uint64,
 //! float8e8m0.
 
 use crate::ops::conversion::convert;
@@ -19,4 +19,4 @@ pub const OP: Op = Op::new("CastLike", &[15, 19, 21, 23, 24, 25], |prepare| {
         convert(a.get(0)?, to, saturate)
     })
 })
-.limits("strings, uint32, uint64, float8e8m0");
+.limits("strings, uint64, float8e8m0");
