@@ -144,6 +144,28 @@ fn groups_were_scaled_whole_before_opset_21() {
 }
 
 #[test]
+fn statistics_of_halves_are_taken_in_float32() {
+    let halves = |shape: &[i64], words: &[u16]| TensorData {
+        dtype: DType::F16,
+        shape: shape.to_vec(),
+        bytes: words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>().into(),
+    };
+    // 300, whose square is beyond a half's greatest, and 1.
+    let x = || halves(&[1, 4], &[0x5CB0, 0xDCB0, 0x5CB0, 0xDCB0]);
+    let (ones, zeros) = (|| halves(&[4], &[0x3C00; 4]), || halves(&[4], &[0; 4]));
+    let signs: &[f64] = &[1.0, -1.0, 1.0, -1.0];
+    let layer = node("LayerNormalization", 3, 3);
+    let layer = check(&layer, 17, &[x(), ones(), zeros()], &[signs, &[0.0], &[1.0 / 300.0]]);
+    assert_eq!([0, 1, 2].map(|at| layer[at].kind()), [Kind::Half, Kind::Float, Kind::Float]);
+    let group = node("GroupNormalization", 3, 1).with("num_groups", Attribute::Int(2));
+    let group = check(&group, 21, &[x(), ones(), zeros()], &[signs]);
+    let rms = check(&node("RMSNormalization", 2, 1), 23, &[x(), ones()], &[signs]);
+    assert_eq!([group[0].kind(), rms[0].kind()], [Kind::Half; 2]);
+    let bad = node("RMSNormalization", 2, 1).with("stash_type", Attribute::Int(7));
+    refused(&bad, 23, &[x(), ones()], "`stash_type` = 7");
+}
+
+#[test]
 fn masks_of_dropout_became_truth_values() {
     let dropout = node("Dropout", 1, 2);
     let kind = |opset| check(&dropout, opset, &[f(&[2], &[1.0, 2.0])], &[&[1., 2.], &[1., 1.]]);

@@ -6,7 +6,7 @@
 use tch::Tensor;
 
 use crate::ops::kernel::{Kernel, Op, Prepare, single};
-use crate::ops::normalization::stashed;
+use crate::ops::normalization::Stash;
 use crate::{Error, Result};
 
 pub const OP: Op = Op::new("GroupNormalization", &[18, 21], prepare);
@@ -19,15 +19,19 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
     }
     let epsilon = f64::from(prepare.node.float("epsilon", 1e-5)?);
     let per_group = prepare.opset < 21;
-    let stash = stashed(prepare)?;
+    let stash = Stash::of(prepare)?;
     single(move |a| {
         let x = a.get(0)?;
         let channels = *x.size().get(1).ok_or_else(|| Error::user("the input has no channels"))?;
         if channels % groups != 0 {
             return Err(Error::user(format!("{channels} channels in {groups} groups")));
         }
+        let (scale, bias) = (a.get(1)?, a.get(2)?);
+        if !per_group && stash.kind(x) == x.kind() {
+            return Ok(x.f_group_norm(groups, Some(scale), Some(bias), epsilon, true)?);
+        }
         let normal =
-            stash(x, &|x| Ok(x.f_group_norm::<Tensor>(groups, None, None, epsilon, true)?))?;
+            stash.run(x, |x| Ok(x.f_group_norm::<Tensor>(groups, None, None, epsilon, true)?))?;
         let mut shape = vec![1; x.dim() - 1];
         shape[0] = channels;
         let along = |parameter: &Tensor| {
@@ -35,6 +39,6 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
             let parameter = parameter.f_repeat_interleave_self_int(each, 0, None)?;
             Ok::<_, Error>(parameter.f_reshape(&shape)?)
         };
-        Ok(normal.f_mul(&along(a.get(1)?)?)?.f_add(&along(a.get(2)?)?)?)
+        Ok(normal.f_mul(&along(scale)?)?.f_add(&along(bias)?)?)
     })
 }

@@ -3,10 +3,10 @@
 //!
 //! Opsets: 17; also its outputs of mean and inverse standard deviation. Of `stash_type`, float32 and the input's own are taken.
 
-use tch::Kind;
+use tch::Tensor;
 
 use crate::ops::kernel::{Kernel, Op, Prepare, axis_from_front};
-use crate::ops::normalization::stash_kind;
+use crate::ops::normalization::Stash;
 use crate::{Error, Result};
 
 pub const OP: Op = Op::new("LayerNormalization", &[17], prepare);
@@ -15,14 +15,12 @@ pub const OP: Op = Op::new("LayerNormalization", &[17], prepare);
 fn prepare(prepare: &Prepare) -> Result<Kernel> {
     let axis = prepare.node.int("axis", -1)?;
     let epsilon = f64::from(prepare.node.float("epsilon", 1e-5)?);
-    let stash = stash_kind(prepare)?;
+    let stash = Stash::of(prepare)?;
     Ok(Box::new(move |a| {
         let input = a.get(0)?;
         let axis = axis_from_front(axis, input.dim())? as usize;
         let shape = input.size()[axis..].to_vec();
-        // What is wider than the stash stays as it is: gradients are checked in double precision.
-        let kind = input.kind();
-        let wide = if kind == Kind::Double { kind } else { stash };
+        let (kind, wide) = (input.kind(), stash.kind(input));
         let x = input.f_to_kind(wide)?;
         // Scale and shift may be of fewer axes: they broadcast.
         let part = |index| {
@@ -37,7 +35,7 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
             return Ok(vec![output, mean, inverse_deviation]);
         }
         let (normal, mean, inverse_deviation) =
-            x.f_native_layer_norm::<tch::Tensor>(&shape, None, None, epsilon)?;
+            x.f_native_layer_norm::<Tensor>(&shape, None, None, epsilon)?;
         let mut output = normal.f_to_kind(kind)?;
         if let Some(scale) = scale {
             output = output.f_mul(&scale)?;
