@@ -15,7 +15,6 @@ use crate::python::packages;
 const REFUSED: &[(&str, &str)] = &[
     ("uint64", "libtorch cannot compute with it"),
     ("float8e8m0", "libtorch does not have it"),
-    ("element type 24", "float8e8m0"),
     ("element type 8", "strings"),
     ("identity_opt", "optional values"),
     ("identity_sequence", "sequences"),

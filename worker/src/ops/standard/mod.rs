@@ -11,6 +11,9 @@ macro_rules! operators {
         $(mod $file;)*
         /// Each file's operator.
         pub const ALL: &[&Op] = &[$(&$file::OP),*];
+        /// The files.
+        #[cfg(test)]
+        pub const FILES: &[&str] = &[$(stringify!($file)),*];
     };
 }
 
