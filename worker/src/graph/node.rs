@@ -111,6 +111,15 @@ impl Node {
         }
     }
 
+    /// A list of floats, `None` where it is left out.
+    pub fn floats(&self, name: &str) -> Result<Option<&[f32]>> {
+        match self.attributes.get(name) {
+            None => Ok(None),
+            Some(Attribute::Floats(values)) => Ok(Some(values)),
+            Some(_) => Err(self.mismatch(name, "a list of floats")),
+        }
+    }
+
     /// A text attribute, or its default.
     pub fn text<'a>(&'a self, name: &str, default: &'a str) -> Result<&'a str> {
         match self.attributes.get(name) {

@@ -21,23 +21,44 @@ pub enum DType {
     U32,
     U64,
     BF16,
+    F8E4M3FN,
+    F8E4M3FNUZ,
+    F8E5M2,
+    F8E5M2FNUZ,
+    U4,
+    I4,
+    F4E2M1,
+    F8E8M0,
+    U2,
+    I2,
 }
 
 impl DType {
-    const TABLE: [(Self, i32, &'static str, usize); 13] = [
-        (Self::F32, 1, "float", 4),
-        (Self::U8, 2, "uint8", 1),
-        (Self::I8, 3, "int8", 1),
-        (Self::U16, 4, "uint16", 2),
-        (Self::I16, 5, "int16", 2),
-        (Self::I32, 6, "int32", 4),
-        (Self::I64, 7, "int64", 8),
-        (Self::Bool, 9, "bool", 1),
-        (Self::F16, 10, "float16", 2),
-        (Self::F64, 11, "double", 8),
-        (Self::U32, 12, "uint32", 4),
-        (Self::U64, 13, "uint64", 8),
-        (Self::BF16, 16, "bfloat16", 2),
+    /// Type, ONNX's number and name, bits of an element.
+    const TABLE: [(Self, i32, &'static str, usize); 23] = [
+        (Self::F32, 1, "float", 32),
+        (Self::U8, 2, "uint8", 8),
+        (Self::I8, 3, "int8", 8),
+        (Self::U16, 4, "uint16", 16),
+        (Self::I16, 5, "int16", 16),
+        (Self::I32, 6, "int32", 32),
+        (Self::I64, 7, "int64", 64),
+        (Self::Bool, 9, "bool", 8),
+        (Self::F16, 10, "float16", 16),
+        (Self::F64, 11, "double", 64),
+        (Self::U32, 12, "uint32", 32),
+        (Self::U64, 13, "uint64", 64),
+        (Self::BF16, 16, "bfloat16", 16),
+        (Self::F8E4M3FN, 17, "float8e4m3fn", 8),
+        (Self::F8E4M3FNUZ, 18, "float8e4m3fnuz", 8),
+        (Self::F8E5M2, 19, "float8e5m2", 8),
+        (Self::F8E5M2FNUZ, 20, "float8e5m2fnuz", 8),
+        (Self::U4, 21, "uint4", 4),
+        (Self::I4, 22, "int4", 4),
+        (Self::F4E2M1, 23, "float4e2m1", 4),
+        (Self::F8E8M0, 24, "float8e8m0", 8),
+        (Self::U2, 25, "uint2", 2),
+        (Self::I2, 26, "int2", 2),
     ];
 
     fn row(self) -> (i32, &'static str, usize) {
@@ -50,9 +71,14 @@ impl DType {
         self.row().0
     }
 
-    /// The type with ONNX's number; `None` for strings, complex and sub-byte types.
+    /// The type with ONNX's number; `None` for strings and complex types.
     pub fn from_onnx(number: i32) -> Option<Self> {
         Self::TABLE.iter().find(|row| row.1 == number).map(|row| row.0)
+    }
+
+    /// The type with ONNX's name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|row| row.2 == name).map(|row| row.0)
     }
 
     /// ONNX's name.
@@ -60,9 +86,25 @@ impl DType {
         self.row().1
     }
 
-    /// Bytes of an element.
-    pub fn size(self) -> usize {
+    /// Bits of an element.
+    pub fn bits(self) -> usize {
         self.row().2
+    }
+
+    /// Bytes of an element; 1 for types of which a byte holds several.
+    pub fn size(self) -> usize {
+        self.bits().div_ceil(8)
+    }
+
+    /// Bytes that `count` elements take: those of less than a byte lie together, the first in the lowest bits.
+    /// `None`: more than there is memory.
+    pub fn byte_count(self, count: usize) -> Option<usize> {
+        let bytes = if self.bits() < 8 {
+            count.div_ceil(8 / self.bits())
+        } else {
+            count.checked_mul(self.size())?
+        };
+        (bytes <= isize::MAX as usize).then_some(bytes)
     }
 }
 
@@ -73,7 +115,7 @@ pub struct TensorData {
     pub dtype: DType,
     /// Extents; empty for a scalar.
     pub shape: Vec<i64>,
-    /// Elements, little-endian; `shape` × size of an element bytes.
+    /// Elements, little-endian; [`DType::byte_count`] bytes for all of `shape`.
     pub bytes: Bytes,
 }
 
@@ -110,6 +152,10 @@ impl TensorData {
 
     /// Count of elements.
     pub fn len(&self) -> usize {
+        if self.dtype.bits() < 8 {
+            // The last byte may hold fewer than the others.
+            return self.shape.iter().map(|&extent| extent as usize).product();
+        }
         self.bytes.len() / self.dtype.size()
     }
 

@@ -7,8 +7,9 @@ use tch::Tensor;
 use super::fuse::{self, Pair};
 use super::parameters::{self, Parameter};
 use super::program::{Constant, Options, Program, Source, Step};
+use super::types::Types;
 use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
-use crate::ops::{self, Kernel, OPSETS, Prepare, batch_norm};
+use crate::ops::{self, Kernel, OPSETS, Prepare};
 use crate::{Error, Result, torch};
 
 impl Program {
@@ -37,6 +38,7 @@ impl Program {
             graph: &model.graph,
             opset,
             options,
+            types: Types::of(&model.graph, &constants),
             constants,
             sources: HashMap::new(),
             program: Self {
@@ -91,6 +93,7 @@ struct Compiler<'a> {
     graph: &'a Graph,
     opset: i64,
     options: &'a Options,
+    types: Types<'a>,
     constants: HashMap<&'a str, &'a TensorData>,
     sources: HashMap<&'a str, Source>,
     program: Program,
@@ -155,11 +158,9 @@ impl<'a> Compiler<'a> {
 
     fn node(&mut self, node: &'a Node, place: String) -> Result<()> {
         let op = if node.domain.is_empty() { ops::find(&node.op_type, self.opset) } else { None };
-        let op = op.ok_or_else(|| {
-            Error::user(match node.domain.as_str() {
-                "" => "this operator cannot be executed".to_owned(),
-                domain => format!("operators of the domain `{domain}` cannot be executed"),
-            })
+        let op = op.ok_or_else(|| match node.domain.as_str() {
+            "" => ops::not_found(&node.op_type, self.opset),
+            domain => Error::user(format!("operators of the domain `{domain}` cannot be executed")),
         })?;
         let constants = node.inputs.iter().map(|name| self.constants.get(name.as_str()).copied());
         let kernel = (op.prepare)(&Prepare {
@@ -167,19 +168,19 @@ impl<'a> Compiler<'a> {
             opset: self.opset,
             device: self.options.device,
             constants: constants.collect(),
+            types: self.types.inputs(node)?,
         })?;
+        let kernel = self.types.wrapping(node, kernel);
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for name in &node.inputs {
             inputs.push(if name.is_empty() { Source::Nothing } else { self.source(name)? });
         }
-        if node.op_type == batch_norm::BATCH_NORMALIZATION.name {
-            for index in [batch_norm::RUNNING_MEAN, batch_norm::RUNNING_VAR] {
-                match inputs.get(index) {
-                    Some(&Source::Constant(c)) if !self.program.statistics.contains(&c) => {
-                        self.program.statistics.push(c);
-                    }
-                    _ => {}
+        for &index in ops::running_statistics(node) {
+            match inputs.get(index) {
+                Some(&Source::Constant(c)) if !self.program.statistics.contains(&c) => {
+                    self.program.statistics.push(c);
                 }
+                _ => {}
             }
         }
         self.step(kernel, inputs, &node.outputs, place);

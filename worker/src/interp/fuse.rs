@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::Result;
 use crate::graph::{Graph, Node, TensorData};
-use crate::ops::quantize::FakeQuantize;
+use crate::ops::FakeQuantize;
 
 /// A QuantizeLinear that its DequantizeLinears undo.
 pub(super) struct Pair {

@@ -5,6 +5,7 @@ mod fuse;
 mod parameters;
 mod program;
 mod state;
+mod types;
 
 pub use parameters::{Parameter, Role};
 pub use program::{Mode, Options, Program};

@@ -19,6 +19,8 @@ pub enum Role {
     NormShift,
     /// Of no layer: a position embedding, a class token, a scale of a block's output.
     Free,
+    /// Of an activation below zero.
+    Slope,
 }
 
 /// A constant that is trained.
@@ -52,7 +54,7 @@ pub(super) fn roles(graph: &Graph, constants: &HashSet<&str>) -> HashMap<String,
 
 /// Adds the constants that belong to no layer. They are combined with what layers made: a preprocessing
 /// step's mean is not. And they have names of their own: what an exporter computed beforehand, such as
-/// the mask of an attention, has one that it made up.
+/// the mask of an attention, has one that it made up. A single number is a factor that somebody chose.
 fn free(
     graph: &Graph,
     constants: &HashSet<&str>,
@@ -66,8 +68,9 @@ fn free(
         if ["Add", "Sub", "Mul", "Div", "Concat", "PRelu"].contains(&node.op_type.as_str()) {
             for name in inputs() {
                 let origin = wide_origin(graph, producers, name);
-                let own =
-                    constants.contains(origin) && !learned.contains(origin) && !made_up(origin);
+                let many = graph.initializers.get(origin).is_some_and(|data| data.len() > 1);
+                let own = many && constants.contains(origin) && !learned.contains(origin);
+                let own = own && !made_up(origin);
                 let other = || inputs().any(|other| other != name && learned.contains(other));
                 if own && other() {
                     found.push(origin.to_owned());
@@ -136,6 +139,15 @@ fn origin<'a>(graph: &'a Graph, producers: &HashMap<&str, usize>, mut name: &'a 
     name
 }
 
+/// Operators that scale and shift what they normalized.
+const NORMALIZATIONS: [&str; 5] = [
+    "BatchNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "RMSNormalization",
+];
+
 fn role(
     graph: &Graph,
     producers: &HashMap<&str, usize>,
@@ -151,20 +163,9 @@ fn role(
                 .then_some(Role::Weight)
         }
         ("Conv" | "ConvTranspose" | "Gemm", 2) => Some(Role::Bias),
-        (
-            "BatchNormalization"
-            | "LayerNormalization"
-            | "InstanceNormalization"
-            | "GroupNormalization",
-            1,
-        ) => Some(Role::NormScale),
-        (
-            "BatchNormalization"
-            | "LayerNormalization"
-            | "InstanceNormalization"
-            | "GroupNormalization",
-            2,
-        ) => Some(Role::NormShift),
+        (op, 1) if NORMALIZATIONS.contains(&op) => Some(Role::NormScale),
+        (op, 2) if NORMALIZATIONS.contains(&op) => Some(Role::NormShift),
+        ("PRelu", 1) => Some(Role::Slope),
         // A bias that an exporter wrote as an addition: only behind a layer's own product.
         ("Add", 0 | 1) => {
             let other = origin(graph, producers, node.input(1 - index)?);

@@ -29,7 +29,7 @@ pub fn decode(proto: TensorProto, external: &mut External) -> Result<Option<Tens
     let name = proto.name.clone();
     let place = || format!("tensor `{name}`");
     let count = element_count(&proto.dims).map_err(|error| error.at(place()))?;
-    let size = count.checked_mul(dtype.size()).filter(|&n| n <= isize::MAX as usize);
+    let size = dtype.byte_count(count);
     let size = size.ok_or_else(|| Error::user("is too large").at(place()))?;
     if proto.segment.is_some() {
         return Err(Error::user("is stored in segments, which are not supported").at(place()));
@@ -69,10 +69,22 @@ fn typed(dtype: DType, proto: TensorProto) -> Bytes {
         DType::F64 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::I64 => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::I32 => narrow.flat_map(|v| v.to_le_bytes()).collect(),
-        DType::I8 | DType::U8 | DType::Bool => narrow.map(|v| v.to_le_bytes()[0]).collect(),
         DType::I16 | DType::U16 | DType::F16 | DType::BF16 => {
             narrow.flat_map(|v| [v.to_le_bytes()[0], v.to_le_bytes()[1]]).collect()
         }
+        DType::I8
+        | DType::U8
+        | DType::Bool
+        | DType::F8E4M3FN
+        | DType::F8E4M3FNUZ
+        | DType::F8E5M2
+        | DType::F8E5M2FNUZ
+        | DType::F8E8M0
+        | DType::U4
+        | DType::I4
+        | DType::F4E2M1
+        | DType::U2
+        | DType::I2 => narrow.map(|v| v.to_le_bytes()[0]).collect(),
         DType::U64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::U32 => proto.uint64_data.iter().flat_map(|v| (*v as u32).to_le_bytes()).collect(),
     };
@@ -114,6 +126,15 @@ mod tests {
             ..TensorProto::default()
         };
         assert_eq!(parse(&int8).unwrap().to_i8().unwrap(), [-128, 127]);
+        // Three elements of 4 bits lie in two bytes, one byte an entry.
+        let int4 = TensorProto {
+            dims: vec![3],
+            data_type: 22,
+            int32_data: vec![0x7F, 0x08],
+            ..TensorProto::default()
+        };
+        let int4 = parse(&int4).unwrap();
+        assert_eq!((int4.bytes.as_ref(), int4.len()), (&[0x7F, 0x08][..], 3));
     }
 
     #[test]

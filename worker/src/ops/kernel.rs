@@ -2,7 +2,7 @@
 
 use tch::{Device, Tensor};
 
-use crate::graph::{Node, TensorData};
+use crate::graph::{DType, Node, TensorData};
 use crate::{Error, Result, torch};
 
 /// A node to prepare: its attributes are read once, before anything runs.
@@ -15,12 +15,19 @@ pub struct Prepare<'a> {
     pub device: Device,
     /// Its inputs, where they are constants.
     pub constants: Vec<Option<&'a TensorData>>,
+    /// The element types of its inputs, where they are known.
+    pub types: Vec<Option<DType>>,
 }
 
 impl<'a> Prepare<'a> {
     /// Input `index`, if it is a constant.
     pub fn constant(&self, index: usize) -> Option<&'a TensorData> {
         self.constants.get(index).copied().flatten()
+    }
+
+    /// The element type of input `index`, if it is known.
+    pub fn dtype(&self, index: usize) -> Option<DType> {
+        self.types.get(index).copied().flatten()
     }
 
     /// Refuses an attribute that is present with another value than `only`.
@@ -61,11 +68,21 @@ impl<'a> Arguments<'a> {
     pub fn ints(&self, index: usize) -> Result<Option<Vec<i64>>> {
         self.optional(index).map(ints).transpose()
     }
+
+    /// Input `index` as float32.
+    pub fn floats(&self, index: usize) -> Result<Option<Vec<f32>>> {
+        self.optional(index).map(floats).transpose()
+    }
 }
 
 /// The elements of an integer tensor.
 pub fn ints(tensor: &Tensor) -> Result<Vec<i64>> {
     torch::tensor_data(&tensor.f_to_kind(tch::Kind::Int64)?)?.to_i64()
+}
+
+/// The elements of a tensor as float32, row by row.
+pub fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+    torch::tensor_data(&tensor.f_to_kind(tch::Kind::Float)?)?.to_f32()
 }
 
 /// A prepared node: inputs to outputs.
@@ -80,8 +97,10 @@ pub fn single(run: impl Fn(&Arguments) -> Result<Tensor> + Send + 'static) -> Re
 pub struct Op {
     /// Its name in the standard's own domain.
     pub name: &'static str,
-    /// The opsets in which its definition changed, as far as they are implemented.
+    /// The opsets in which its definition changed, from the first that is implemented to the last.
     pub since: &'static [i64],
+    /// The last opset in whose definition it is executed; `None`: all that are known.
+    pub until: Option<i64>,
     /// Reads the attributes of a node and gives what runs it.
     pub prepare: fn(&Prepare) -> Result<Kernel>,
     /// What of its definition is refused, for the table in the documentation; empty: nothing.
@@ -106,13 +125,24 @@ impl Op {
         since: &'static [i64],
         prepare: fn(&Prepare) -> Result<Kernel>,
     ) -> Self {
-        Self { name, since, prepare, limits: "", gradient: Gradient::Flows }
+        Self { name, since, until: None, prepare, limits: "", gradient: Gradient::Flows }
     }
 
     /// Says what of the definition is refused.
     pub const fn limits(mut self, limits: &'static str) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Says after which opset it is not executed: the standard dropped it, or changed it.
+    pub const fn until(mut self, opset: i64) -> Self {
+        self.until = Some(opset);
+        self
+    }
+
+    /// Whether it is executed as `opset` defines it.
+    pub fn is_in(&self, opset: i64) -> bool {
+        self.since[0] <= opset && self.until.is_none_or(|until| opset <= until)
     }
 
     /// Says that no gradient flows through it.

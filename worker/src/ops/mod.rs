@@ -1,30 +1,29 @@
-//! Operators, one file an operator or close family, and the table of them.
+//! Operators, one file an operator, and the table of them.
 //!
-//! A file states where the operator is specified, the opsets in which it changed, and what of it is refused;
-//! its `prepare` reads a node's attributes once and gives the kernel that runs it. A new operator is one
-//! constant in a file of `standard` and one line there.
+//! The files are in `standard`; what several of them share is here. A file states where the operator is
+//! specified, the opsets in which it changed, and what of it is refused; its `prepare` reads a node's attributes
+//! once and gives the kernel that runs it. A new operator is one file there and one line.
 
-mod activation;
-mod arithmetic;
-pub mod batch_norm;
-mod conv;
-mod gemm;
-mod global_pool;
-mod identity;
+pub mod conversion;
+mod convolution;
+mod elementwise;
+mod extremum;
+mod fake_quantize;
+mod flattened;
+mod indexing;
+mod integers;
+mod interpolation;
 mod kernel;
-mod layer_norm;
-mod part;
-mod pool;
-pub mod quantize;
-mod rearrange;
-mod reduce;
-mod reshape;
-mod shape;
-mod softmax;
+mod normalization;
+mod pooling;
+pub mod quantization;
+mod reduction;
+mod scatter_reduction;
 mod standard;
 mod table;
-mod unary;
 mod window;
 
+pub use fake_quantize::FakeQuantize;
 pub use kernel::{Arguments, Gradient, Kernel, Op, Prepare};
-pub use table::{OPSETS, all, find, first_version};
+pub use standard::running_statistics;
+pub use table::{OPSETS, all, find, first_version, not_found};

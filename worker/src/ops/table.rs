@@ -3,85 +3,40 @@
 use std::ops::RangeInclusive;
 
 use super::kernel::Op;
-use super::{
-    activation, arithmetic, batch_norm, conv, gemm, global_pool, identity, layer_norm, part, pool,
-    quantize, rearrange, reduce, reshape, shape, softmax, standard, unary,
-};
+use super::standard;
+use crate::Error;
 
-/// Operator sets whose models are executed.
+/// Operator sets whose models are executed: up to the newest that the histories of the operators know.
 pub const OPSETS: RangeInclusive<i64> = 1..=25;
 
 /// All operators of the standard's own domain that are executed, except `Constant`, which the
 /// interpreter takes for an initializer.
-const OPS: &[Op] = &[
-    activation::RELU,
-    activation::SIGMOID,
-    activation::TANH,
-    activation::ERF,
-    activation::LEAKY_RELU,
-    activation::HARD_SIGMOID,
-    activation::HARD_SWISH,
-    activation::GELU,
-    activation::CLIP,
-    arithmetic::ADD,
-    arithmetic::SUB,
-    arithmetic::MUL,
-    arithmetic::DIV,
-    arithmetic::POW,
-    arithmetic::MIN,
-    arithmetic::MAX,
-    batch_norm::BATCH_NORMALIZATION,
-    conv::CONV,
-    gemm::GEMM,
-    gemm::MAT_MUL,
-    global_pool::GLOBAL_AVERAGE_POOL,
-    global_pool::GLOBAL_MAX_POOL,
-    identity::IDENTITY,
-    identity::DROPOUT,
-    pool::MAX_POOL,
-    pool::AVERAGE_POOL,
-    quantize::QUANTIZE_LINEAR,
-    quantize::DEQUANTIZE_LINEAR,
-    rearrange::TRANSPOSE,
-    rearrange::SQUEEZE,
-    rearrange::UNSQUEEZE,
-    rearrange::CONCAT,
-    rearrange::GATHER,
-    reduce::REDUCE_MEAN,
-    reduce::REDUCE_SUM,
-    reduce::REDUCE_MAX,
-    reshape::RESHAPE,
-    reshape::FLATTEN,
-    shape::SHAPE,
-    shape::EXPAND,
-    shape::CONSTANT_OF_SHAPE,
-    softmax::SOFTMAX,
-    softmax::LOG_SOFTMAX,
-    layer_norm::LAYER_NORMALIZATION,
-    part::SLICE,
-    part::SPLIT,
-    part::PAD,
-    unary::NEG,
-    unary::ABS,
-    unary::SQRT,
-    unary::EXP,
-    unary::LOG,
-    unary::RECIPROCAL,
-];
-
-/// All operators.
 pub fn all() -> impl Iterator<Item = &'static Op> {
-    OPS.iter().chain(standard::ALL.iter().copied())
+    standard::ALL.iter().copied()
 }
 
-/// The operator, if `opset` has it.
+/// The operator, if it is executed as `opset` defines it.
 pub fn find(op_type: &str, opset: i64) -> Option<&'static Op> {
-    all().find(|op| op.name == op_type && op.since[0] <= opset)
+    all().find(|op| op.name == op_type && op.is_in(opset))
 }
 
-/// The opset from which `op_type` exists here; `None` where it is not in the table.
+/// The opset from which `op_type` is executed; `None` where it is not in the table.
 pub fn first_version(op_type: &str) -> Option<i64> {
     all().find(|op| op.name == op_type).map(|op| op.since[0])
+}
+
+/// Why [`find`] has no operator.
+pub fn not_found(op_type: &str, opset: i64) -> Error {
+    Error::user(match all().find(|op| op.name == op_type) {
+        None => "this operator cannot be executed".to_owned(),
+        Some(op) => {
+            let last = op.until.unwrap_or(*OPSETS.end());
+            format!(
+                "{op_type} is executed as opsets {} to {last} define it, not as opset {opset} does",
+                op.since[0]
+            )
+        }
+    })
 }
 
 #[cfg(test)]
@@ -89,10 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_versions_ascend() {
+    fn names_are_unique_and_sorted_and_versions_ascend() {
+        // As `sort` sorts the lines.
+        assert!(standard::FILES.is_sorted());
         for (index, op) in all().enumerate() {
             assert!(all().take(index).all(|other| other.name != op.name), "{}", op.name);
             assert!(op.since.is_sorted_by(|a, b| a < b), "{}", op.name);
+            assert!(op.until.is_none_or(|until| op.since.iter().all(|&since| since <= until)));
         }
     }
 
@@ -101,5 +59,13 @@ mod tests {
         assert!(find("Gelu", 19).is_none());
         assert!(find("Gelu", 20).is_some());
         assert!(find("NoSuchOp", 20).is_none());
+        assert!(not_found("Gelu", 19).message.contains("opsets 20 to 25"));
+        assert!(not_found("NoSuchOp", 19).message.contains("cannot be executed"));
+    }
+
+    #[test]
+    fn an_operator_that_ends_is_not_found_behind() {
+        let op = Op::new("Ends", &[7, 9], |_| unreachable!()).until(9);
+        assert!(op.is_in(7) && op.is_in(9) && !op.is_in(10) && !op.is_in(6));
     }
 }

@@ -25,6 +25,14 @@ pub struct Window {
     pads: Option<Pads>,
 }
 
+/// The extent of a block, the attribute `blocksize` of SpaceToDepth and DepthToSpace.
+pub fn block_size(node: &Node) -> Result<i64> {
+    match node.int("blocksize", 0)? {
+        block @ 1..=65536 => Ok(block),
+        other => Err(Error::user(format!("`blocksize` = {other} is not a count of pixels"))),
+    }
+}
+
 /// A window over an input of known size.
 #[derive(Debug)]
 pub struct Placed {

@@ -1,8 +1,8 @@
 //! Constants that nodes compute: `Constant` nodes, and nodes that read nothing but constants.
 
 use crate::graph::{Attribute, Model, Node, TensorData};
-use crate::ops::{self, Arguments, Prepare};
-use crate::{Result, torch};
+use crate::ops::{self, Arguments, Prepare, conversion};
+use crate::{Error, Result, torch};
 
 /// Largest result that is worth storing, elements; a larger one is cheaper computed (an Expand, a ConstantOfShape).
 const LARGEST: usize = 1 << 20;
@@ -63,14 +63,23 @@ fn value(
         .map(|name| if name.is_empty() { Some(None) } else { constants.get(name).map(Some) })
         .collect();
     let inputs = inputs?;
+    // Of other types the result would be written in the wider one that holds their values.
+    let is_wider = |dtype| torch::kind_of(dtype).is_err();
+    if inputs.iter().flatten().any(|data| is_wider(data.dtype))
+        || (node.op_type == "Cast" && conversion::cast_target(node).map_or(true, is_wider))
+    {
+        return None;
+    }
     evaluate(node, opset, &inputs).ok().filter(|data| data.len() <= LARGEST)
 }
 
 fn evaluate(node: &Node, opset: i64, inputs: &[Option<&TensorData>]) -> Result<TensorData> {
-    let unknown = || crate::Error::user("this operator cannot be executed");
-    let op = ops::find(&node.op_type, opset).ok_or_else(unknown)?;
+    let op = ops::find(&node.op_type, opset);
+    let op = op.ok_or_else(|| ops::not_found(&node.op_type, opset))?;
     let device = tch::Device::Cpu;
-    let kernel = (op.prepare)(&Prepare { node, opset, device, constants: inputs.to_vec() })?;
+    let constants = inputs.to_vec();
+    let types = inputs.iter().map(|data| data.map(|data| data.dtype)).collect();
+    let kernel = (op.prepare)(&Prepare { node, opset, device, constants, types })?;
     let tensors: Result<Vec<_>> = inputs
         .iter()
         .map(|input| input.map(|data| torch::to_tensor(data, device)).transpose())
@@ -78,5 +87,5 @@ fn evaluate(node: &Node, opset: i64, inputs: &[Option<&TensorData>]) -> Result<T
     let tensors = tensors?;
     let tensors: Vec<_> = tensors.iter().map(Option::as_ref).collect();
     let made = kernel(&Arguments { tensors: &tensors, training: false })?;
-    torch::tensor_data(made.first().ok_or_else(unknown)?)
+    torch::tensor_data(made.first().ok_or_else(|| Error::bug("a kernel without output"))?)
 }

@@ -4,6 +4,6 @@ mod convert;
 mod elements;
 mod layout;
 
-pub use convert::{dtype_of, kind_of, tensor_data, to_tensor};
+pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};
 pub use elements::with_f32;
 pub use layout::channels_last;

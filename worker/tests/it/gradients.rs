@@ -5,16 +5,24 @@ use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::ops;
 use tch::{Device, Kind, Tensor};
 
+use crate::gradient_cases;
+
 /// A node with one float input `x` to differentiate by, and its constants.
-struct Case {
-    node: Node,
-    opset: i64,
-    shape: Vec<i64>,
-    constants: Vec<(&'static str, TensorData)>,
-    mode: Mode,
+pub struct Case {
+    /// It reads `x` and the constants, and makes `y`.
+    pub node: Node,
+    /// Of the model.
+    pub opset: i64,
+    /// Of `x`.
+    pub shape: Vec<i64>,
+    /// By name.
+    pub constants: Vec<(&'static str, TensorData)>,
+    /// Of the forward pass.
+    pub mode: Mode,
 }
 
-fn f64s(shape: &[i64], seed: f64) -> TensorData {
+/// Positive numbers, none like another.
+pub fn f64s(shape: &[i64], seed: f64) -> TensorData {
     let count = shape.iter().product::<i64>();
     let bytes = (0..count).flat_map(|i| ((i as f64 * 1.7 + seed).sin() + 1.6).to_le_bytes());
     let bytes: Vec<u8> = bytes.collect();
@@ -25,11 +33,13 @@ fn f64s(shape: &[i64], seed: f64) -> TensorData {
     }
 }
 
-fn node(op: &str, inputs: &[&str]) -> Node {
+/// A node that makes `y`.
+pub fn node(op: &str, inputs: &[&str]) -> Node {
     Node::new("under test", op, inputs, &["y"])
 }
 
-fn case(node: Node, shape: &[i64]) -> Case {
+/// A node of opset 17 and `x` of `shape`.
+pub fn case(node: Node, shape: &[i64]) -> Case {
     Case { node, opset: 17, shape: shape.to_vec(), constants: vec![], mode: Mode::Eval }
 }
 
@@ -136,9 +146,150 @@ fn cases() -> Vec<Case> {
         constants: vec![("s", shape)],
         ..case(node("Reshape", &["x", "s"]), &[2, 3, 2])
     });
+    cases.extend(picking());
+    cases.extend(windows());
+    cases.extend(resizing());
     let shape = TensorData::i64(&[3], &[2, 3, 4]);
     cases
         .push(Case { constants: vec![("s", shape)], ..case(node("Expand", &["x", "s"]), &[3, 1]) });
+    cases.extend(gradient_cases::cases());
+    cases
+}
+
+/// Operators that pick, place and move elements.
+fn picking() -> Vec<Case> {
+    let numbers = |shape: &[i64], values: &[i64]| TensorData::i64(shape, values);
+    let text = |value: &str| Attribute::String(value.as_bytes().to_vec());
+    let indices = |shape: &[i64], values: &[i64]| vec![("i", numbers(shape, values))];
+    let mut cases = vec![
+        Case {
+            constants: indices(&[2, 2], &[1, 0, -1, 0]),
+            ..case(node("GatherElements", &["x", "i"]), &[3, 2])
+        },
+        Case {
+            constants: indices(&[2, 1, 1], &[1, -3]),
+            ..case(node("GatherND", &["x", "i"]).with("batch_dims", Attribute::Int(1)), &[2, 3, 2])
+        },
+        Case {
+            constants: vec![("k", numbers(&[1], &[2]))],
+            ..case(node("TopK", &["x", "k"]), &[3, 4])
+        },
+        Case {
+            constants: vec![("t", numbers(&[2], &[2, 3]))],
+            ..case(node("Tile", &["x", "t"]), &[2, 2])
+        },
+        Case {
+            constants: vec![("i", numbers(&[3], &[1, -1, 9])), ("d", numbers(&[], &[4]))],
+            ..case(node("OneHot", &["i", "d", "x"]), &[2])
+        },
+        case(
+            node("DepthToSpace", &["x"])
+                .with("blocksize", Attribute::Int(2))
+                .with("mode", text("CRD")),
+            &[1, 8, 2, 1],
+        ),
+        case(node("SpaceToDepth", &["x"]).with("blocksize", Attribute::Int(2)), &[1, 2, 2, 4]),
+        Case {
+            opset: 20,
+            constants: vec![("g", {
+                let places = [0.1, -0.3, 0.7, 0.4, -0.9, 0.2, 1.4, -0.2_f64];
+                let bytes: Vec<u8> = places.iter().flat_map(|v| v.to_le_bytes()).collect();
+                TensorData {
+                    dtype: qpipe_worker::graph::DType::F64,
+                    shape: vec![1, 2, 2, 2],
+                    bytes: bytes.into(),
+                }
+            })],
+            ..case(node("GridSample", &["x", "g"]).with("mode", text("cubic")), &[1, 2, 3, 3])
+        },
+    ];
+    for reduction in ["none", "add", "mul", "max"] {
+        let constants = vec![("i", numbers(&[2, 1], &[2, 0])), ("u", f64s(&[2, 2], 0.4))];
+        let scatter = node("ScatterND", &["x", "i", "u"]).with("reduction", text(reduction));
+        cases.push(Case { opset: 18, constants, ..case(scatter, &[3, 2]) });
+        let constants = vec![("i", numbers(&[2, 2], &[2, 0, 1, -2])), ("u", f64s(&[2, 2], 0.4))];
+        let scatter = node("ScatterElements", &["x", "i", "u"]).with("reduction", text(reduction));
+        cases.push(Case { opset: 18, constants, ..case(scatter, &[3, 2]) });
+    }
+    let constants = vec![("i", numbers(&[1, 2], &[2, 0])), ("u", f64s(&[1, 2], 0.4))];
+    let scatter = node("Scatter", &["x", "i", "u"]);
+    cases.push(Case { opset: 10, constants, ..case(scatter, &[3, 2]) });
+    cases
+}
+
+/// Pooling and padding beyond what libtorch does by itself.
+fn windows() -> Vec<Case> {
+    let ints = |values: &[i64]| Attribute::Ints(values.to_vec());
+    let mut cases = vec![case(node("GlobalLpPool", &["x"]), &[1, 2, 3, 2])];
+    for op in ["MaxPool", "AveragePool", "LpPool"] {
+        let pool = node(op, &["x"])
+            .with("kernel_shape", ints(&[3, 2]))
+            .with("strides", ints(&[2, 2]))
+            .with("pads", ints(&[0, 1, 1, 0]))
+            .with("dilations", ints(&[1, 2]))
+            .with("ceil_mode", Attribute::Int(1));
+        cases.push(Case { opset: 22, ..case(pool, &[1, 2, 6, 6]) });
+    }
+    for mode in ["edge", "reflect", "wrap"] {
+        let constants = vec![("p", TensorData::i64(&[4], &[1, 3, 2, -1]))];
+        let pad = node("Pad", &["x", "p"]).with("mode", Attribute::String(mode.into()));
+        cases.push(Case { opset: 19, constants, ..case(pad, &[3, 4]) });
+    }
+    // libtorch's own kernel.
+    let constants = vec![("p", TensorData::i64(&[8], &[0, 0, 1, 2, 0, 0, 2, 0]))];
+    let pad = node("Pad", &["x", "p"]).with("mode", Attribute::String("reflect".into()));
+    cases.push(Case { constants, ..case(pad, &[1, 2, 3, 3]) });
+    cases
+}
+
+/// Operators that make images larger and smaller.
+fn resizing() -> Vec<Case> {
+    let ints = |values: &[i64]| Attribute::Ints(values.to_vec());
+    let text = |value: &str| Attribute::String(value.as_bytes().to_vec());
+    let weight = || vec![("w", f64s(&[4, 2, 3, 2], 0.0)), ("b", f64s(&[4], 0.5))];
+    let transposed = || node("ConvTranspose", &["x", "w", "b"]).with("group", Attribute::Int(2));
+    let mut cases = vec![
+        Case {
+            constants: weight(),
+            ..case(
+                transposed()
+                    .with("strides", ints(&[2, 1]))
+                    .with("pads", ints(&[1, 0, 1, 0]))
+                    .with("output_padding", ints(&[1, 0])),
+                &[1, 4, 3, 2],
+            )
+        },
+        // Longer than what the input reaches, and cut at one end only.
+        Case {
+            constants: weight(),
+            ..case(transposed().with("output_shape", ints(&[7, 2])), &[1, 4, 3, 2])
+        },
+    ];
+    for (mode, coordinates, antialias) in [
+        ("nearest", "half_pixel", 0),
+        ("nearest", "align_corners", 0),
+        ("linear", "half_pixel", 0),
+        ("linear", "align_corners", 0),
+        ("linear", "asymmetric", 0),
+        ("linear", "half_pixel", 1),
+        ("cubic", "half_pixel", 0),
+        ("cubic", "asymmetric", 1),
+        ("cubic", "tf_crop_and_resize", 0),
+    ] {
+        let resize = node("Resize", &["x", "r", "", "s"])
+            .with("mode", text(mode))
+            .with("coordinate_transformation_mode", text(coordinates))
+            .with("antialias", Attribute::Int(antialias))
+            .with("axes", ints(&[2, 3]));
+        let constants = vec![
+            ("r", TensorData::f32(&[4], &[0.1, -0.2, 0.8, 0.9])),
+            ("s", TensorData::i64(&[2], &[5, 2])),
+        ];
+        cases.push(Case { opset: 18, constants, ..case(resize, &[1, 2, 3, 4]) });
+    }
+    let constants = vec![("s", TensorData::f32(&[4], &[1.0, 1.0, 1.5, 2.0]))];
+    let upsample = node("Upsample", &["x", "s"]).with("mode", text("linear"));
+    cases.push(Case { opset: 9, constants, ..case(upsample, &[1, 2, 3, 2]) });
     cases
 }
 
@@ -181,7 +332,9 @@ fn gradients_are_those_of_finite_differences() {
         // Apart from each other and from 0, where ReLU and the maxima have no gradient.
         let base = Tensor::arange(count, (Kind::Double, Device::Cpu));
         let mut x = ((base * 2.3 + 0.4).sin() * 1.3 + 0.05).reshape(&case.shape[..]);
-        if ["Pow", "Sqrt", "Log", "Reciprocal"].contains(&case.node.op_type.as_str()) {
+        if ["Pow", "Sqrt", "Log", "Reciprocal", "ReduceLogSum"]
+            .contains(&case.node.op_type.as_str())
+        {
             x = x.abs() + 0.3;
         }
         let leaf = x.detach().copy().set_requires_grad(true);

@@ -1,7 +1,10 @@
 //! The worker against the references of its field: PyTorch, the ONNX standard's own tests, Python's onnxruntime.
 
+mod gradient_cases;
 mod gradients;
+mod histories;
 mod imports;
+mod old_opsets;
 mod onnx_nodes;
 mod python;
 mod pytorch;

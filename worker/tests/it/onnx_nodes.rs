@@ -1,37 +1,31 @@
 //! The ONNX standard's own tests of single operators, as the `onnx` package ships them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use qpipe_worker::graph::{Attribute, DType};
+use qpipe_worker::graph::{Attribute, DType, Model, Node};
 use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::{onnx, ops, torch};
 use tch::{Device, Tensor};
 
 use crate::python::packages;
 
-/// Cases of operators in the table that are refused, and why; all others must pass.
+/// Cases of operators in the table that are refused, by a part of their name or of the reason, and why; all others
+/// must pass.
 const REFUSED: &[(&str, &str)] = &[
-    ("uint16", "libtorch cannot compute with it"),
-    ("uint32", "libtorch cannot compute with it"),
     ("uint64", "libtorch cannot compute with it"),
-    ("int4", "types of 4 bits"),
-    ("int2", "types of 2 bits"),
-    ("float4", "types of 4 bits"),
-    ("e4m3", "float 8"),
-    ("e5m2", "float 8"),
-    ("e8m0", "float 8"),
-    ("blocked", "blocks of scales"),
+    ("float8e8m0", "libtorch does not have it"),
+    ("element type 8", "strings"),
     ("identity_opt", "optional values"),
     ("identity_sequence", "sequences"),
-    ("edge_pad", "a mode of Pad"),
-    ("reflect_pad", "a mode of Pad"),
-    ("wrap_pad", "a mode of Pad"),
-    ("reduce_max_empty_set", "the maximum of nothing"),
-    ("averagepool", "dilations of an average"),
-    ("training", "training mode is the caller's choice"),
-    ("dropout_default_mask", "the mask as an output"),
-    ("maxpool_with_argmax", "indices as an output"),
+];
+
+/// Cases of chance.
+const RANDOM: [&str; 4] = [
+    "test_training_dropout",
+    "test_training_dropout_mask",
+    "test_training_dropout_default",
+    "test_training_dropout_default_mask",
 ];
 
 enum Outcome {
@@ -67,14 +61,20 @@ fn run(folder: &Path) -> Result<Outcome, String> {
         Ok(found) => found,
         Err(error) => return Ok(Outcome::Refused(error.message)),
     };
+    if found.len() < expected.len() {
+        return Err(format!("{} outputs, expected {}", found.len(), expected.len()));
+    }
     for (found, expected) in found.iter().zip(&expected) {
         if found.size() != expected.size() {
             return Err(format!("shape {:?}, expected {:?}", found.size(), expected.size()));
         }
+        if found.kind() != expected.kind() {
+            return Err(format!("{:?}, expected {:?}", found.kind(), expected.kind()));
+        }
         let double = |t: &Tensor| t.to_kind(tch::Kind::Double);
         let half = matches!(torch::dtype_of(expected.kind()), Ok(DType::F16 | DType::BF16));
-        let tolerance = if half { 2e-2 } else { 1e-4 };
-        if !double(found).allclose(&double(expected), tolerance, tolerance, true) {
+        let (relative, absolute) = if half { (1e-2, 1e-3) } else { (1e-3, 1e-7) };
+        if !double(found).allclose(&double(expected), relative, absolute, true) {
             let worst = (double(found) - double(expected)).abs().max().double_value(&[]);
             return Err(format!("differs by {worst}"));
         }
@@ -82,41 +82,91 @@ fn run(folder: &Path) -> Result<Outcome, String> {
     Ok(Outcome::Passed)
 }
 
+/// Cases that pass and that are refused.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    passed: usize,
+    refused: usize,
+}
+
+/// What a case is counted under, if it is ours: all of its nodes are operators of the table.
+fn label(kind: &str, model: &Model) -> Option<String> {
+    let known = |node: &&Node| {
+        let here = node.op_type == "Constant" || ops::first_version(&node.op_type).is_some();
+        here && node.domain.is_empty()
+            && !node.attributes.values().any(|a| matches!(a, Attribute::Opaque(_)))
+    };
+    let nodes = &model.graph.nodes;
+    if nodes.is_empty() || nodes.iter().filter(known).count() < nodes.len() {
+        return None;
+    }
+    Some(match &nodes[..] {
+        [node] if kind == "node" => node.op_type.clone(),
+        // Functions of the standard, written out.
+        _ if kind == "node" => "(several nodes)".to_owned(),
+        _ => format!("({kind})"),
+    })
+}
+
+fn print(counts: &BTreeMap<String, Count>, total: Count) {
+    println!("{:24} passed refused", "operator");
+    for (label, count) in counts {
+        println!("{label:24} {:6} {:7}", count.passed, count.refused);
+    }
+    let share = 100.0 * total.passed as f64 / (total.passed + total.refused) as f64;
+    println!("{:24} {:6} {:7}, {share:.1} % pass", "all", total.passed, total.refused);
+}
+
 #[test]
 fn the_standards_own_cases_pass() {
-    let root = packages().join("onnx/backend/test/data/node");
-    let mut folders: Vec<_> = std::fs::read_dir(&root)
-        .expect("onnx 1.20.1 ships its node tests")
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    folders.sort();
-    let (mut wrong, mut passed) = (Vec::new(), BTreeMap::<String, usize>::new());
-    for folder in folders {
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let Ok(model) = onnx::read(&folder.join("model.onnx")) else { continue };
-        // Graphs of other operators, or of several nodes that define an operator, are not looked at.
-        let [node] = &model.graph.nodes[..] else { continue };
-        let ours = ops::find(&node.op_type, model.opset()).is_some() && node.domain.is_empty();
-        if !ours || node.attributes.values().any(|a| matches!(a, Attribute::Opaque(_))) {
-            continue;
-        }
-        // Whether dropout drops is the caller's choice, and so is its mask.
-        if name.contains("training_dropout") {
-            continue;
-        }
-        match run(&folder) {
-            Ok(Outcome::Passed) => *passed.entry(node.op_type.clone()).or_default() += 1,
-            Ok(Outcome::Refused(reason)) => {
-                if !REFUSED.iter().any(|row| name.contains(row.0) || reason.contains(row.0)) {
-                    wrong.push(format!("{name} is refused: {reason}"));
-                }
+    let root = packages().join("onnx/backend/test/data");
+    let (mut wrong, mut counts) = (Vec::new(), BTreeMap::<String, Count>::new());
+    let mut reasons_met = BTreeSet::new();
+    for kind in ["node", "pytorch-converted", "pytorch-operator", "simple"] {
+        let mut folders: Vec<_> = std::fs::read_dir(root.join(kind))
+            .expect("onnx ships its tests")
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        folders.sort();
+        for folder in folders {
+            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+            let Ok(model) = onnx::read(&folder.join("model.onnx")) else { continue };
+            let Some(label) = label(kind, &model) else { continue };
+            // Which elements are dropped is chance.
+            if RANDOM.contains(&name.as_str()) {
+                continue;
             }
-            Err(difference) => wrong.push(format!("{name}: {difference}")),
+            // Values that wrap round at the end of int8, where the standard's text, and ONNX Runtime, saturate.
+            if name.starts_with("test_qlinearmatmul") && name.contains("_int8") {
+                continue;
+            }
+            let count = counts.entry(label).or_default();
+            match run(&folder) {
+                Ok(Outcome::Passed) => count.passed += 1,
+                Ok(Outcome::Refused(reason)) => {
+                    count.refused += 1;
+                    let fits = |row: &&(&str, _)| name.contains(row.0) || reason.contains(row.0);
+                    match REFUSED.iter().find(fits) {
+                        Some(row) => drop(reasons_met.insert(row.0)),
+                        None => wrong.push(format!("{name} is refused: {reason}")),
+                    }
+                }
+                Err(difference) => wrong.push(format!("{name}: {difference}")),
+            }
         }
     }
+    let total = counts.values().fold(Count::default(), |sum, count| Count {
+        passed: sum.passed + count.passed,
+        refused: sum.refused + count.refused,
+    });
+    print(&counts, total);
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
-    let without: Vec<&str> =
-        ops::all().map(|op| op.name).filter(|name| !passed.contains_key(*name)).collect();
+    // Of GlobalLpPool the standard has no case.
+    let passes = |name: &&str| {
+        *name == "GlobalLpPool" || counts.get(*name).is_some_and(|count| count.passed > 0)
+    };
+    let without: Vec<&str> = ops::all().map(|op| op.name).filter(|name| !passes(name)).collect();
     assert!(without.is_empty(), "no case passed for {without:?}");
-    assert!(passed.values().sum::<usize>() > 200, "{passed:?}");
+    assert_eq!(reasons_met.len(), REFUSED.len(), "only {reasons_met:?} are met");
+    assert!(total.passed > 1350, "{} cases passed", total.passed);
 }

@@ -2,7 +2,9 @@
 //!
 //! Opsets: 1.
 
-use crate::ops::kernel::{Op, single};
+use tch::Tensor;
 
-pub const OP: Op =
-    Op::new("Not", &[1], |_| single(|a| Ok(a.get(0)?.f_logical_not()?))).without_gradient();
+use crate::ops::elementwise::unary;
+use crate::ops::kernel::Op;
+
+pub const OP: Op = Op::new("Not", &[1], |_| unary(Tensor::f_logical_not)).without_gradient();

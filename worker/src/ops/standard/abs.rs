@@ -1,0 +1,10 @@
+//! `Abs`: |x|. <https://onnx.ai/onnx/operators/onnx__Abs.html>
+//!
+//! Opsets: 1 (with a hint about memory, which is ignored), 6 (integers), 13 (bfloat16).
+
+use tch::Tensor;
+
+use crate::ops::elementwise::unary;
+use crate::ops::kernel::Op;
+
+pub const OP: Op = Op::new("Abs", &[1, 6, 13], |_| unary(Tensor::f_abs));

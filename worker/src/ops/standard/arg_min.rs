@@ -1,0 +1,14 @@
+//! `ArgMin`: where the least element along an axis is.
+//! <https://onnx.ai/onnx/operators/onnx__ArgMin.html>
+//!
+//! Opsets: 1, 11 (negative axes), 12 (`select_last_index`), 13.
+
+use tch::Tensor;
+
+use crate::ops::extremum;
+use crate::ops::kernel::Op;
+
+pub const OP: Op = Op::new("ArgMin", &[1, 11, 12, 13], |prepare| {
+    extremum::index(prepare, |x, axis, keep| Ok(Tensor::f_argmin(x, axis, keep)?))
+})
+.without_gradient();

@@ -1,0 +1,75 @@
+//! `BatchNormalization`: per channel, (x − mean) / √(variance + `epsilon`) scale + bias (Ioffe and Szegedy 2015,
+//! <https://arxiv.org/abs/1502.03167>). <https://onnx.ai/onnx/operators/onnx__BatchNormalization.html>
+//!
+//! Opsets: 1 and 6 (`is_test`, `spatial`), 7 (training where outputs besides the first are there), 9 (without `spatial`), 14
+//! (`training_mode`), 15 (types). Refused: `spatial` = 0.
+//!
+//! Where the node says that it trains, it takes the batch's statistics and gives new running ones (of the biased
+//! variance), as the standard says. Else the caller says: while training the batch's are taken, and the running
+//! ones updated in place as PyTorch does (unbiased variance); ONNX's `momentum` is one less PyTorch's.
+
+use tch::Tensor;
+
+use crate::Result;
+use crate::graph::Node;
+use crate::ops::kernel::{Arguments, Kernel, Op, Prepare, single};
+
+const NAME: &str = "BatchNormalization";
+
+pub const OP: Op = Op::new(NAME, &[1, 6, 7, 9, 14, 15], prepare).limits("`spatial` = 0");
+
+const RUNNING_MEAN: usize = 3;
+const RUNNING_VAR: usize = 4;
+
+/// Indices of the inputs that a node changes in training: running mean and variance.
+pub fn running_statistics(node: &Node) -> &'static [usize] {
+    if node.op_type == NAME { &[RUNNING_MEAN, RUNNING_VAR] } else { &[] }
+}
+
+/// `[N, C, …]` and scale, bias, mean, variance of `[C]` to `[N, C, …]`.
+fn prepare(prepare: &Prepare) -> Result<Kernel> {
+    let node = prepare.node;
+    if prepare.opset < 9 {
+        prepare.require_int("spatial", 1)?;
+    }
+    let epsilon = f64::from(node.float("epsilon", 1e-5)?);
+    let momentum = f64::from(node.float("momentum", 0.9)?);
+    let trains = match prepare.opset {
+        14.. => node.int("training_mode", 0)? != 0,
+        7.. => node.outputs.iter().skip(1).any(|name| !name.is_empty()),
+        _ => node.int("is_test", 0)? == 0,
+    };
+    if trains {
+        return Ok(Box::new(move |arguments| by_the_batch(arguments, momentum, epsilon)));
+    }
+    single(move |arguments| {
+        let inputs = [1, 2, RUNNING_MEAN, RUNNING_VAR].map(|index| arguments.get(index));
+        let [scale, bias, mean, variance] = inputs;
+        Ok(arguments.get(0)?.f_batch_norm(
+            Some(scale?),
+            Some(bias?),
+            Some(mean?),
+            Some(variance?),
+            arguments.training,
+            1.0 - momentum,
+            epsilon,
+            true,
+        )?)
+    })
+}
+
+/// `[N, C, …]` normalized by its own statistics, the new running mean and variance, and before opset 14 those of the
+/// batch, which nobody asks for after it.
+fn by_the_batch(arguments: &Arguments, momentum: f64, epsilon: f64) -> Result<Vec<Tensor>> {
+    let (x, scale, bias) = (arguments.get(0)?, arguments.get(1)?, arguments.get(2)?);
+    let y = x.f_batch_norm(Some(scale), Some(bias), None, None, true, 0.0, epsilon, true)?;
+    let axes: Vec<i64> = (0..x.dim() as i64).filter(|&axis| axis != 1).collect();
+    let (variance, mean) = x.f_var_mean_correction(&axes[..], 0, false)?;
+    let running = |index: usize, batch: &Tensor| {
+        let old = arguments.get(index)?;
+        let new = batch.f_to_kind(old.kind())?.f_mul_scalar(1.0 - momentum)?;
+        Ok::<_, crate::Error>(old.f_mul_scalar(momentum)?.f_add(&new)?)
+    };
+    let outputs = (running(RUNNING_MEAN, &mean)?, running(RUNNING_VAR, &variance)?);
+    Ok(vec![y, outputs.0, outputs.1, mean, variance])
+}

@@ -1,0 +1,58 @@
+//! `Clip`: to between two limits, each of which may be left out. <https://onnx.ai/onnx/operators/onnx__Clip.html>
+//!
+//! Opsets: 1 and 6 (limits are attributes), 11 (they become inputs), 12 (integers), 13 (bfloat16). Where the limits cross, the result is the
+//! upper one, as of opset 13.
+
+use tch::{Kind, Tensor};
+
+use crate::Result;
+use crate::ops::kernel::{Kernel, Op, Prepare, single};
+
+pub const OP: Op = Op::new("Clip", &[1, 6, 11, 12, 13], prepare);
+
+fn prepare(prepare: &Prepare) -> Result<Kernel> {
+    if prepare.opset < 11 {
+        let limit = |name: &str| {
+            let given = prepare.node.attributes.contains_key(name);
+            let value = prepare.node.float(name, 0.0)?;
+            Ok::<_, crate::Error>(given.then_some(f64::from(value)))
+        };
+        let (low, high) = (limit("min")?, limit("max")?);
+        return single(move |a| clamp_numbers(a.get(0)?, low, high));
+    }
+    let constant = |index: usize| match (prepare.node.input(index), prepare.constant(index)) {
+        (None, _) => Some(None),
+        (Some(_), Some(data)) => data.to_f32().ok().and_then(|v| v.first().copied()).map(Some),
+        (Some(_), None) => None,
+    };
+    // Limits known beforehand are the common case (ReLU6) and the one that needs no tensor.
+    if let (Some(low), Some(high)) = (constant(1), constant(2)) {
+        let (low, high) = (low.map(f64::from), high.map(f64::from));
+        return single(move |a| {
+            let x = a.get(0)?;
+            if x.kind() == Kind::Float {
+                clamp_numbers(x, low, high)
+            } else {
+                clamp_tensors(x, a.optional(1), a.optional(2))
+            }
+        });
+    }
+    single(|a| clamp_tensors(a.get(0)?, a.optional(1), a.optional(2)))
+}
+
+/// Where the limits cross, libtorch gives the upper one, as the standard does.
+fn clamp_numbers(x: &Tensor, low: Option<f64>, high: Option<f64>) -> Result<Tensor> {
+    Ok(match (low, high) {
+        (Some(low), Some(high)) => x.f_clamp(low, high)?,
+        (Some(low), None) => x.f_clamp_min(low)?,
+        (None, Some(high)) => x.f_clamp_max(high)?,
+        (None, None) => x.shallow_clone(),
+    })
+}
+
+fn clamp_tensors(x: &Tensor, low: Option<&Tensor>, high: Option<&Tensor>) -> Result<Tensor> {
+    if low.is_none() && high.is_none() {
+        return Ok(x.shallow_clone());
+    }
+    Ok(x.f_clamp_tensor(low, high)?)
+}

@@ -1,0 +1,10 @@
+//! `Cos`: the cosine. <https://onnx.ai/onnx/operators/onnx__Cos.html>
+//!
+//! Opsets: 7, 22 (bfloat16).
+
+use tch::Tensor;
+
+use crate::ops::elementwise::unary;
+use crate::ops::kernel::Op;
+
+pub const OP: Op = Op::new("Cos", &[7, 22], |_| unary(Tensor::f_cos));

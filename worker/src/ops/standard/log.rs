@@ -1,0 +1,10 @@
+//! `Log`: the natural logarithm. <https://onnx.ai/onnx/operators/onnx__Log.html>
+//!
+//! Opsets: 1 (with a hint about memory, which is ignored), 6, 13 (bfloat16).
+
+use tch::Tensor;
+
+use crate::ops::elementwise::unary;
+use crate::ops::kernel::Op;
+
+pub const OP: Op = Op::new("Log", &[1, 6, 13], |_| unary(Tensor::f_log));

@@ -1,0 +1,10 @@
+//! `Neg`: -x. <https://onnx.ai/onnx/operators/onnx__Neg.html>
+//!
+//! Opsets: 1 (with a hint about memory, which is ignored), 6, 13 (bfloat16).
+
+use tch::Tensor;
+
+use crate::ops::elementwise::unary;
+use crate::ops::kernel::Op;
+
+pub const OP: Op = Op::new("Neg", &[1, 6, 13], |_| unary(Tensor::f_neg));

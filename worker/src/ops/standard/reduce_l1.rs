@@ -1,0 +1,10 @@
+//! `ReduceL1`: the sum of magnitudes along axes. <https://onnx.ai/onnx/operators/onnx__ReduceL1.html>
+//!
+//! Opsets: 1, 11 (negative axes), 13 (bfloat16), 18 (`axes` become an input).
+
+use crate::ops::kernel::Op;
+use crate::ops::reduction::{reduce, sum};
+
+pub const OP: Op = Op::new("ReduceL1", &[1, 11, 13, 18], |p| {
+    reduce(p, 18, |x, axes, keep| sum(&x.f_abs()?, axes, keep))
+});

@@ -1,0 +1,10 @@
+//! `Round`: the nearest whole number, of two the even one. <https://onnx.ai/onnx/operators/onnx__Round.html>
+//!
+//! Opsets: 11, 22 (bfloat16).
+
+use tch::Tensor;
+
+use crate::ops::elementwise::unary;
+use crate::ops::kernel::Op;
+
+pub const OP: Op = Op::new("Round", &[11, 22], |_| unary(Tensor::f_round)).without_gradient();
