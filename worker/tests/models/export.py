@@ -58,7 +58,7 @@ def build(name):
             module.running_var.uniform_(0.5, 1.5)
             nn.init.uniform_(module.weight, 0.8, 1.2)
             nn.init.normal_(module.bias, 0, 0.1)
-    return OneOutput(network)
+    return OneOutput(network).eval()
 
 
 def export(network, x, path, dynamo):

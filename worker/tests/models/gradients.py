@@ -9,6 +9,7 @@ Nothing is random in a step: no dropout, no stochastic depth.
 import copy
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,18 @@ from torch.nn.functional import cross_entropy
 from torchvision.models.vision_transformer import VisionTransformer
 
 CLASSES = 10
-LEARNING_RATE = 0.01
+LEARNING_RATE = 0.001
 STEPS = 10
 
 
-def networks():
-    yield "resnet", torchvision.models.resnet18(num_classes=CLASSES), 64
-    yield "mobilenet_v3", torchvision.models.mobilenet_v3_small(num_classes=CLASSES), 64
-    yield "efficientnet", torchvision.models.efficientnet_b0(num_classes=CLASSES), 64
-    yield "convnext", torchvision.models.convnext_tiny(num_classes=CLASSES), 64
-    yield "vit", VisionTransformer(64, 16, 4, 4, 64, 128, num_classes=CLASSES), 64
+NETWORKS = {
+    "resnet": torchvision.models.resnet18,
+    "mobilenet_v3": torchvision.models.mobilenet_v3_small,
+    "efficientnet": torchvision.models.efficientnet_b0,
+    "convnext": torchvision.models.convnext_tiny,
+    "vit": partial(VisionTransformer, 64, 16, 4, 4, 64, 128),
+}
+SIDE = 64
 
 
 def settle(network):
@@ -50,11 +53,12 @@ def settle(network):
 def main(folder):
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
-    for name, network, side in networks():
+    for name, build in NETWORKS.items():
         torch.manual_seed(1)
+        network = build(num_classes=CLASSES)
         settle(network)
         network.train()
-        images, labels = torch.randn(8, 3, side, side), torch.randint(CLASSES, (8,))
+        images, labels = torch.randn(8, 3, SIDE, SIDE), torch.randint(CLASSES, (8,))
         torch.onnx.export(
             copy.deepcopy(network), (images,), str(folder / f"{name}.onnx"), dynamo=False, opset_version=17,
             training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False,
