@@ -14,7 +14,7 @@ pub fn place(coordinates: Coordinates, axis: &Axis, x: i64) -> f64 {
         Coordinates::HalfPixelSymmetric => {
             half_pixel + input / 2.0 * (1.0 - axis.output as f64 / length)
         }
-        Coordinates::PytorchHalfPixel if single => -0.5,
+        Coordinates::PytorchHalfPixel if axis.output <= 1 => 0.0,
         Coordinates::PytorchHalfPixel => half_pixel,
         Coordinates::HalfPixelForNearest => (x + 0.5) / scale,
         Coordinates::Asymmetric => x / scale,
@@ -124,6 +124,13 @@ mod tests {
         assert_eq!(half(Rounding::PreferCeil), [1, 3]);
         assert_eq!(half(Rounding::Floor), [0, 2]);
         assert_eq!(half(Rounding::Ceil), [1, 3]);
+    }
+
+    #[test]
+    fn a_single_element_is_the_first_where_pytorch_has_it_so() {
+        let single = axis(4, 1);
+        assert_eq!(place(Coordinates::PytorchHalfPixel, &single, 0).to_bits(), 0.0_f64.to_bits());
+        assert!(place(Coordinates::HalfPixel, &single, 0) > 1.0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Opsets: 1, 11 (defaults of strides and dilations), 22 (bfloat16). `[N, C, spatial…]`, `[C, M / group, kernel…]`,
 //! `[M]` to `[N, M, spatial…]`; one to three spatial axes, all attributes. Where pads follow from `output_shape`
-//! the odd one goes to the begin, as the standard says, or with SAME_UPPER to the end.
+//! the odd one goes to the begin, as the standard says, or with SAME_UPPER to the end; what it adds is at the end.
 
 use tch::Tensor;
 
@@ -146,8 +146,11 @@ impl Attributes {
         };
         let split = lengths.iter().enumerate().map(|(i, length)| {
             let total = whole[i] + extra[i] - length;
-            // Rounded down also where the output is longer than what the input reaches.
-            let small = total.div_euclid(2);
+            // An output longer than what the input reaches goes on at the end.
+            if total < 0 {
+                return (0, total);
+            }
+            let small = total / 2;
             if self.auto_pad == AutoPad::SameUpper {
                 (small, total - small)
             } else {
@@ -163,5 +166,29 @@ fn list(name: &str, values: &Option<Vec<i64>>, count: usize, default: i64) -> Re
         None => Ok(vec![default; count]),
         Some(values) if values.len() == count => Ok(values.clone()),
         Some(values) => Err(Error::user(format!("`{name}` {values:?}, expected {count} of them"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Attribute;
+
+    #[test]
+    fn what_output_shape_adds_and_takes_is_where_the_standard_says() {
+        let run = |length: i64, auto_pad: &str| {
+            let node = Node::new("n", "ConvTranspose", &["x", "w"], &["y"])
+                .with("strides", Attribute::Ints(vec![2]))
+                .with("output_shape", Attribute::Ints(vec![length]))
+                .with("auto_pad", Attribute::String(auto_pad.into()));
+            let x = Tensor::from_slice(&[1.0_f32, 2.0]).reshape([1, 1, 2]);
+            let w = Tensor::from_slice(&[1.0_f32, 10.0, 100.0]).reshape([1, 1, 3]);
+            let y = Attributes::of(&node).unwrap().run(&x, &w, None).unwrap();
+            crate::torch::tensor_data(&y).unwrap().to_f32().unwrap()
+        };
+        assert_eq!(run(5, "NOTSET"), [1.0, 10.0, 102.0, 20.0, 200.0]);
+        assert_eq!(run(4, "NOTSET"), [10.0, 102.0, 20.0, 200.0]);
+        assert_eq!(run(4, "SAME_UPPER"), [1.0, 10.0, 102.0, 20.0]);
+        assert_eq!(run(7, "NOTSET"), [1.0, 10.0, 102.0, 20.0, 200.0, 0.0, 0.0]);
     }
 }

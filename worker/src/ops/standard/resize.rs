@@ -2,7 +2,8 @@
 //!
 //! Opsets: 10 (by scales only), 11 (sizes, coordinates, cubic), 13, 18 (`antialias`, `axes`,
 //! `keep_aspect_ratio_policy`), 19 (half_pixel_symmetric). All modes; any rank. As the standard says,
-//! a length is the floor of scale times length, in float32 as runtimes compute it.
+//! a length is the floor of scale times length, in float32 as runtimes compute it. Corners are aligned by the length
+//! before it is rounded, as in the standard's cases; ONNX Runtime takes the rounded one.
 
 use tch::Tensor;
 
