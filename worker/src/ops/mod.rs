@@ -6,6 +6,7 @@
 
 pub mod conversion;
 mod convolution;
+mod document;
 mod elementwise;
 mod extremum;
 mod fake_quantize;
@@ -23,6 +24,7 @@ mod standard;
 mod table;
 mod window;
 
+pub use document::document;
 pub use fake_quantize::FakeQuantize;
 pub use kernel::{Arguments, Gradient, Kernel, Op, Prepare};
 pub use standard::running_statistics;
