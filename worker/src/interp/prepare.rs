@@ -74,7 +74,13 @@ pub(super) fn kernel(
         domain => Error::user(format!("operators of the domain `{domain}` cannot be executed")),
     })?;
     let constants = node.inputs.iter().map(|name| constants.get(name.as_str()).copied());
-    (op.prepare)(&Prepare { node, opset, device, constants: constants.collect(), types: types.inputs(node)? })
+    (op.prepare)(&Prepare {
+        node,
+        opset,
+        device,
+        constants: constants.collect(),
+        types: types.inputs(node)?,
+    })
 }
 
 /// Whether a node is taken for an initializer.
