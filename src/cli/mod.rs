@@ -20,6 +20,7 @@ mod look;
 mod man;
 #[cfg(test)]
 mod manual;
+mod model;
 mod pipeline_args;
 mod plan;
 mod remote;
@@ -74,6 +75,7 @@ enum Command {
     Cache(cache::Args),
     Bundle(bundle::Args),
     Unbundle(bundle::UnbundleArgs),
+    Model(model::Args),
     Doctor(doctor::Args),
     Init(init::Args),
     Schema(schema::Args),
@@ -111,6 +113,7 @@ pub fn main() -> Exit {
         Command::Cache(args) => cache::run(&args),
         Command::Bundle(args) => bundle::pack(&args),
         Command::Unbundle(args) => bundle::unpack(&args),
+        Command::Model(args) => model::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(_) => schema::run(),

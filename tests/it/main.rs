@@ -11,6 +11,7 @@ mod fuzz_corpus;
 mod history;
 mod init;
 mod linking;
+mod model;
 mod parallel;
 mod pipelines;
 mod project;

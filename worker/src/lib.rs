@@ -13,6 +13,7 @@ pub mod data;
 pub mod engine;
 pub mod error;
 pub mod graph;
+pub mod inspect;
 pub mod interp;
 pub mod onnx;
 pub mod ops;

@@ -1,16 +1,18 @@
 //! `qpipe-worker run TASK.json`: runs one stage and prints its events as JSON lines.
 //!
 //! Also `facts NAME…` (a JSON object: facts of the machine for cache keys, and the files they were read from),
-//! `doctor` (a JSON list of components) and `--version`.
+//! `doctor` (a JSON list of components), `model inspect FILE` and `model diff A B` (text, or JSON with `--json` behind
+//! them) and `--version`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use qpipe::cli::Exit;
 use qpipe::stages::contract::Fact;
-use qpipe::task::{Event, PROTOCOL, Task};
+use qpipe::task::{Blame, Event, PROTOCOL, Task};
 use qpipe_worker::stages::{Context, Events, RUNS};
-use qpipe_worker::{Error, Result, components};
+use qpipe_worker::{Error, Result, components, inspect};
 
 fn main() -> ExitCode {
     open_cuda();
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     match arguments[..] {
         ["run", task] => run(Path::new(task)),
         ["facts", ref names @ ..] => facts(names),
+        ["model", ref arguments @ ..] => model(arguments),
         ["doctor"] => print(&components::all()),
         ["--version"] => {
             println!("qpipe-worker {}", env!("CARGO_PKG_VERSION"));
@@ -52,6 +55,30 @@ fn facts(names: &[&str]) -> ExitCode {
     }
     let printed = print(&serde_json::json!({ "facts": facts, "files": files }));
     if failed { ExitCode::FAILURE } else { printed }
+}
+
+/// Does `qpipe model`; its output and exit code are the runner's own.
+fn model(arguments: &[&str]) -> ExitCode {
+    use std::io::Write as _;
+    match inspect::run(arguments) {
+        Ok(text) => {
+            // A reader that is gone needs no answer.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {}", error.message);
+            if let Some(help) = &error.help {
+                eprintln!("  help: {help}");
+            }
+            match error.blame {
+                // The command line names the file.
+                Blame::User => Exit::Usage,
+                blame => blame.into(),
+            }
+            .into()
+        }
+    }
 }
 
 fn print(value: &impl serde::Serialize) -> ExitCode {

@@ -6,10 +6,11 @@ use tch::Tensor;
 
 use super::fuse::{self, Pair};
 use super::parameters::{self, Parameter};
+use super::prepare::{self, is_constant};
 use super::program::{Constant, Options, Program, Source, Step};
 use super::types::Types;
-use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
-use crate::ops::{self, Kernel, OPSETS, Prepare};
+use crate::graph::{DType, Graph, Model, Node, TensorData};
+use crate::ops::{self, Kernel};
 use crate::{Error, Result, torch};
 
 impl Program {
@@ -19,15 +20,7 @@ impl Program {
     /// # Errors
     /// What cannot be executed, with its node, operator and opset; a watched name that no value has.
     pub fn compile(model: &Model, options: &Options) -> Result<Self> {
-        let opset = model.opset();
-        if !OPSETS.contains(&opset) {
-            return Err(Error::user(format!(
-                "the model imports opset {opset}; {} to {} can be executed",
-                OPSETS.start(),
-                OPSETS.end()
-            ))
-            .help("convert it: onnx.version_converter.convert_version(model, 17)"));
-        }
+        let opset = prepare::opset(model)?;
         let written = constant_nodes(&model.graph)?;
         let mut constants: HashMap<&str, &TensorData> =
             written.iter().map(|(name, data)| (*name, data)).collect();
@@ -64,29 +57,16 @@ impl Program {
     }
 }
 
-/// The values of `Constant` nodes, <https://onnx.ai/onnx/operators/onnx__Constant.html>.
+/// The values of `Constant` nodes.
 fn constant_nodes(graph: &Graph) -> Result<Vec<(&str, TensorData)>> {
     let nodes = graph.nodes.iter().filter(|node| is_constant(node));
     nodes
         .map(|node| {
             let name = node.outputs.first().map_or("", String::as_str);
-            let data = match node.attributes.first() {
-                Some((_, Attribute::Tensor(data))) => data.clone(),
-                Some((_, Attribute::Float(value))) => TensorData::f32(&[], &[*value]),
-                Some((_, Attribute::Int(value))) => TensorData::i64(&[], &[*value]),
-                Some((_, Attribute::Floats(v))) => TensorData::f32(&[v.len() as i64], v),
-                Some((_, Attribute::Ints(v))) => TensorData::i64(&[v.len() as i64], v),
-                _ => {
-                    return Err(Error::user("holds no dense number").at(node.place()));
-                }
-            };
+            let data = prepare::constant_node(node).map_err(|error| error.at(node.place()))?;
             Ok((name, data))
         })
         .collect()
-}
-
-fn is_constant(node: &Node) -> bool {
-    node.op_type == "Constant" && node.domain.is_empty()
 }
 
 struct Compiler<'a> {
@@ -157,19 +137,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn node(&mut self, node: &'a Node, place: String) -> Result<()> {
-        let op = if node.domain.is_empty() { ops::find(&node.op_type, self.opset) } else { None };
-        let op = op.ok_or_else(|| match node.domain.as_str() {
-            "" => ops::not_found(&node.op_type, self.opset),
-            domain => Error::user(format!("operators of the domain `{domain}` cannot be executed")),
-        })?;
-        let constants = node.inputs.iter().map(|name| self.constants.get(name.as_str()).copied());
-        let kernel = (op.prepare)(&Prepare {
-            node,
-            opset: self.opset,
-            device: self.options.device,
-            constants: constants.collect(),
-            types: self.types.inputs(node)?,
-        })?;
+        let device = self.options.device;
+        let kernel = prepare::kernel(node, self.opset, device, &self.constants, &self.types)?;
         let kernel = self.types.wrapping(node, kernel);
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for name in &node.inputs {

@@ -3,9 +3,13 @@
 mod compile;
 mod fuse;
 mod parameters;
+mod prepare;
 mod program;
 mod state;
+mod trainable;
 mod types;
 
 pub use parameters::{Parameter, Role};
+pub use prepare::{Refusal, refusals};
 pub use program::{Mode, Options, Program};
+pub use trainable::{Blocked, Trainable, check_trainable};

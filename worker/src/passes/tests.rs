@@ -1,6 +1,7 @@
 use tch::{Kind, Tensor};
 
 use super::*;
+use crate::graph::Model;
 use crate::graph::{Attribute, Dim, Graph, Node, TensorData, ValueInfo};
 use crate::interp::{Mode, Options, Program};
 
@@ -187,4 +188,49 @@ fn another_opset_is_named_only_where_nothing_changed() {
     };
     assert!(set_opset(&mut reshape(0), 13).is_ok());
     assert!(set_opset(&mut reshape(1), 13).is_err());
+}
+
+#[test]
+fn equal_nodes_are_computed_once_but_equal_weights_stay_apart() {
+    let nodes = vec![
+        Node::new("c1", "Conv", &["x", "w"], &["a"]),
+        Node::new("c2", "Conv", &["x", "v"], &["b"]),
+        Node::new("r1", "Reshape", &["a", "s"], &["c"]),
+        Node::new("r2", "Reshape", &["a", "t"], &["d"]),
+        Node::new("r3", "Reshape", &["b", "t"], &["e"]),
+        Node::new("l1", "LeakyRelu", &["c"], &["f"]).with("alpha", Attribute::Float(0.1)),
+        Node::new("l2", "LeakyRelu", &["d"], &["g"]).with("alpha", Attribute::Float(0.2)),
+        Node::new("l3", "LeakyRelu", &["d"], &["h"]).with("alpha", Attribute::Float(0.1)),
+        Node::new("add1", "Add", &["e", "f"], &["i"]),
+        Node::new("add2", "Add", &["g", "h"], &["j"]),
+        Node::new("add3", "Add", &["e", "j"], &["y"]),
+    ];
+    let shape = || TensorData::i64(&[2], &[2, -1]);
+    let weight = || numbers(&[3, 2, 3, 3], 0.0);
+    let constants = vec![("w", weight()), ("v", weight()), ("s", shape()), ("t", shape())];
+    let mut model = graph(nodes, constants);
+    let before = run(&model, &image(2));
+    let applied = apply(&mut model, LIST).unwrap();
+    let changes = |name: &str| applied.iter().find(|a| a.pass == name).unwrap().changes;
+    // One constant, one Reshape, one LeakyRelu; the Add that nobody reads is dead.
+    assert_eq!(changes("duplicates"), 3);
+    let names: Vec<&str> = model.graph.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["c1", "c2", "r1", "r3", "l1", "l2", "add2", "add3"]);
+    assert!(
+        model.graph.initializers.contains_key("v") && !model.graph.initializers.contains_key("t")
+    );
+    assert_eq!(worst(&before, &run(&model, &image(2))), 0.0);
+}
+
+#[test]
+fn passes_have_names_of_their_own_and_an_error_names_its_pass() {
+    for (index, pass) in LIST.iter().enumerate() {
+        assert!(LIST[..index].iter().all(|other| other.name != pass.name), "{}", pass.name);
+        assert!(!pass.about.is_empty());
+    }
+    let mut constants = statistics(4);
+    constants.push(("w", numbers(&[3, 2, 3, 3], 0.0)));
+    let nodes = vec![Node::new("c1", "Conv", &["x", "w"], &["a"]), norm("n1", "a", "y")];
+    let error = apply(&mut graph(nodes, constants), LIST).unwrap_err();
+    assert!(error.message.starts_with("pass `batch-norm`: node \"n1\""), "{error}");
 }

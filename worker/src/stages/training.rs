@@ -10,6 +10,7 @@ use super::{Context, Events};
 use crate::Result;
 use crate::data::Dataset;
 use crate::graph::Model;
+use crate::interp::check_trainable;
 use crate::train::{Classifier, Fit, Watch};
 
 /// Settings of a training that its contract names.
@@ -25,6 +26,8 @@ pub struct Settings {
 
 /// Trains `model` and writes the outputs `model` and `history`.
 pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metrics> {
+    // Before any data is read: what cannot be trained needs none.
+    check_trainable(&model)?;
     let open = |port: &str| -> Result<Dataset> {
         let (spec, paths) = context.data(port)?;
         let dataset = Dataset::open(spec, paths)?;

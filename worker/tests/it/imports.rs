@@ -20,6 +20,7 @@ const WORKER: Ranks = &[
     ("train", 6),
     ("quant", 6),
     ("components", 7),
+    ("inspect", 7),
     ("stages", 7),
 ];
 

@@ -5,7 +5,7 @@ use qpipe::stages::insert_qdq::Target;
 use serde::Serialize;
 
 use super::sites::reason;
-use super::{Selection, Site, Sites, View, policy};
+use super::{Policy, Selection, Site, Sites, View, policy};
 use crate::Result;
 use crate::graph::Graph;
 use crate::quant::ranges::Ranges;
@@ -147,6 +147,12 @@ pub fn plan(graph: &Graph, ranges: &Ranges, request: &Request) -> Result<Plan> {
         weights: weights.collect(),
         layers: layers(graph, &sites, &selection),
     })
+}
+
+/// What would become of each node of a prepared float graph under a runtime's rules, all layers allowed.
+pub fn survey(graph: &Graph, policy: &Policy) -> Vec<LayerPlan> {
+    let (view, selection) = (View::of(graph), Selection::all(graph));
+    layers(graph, &(policy.place)(&view, &selection), &selection)
 }
 
 /// Names of all computed values, in the order of the graph.

@@ -1,0 +1,94 @@
+//! `qpipe model`: the worker looks at models, since only it reads them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use clap::Subcommand;
+
+use super::{Exit, fail};
+use crate::exec::worker;
+
+/// Looks into ONNX files.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Shows what is in a model: inputs, outputs, operators, parameters; and whether it can be executed, trained
+    /// and quantized, and if not, why not.
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect {
+        /// The ONNX file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows in what two models differ: nodes, attributes, initializers, inputs, outputs, operator sets, metadata.
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff {
+        /// An ONNX file.
+        #[arg(value_name = "FILE")]
+        from: PathBuf,
+        /// The one that is compared with it.
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Examples, for `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  qpipe model inspect model.onnx
+  qpipe model diff float.onnx int8.onnx";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  qpipe model inspect model.onnx
+  qpipe model inspect model.onnx --json";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  qpipe model diff float.onnx int8.onnx
+  qpipe model diff float.onnx int8.onnx --json";
+
+/// Does it: what the worker prints is printed, and how it ends is how this ends.
+pub fn run(args: &Args) -> Exit {
+    let (words, json): (Vec<OsString>, bool) = match &args.command {
+        Action::Inspect { file, json } => (vec!["inspect".into(), file.into()], *json),
+        Action::Diff { from, to, json } => (vec!["diff".into(), from.into(), to.into()], *json),
+    };
+    let path = match worker::locate() {
+        Ok(path) => path,
+        Err(error) => return fail::show(&error, Exit::Machine),
+    };
+    let mut command = Command::new(&path);
+    command.arg("model").args(words).stdin(Stdio::null());
+    if json {
+        command.arg("--json");
+    }
+    let status = match command.status() {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("error: {} does not start: {error}", path.display());
+            return Exit::Machine;
+        }
+    };
+    let known = [Exit::Success, Exit::StageFailed, Exit::Usage, Exit::Machine];
+    let same = known.into_iter().find(|exit| status.code() == Some(*exit as i32));
+    // 127: a library that it needs is not there, as the system has said already.
+    let missing = (status.code() == Some(127)).then_some(Exit::Machine);
+    same.or(missing).unwrap_or_else(|| {
+        eprintln!("error: {} ended with {status}", path.display());
+        Exit::Bug
+    })
+}

@@ -1,0 +1,14 @@
+//! What `qpipe model` tells: what is in a model and what can be done with it, and in what two models differ.
+
+mod abilities;
+mod command;
+mod difference;
+mod difference_text;
+mod numbers;
+mod summary;
+mod summary_text;
+
+pub use abilities::{Abilities, Ability, Refused};
+pub use command::run;
+pub use difference::{Changed, Difference, TensorChange};
+pub use summary::{Constants, Operator, Summary, Value};

@@ -1,0 +1,228 @@
+//! Whether a loss behind a model says anything about its parameters, told before anything runs.
+
+use std::collections::{HashMap, HashSet};
+
+use super::fuse;
+use super::parameters::{Role, roles};
+use super::prepare::{constant_node, is_constant, refusals};
+use crate::graph::{DType, Graph, Model, TensorData};
+use crate::ops::{self, Gradient};
+use crate::{Error, Result};
+
+/// What of a model can be trained.
+#[derive(Debug)]
+pub struct Trainable {
+    /// Constants that a layer trains, with what they are to it, in the order of the file.
+    pub parameters: Vec<(String, Role)>,
+    /// Those of them that no gradient reaches.
+    pub blocked: Vec<Blocked>,
+}
+
+/// A parameter that no gradient reaches: every way from it to an output ends at a node that lets none through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Name of the initializer.
+    pub parameter: String,
+    /// Index of the first such node.
+    pub node: usize,
+    /// Why it lets none through.
+    pub reason: String,
+}
+
+impl Trainable {
+    /// Looks at a model. Parameters that no output depends on are no matter.
+    pub fn of(model: &Model) -> Self {
+        let graph = &model.graph;
+        let written: Vec<(&str, TensorData)> = graph
+            .nodes
+            .iter()
+            .filter(|node| is_constant(node))
+            .filter_map(|node| Some((node.outputs.first()?.as_str(), constant_node(node).ok()?)))
+            .collect();
+        let mut constants: HashMap<&str, &TensorData> =
+            written.iter().map(|(name, data)| (*name, data)).collect();
+        constants.extend(graph.initializers.iter().map(|(n, data)| (n.as_str(), data)));
+        let floats = constants.iter().filter(|(_, data)| is_float(data)).map(|(name, _)| *name);
+        let roles = roles(graph, &floats.collect());
+        let walls = walls(model, &constants);
+        let open = behind(graph, |node| !walls.contains_key(&node));
+        let used = behind(graph, |_| true);
+        let initializers = graph.initializers.keys().map(String::as_str);
+        let names = initializers.chain(written.iter().map(|(name, _)| *name));
+        let parameters: Vec<(String, Role)> =
+            names.filter_map(|name| Some((name.to_owned(), *roles.get(name)?))).collect();
+        let mut blocked = Vec::new();
+        for (name, _) in &parameters {
+            let name = name.as_str();
+            if open.contains(name) || !used.contains(name) {
+                continue;
+            }
+            if let Some(node) = first_wall(graph, name, &walls, &used) {
+                let (parameter, reason) = (name.to_owned(), walls[&node].clone());
+                blocked.push(Blocked { parameter, node, reason });
+            }
+        }
+        Self { parameters, blocked }
+    }
+}
+
+/// Refuses a model of which a parameter cannot be trained.
+///
+/// # Errors
+/// The first node that lets no gradient through, and the parameters before it.
+pub fn check_trainable(model: &Model) -> Result<()> {
+    let trainable = Trainable::of(model);
+    let Some(first) = trainable.blocked.first() else { return Ok(()) };
+    let before: Vec<&str> = trainable
+        .blocked
+        .iter()
+        .filter(|blocked| blocked.node == first.node)
+        .map(|blocked| blocked.parameter.as_str())
+        .collect();
+    let more =
+        if before.len() > 3 { format!(" and {} more", before.len() - 3) } else { String::new() };
+    let place = format!("{}, opset {}", model.graph.nodes[first.node].place(), model.opset());
+    Err(Error::user(format!(
+        "{}: no gradient reaches `{}`{more}, so the model cannot be trained",
+        first.reason,
+        before[..before.len().min(3)].join("`, `")
+    ))
+    .help("train the part before it: cut the model there, or export it without that operator; `qpipe model inspect` lists all of them")
+    .at(place))
+}
+
+fn is_float(data: &TensorData) -> bool {
+    matches!(data.dtype, DType::F32 | DType::F64)
+}
+
+/// Nodes that let no gradient through, and why.
+fn walls(model: &Model, constants: &HashMap<&str, &TensorData>) -> HashMap<usize, String> {
+    let graph = &model.graph;
+    // A quantization that is undone at once is trained straight through.
+    let pairs = fuse::pairs(graph, constants, &HashSet::new()).unwrap_or_default();
+    let mut walls: HashMap<usize, String> = HashMap::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let op = ops::find(&node.op_type, model.opset()).filter(|_| node.domain.is_empty());
+        let stops = op.is_some_and(|op| op.gradient == Gradient::Stops);
+        let rounds = node.op_type == "QuantizeLinear" && node.domain.is_empty();
+        if rounds && !pairs.contains_key(&index) {
+            walls.insert(index, "it rounds, and no DequantizeLinear undoes it".to_owned());
+        } else if stops && !rounds {
+            walls.insert(index, "this operator has no gradient".to_owned());
+        }
+    }
+    for refusal in refusals(model) {
+        walls.insert(refusal.node, refusal.reason);
+    }
+    walls
+}
+
+/// Values from which some way leads to an output over nodes that `passes` lets pass.
+fn behind(graph: &Graph, passes: impl Fn(usize) -> bool) -> HashSet<&str> {
+    let mut open: HashSet<&str> = graph.outputs.iter().map(|o| o.name.as_str()).collect();
+    for (index, node) in graph.nodes.iter().enumerate().rev() {
+        if passes(index) && node.outputs.iter().any(|output| open.contains(output.as_str())) {
+            open.extend(node.inputs.iter().map(String::as_str));
+        }
+    }
+    open
+}
+
+/// The first wall that a value runs into, on a way to an output.
+fn first_wall(
+    graph: &Graph,
+    name: &str,
+    walls: &HashMap<usize, String>,
+    used: &HashSet<&str>,
+) -> Option<usize> {
+    let mut reached = HashSet::from([name]);
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let reads = node.inputs.iter().any(|input| reached.contains(input.as_str()));
+        if !reads || !node.outputs.iter().any(|output| used.contains(output.as_str())) {
+            continue;
+        }
+        if walls.contains_key(&index) {
+            return Some(index);
+        }
+        reached.extend(node.outputs.iter().map(String::as_str));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Attribute, Dim, Node, ValueInfo};
+
+    /// A convolution, then `nodes` from `a` to `y`.
+    fn model(nodes: Vec<Node>) -> Model {
+        let mut all = vec![Node::new("conv", "Conv", &["x", "w"], &["a"])];
+        all.extend(nodes);
+        let value = |name| ValueInfo::f32(name, vec![Dim::Unknown; 4]);
+        let weight = TensorData::f32(&[1, 1, 1, 1], &[1.0]);
+        let scale = TensorData::f32(&[], &[0.1]);
+        let graph = Graph {
+            nodes: all,
+            inputs: vec![value("x")],
+            outputs: vec![value("y")],
+            initializers: [("w".to_owned(), weight), ("s".to_owned(), scale)].into_iter().collect(),
+            ..Graph::default()
+        };
+        Model::new(graph, 17)
+    }
+
+    fn refused(nodes: Vec<Node>) -> String {
+        check_trainable(&model(nodes)).map_or_else(|error| error.message, |()| String::new())
+    }
+
+    #[test]
+    fn an_operator_without_gradient_on_every_way_is_named() {
+        let compare = Node::new("cmp", "Shape", &["a"], &["y"]);
+        assert_eq!(
+            refused(vec![compare.clone()]),
+            "node \"cmp\" (Shape), opset 17: this operator has no gradient: no gradient reaches `w`, \
+             so the model cannot be trained"
+        );
+        // Another way lets it through.
+        let mut beside = compare;
+        beside.outputs = vec!["s2".to_owned()];
+        let reshape = Node::new("r", "Reshape", &["a", "s2"], &["y"]);
+        assert_eq!(refused(vec![beside, reshape]), "");
+    }
+
+    #[test]
+    fn operators_that_cannot_be_executed_are_named() {
+        let strange = |name: &str| Node::new("odd", name, &["a"], &["y"]);
+        assert!(
+            refused(vec![strange("NoSuchOp")])
+                .contains("node \"odd\" (NoSuchOp), opset 17: this operator cannot")
+        );
+        let ceil = strange("MaxPool");
+        assert!(refused(vec![ceil]).contains("`kernel_shape` is missing"));
+        // One that no output depends on is no matter.
+        let unread = Node::new("odd", "NoSuchOp", &["a"], &["nobody"]);
+        assert_eq!(refused(vec![unread, Node::new("r", "Relu", &["a"], &["y"])]), "");
+    }
+
+    #[test]
+    fn quantization_is_trained_through_only_where_it_is_undone() {
+        let quantize = Node::new("q", "QuantizeLinear", &["a", "s"], &["q"]);
+        let dequantize = Node::new("d", "DequantizeLinear", &["q", "s"], &["y"]);
+        assert_eq!(refused(vec![quantize.clone(), dequantize.clone()]), "");
+        let cast = Node::new("c", "Identity", &["q"], &["i"]);
+        let mut behind = dequantize;
+        behind.inputs[0] = "i".to_owned();
+        assert!(refused(vec![quantize, cast, behind]).contains("node \"q\" (QuantizeLinear)"));
+    }
+
+    #[test]
+    fn constants_in_nodes_are_parameters_too() {
+        let mut model = model(vec![Node::new("r", "Relu", &["a"], &["y"])]);
+        let weight = model.graph.initializers.shift_remove("w").unwrap();
+        let node = Node::new("k", "Constant", &[], &["w"]).with("value", Attribute::Tensor(weight));
+        model.graph.nodes.insert(0, node);
+        let trainable = Trainable::of(&model);
+        assert_eq!(trainable.parameters, [("w".to_owned(), Role::Weight)]);
+        assert!(trainable.blocked.is_empty());
+    }
+}
