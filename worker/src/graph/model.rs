@@ -61,7 +61,7 @@ pub struct Graph {
     /// Constants by name, in file order.
     pub initializers: IndexMap<String, TensorData>,
     /// Encoded `TensorProto` fields of initializers beyond name, type, shape and elements (documentation), by name.
-    pub initializer_notes: HashMap<String, Vec<u8>>,
+    pub initializer_notes: IndexMap<String, Vec<u8>>,
     /// Constants that nothing here understands, by name, in file order.
     pub opaque_initializers: IndexMap<String, OpaqueTensor>,
     /// Types of values in between, where the file has them.

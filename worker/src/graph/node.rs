@@ -1,7 +1,5 @@
 //! A node and its attributes.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use indexmap::IndexMap;
 
@@ -25,7 +23,7 @@ pub struct Node {
     pub attributes: IndexMap<String, Attribute>,
     /// Encoded `AttributeProto`s that say more than their value (documentation, a tensor's name), by name; written
     /// back as they came as long as the value is the same.
-    pub attribute_notes: HashMap<String, Bytes>,
+    pub attribute_notes: IndexMap<String, Bytes>,
     /// Documentation, kept.
     pub doc: String,
     /// Encoded `NodeProto` fields that nothing here understands, written back as they came.
