@@ -99,7 +99,9 @@ pub fn encode(name: &str, value: &Attribute, note: Option<&Bytes>) -> Rope {
     let kept = match (value, note) {
         (Attribute::Opaque(encoded), _) => Some(encoded.as_slice()),
         // Compared in its encoded form: a value that is not a number is equal to itself there.
-        (_, Some(note)) if content(note).is_ok_and(|(old, kept)| old == name && same(&kept, value)) => {
+        (_, Some(note))
+            if content(note).is_ok_and(|(old, kept)| old == name && same(&kept, value)) =>
+        {
             Some(&note[..])
         }
         _ => None,
@@ -174,9 +176,11 @@ mod tests {
 
     #[test]
     fn documentation_stays_with_the_value_that_it_describes() {
-        let mut message =
-            written(&Read { name: "axis".to_owned(), value: Attribute::Int(1), note: None }, &Attribute::Int(1))
-                .to_vec();
+        let mut message = written(
+            &Read { name: "axis".to_owned(), value: Attribute::Int(1), note: None },
+            &Attribute::Int(1),
+        )
+        .to_vec();
         assert!(read(&message).note.is_none());
         wire::put_text(&mut message, 13, "the channels");
         let read = read(&message);

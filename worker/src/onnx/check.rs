@@ -57,7 +57,8 @@ fn check_inputs(graph: &Graph, node: &Node, defined: &HashSet<&str>) -> Result<(
     let Some(input) = node.inputs.iter().find(missing) else { return Ok(()) };
     if !graph.nodes.iter().any(|node| node.outputs.contains(input)) {
         let error = Error::user(format!("its input `{input}` is not defined"));
-        return Err(error.help("no node makes it, and it is neither an input of the graph nor an initializer"));
+        return Err(error
+            .help("no node makes it, and it is neither an input of the graph nor an initializer"));
     }
     match cycle(graph, node) {
         Some(cycle) => {
@@ -170,7 +171,9 @@ mod tests {
     #[test]
     fn a_cycle_as_long_as_the_graph_is_found() {
         let nodes: Vec<Node> = (0..100_000)
-            .map(|i| Node::new("", "Relu", &[&format!("v{}", (i + 1) % 100_000)], &[&format!("v{i}")]))
+            .map(|i| {
+                Node::new("", "Relu", &[&format!("v{}", (i + 1) % 100_000)], &[&format!("v{i}")])
+            })
             .collect();
         let error = check(&model(nodes)).unwrap_err();
         assert!(error.message.contains("depends on its own output"), "{error}");

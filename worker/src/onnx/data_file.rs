@@ -48,7 +48,8 @@ impl DataFile {
             self.length = offset + length;
             offset
         });
-        let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
+        let entry =
+            |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
         Some([
             entry("location", self.location.clone()),
             entry("offset", offset.to_string()),

@@ -213,9 +213,7 @@ impl Decoder<'_> {
             return Err(Error::user(format!("two initializers are named `{name}`")));
         }
         let message = inline(Kind::Sparse, message, self.external).map_err(at)?.to_vec();
-        graph
-            .opaque_initializers
-            .insert(name, OpaqueTensor { sparse: true, message, data: None });
+        graph.opaque_initializers.insert(name, OpaqueTensor { sparse: true, message, data: None });
         Ok(())
     }
 

@@ -65,7 +65,9 @@ impl External {
         let bytes = self.bytes(entries)?;
         self.copied = self.copied.saturating_add(bytes.len());
         if self.copied > MOST_COPIED {
-            return Err(Error::user("sub-graphs and attributes hold more than 2 GiB of external data"));
+            return Err(Error::user(
+                "sub-graphs and attributes hold more than 2 GiB of external data",
+            ));
         }
         Ok(bytes)
     }

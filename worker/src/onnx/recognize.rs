@@ -6,7 +6,10 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x1f\x8b", "compressed with gzip: unpack it first"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it first"),
-    (b"PK\x03\x04", "a ZIP archive, as `torch.save` writes: export the model with `torch.onnx.export`"),
+    (
+        b"PK\x03\x04",
+        "a ZIP archive, as `torch.save` writes: export the model with `torch.onnx.export`",
+    ),
     (b"\x89HDF\r\n\x1a\n", "HDF5, as Keras writes: convert the model with tf2onnx"),
     (b"\x80\x02", "a pickle of Python, as old versions of `torch.save` write"),
     (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS: run `git lfs pull`"),

@@ -80,7 +80,8 @@ pub fn decode(message: &Bytes, external: &mut External) -> Result<Tensor> {
     let dtype = i32::try_from(data_type).ok().and_then(DType::from_onnx);
     let Some(dtype) = dtype else {
         let data = raw.filter(|raw| !raw.is_empty());
-        let content = Content::Opaque(OpaqueTensor { sparse: false, message: rest(message)?, data });
+        let content =
+            Content::Opaque(OpaqueTensor { sparse: false, message: rest(message)?, data });
         return Ok(Tensor { name, data_type, notes, content });
     };
     let size = size(dtype, &dims).map_err(place)?;

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::proto::{
-    DimensionProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
-};
+use super::proto::{DimensionProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto};
 use super::wire;
 use crate::graph::{DType, Dim, ValueInfo};
 use crate::{Error, Result};
@@ -65,9 +63,10 @@ fn plain(info: &ValueInfo) -> Vec<u8> {
 }
 
 fn proto(info: &ValueInfo) -> ValueInfoProto {
-    let shape = info.shape.as_ref().map(|dims| TensorShapeProto {
-        dim: dims.iter().map(dimension).collect(),
-    });
+    let shape = info
+        .shape
+        .as_ref()
+        .map(|dims| TensorShapeProto { dim: dims.iter().map(dimension).collect() });
     let tensor = info.dtype.map(|dtype| TensorTypeProto { elem_type: dtype.onnx(), shape });
     let r#type = tensor.map(|tensor| TypeProto { tensor_type: Some(tensor), denotation: None });
     ValueInfoProto { name: info.name.clone(), r#type, ..ValueInfoProto::default() }
@@ -116,7 +115,8 @@ mod tests {
     use super::*;
 
     fn documented() -> ValueInfo {
-        let mut message = proto(&ValueInfo::f32("x", vec![Dim::Named("N".to_owned()), Dim::Fixed(3)]));
+        let mut message =
+            proto(&ValueInfo::f32("x", vec![Dim::Named("N".to_owned()), Dim::Fixed(3)]));
         message.doc_string = Some("an image".to_owned());
         let r#type = message.r#type.as_mut().unwrap();
         r#type.denotation = Some("IMAGE".to_owned());

@@ -203,7 +203,8 @@ mod tests {
         put_text(&mut message, 3, "truncated");
         let groups = vec![0x0b; 10_000];
         let endless = [vec![0x08], vec![0xff; 20]].concat();
-        for message in [message[..5].to_vec(), b"\x0a\xff\xff\xff\xff\x0f".to_vec(), groups, endless]
+        for message in
+            [message[..5].to_vec(), b"\x0a\xff\xff\xff\xff\x0f".to_vec(), groups, endless]
         {
             let read: Vec<_> = fields(&message.into()).collect();
             assert!(read.last().unwrap().is_err());

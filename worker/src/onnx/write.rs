@@ -28,8 +28,11 @@ fn one_message(model: &Model) -> Result<Rope> {
     if message.len() <= LARGEST {
         return Ok(message);
     }
-    Err(Error::user(format!("the model takes {} bytes, more than one ONNX file holds", message.len()))
-        .help("one file of ONNX holds less than 2 GiB; use a smaller model, or float16 weights"))
+    Err(Error::user(format!(
+        "the model takes {} bytes, more than one ONNX file holds",
+        message.len()
+    ))
+    .help("one file of ONNX holds less than 2 GiB; use a smaller model, or float16 weights"))
 }
 
 /// Writes a model as one file: to a temporary file beside `path` first, synced, then renamed.
@@ -134,12 +137,16 @@ fn data_of(path: &Path) -> Vec<PathBuf> {
         let digest = middle.and_then(|middle| middle.strip_suffix(".data"));
         digest.is_some_and(|d| d.len() == 16 && d.bytes().all(|b| b.is_ascii_hexdigit()))
     };
-    let files = external.files().map(|file| folder(path).join(file.file_name().unwrap_or_default()));
+    let files =
+        external.files().map(|file| folder(path).join(file.file_name().unwrap_or_default()));
     files.filter(ours).collect()
 }
 
 /// A file under its name only when it is whole and on the disk.
-fn publish(path: &Path, write: impl FnOnce(&mut NamedTempFile) -> io::Result<()>) -> io::Result<()> {
+fn publish(
+    path: &Path,
+    write: impl FnOnce(&mut NamedTempFile) -> io::Result<()>,
+) -> io::Result<()> {
     let mut builder = tempfile::Builder::new();
     // A temporary file is private by default; a model is readable like any file of the user's.
     #[cfg(unix)]
