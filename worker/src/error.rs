@@ -66,12 +66,3 @@ impl From<Error> for Failure {
         Self { blame: error.blame, message: error.message, help: error.help }
     }
 }
-
-impl From<tch::TchError> for Error {
-    /// libtorch's text, less its C++ backtrace.
-    fn from(error: tch::TchError) -> Self {
-        let text = error.to_string();
-        let first = text.split("\nException raised from").next().unwrap_or(&text).trim();
-        Self::new(Blame::Bug, format!("libtorch: {first}"))
-    }
-}

@@ -4,6 +4,6 @@ mod model;
 mod node;
 mod tensor;
 
-pub use model::{Dim, Graph, Model, OperatorSet, ValueInfo};
+pub use model::{Dim, Graph, Model, OpaqueTensor, OperatorSet, ValueInfo};
 pub use node::{Attribute, Node};
 pub use tensor::{DType, TensorData};

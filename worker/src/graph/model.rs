@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use indexmap::IndexMap;
 
 use super::{DType, Node, TensorData};
@@ -25,6 +26,8 @@ pub struct Model {
     pub doc: String,
     /// `metadata_props`; keys of our own begin with `qpipe.`.
     pub metadata: IndexMap<String, String>,
+    /// Whether weights lie in a file beside the model's own.
+    pub external_data: bool,
     /// The graph.
     pub graph: Graph,
     /// Encoded `ModelProto` fields that nothing here understands (functions, training info),
@@ -48,18 +51,37 @@ pub struct Graph {
     pub name: String,
     /// Operators, each after those it depends on.
     pub nodes: Vec<Node>,
-    /// Inputs that a caller feeds; initializers that old exporters list here too are left out.
+    /// Inputs that a caller feeds.
     pub inputs: Vec<ValueInfo>,
+    /// Inputs that have an initializer, each with its place in the file's list of inputs: IR version 3 lists all
+    /// initializers there; later, a caller may feed another value than the initializer's.
+    pub defaults: Vec<(usize, ValueInfo)>,
     /// Outputs.
     pub outputs: Vec<ValueInfo>,
     /// Constants by name, in file order.
     pub initializers: IndexMap<String, TensorData>,
+    /// Encoded `TensorProto` fields of initializers beyond name, type, shape and elements (documentation), by name.
+    pub initializer_notes: IndexMap<String, Vec<u8>>,
+    /// Constants that nothing here understands, by name, in file order.
+    pub opaque_initializers: IndexMap<String, OpaqueTensor>,
     /// Types of values in between, where the file has them.
     pub value_infos: Vec<ValueInfo>,
     /// Documentation, kept.
     pub doc: String,
     /// Encoded `GraphProto` fields that nothing here understands, written back as they came.
     pub opaque: Vec<u8>,
+}
+
+/// A constant of a form that nothing here understands, written back as it came: a sparse one, or one whose
+/// element type is none of [`DType`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpaqueTensor {
+    /// Whether it is a `SparseTensorProto`; a `TensorProto` otherwise.
+    pub sparse: bool,
+    /// The encoded message without raw elements.
+    pub message: Vec<u8>,
+    /// Raw elements, where it has some.
+    pub data: Option<Bytes>,
 }
 
 /// Type of a value.
@@ -71,7 +93,8 @@ pub struct ValueInfo {
     pub dtype: Option<DType>,
     /// Extents; `None`: the rank is not known.
     pub shape: Option<Vec<Dim>>,
-    /// Encoded `ValueInfoProto` of what is not a plain tensor, written back as it came.
+    /// The encoded `ValueInfoProto`, where it says more than the fields above (documentation, denotations, a
+    /// type that is no tensor); what they do not say is written back as it came.
     pub opaque: Option<Vec<u8>>,
 }
 
@@ -106,6 +129,7 @@ impl Model {
             model_version: 0,
             doc: String::new(),
             metadata: IndexMap::new(),
+            external_data: false,
             graph,
             opaque: Vec::new(),
         }
@@ -141,6 +165,11 @@ impl Graph {
         producers
     }
 
+    /// Whether a value is a constant, understood or not.
+    pub fn is_initializer(&self, name: &str) -> bool {
+        self.initializers.contains_key(name) || self.opaque_initializers.contains_key(name)
+    }
+
     /// Whether a value is one of the graph's outputs.
     pub fn is_output(&self, name: &str) -> bool {
         self.outputs.iter().any(|output| output.name == name)
@@ -149,7 +178,7 @@ impl Graph {
     /// A name that no value, node or initializer has yet, made from `base`.
     pub fn fresh_name(&self, base: &str) -> String {
         let taken = |name: &str| {
-            self.initializers.contains_key(name)
+            self.is_initializer(name)
                 || self.inputs.iter().any(|input| input.name == name)
                 || self.nodes.iter().any(|n| n.name == name || n.outputs.iter().any(|o| o == name))
         };

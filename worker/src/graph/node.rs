@@ -1,5 +1,6 @@
 //! A node and its attributes.
 
+use bytes::Bytes;
 use indexmap::IndexMap;
 
 use super::TensorData;
@@ -20,6 +21,9 @@ pub struct Node {
     pub outputs: Vec<String>,
     /// Attributes in file order.
     pub attributes: IndexMap<String, Attribute>,
+    /// Encoded `AttributeProto`s that say more than their value (documentation, a tensor's name), by name; written
+    /// back as they came as long as the value is the same.
+    pub attribute_notes: IndexMap<String, Bytes>,
     /// Documentation, kept.
     pub doc: String,
     /// Encoded `NodeProto` fields that nothing here understands, written back as they came.

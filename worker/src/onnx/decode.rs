@@ -1,160 +1,265 @@
 //! Messages to the [`Model`] of [`crate::graph`].
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use indexmap::IndexMap;
 use prost::Message;
 
 use super::external::External;
-use super::fields;
+use super::inline::{Kind, inline};
 use super::proto::{
-    AttributeProto, DimensionProto, GRAPH_FIELDS, GRAPH_INITIALIZER, GraphProto, MODEL_FIELDS,
-    ModelProto, NODE_FIELDS, NodeProto, TensorProto, TypeProto, ValueInfoProto, attribute_type,
+    OperatorSetIdProto, StringStringEntryProto, graph as in_graph, model as in_model,
+    node as in_node, sparse, tensor as in_tensor,
 };
-use super::tensor;
-use crate::graph::{Attribute, DType, Dim, Graph, Model, Node, OperatorSet, ValueInfo};
+use super::tensor::{self, Content};
+use super::wire::{Field, fields};
+use super::{attribute, value_info};
+use crate::graph::{Graph, Model, Node, OpaqueTensor, OperatorSet, ValueInfo};
 use crate::{Error, Result};
 
 /// The oldest format in which operator sets are versioned.
 const OLDEST_IR_VERSION: i64 = 3;
 
-fn malformed(what: &str) -> impl Fn(prost::DecodeError) -> Error {
-    move |error| {
-        Error::user(format!("{what} is not valid protobuf: {error}"))
-            .help("the file is truncated, or is not an ONNX model")
-    }
-}
+/// More nodes, attributes, values and constants than any model has. Without a bound each of the billions that
+/// a hostile file holds in two bytes would be some hundred in memory.
+const MOST_PARTS: usize = 1 << 22;
 
 /// The model encoded in `bytes`.
-pub fn model(bytes: Bytes, external: &mut External) -> Result<Model> {
-    let opaque = fields::others(&bytes, MODEL_FIELDS).map_err(malformed("the model"))?;
-    let proto = ModelProto::decode(bytes).map_err(malformed("the model"))?;
-    let ir_version = proto.ir_version.unwrap_or(0);
-    let graph = proto.graph.ok_or_else(|| {
+pub fn model(bytes: &Bytes, external: &mut External) -> Result<Model> {
+    let mut model = Model {
+        ir_version: 0,
+        opsets: Vec::new(),
+        producer_name: String::new(),
+        producer_version: String::new(),
+        domain: String::new(),
+        model_version: 0,
+        doc: String::new(),
+        metadata: IndexMap::new(),
+        external_data: false,
+        graph: Graph::default(),
+        opaque: Vec::new(),
+    };
+    let mut decoder = Decoder { external, parts: 0 };
+    let mut graph = None;
+    for field in fields(bytes) {
+        let done = field.and_then(|field| decoder.model_field(&field, &mut model, &mut graph));
+        done.map_err(|error| error.at("the model"))?;
+    }
+    let graph = graph.ok_or_else(|| {
         Error::user("there is no graph in it").help("the file is not an ONNX model")
     })?;
-    if ir_version < OLDEST_IR_VERSION {
+    if model.ir_version < OLDEST_IR_VERSION {
         return Err(Error::user(format!(
-            "IR version {ir_version}; versions from {OLDEST_IR_VERSION} are supported"
+            "IR version {}; versions from {OLDEST_IR_VERSION} are supported",
+            model.ir_version
         ))
         .help("export the model again, or convert it with onnx.version_converter"));
     }
-    let opsets = proto.opset_import.into_iter();
-    let opsets = opsets
-        .map(|set| OperatorSet { domain: set.domain, version: set.version.unwrap_or(1) })
-        .collect();
-    let metadata = proto.metadata_props.into_iter().map(|entry| (entry.key, entry.value));
-    Ok(Model {
-        ir_version,
-        opsets,
-        producer_name: proto.producer_name,
-        producer_version: proto.producer_version,
-        domain: proto.domain,
-        model_version: proto.model_version,
-        doc: proto.doc_string,
-        metadata: metadata.collect(),
-        graph: decode_graph(graph, external)?,
-        opaque,
-    })
+    model.graph = decoder.graph(&graph)?;
+    model.external_data = decoder.external.used();
+    Ok(model)
 }
 
-fn decode_graph(bytes: Bytes, external: &mut External) -> Result<Graph> {
-    let mut opaque = fields::others(&bytes, GRAPH_FIELDS).map_err(malformed("the graph"))?;
-    let proto = GraphProto::decode(bytes).map_err(malformed("the graph"))?;
-    let mut initializers = IndexMap::with_capacity(proto.initializer.len());
-    let mut kept = HashSet::new();
-    for encoded in proto.initializer {
-        let message = TensorProto::decode(encoded.clone()).map_err(malformed("an initializer"))?;
-        let name = message.name.clone();
-        if let Some(data) = tensor::decode(message, external)? {
-            if initializers.insert(name.clone(), data).is_some() {
-                return Err(Error::user(format!("two initializers are named `{name}`")));
-            }
-        } else {
-            fields::append(&mut opaque, GRAPH_INITIALIZER, &encoded);
-            kept.insert(name);
-        }
+/// Keeps what is not understood, and a field that holds nothing: who looks whether it is there finds it again.
+/// Kept fields are written before the others, which so win.
+fn keep(field: &Field, opaque: &mut Vec<u8>) {
+    opaque.extend_from_slice(&field.raw);
+}
+
+fn text(field: &Field, opaque: &mut Vec<u8>) -> Result<String> {
+    if field.is_default() {
+        keep(field, opaque);
     }
-    let nodes = proto.node.into_iter().enumerate();
-    let nodes = nodes.map(|(index, node)| decode_node(index, node, external));
-    let mut inputs = value_infos(proto.input)?;
-    inputs.retain(|input| !initializers.contains_key(&input.name) && !kept.contains(&input.name));
-    Ok(Graph {
-        name: proto.name,
-        nodes: nodes.collect::<Result<_>>()?,
-        inputs,
-        outputs: value_infos(proto.output)?,
-        initializers,
-        value_infos: value_infos(proto.value_info)?,
-        doc: proto.doc_string,
-        opaque,
-    })
+    field.text()
 }
 
-fn decode_node(index: usize, bytes: Bytes, external: &mut External) -> Result<Node> {
-    let what = format!("node {index}");
-    let opaque = fields::others(&bytes, NODE_FIELDS).map_err(malformed(&what))?;
-    let proto = NodeProto::decode(bytes).map_err(malformed(&what))?;
-    let mut node = Node {
-        name: proto.name,
-        op_type: proto.op_type,
-        domain: if proto.domain == "ai.onnx" { String::new() } else { proto.domain },
-        inputs: proto.input,
-        outputs: proto.output,
-        attributes: IndexMap::with_capacity(proto.attribute.len()),
-        doc: proto.doc_string,
-        opaque,
-    };
-    for encoded in proto.attribute {
-        let (name, value) = attribute(encoded, external).map_err(|e| e.at(node.place()))?;
-        if node.attributes.insert(name.clone(), value).is_some() {
-            return Err(Error::user(format!("two attributes `{name}`")).at(node.place()));
+fn message<M: Message + Default>(field: &Field, what: &str) -> Result<M> {
+    M::decode(field.bytes()?)
+        .map_err(|error| Error::user(format!("{what} is not valid protobuf: {error}")))
+}
+
+struct Decoder<'e> {
+    external: &'e mut External,
+    parts: usize,
+}
+
+impl Decoder<'_> {
+    fn count(&mut self) -> Result<()> {
+        self.parts += 1;
+        if self.parts <= MOST_PARTS {
+            return Ok(());
         }
+        Err(Error::user(format!("it has more than {MOST_PARTS} nodes, attributes and values"))
+            .help("no model has as many: the file is damaged, or made to fill the memory"))
     }
-    Ok(node)
-}
 
-fn attribute(encoded: Bytes, external: &mut External) -> Result<(String, Attribute)> {
-    let proto = AttributeProto::decode(encoded.clone()).map_err(malformed("an attribute"))?;
-    let opaque = || Attribute::Opaque(encoded.to_vec());
-    let value = match proto.r#type {
-        attribute_type::FLOAT => Attribute::Float(proto.f.unwrap_or(0.0)),
-        attribute_type::INT => Attribute::Int(proto.i.unwrap_or(0)),
-        attribute_type::STRING => Attribute::String(proto.s.unwrap_or_default()),
-        attribute_type::FLOATS => Attribute::Floats(proto.floats),
-        attribute_type::INTS => Attribute::Ints(proto.ints),
-        attribute_type::STRINGS => Attribute::Strings(proto.strings),
-        attribute_type::TENSOR => match proto.t {
-            Some(message) => {
-                tensor::decode(message, external)?.map_or_else(opaque, Attribute::Tensor)
+    fn model_field(
+        &mut self,
+        field: &Field,
+        model: &mut Model,
+        graph: &mut Option<Bytes>,
+    ) -> Result<()> {
+        let opaque = &mut model.opaque;
+        match field.number {
+            in_model::IR_VERSION => model.ir_version = field.int()?,
+            in_model::PRODUCER_NAME => model.producer_name = text(field, opaque)?,
+            in_model::PRODUCER_VERSION => model.producer_version = text(field, opaque)?,
+            in_model::DOMAIN => model.domain = text(field, opaque)?,
+            in_model::DOC_STRING => model.doc = text(field, opaque)?,
+            in_model::MODEL_VERSION => {
+                if field.is_default() {
+                    keep(field, opaque);
+                }
+                model.model_version = field.int()?;
             }
-            None => opaque(),
-        },
-        _ => opaque(),
-    };
-    Ok((proto.name, value))
-}
+            in_model::GRAPH if graph.is_some() => {
+                return Err(Error::user("there are two graphs in it"));
+            }
+            in_model::GRAPH => *graph = Some(field.bytes()?),
+            in_model::OPSET_IMPORT => {
+                self.count()?;
+                let set: OperatorSetIdProto = message(field, "an operator set")?;
+                let version = set.version.unwrap_or(1);
+                model.opsets.push(OperatorSet { domain: set.domain, version });
+            }
+            in_model::METADATA_PROPS => {
+                self.count()?;
+                let entry: StringStringEntryProto = message(field, "an entry of the metadata")?;
+                model.metadata.insert(entry.key, entry.value);
+            }
+            number => match Kind::of_model(number) {
+                Some(kind) => {
+                    let kept = inline(kind, &field.bytes()?, self.external)?;
+                    super::wire::put_bytes(opaque, number, &kept);
+                }
+                None => keep(field, opaque),
+            },
+        }
+        Ok(())
+    }
 
-fn value_infos(encoded: Vec<Bytes>) -> Result<Vec<ValueInfo>> {
-    encoded.into_iter().map(value_info).collect()
-}
+    fn graph(&mut self, bytes: &Bytes) -> Result<Graph> {
+        let mut graph = Graph::default();
+        let mut inputs = Vec::new();
+        for field in fields(bytes) {
+            let field = field.map_err(|error| error.at("the graph"))?;
+            match field.number {
+                in_graph::NODE => {
+                    let node = self.node(graph.nodes.len(), &field)?;
+                    graph.nodes.push(node);
+                }
+                in_graph::NAME => graph.name = text(&field, &mut graph.opaque)?,
+                in_graph::DOC_STRING => graph.doc = text(&field, &mut graph.opaque)?,
+                in_graph::INITIALIZER => self.initializer(&field.bytes()?, &mut graph)?,
+                in_graph::SPARSE_INITIALIZER => self.sparse(&field.bytes()?, &mut graph)?,
+                in_graph::INPUT => inputs.push(self.value(&field)?),
+                in_graph::OUTPUT => graph.outputs.push(self.value(&field)?),
+                in_graph::VALUE_INFO => graph.value_infos.push(self.value(&field)?),
+                _ => keep(&field, &mut graph.opaque),
+            }
+        }
+        for (place, input) in inputs.into_iter().enumerate() {
+            if graph.is_initializer(&input.name) {
+                graph.defaults.push((place, input));
+            } else {
+                graph.inputs.push(input);
+            }
+        }
+        Ok(graph)
+    }
 
-fn value_info(encoded: Bytes) -> Result<ValueInfo> {
-    let proto =
-        ValueInfoProto::decode(encoded.clone()).map_err(malformed("the type of a value"))?;
-    let tensor = proto.r#type.and_then(|TypeProto { tensor_type }| tensor_type);
-    let dtype = tensor.as_ref().and_then(|tensor| DType::from_onnx(tensor.elem_type));
-    let shape = tensor.and_then(|tensor| tensor.shape);
-    let shape = shape.map(|shape| shape.dim.into_iter().map(dim).collect());
-    let opaque = dtype.is_none().then(|| encoded.to_vec());
-    Ok(ValueInfo { name: proto.name, dtype, shape, opaque })
-}
+    fn value(&mut self, field: &Field) -> Result<ValueInfo> {
+        self.count()?;
+        value_info::decode(&field.bytes()?).map_err(|error| error.at("the graph"))
+    }
 
-fn dim(proto: DimensionProto) -> Dim {
-    match (proto.dim_value, proto.dim_param) {
-        (Some(value), _) if value >= 0 => Dim::Fixed(value),
-        (_, Some(name)) if !name.is_empty() => Dim::Named(name),
-        _ => Dim::Unknown,
+    fn initializer(&mut self, message: &Bytes, graph: &mut Graph) -> Result<()> {
+        self.count()?;
+        let tensor::Tensor { name, notes, content, .. } =
+            tensor::decode(message, self.external).map_err(|error| error.at("an initializer"))?;
+        if graph.is_initializer(&name) {
+            return Err(Error::user(format!("two initializers are named `{name}`")));
+        }
+        match content {
+            Content::Known(data) => {
+                if !notes.is_empty() {
+                    graph.initializer_notes.insert(name.clone(), notes);
+                }
+                graph.initializers.insert(name, data);
+            }
+            Content::Opaque(tensor) => {
+                graph.opaque_initializers.insert(name, tensor);
+            }
+        }
+        Ok(())
+    }
+
+    /// A sparse initializer, named as its values are. Its dense form, which may be of any size, is never made.
+    fn sparse(&mut self, message: &Bytes, graph: &mut Graph) -> Result<()> {
+        self.count()?;
+        let mut name = String::new();
+        let at = |error: Error| error.at("a sparse initializer");
+        for field in fields(message) {
+            let field = field.map_err(at)?;
+            if field.number == sparse::VALUES {
+                for field in fields(&field.bytes().map_err(at)?) {
+                    let field = field.map_err(at)?;
+                    if field.number == in_tensor::NAME {
+                        name = field.text().map_err(at)?;
+                    }
+                }
+            }
+        }
+        if graph.is_initializer(&name) {
+            return Err(Error::user(format!("two initializers are named `{name}`")));
+        }
+        let message = inline(Kind::Sparse, message, self.external).map_err(at)?.to_vec();
+        graph.opaque_initializers.insert(name, OpaqueTensor { sparse: true, message, data: None });
+        Ok(())
+    }
+
+    fn node(&mut self, index: usize, field: &Field) -> Result<Node> {
+        self.count()?;
+        let mut node = Node::default();
+        let mut attributes = Vec::new();
+        let at = |error: Error| error.at(format!("node {index}"));
+        for field in fields(&field.bytes().map_err(at)?) {
+            let field = field.map_err(at)?;
+            let opaque = &mut node.opaque;
+            match field.number {
+                in_node::INPUT => node.inputs.push(field.text().map_err(at)?),
+                in_node::OUTPUT => node.outputs.push(field.text().map_err(at)?),
+                in_node::NAME => node.name = text(&field, opaque).map_err(at)?,
+                in_node::OP_TYPE => node.op_type = field.text().map_err(at)?,
+                in_node::DOC_STRING => node.doc = text(&field, opaque).map_err(at)?,
+                in_node::DOMAIN => node.domain = text(&field, opaque).map_err(at)?,
+                // Looked into last, so that errors name the node.
+                in_node::ATTRIBUTE => {
+                    self.count()?;
+                    attributes.push(field.bytes().map_err(at)?);
+                }
+                _ => keep(&field, opaque),
+            }
+        }
+        if node.op_type.is_empty() {
+            return Err(at(Error::user("names no operator")));
+        }
+        if node.domain == "ai.onnx" {
+            node.domain.clear();
+        }
+        for encoded in attributes {
+            self.attribute(&encoded, &mut node).map_err(|error| error.at(node.place()))?;
+        }
+        Ok(node)
+    }
+
+    fn attribute(&mut self, encoded: &Bytes, node: &mut Node) -> Result<()> {
+        let attribute::Read { name, value, note } = attribute::decode(encoded, self.external)?;
+        if let Some(note) = note {
+            node.attribute_notes.insert(name.clone(), note);
+        }
+        match node.attributes.insert(name.clone(), value) {
+            None => Ok(()),
+            Some(_) => Err(Error::user(format!("two attributes `{name}`"))),
+        }
     }
 }

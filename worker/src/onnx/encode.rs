@@ -1,125 +1,116 @@
 //! The [`Model`] of [`crate::graph`] to messages.
+//!
+//! What was kept as it came is written before the fields that are understood, which win where both say something.
 
-use bytes::Bytes;
 use prost::Message;
 
+use super::data_file::DataFile;
 use super::proto::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
-    attribute_type,
+    OperatorSetIdProto, StringStringEntryProto, graph as in_graph, model as in_model,
+    node as in_node,
 };
-use super::tensor;
-use crate::graph::{Attribute, Dim, Graph, Model, Node, ValueInfo};
+use super::rope::Rope;
+use super::{attribute, tensor, value_info, wire};
+use crate::graph::{Dim, Graph, Model, Node, ValueInfo};
 
-/// The encoded message of a model. The same model always gives the same bytes.
-pub fn model(model: &Model) -> Vec<u8> {
-    let opsets = model
-        .opsets
-        .iter()
-        .map(|set| OperatorSetIdProto { domain: set.domain.clone(), version: Some(set.version) });
-    let metadata = model
-        .metadata
-        .iter()
-        .map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() });
-    let proto = ModelProto {
-        ir_version: Some(model.ir_version),
-        producer_name: model.producer_name.clone(),
-        producer_version: model.producer_version.clone(),
-        domain: model.domain.clone(),
-        model_version: model.model_version,
-        doc_string: model.doc.clone(),
-        graph: Some(graph(&model.graph).into()),
-        opset_import: opsets.collect(),
-        metadata_props: metadata.collect(),
-    };
-    followed_by(proto.encode_to_vec(), &model.opaque)
-}
+/// Up to this version a graph's inputs are to name all initializers too.
+const INITIALIZERS_ARE_INPUTS: i64 = 3;
 
-fn followed_by(mut message: Vec<u8>, opaque: &[u8]) -> Vec<u8> {
-    message.extend_from_slice(opaque);
+/// The encoded message of a model, large constants in `file` if there is one. The same model always gives the
+/// same bytes.
+pub fn model(model: &Model, file: Option<&mut DataFile>) -> Rope {
+    let mut message = Rope::default();
+    let end = message.end();
+    end.extend_from_slice(&model.opaque);
+    wire::put_int(end, in_model::IR_VERSION, model.ir_version);
+    wire::put_text(end, in_model::PRODUCER_NAME, &model.producer_name);
+    wire::put_text(end, in_model::PRODUCER_VERSION, &model.producer_version);
+    wire::put_text(end, in_model::DOMAIN, &model.domain);
+    if model.model_version != 0 {
+        wire::put_int(end, in_model::MODEL_VERSION, model.model_version);
+    }
+    wire::put_text(end, in_model::DOC_STRING, &model.doc);
+    message.put(in_model::GRAPH, graph(&model.graph, model.ir_version, file));
+    let end = message.end();
+    for set in &model.opsets {
+        let set = OperatorSetIdProto { domain: set.domain.clone(), version: Some(set.version) };
+        wire::put_bytes(end, in_model::OPSET_IMPORT, &set.encode_to_vec());
+    }
+    for (key, value) in &model.metadata {
+        let entry = StringStringEntryProto { key: key.clone(), value: value.clone() };
+        wire::put_bytes(end, in_model::METADATA_PROPS, &entry.encode_to_vec());
+    }
     message
 }
 
-fn graph(graph: &Graph) -> Vec<u8> {
-    let initializer = graph.initializers.iter();
-    let proto = GraphProto {
-        node: graph.nodes.iter().map(node).collect(),
-        name: graph.name.clone(),
-        initializer: initializer
-            .map(|(name, data)| tensor::encode(name, data).encode_to_vec().into())
-            .collect(),
-        doc_string: graph.doc.clone(),
-        input: graph.inputs.iter().map(value_info).collect(),
-        output: graph.outputs.iter().map(value_info).collect(),
-        value_info: graph.value_infos.iter().map(value_info).collect(),
-    };
-    followed_by(proto.encode_to_vec(), &graph.opaque)
-}
-
-fn node(node: &Node) -> Bytes {
-    let proto = NodeProto {
-        input: node.inputs.clone(),
-        output: node.outputs.clone(),
-        name: node.name.clone(),
-        op_type: node.op_type.clone(),
-        attribute: node.attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
-        doc_string: node.doc.clone(),
-        domain: node.domain.clone(),
-    };
-    followed_by(proto.encode_to_vec(), &node.opaque).into()
-}
-
-fn attribute(name: &str, value: &Attribute) -> Bytes {
-    let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
-    proto.r#type = match value {
-        Attribute::Opaque(encoded) => return encoded.clone().into(),
-        Attribute::Int(value) => {
-            proto.i = Some(*value);
-            attribute_type::INT
-        }
-        Attribute::Float(value) => {
-            proto.f = Some(*value);
-            attribute_type::FLOAT
-        }
-        Attribute::String(value) => {
-            proto.s = Some(value.clone());
-            attribute_type::STRING
-        }
-        Attribute::Tensor(value) => {
-            proto.t = Some(tensor::encode("", value));
-            attribute_type::TENSOR
-        }
-        Attribute::Ints(values) => {
-            proto.ints = values.clone();
-            attribute_type::INTS
-        }
-        Attribute::Floats(values) => {
-            proto.floats = values.clone();
-            attribute_type::FLOATS
-        }
-        Attribute::Strings(values) => {
-            proto.strings = values.clone();
-            attribute_type::STRINGS
-        }
-    };
-    proto.encode_to_vec().into()
-}
-
-fn value_info(info: &ValueInfo) -> Bytes {
-    if let Some(encoded) = &info.opaque {
-        return encoded.clone().into();
+fn graph(graph: &Graph, ir_version: i64, mut file: Option<&mut DataFile>) -> Rope {
+    let mut message = Rope::default();
+    message.end().extend_from_slice(&graph.opaque);
+    for node in &graph.nodes {
+        message.put(in_graph::NODE, self::node(node));
     }
-    let shape = info.shape.as_ref();
-    let shape = shape.map(|dims| TensorShapeProto { dim: dims.iter().map(dim).collect() });
-    let tensor = info.dtype.map(|dtype| TensorTypeProto { elem_type: dtype.onnx(), shape });
-    let r#type = tensor.map(|tensor| TypeProto { tensor_type: Some(tensor) });
-    ValueInfoProto { name: info.name.clone(), r#type }.encode_to_vec().into()
+    wire::put_text(message.end(), in_graph::NAME, &graph.name);
+    for (name, data) in &graph.initializers {
+        let notes = graph.initializer_notes.get(name).map_or(&[][..], Vec::as_slice);
+        let tensor = tensor::encode(name, data, notes, file.as_deref_mut());
+        message.put(in_graph::INITIALIZER, tensor);
+    }
+    for constant in graph.opaque_initializers.values() {
+        let field =
+            if constant.sparse { in_graph::SPARSE_INITIALIZER } else { in_graph::INITIALIZER };
+        message.put(field, tensor::encode_opaque(constant, file.as_deref_mut()));
+    }
+    let end = message.end();
+    wire::put_text(end, in_graph::DOC_STRING, &graph.doc);
+    for input in inputs(graph, ir_version) {
+        wire::put_bytes(end, in_graph::INPUT, &value_info::encode(&input));
+    }
+    for output in &graph.outputs {
+        wire::put_bytes(end, in_graph::OUTPUT, &value_info::encode(output));
+    }
+    for value in &graph.value_infos {
+        wire::put_bytes(end, in_graph::VALUE_INFO, &value_info::encode(value));
+    }
+    message
 }
 
-fn dim(dim: &Dim) -> DimensionProto {
-    match dim {
-        Dim::Fixed(value) => DimensionProto { dim_value: Some(*value), dim_param: None },
-        Dim::Named(name) => DimensionProto { dim_value: None, dim_param: Some(name.clone()) },
-        Dim::Unknown => DimensionProto::default(),
+/// The graph's inputs with those that have an initializer, in the order in which they were read.
+fn inputs(graph: &Graph, ir_version: i64) -> Vec<ValueInfo> {
+    let mut inputs = graph.inputs.clone();
+    let there = |info: &ValueInfo| graph.is_initializer(&info.name);
+    for (place, info) in graph.defaults.iter().filter(|(_, info)| there(info)) {
+        inputs.insert((*place).min(inputs.len()), info.clone());
     }
+    if ir_version <= INITIALIZERS_ARE_INPUTS {
+        for (name, data) in &graph.initializers {
+            if !graph.defaults.iter().any(|(_, info)| info.name == *name) {
+                let shape = data.shape.iter().map(|&extent| Dim::Fixed(extent)).collect();
+                inputs.push(ValueInfo { dtype: Some(data.dtype), ..ValueInfo::f32(name, shape) });
+            }
+        }
+    }
+    inputs
+}
+
+fn node(node: &Node) -> Rope {
+    let mut message = Rope::default();
+    let end = message.end();
+    end.extend_from_slice(&node.opaque);
+    // An optional input that is left out is an empty text, not a field that is left out.
+    for input in &node.inputs {
+        wire::put_bytes(end, in_node::INPUT, input.as_bytes());
+    }
+    for output in &node.outputs {
+        wire::put_bytes(end, in_node::OUTPUT, output.as_bytes());
+    }
+    wire::put_text(end, in_node::NAME, &node.name);
+    wire::put_text(end, in_node::OP_TYPE, &node.op_type);
+    for (name, value) in &node.attributes {
+        let note = node.attribute_notes.get(name);
+        message.put(in_node::ATTRIBUTE, attribute::encode(name, value, note));
+    }
+    let end = message.end();
+    wire::put_text(end, in_node::DOC_STRING, &node.doc);
+    wire::put_text(end, in_node::DOMAIN, &node.domain);
+    message
 }

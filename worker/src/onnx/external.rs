@@ -11,8 +11,13 @@ use crate::{Error, Result};
 
 /// Maps a whole file into memory; the map lives as long as a slice of the result.
 pub fn map(path: &Path) -> Result<Bytes> {
-    let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-    let length = file.metadata().map_err(|error| Error::io(path, &error))?.len();
+    let io = |error: std::io::Error| Error::io(path, &error);
+    // Looked at first: to open a pipe waits for who writes to it.
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(Error::user("it is not a file").at(path.display()));
+    }
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
     if length == 0 {
         return Ok(Bytes::new());
     }
@@ -22,10 +27,14 @@ pub fn map(path: &Path) -> Result<Bytes> {
     Ok(Bytes::from_owner(map.map_err(|error| Error::io(path, &error))?))
 }
 
+/// As much can be put into a model's own file, which holds less than 2 GiB.
+const MOST_COPIED: usize = i32::MAX as usize;
+
 /// The files beside one model, each mapped once.
 pub struct External {
     folder: Option<PathBuf>,
     maps: HashMap<PathBuf, Bytes>,
+    copied: usize,
 }
 
 impl External {
@@ -35,7 +44,32 @@ impl External {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         });
-        Self { folder, maps: HashMap::new() }
+        Self { folder, maps: HashMap::new(), copied: 0 }
+    }
+
+    /// Whether the model has external data.
+    pub fn used(&self) -> bool {
+        !self.maps.is_empty()
+    }
+
+    /// The files that the model refers to, links followed.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.maps.keys()
+    }
+
+    /// The bytes that `entries` point to, for a message that they are copied into.
+    ///
+    /// # Errors
+    /// Those of [`bytes`](Self::bytes); more than a model's own file holds in all.
+    pub fn copied(&mut self, entries: &[StringStringEntryProto]) -> Result<Bytes> {
+        let bytes = self.bytes(entries)?;
+        self.copied = self.copied.saturating_add(bytes.len());
+        if self.copied > MOST_COPIED {
+            return Err(Error::user(
+                "sub-graphs and attributes hold more than 2 GiB of external data",
+            ));
+        }
+        Ok(bytes)
     }
 
     /// The bytes that `entries` (`location`, `offset`, `length`) point to.
@@ -89,7 +123,13 @@ impl External {
             return Err(outside());
         }
         let path = folder.join(location);
-        let real = path.canonicalize().map_err(|error| Error::io(&path, &error))?;
+        if location.contains('\0') {
+            return Err(Error::user("the location of external data holds a NUL byte"));
+        }
+        let real = path.canonicalize().map_err(|error| {
+            Error::io(&path, &error)
+                .help("the model keeps its weights in this file: it has to lie beside the model")
+        })?;
         let folder = folder.canonicalize().map_err(|error| Error::io(folder, &error))?;
         if real.starts_with(&folder) { Ok(real) } else { Err(outside()) }
     }

@@ -1,16 +1,23 @@
 //! ONNX files: read, write and check.
 
+mod attribute;
 mod check;
+mod data_file;
 mod decode;
 mod encode;
 mod external;
-mod fields;
+pub mod fuzzing;
+mod inline;
 mod proto;
 mod read;
+mod recognize;
+mod rope;
 mod tensor;
+mod value_info;
+mod wire;
 mod write;
 
 pub use check::check;
 pub use read::{parse, read};
 pub use tensor::parse_tensor;
-pub use write::{to_bytes, write};
+pub use write::{to_bytes, write, write_one_file};

@@ -1,36 +1,100 @@
-//! The messages of `onnx.proto`, with the standard's field numbers.
+//! `onnx.proto`: its small messages, and the numbers of the fields of those whose unknown parts must survive.
 //!
-//! Messages whose unknown parts must survive (graph, node, initializer, attribute, type) are taken as
-//! raw [`Bytes`] by the message around them, so that what is not understood can be written back as it came.
 //! See <https://onnx.ai/onnx/api/classes.html>.
 
 use bytes::Bytes;
 
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ModelProto {
-    #[prost(int64, optional, tag = "1")]
-    pub ir_version: Option<i64>,
-    #[prost(string, tag = "2")]
-    pub producer_name: String,
-    #[prost(string, tag = "3")]
-    pub producer_version: String,
-    #[prost(string, tag = "4")]
-    pub domain: String,
-    #[prost(int64, tag = "5")]
-    pub model_version: i64,
-    #[prost(string, tag = "6")]
-    pub doc_string: String,
-    /// `GraphProto`.
-    #[prost(bytes = "bytes", optional, tag = "7")]
-    pub graph: Option<Bytes>,
-    #[prost(message, repeated, tag = "8")]
-    pub opset_import: Vec<OperatorSetIdProto>,
-    #[prost(message, repeated, tag = "14")]
-    pub metadata_props: Vec<StringStringEntryProto>,
+/// `ModelProto`.
+pub mod model {
+    pub const IR_VERSION: u32 = 1;
+    pub const PRODUCER_NAME: u32 = 2;
+    pub const PRODUCER_VERSION: u32 = 3;
+    pub const DOMAIN: u32 = 4;
+    pub const MODEL_VERSION: u32 = 5;
+    pub const DOC_STRING: u32 = 6;
+    pub const GRAPH: u32 = 7;
+    pub const OPSET_IMPORT: u32 = 8;
+    pub const METADATA_PROPS: u32 = 14;
+    pub const TRAINING_INFO: u32 = 20;
+    pub const FUNCTIONS: u32 = 25;
 }
 
-/// Fields of `ModelProto` that [`ModelProto`] holds.
-pub const MODEL_FIELDS: &[u32] = &[1, 2, 3, 4, 5, 6, 7, 8, 14];
+/// `GraphProto`.
+pub mod graph {
+    pub const NODE: u32 = 1;
+    pub const NAME: u32 = 2;
+    pub const INITIALIZER: u32 = 5;
+    pub const DOC_STRING: u32 = 10;
+    pub const INPUT: u32 = 11;
+    pub const OUTPUT: u32 = 12;
+    pub const VALUE_INFO: u32 = 13;
+    pub const SPARSE_INITIALIZER: u32 = 15;
+}
+
+/// `NodeProto`.
+pub mod node {
+    pub const INPUT: u32 = 1;
+    pub const OUTPUT: u32 = 2;
+    pub const NAME: u32 = 3;
+    pub const OP_TYPE: u32 = 4;
+    pub const ATTRIBUTE: u32 = 5;
+    pub const DOC_STRING: u32 = 6;
+    pub const DOMAIN: u32 = 7;
+}
+
+/// `AttributeProto`, as far as it is looked into undecoded.
+pub mod attribute {
+    pub const NAME: u32 = 1;
+    pub const F: u32 = 2;
+    pub const I: u32 = 3;
+    pub const S: u32 = 4;
+    pub const T: u32 = 5;
+    pub const G: u32 = 6;
+    pub const FLOATS: u32 = 7;
+    pub const INTS: u32 = 8;
+    pub const STRINGS: u32 = 9;
+    pub const TENSORS: u32 = 10;
+    pub const GRAPHS: u32 = 11;
+    pub const TYPE: u32 = 20;
+    pub const SPARSE_TENSOR: u32 = 22;
+    pub const SPARSE_TENSORS: u32 = 23;
+}
+
+/// `TensorProto`.
+pub mod tensor {
+    pub const DIMS: u32 = 1;
+    pub const DATA_TYPE: u32 = 2;
+    pub const SEGMENT: u32 = 3;
+    pub const FLOAT_DATA: u32 = 4;
+    pub const INT32_DATA: u32 = 5;
+    pub const INT64_DATA: u32 = 7;
+    pub const NAME: u32 = 8;
+    pub const RAW_DATA: u32 = 9;
+    pub const DOUBLE_DATA: u32 = 10;
+    pub const UINT64_DATA: u32 = 11;
+    pub const EXTERNAL_DATA: u32 = 13;
+    pub const DATA_LOCATION: u32 = 14;
+    /// The value of `DATA_LOCATION` for elements in a file of their own.
+    pub const EXTERNAL: i64 = 1;
+}
+
+/// `SparseTensorProto`.
+pub mod sparse {
+    pub const VALUES: u32 = 1;
+    pub const INDICES: u32 = 2;
+}
+
+/// `FunctionProto`.
+pub mod function {
+    pub const NODE: u32 = 7;
+    pub const ATTRIBUTE_PROTO: u32 = 11;
+}
+
+/// `TrainingInfoProto`.
+pub mod training {
+    pub const INITIALIZATION: u32 = 1;
+    pub const ALGORITHM: u32 = 2;
+}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct OperatorSetIdProto {
@@ -49,57 +113,6 @@ pub struct StringStringEntryProto {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct GraphProto {
-    /// `NodeProto`.
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub node: Vec<Bytes>,
-    #[prost(string, tag = "2")]
-    pub name: String,
-    /// `TensorProto`.
-    #[prost(bytes = "bytes", repeated, tag = "5")]
-    pub initializer: Vec<Bytes>,
-    #[prost(string, tag = "10")]
-    pub doc_string: String,
-    /// `ValueInfoProto`.
-    #[prost(bytes = "bytes", repeated, tag = "11")]
-    pub input: Vec<Bytes>,
-    /// `ValueInfoProto`.
-    #[prost(bytes = "bytes", repeated, tag = "12")]
-    pub output: Vec<Bytes>,
-    /// `ValueInfoProto`.
-    #[prost(bytes = "bytes", repeated, tag = "13")]
-    pub value_info: Vec<Bytes>,
-}
-
-/// Fields of `GraphProto` that [`GraphProto`] holds.
-pub const GRAPH_FIELDS: &[u32] = &[1, 2, 5, 10, 11, 12, 13];
-
-/// The number of `GraphProto.initializer`.
-pub const GRAPH_INITIALIZER: u32 = 5;
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct NodeProto {
-    #[prost(string, repeated, tag = "1")]
-    pub input: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    pub output: Vec<String>,
-    #[prost(string, tag = "3")]
-    pub name: String,
-    #[prost(string, tag = "4")]
-    pub op_type: String,
-    /// `AttributeProto`.
-    #[prost(bytes = "bytes", repeated, tag = "5")]
-    pub attribute: Vec<Bytes>,
-    #[prost(string, tag = "6")]
-    pub doc_string: String,
-    #[prost(string, tag = "7")]
-    pub domain: String,
-}
-
-/// Fields of `NodeProto` that [`NodeProto`] holds.
-pub const NODE_FIELDS: &[u32] = &[1, 2, 3, 4, 5, 6, 7];
-
-#[derive(Clone, PartialEq, prost::Message)]
 pub struct AttributeProto {
     #[prost(string, tag = "1")]
     pub name: String,
@@ -109,8 +122,9 @@ pub struct AttributeProto {
     pub i: Option<i64>,
     #[prost(bytes = "vec", optional, tag = "4")]
     pub s: Option<Vec<u8>>,
-    #[prost(message, optional, tag = "5")]
-    pub t: Option<TensorProto>,
+    /// `TensorProto`.
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    pub t: Option<Bytes>,
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
@@ -133,47 +147,23 @@ pub mod attribute_type {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct TensorProto {
-    #[prost(int64, repeated, packed = "false", tag = "1")]
-    pub dims: Vec<i64>,
-    #[prost(int32, tag = "2")]
-    pub data_type: i32,
-    /// `TensorProto.Segment`; of a form of storage that nobody writes any more.
-    #[prost(bytes = "bytes", optional, tag = "3")]
-    pub segment: Option<Bytes>,
-    #[prost(float, repeated, tag = "4")]
-    pub float_data: Vec<f32>,
-    #[prost(int32, repeated, tag = "5")]
-    pub int32_data: Vec<i32>,
-    #[prost(int64, repeated, tag = "7")]
-    pub int64_data: Vec<i64>,
-    #[prost(string, tag = "8")]
-    pub name: String,
-    #[prost(bytes = "bytes", optional, tag = "9")]
-    pub raw_data: Option<Bytes>,
-    #[prost(double, repeated, tag = "10")]
-    pub double_data: Vec<f64>,
-    #[prost(uint64, repeated, tag = "11")]
-    pub uint64_data: Vec<u64>,
-    #[prost(message, repeated, tag = "13")]
-    pub external_data: Vec<StringStringEntryProto>,
-    /// 0: here; 1: in a file of its own.
-    #[prost(int32, optional, tag = "14")]
-    pub data_location: Option<i32>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
 pub struct ValueInfoProto {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
+    #[prost(string, optional, tag = "3")]
+    pub doc_string: Option<String>,
+    #[prost(message, repeated, tag = "4")]
+    pub metadata_props: Vec<StringStringEntryProto>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TypeProto {
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorTypeProto>,
+    #[prost(string, optional, tag = "6")]
+    pub denotation: Option<String>,
 }
 
 /// `TypeProto.Tensor`.
@@ -198,4 +188,6 @@ pub struct DimensionProto {
     pub dim_value: Option<i64>,
     #[prost(string, optional, tag = "2")]
     pub dim_param: Option<String>,
+    #[prost(string, optional, tag = "3")]
+    pub denotation: Option<String>,
 }

@@ -3,152 +3,258 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::data_file::DataFile;
 use super::external::External;
-use super::proto::TensorProto;
-use crate::graph::{DType, TensorData};
+use super::proto::{StringStringEntryProto, tensor as number};
+use super::rope::Rope;
+use super::wire::{self, Field, fields};
+use crate::graph::{DType, OpaqueTensor, TensorData};
 use crate::{Error, Result};
 
-const EXTERNAL: i32 = 1;
+/// More dimensions than any runtime takes.
+const MOST_DIMENSIONS: usize = 64;
 
 /// A tensor from an encoded `TensorProto`, such as the `.pb` files of ONNX's own tests: its name and itself.
 pub fn parse_tensor(bytes: Bytes) -> Result<(String, TensorData)> {
-    let proto = TensorProto::decode(bytes)
-        .map_err(|error| Error::user(format!("not an ONNX tensor: {error}")))?;
-    let name = proto.name.clone();
-    let number = proto.data_type;
-    let data = decode(proto, &mut External::beside(None))?;
-    let data = data.ok_or_else(|| {
-        Error::user(format!("tensor `{name}`: element type {number} is not supported"))
-    })?;
-    Ok((name, data))
+    let tensor = decode(&bytes, &mut External::beside(None)).map_err(|e| e.at("the tensor"))?;
+    match tensor.content {
+        Content::Known(data) => Ok((tensor.name, data)),
+        Content::Opaque(_) => Err(Error::user(format!(
+            "tensor `{}`: element type {} is not supported",
+            tensor.name, tensor.data_type
+        ))),
+    }
 }
 
-/// The tensor in `proto`; `None` where its element type is not one of [`DType`].
-pub fn decode(proto: TensorProto, external: &mut External) -> Result<Option<TensorData>> {
-    let Some(dtype) = DType::from_onnx(proto.data_type) else { return Ok(None) };
-    let name = proto.name.clone();
-    let place = || format!("tensor `{name}`");
-    let count = element_count(&proto.dims).map_err(|error| error.at(place()))?;
-    let size = dtype.byte_count(count);
-    let size = size.ok_or_else(|| Error::user("is too large").at(place()))?;
-    if proto.segment.is_some() {
-        return Err(Error::user("is stored in segments, which are not supported").at(place()));
+/// What a `TensorProto` holds.
+pub struct Tensor {
+    /// Its name.
+    pub name: String,
+    /// ONNX's number of its element type.
+    pub data_type: i64,
+    /// Encoded fields beyond name, type, shape and elements.
+    pub notes: Vec<u8>,
+    /// The constant.
+    pub content: Content,
+}
+
+/// A constant.
+pub enum Content {
+    /// Of a type that is understood.
+    Known(TensorData),
+    /// Of another.
+    Opaque(OpaqueTensor),
+}
+
+/// The tensor that is encoded in `message`.
+pub fn decode(message: &Bytes, external: &mut External) -> Result<Tensor> {
+    let (mut name, mut data_type, mut dims) = (String::new(), 0, Vec::new());
+    let (mut raw, mut entries, mut is_external) = (None, Vec::new(), false);
+    let (mut typed, mut notes, mut segments) = (Vec::new(), Vec::new(), false);
+    for field in fields(message) {
+        let field = field?;
+        match field.number {
+            number::DIMS => field.ints(|dim| dims.push(dim))?,
+            number::DATA_TYPE => data_type = field.int()?,
+            number::NAME => name = field.text()?,
+            number::RAW_DATA => raw = Some(field.bytes()?),
+            number::EXTERNAL_DATA => entries.push(entry(&field)?),
+            number::DATA_LOCATION => is_external = field.int()? == number::EXTERNAL,
+            number::SEGMENT => segments = true,
+            number::FLOAT_DATA
+            | number::INT32_DATA
+            | number::INT64_DATA
+            | number::DOUBLE_DATA
+            | number::UINT64_DATA => typed.push(field),
+            _ => notes.extend_from_slice(&field.raw),
+        }
     }
-    let shape = proto.dims.clone();
-    let bytes = if proto.data_location == Some(EXTERNAL) {
-        external.bytes(&proto.external_data).map_err(|error| error.at(place()))?
-    } else if let Some(raw) = proto.raw_data {
-        raw
-    } else {
-        typed(dtype, proto)
+    let place = |error: Error| error.at(format!("tensor `{name}`"));
+    if segments {
+        let error = Error::user("is stored in segments, which are not supported");
+        return Err(place(error));
+    }
+    if is_external {
+        raw = Some(external.bytes(&entries).map_err(place)?);
+    }
+    let dtype = i32::try_from(data_type).ok().and_then(DType::from_onnx);
+    let Some(dtype) = dtype else {
+        let data = raw.filter(|raw| !raw.is_empty());
+        let content =
+            Content::Opaque(OpaqueTensor { sparse: false, message: rest(message)?, data });
+        return Ok(Tensor { name, data_type, notes, content });
+    };
+    let size = size(dtype, &dims).map_err(place)?;
+    let bytes = match raw {
+        Some(raw) => raw,
+        None => elements(dtype, &typed).map_err(place)?,
     };
     if bytes.len() != size {
-        return Err(Error::user(format!(
-            "has {} bytes of data, but shape {shape:?} of {} needs {size}",
+        return Err(place(Error::user(format!(
+            "has {} bytes of data, but shape {dims:?} of {} needs {size}",
             bytes.len(),
             dtype.name(),
-        ))
-        .at(place()));
+        ))));
     }
-    Ok(Some(TensorData { dtype, shape, bytes }))
+    let content = Content::Known(TensorData { dtype, shape: dims, bytes });
+    Ok(Tensor { name, data_type, notes, content })
 }
 
-fn element_count(dims: &[i64]) -> Result<usize> {
-    dims.iter().try_fold(1usize, |count, &dim| {
+/// An entry of `external_data`.
+pub fn entry(field: &Field) -> Result<StringStringEntryProto> {
+    StringStringEntryProto::decode(field.bytes()?)
+        .map_err(|error| Error::user(format!("external data: {error}")))
+}
+
+/// A tensor's message without raw elements, and without where they lie.
+pub fn rest(message: &Bytes) -> Result<Vec<u8>> {
+    const ELEMENTS: [u32; 3] = [number::RAW_DATA, number::EXTERNAL_DATA, number::DATA_LOCATION];
+    let mut rest = Vec::new();
+    for field in fields(message) {
+        let field = field?;
+        if !ELEMENTS.contains(&field.number) {
+            rest.extend_from_slice(&field.raw);
+        }
+    }
+    Ok(rest)
+}
+
+/// Bytes of a tensor.
+fn size(dtype: DType, dims: &[i64]) -> Result<usize> {
+    if dims.len() > MOST_DIMENSIONS {
+        let error = format!("has {} dimensions; up to {MOST_DIMENSIONS} are read", dims.len());
+        return Err(Error::user(error));
+    }
+    let count = dims.iter().try_fold(1usize, |count, &dim| {
         let dim = usize::try_from(dim)
             .map_err(|_| Error::user(format!("has a negative extent: {dims:?}")))?;
         count.checked_mul(dim).ok_or_else(|| Error::user(format!("is too large: {dims:?}")))
-    })
+    })?;
+    dtype.byte_count(count).ok_or_else(|| Error::user(format!("is too large: {dims:?}")))
 }
 
-/// Elements from the field that the standard assigns to their type.
-fn typed(dtype: DType, proto: TensorProto) -> Bytes {
-    let narrow = proto.int32_data.iter();
-    let bytes: Vec<u8> = match dtype {
-        DType::F32 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        DType::F64 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        DType::I64 => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        DType::I32 => narrow.flat_map(|v| v.to_le_bytes()).collect(),
-        DType::I16 | DType::U16 | DType::F16 | DType::BF16 => {
-            narrow.flat_map(|v| [v.to_le_bytes()[0], v.to_le_bytes()[1]]).collect()
-        }
-        DType::I8
-        | DType::U8
-        | DType::Bool
-        | DType::F8E4M3FN
-        | DType::F8E4M3FNUZ
-        | DType::F8E5M2
-        | DType::F8E5M2FNUZ
-        | DType::F8E8M0
-        | DType::U4
-        | DType::I4
-        | DType::F4E2M1
-        | DType::U2
-        | DType::I2 => narrow.map(|v| v.to_le_bytes()[0]).collect(),
-        DType::U64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        DType::U32 => proto.uint64_data.iter().flat_map(|v| (*v as u32).to_le_bytes()).collect(),
+/// Elements from the field that the standard assigns to their type. Packed floats are in the file as they
+/// are in memory, so they are not copied.
+fn elements(dtype: DType, typed: &[Field]) -> Result<Bytes> {
+    let field = match dtype {
+        DType::F32 => number::FLOAT_DATA,
+        DType::F64 => number::DOUBLE_DATA,
+        DType::I64 => number::INT64_DATA,
+        DType::U64 | DType::U32 => number::UINT64_DATA,
+        _ => number::INT32_DATA,
     };
-    bytes.into()
+    let chunks: Vec<&Field> = typed.iter().filter(|chunk| chunk.number == field).collect();
+    if matches!(dtype, DType::F32 | DType::F64) {
+        if let [whole] = chunks[..] {
+            return whole.fixed();
+        }
+        let mut bytes = Vec::new();
+        for chunk in chunks {
+            bytes.extend_from_slice(&chunk.fixed()?);
+        }
+        return Ok(bytes.into());
+    }
+    let (mut bytes, size) = (Vec::new(), dtype.size());
+    for chunk in chunks {
+        chunk.ints(|value| bytes.extend_from_slice(&value.to_le_bytes()[..size]))?;
+    }
+    Ok(bytes.into())
 }
 
-/// The message of a tensor, its elements as `raw_data`.
-pub fn encode(name: &str, data: &TensorData) -> TensorProto {
-    TensorProto {
-        dims: data.shape.clone(),
-        data_type: data.dtype.onnx(),
-        name: name.to_owned(),
-        raw_data: Some(data.bytes.clone()),
-        ..TensorProto::default()
+/// The message of a tensor, its elements as `raw_data` or in `file`.
+pub fn encode(name: &str, data: &TensorData, notes: &[u8], file: Option<&mut DataFile>) -> Rope {
+    let mut message = Rope::default();
+    let end = message.end();
+    end.extend_from_slice(notes);
+    for dim in &data.shape {
+        wire::put_int(end, number::DIMS, *dim);
     }
+    wire::put_int(end, number::DATA_TYPE, data.dtype.onnx().into());
+    wire::put_text(end, number::NAME, name);
+    put_elements(&mut message, &data.bytes, file);
+    message
+}
+
+/// The message of a constant that is not understood.
+pub fn encode_opaque(tensor: &OpaqueTensor, file: Option<&mut DataFile>) -> Rope {
+    let mut message = Rope::default();
+    message.end().extend_from_slice(&tensor.message);
+    if let Some(data) = &tensor.data {
+        put_elements(&mut message, data, file);
+    }
+    message
+}
+
+fn put_elements(message: &mut Rope, bytes: &Bytes, file: Option<&mut DataFile>) {
+    let place = file.and_then(|file| file.place(bytes));
+    let Some(entries) = place else {
+        message.put_bytes(number::RAW_DATA, bytes);
+        return;
+    };
+    for entry in entries {
+        wire::put_bytes(message.end(), number::EXTERNAL_DATA, &entry.encode_to_vec());
+    }
+    wire::put_int(message.end(), number::DATA_LOCATION, number::EXTERNAL);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(proto: &TensorProto) -> Result<TensorData> {
-        parse_tensor(proto.encode_to_vec().into()).map(|(_, data)| data)
+    fn message(dims: &[i64], data_type: i64) -> Vec<u8> {
+        let mut message = Vec::new();
+        for dim in dims {
+            wire::put_int(&mut message, number::DIMS, *dim);
+        }
+        wire::put_int(&mut message, number::DATA_TYPE, data_type);
+        wire::put_text(&mut message, number::NAME, "w");
+        message
+    }
+
+    fn parse(message: &[u8]) -> Result<TensorData> {
+        parse_tensor(Bytes::copy_from_slice(message)).map(|(_, data)| data)
     }
 
     #[test]
     fn typed_fields_become_little_endian_bytes() {
-        let float = TensorProto {
-            dims: vec![2],
-            data_type: 1,
-            float_data: vec![1.5, -2.0],
-            ..TensorProto::default()
-        };
-        assert_eq!(parse(&float).unwrap(), TensorData::f32(&[2], &[1.5, -2.0]));
-        let int8 = TensorProto {
-            dims: vec![2],
-            data_type: 3,
-            int32_data: vec![-128, 127],
-            ..TensorProto::default()
-        };
+        let packed = [1.5f32.to_le_bytes(), (-2f32).to_le_bytes()].concat();
+        let mut float = message(&[2], 1);
+        wire::put_bytes(&mut float, number::FLOAT_DATA, &packed);
+        let float = Bytes::from(float);
+        let (_, data) = parse_tensor(float.clone()).unwrap();
+        assert_eq!(data, TensorData::f32(&[2], &[1.5, -2.0]));
+        assert!(float.as_ptr_range().contains(&data.bytes.as_ptr()), "packed floats are shared");
+
+        let mut single = message(&[2], 1);
+        for value in [1.5f32, -2.0] {
+            single.push(((number::FLOAT_DATA << 3) | 5) as u8);
+            single.extend_from_slice(&value.to_le_bytes());
+        }
+        assert_eq!(parse(&single).unwrap(), data);
+
+        let mut int8 = message(&[2], 3);
+        wire::put_int(&mut int8, number::INT32_DATA, -128);
+        wire::put_int(&mut int8, number::INT32_DATA, 127);
         assert_eq!(parse(&int8).unwrap().to_i8().unwrap(), [-128, 127]);
+
         // Three elements of 4 bits lie in two bytes, one byte an entry.
-        let int4 = TensorProto {
-            dims: vec![3],
-            data_type: 22,
-            int32_data: vec![0x7F, 0x08],
-            ..TensorProto::default()
-        };
+        let mut int4 = message(&[3], 22);
+        wire::put_bytes(&mut int4, number::INT32_DATA, &[0x7f, 0x08]);
         let int4 = parse(&int4).unwrap();
         assert_eq!((int4.bytes.as_ref(), int4.len()), (&[0x7F, 0x08][..], 3));
     }
 
     #[test]
     fn hostile_shapes_are_errors() {
-        let huge = TensorProto {
-            dims: vec![i64::MAX, i64::MAX],
-            data_type: 1,
-            name: "w".to_owned(),
-            ..TensorProto::default()
-        };
-        assert!(parse(&huge).unwrap_err().message.starts_with("tensor `w`: is too large"));
-        let negative = TensorProto { dims: vec![-1], data_type: 1, ..TensorProto::default() };
-        assert!(parse(&negative).unwrap_err().message.contains("negative extent"));
-        let short = TensorProto { dims: vec![3], data_type: 1, ..TensorProto::default() };
-        assert!(parse(&short).unwrap_err().message.contains("needs 12"));
+        let error = |dims: &[i64]| parse(&message(dims, 1)).unwrap_err().message;
+        assert!(error(&[i64::MAX, i64::MAX]).contains("tensor `w`: is too large"));
+        assert!(error(&[i64::MAX]).contains("is too large"));
+        assert!(error(&[-1]).contains("negative extent"));
+        assert!(error(&[0, i64::MIN]).contains("negative extent"));
+        assert!(error(&[3]).contains("needs 12"));
+        assert!(error(&[1; 65]).contains("has 65 dimensions"));
+        let mut long = message(&[1], 1);
+        wire::put_bytes(&mut long, number::RAW_DATA, &[0; 5]);
+        assert!(parse(&long).unwrap_err().message.contains("has 5 bytes of data"));
     }
 }

@@ -30,10 +30,10 @@ pub fn model(context: &Context, source: &ModelSource) -> Result<Model> {
     }
 }
 
-/// Writes a model to an output, whole or not at all.
+/// Writes a model to an output, whole or not at all. An output is one file, so weights are inside of it.
 pub fn write_model(model: &Model, path: &Path) -> Result<()> {
     onnx::check(model)?;
-    onnx::write(model, path)
+    onnx::write_one_file(model, path)
 }
 
 /// Writes a value as JSON, indented, with a line end.

@@ -2,6 +2,7 @@
 
 mod convert;
 mod elements;
+mod error;
 mod layout;
 
 pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};

@@ -3,12 +3,14 @@
 mod gradient_cases;
 mod gradients;
 mod histories;
+mod hostile_models;
 mod imports;
 mod old_opsets;
 mod onnx_nodes;
 mod python;
 mod pytorch;
 mod quant;
+mod round_trip;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
 mod torchvision;
