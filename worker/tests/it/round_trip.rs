@@ -10,16 +10,17 @@ use crate::python;
 /// that are not understood come behind the others, and a domain may be empty or left out.
 const COMPARE: &str = r#"
 import sys, pathlib, onnx
-from onnx import numpy_helper
+from onnx import external_data_helper, numpy_helper
 RAW = {1,2,3,4,5,6,7,9,10,11,12,13,16,17,18,19,20,21,22,23,24,25,26}
 def tensor(t):
     if not t.HasField("raw_data") and t.data_type in RAW:
         raw = numpy_helper.from_array(numpy_helper.to_array(t)).raw_data
         for f in ("float_data","int32_data","int64_data","double_data","uint64_data"): t.ClearField(f)
         t.raw_data = raw
-    if t.HasField("data_location") and t.data_location == 0: t.ClearField("data_location")
 def normal(path):
     m = onnx.load(path)
+    for t in external_data_helper._get_all_tensors(m):
+        if t.data_location == 0: t.ClearField("data_location")
     for t in m.graph.initializer: tensor(t)
     ordered = sorted(m.graph.initializer, key=lambda t: t.name)
     del m.graph.initializer[:]
