@@ -5,6 +5,7 @@ mod gradients;
 mod histories;
 mod hostile_models;
 mod imports;
+mod large_models;
 mod old_opsets;
 mod onnx_nodes;
 mod python;
