@@ -1,6 +1,11 @@
 //! The reader of models, built of the worker's own modules: the worker itself is linked to libtorch.
 #![no_main]
-#![allow(dead_code, reason = "only the reader is used of these modules")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unfulfilled_lint_expectations,
+    reason = "only the reader is used of these modules"
+)]
 
 #[path = "../../worker/src/error.rs"]
 mod error;

@@ -40,7 +40,9 @@ pub(super) fn pairs(
         let mut undone = true;
         for &reader in readers {
             let reader = &graph.nodes[reader];
-            let reads = reader.op_type == "DequantizeLinear" && reader.input(0) == Some(output);
+            let reads = reader.op_type == "DequantizeLinear"
+                && reader.input(0) == Some(output)
+                && !reader.outputs.is_empty();
             undone &= reads && fake(reader)?.as_ref() == Some(&quantize);
         }
         if undone && let Some(&first) = readers.iter().min() {

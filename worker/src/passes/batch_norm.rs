@@ -36,7 +36,7 @@ fn foldable(graph: &Graph, index: usize) -> Option<usize> {
     if norm.op_type != "BatchNormalization" || !norm.domain.is_empty() {
         return None;
     }
-    if norm.outputs.iter().skip(1).any(|name| !name.is_empty()) {
+    if norm.outputs.is_empty() || norm.outputs.iter().skip(1).any(|name| !name.is_empty()) {
         return None;
     }
     let value = norm.input(0)?;

@@ -1,11 +1,18 @@
 //! Constants that nodes compute: `Constant` nodes, and nodes that read nothing but constants.
 
+use super::extent;
 use crate::graph::{Attribute, Model, Node, TensorData};
 use crate::ops::{self, Arguments, Prepare, conversion};
 use crate::{Error, Result, torch};
 
 /// Largest result that is worth storing, elements; a larger one is cheaper computed (an Expand, a ConstantOfShape).
 const LARGEST: usize = 1 << 20;
+
+/// Larger results than this, elements, are not computed, unless they are smaller than the inputs: most would be thrown away.
+const LARGEST_COMPUTED: u128 = 1 << 24;
+
+/// Elements of all results together, so that many nodes take no more memory than a large model.
+const MOST: usize = 1 << 26;
 
 /// Operators that stay although they read only constants: quantized weights keep their pair, which training needs.
 const KEPT: [&str; 3] = ["QuantizeLinear", "DequantizeLinear", "Dropout"];
@@ -16,7 +23,7 @@ const KEPT: [&str; 3] = ["QuantizeLinear", "DequantizeLinear", "Dropout"];
 pub fn fold(model: &mut Model) -> Result<usize> {
     let opset = model.opset();
     let graph = &mut model.graph;
-    let mut folded = 0;
+    let (mut folded, mut elements) = (0, 0);
     let mut kept = Vec::with_capacity(graph.nodes.len());
     for node in std::mem::take(&mut graph.nodes) {
         let [output] = &node.outputs[..] else {
@@ -24,8 +31,10 @@ pub fn fold(model: &mut Model) -> Result<usize> {
             continue;
         };
         let name = output.clone();
-        match value(&node, opset, &graph.initializers) {
+        let data = if elements < MOST { value(&node, opset, &graph.initializers) } else { None };
+        match data {
             Some(data) if !graph.outputs.iter().any(|o| o.name == name) => {
+                elements += data.len();
                 graph.initializers.insert(name, data);
                 folded += 1;
             }
@@ -68,6 +77,10 @@ fn value(
     if inputs.iter().flatten().any(|data| is_wider(data.dtype))
         || (node.op_type == "Cast" && conversion::cast_target(node).map_or(true, is_wider))
     {
+        return None;
+    }
+    let given: usize = inputs.iter().flatten().map(|data| data.len()).sum();
+    if extent::at_most(node, &inputs)? > LARGEST_COMPUTED.max(given as u128) {
         return None;
     }
     evaluate(node, opset, &inputs).ok().filter(|data| data.len() <= LARGEST)

@@ -12,11 +12,11 @@ pub fn remove(model: &mut Model) -> Result<usize> {
     let mut index = 0;
     while index < graph.nodes.len() {
         let node = &graph.nodes[index];
-        let (Some(input), true) = (node.input(0).map(str::to_owned), hands_on(graph, node)) else {
+        let (input, output) = (node.input(0).map(str::to_owned), node.outputs.first().cloned());
+        let (Some(input), Some(output), true) = (input, output, hands_on(graph, node)) else {
             index += 1;
             continue;
         };
-        let output = node.outputs[0].clone();
         if graph.is_output(&output) {
             // The output's name is the one that users know: the input's producer takes it.
             let made = graph.nodes[..index].iter().any(|node| node.outputs.contains(&input));

@@ -8,6 +8,7 @@ mod batch_norm;
 mod constants;
 mod dead;
 mod duplicates;
+mod extent;
 mod identity;
 mod inference;
 mod list;

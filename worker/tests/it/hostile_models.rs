@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use qpipe_worker::graph::Model;
-use qpipe_worker::{Result, onnx};
+use qpipe_worker::interp::{Options, Program};
+use qpipe_worker::{Result, onnx, passes};
 
 use crate::python::project;
 
@@ -181,4 +182,36 @@ fn the_corpus_and_what_is_like_it_is_borne() {
             onnx::fuzzing::onnx(&bytes);
         }
     }
+}
+
+/// Constants that ask for 2^60 elements are not computed when constants are folded; what runs them says so.
+#[test]
+fn giant_constants_are_not_folded() {
+    for name in ["fill", "range"] {
+        let mut model = read(&named(name)).unwrap();
+        let nodes = model.graph.nodes.len();
+        passes::simplify(&mut model).unwrap();
+        assert_eq!(model.graph.nodes.len(), nodes, "{name}");
+        let _ = Program::compile(&model, &Options::default());
+    }
+}
+
+/// What is read of damaged files is simplified and compiled, or refused.
+#[test]
+fn damaged_models_are_compiled_or_refused() {
+    let mut compiled = 0;
+    for (_, bytes) in corpus() {
+        for bit in 0..8 * bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let Ok(mut model) = onnx::parse(bytes.into()) else { continue };
+            compiled += usize::from(Program::compile(&model, &Options::default()).is_ok());
+            if passes::inference_form(&mut model).is_ok() {
+                let _ = passes::fold_batch_norm(&mut model);
+                let _ = passes::set_batch(&mut model, Some(2));
+                let _ = Program::compile(&model, &Options::default());
+            }
+        }
+    }
+    assert!(compiled > 1000, "{compiled}");
 }
