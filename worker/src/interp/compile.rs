@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tch::Tensor;
 
+use super::declared::Declared;
 use super::fuse::{self, Pair};
 use super::parameters::{self, Parameter};
 use super::prepare::{self, is_constant};
@@ -90,7 +91,7 @@ impl<'a> Compiler<'a> {
     fn inputs(&mut self) {
         for input in &self.graph.inputs {
             let slot = self.slot(&input.name);
-            self.program.inputs.push((slot, input.name.clone()));
+            self.program.inputs.push((slot, Declared::of(input)));
         }
     }
 

@@ -1,6 +1,7 @@
 //! A graph compiled once to a plan of kernels over numbered slots, executed forward on libtorch, with gradients.
 
 mod compile;
+mod declared;
 mod fuse;
 mod parameters;
 mod prepare;

@@ -1,7 +1,10 @@
 //! The compiled graph and its forward pass.
 
+use std::collections::HashMap;
+
 use tch::{Device, Tensor};
 
+use super::declared::Declared;
 use super::parameters::Parameter;
 use crate::ops::{Arguments, Kernel};
 use crate::{Error, Result, torch};
@@ -70,8 +73,8 @@ pub struct Program {
     pub(super) parameters: Vec<Parameter>,
     /// Indices of the constants that training mode changes: running statistics.
     pub(super) statistics: Vec<usize>,
-    /// Slot of each input of the graph, and the input's name.
-    pub(super) inputs: Vec<(usize, String)>,
+    /// Slot of each input of the graph, and what the file says of it.
+    pub(super) inputs: Vec<(usize, Declared)>,
     pub(super) outputs: Vec<Source>,
     /// Watched values that are no step's output: index in `Options::watch`, where it is.
     pub(super) watched: Vec<(usize, Source)>,
@@ -99,7 +102,7 @@ impl Program {
     /// value when it is made: its index in [`Options::watch`] and itself.
     ///
     /// # Errors
-    /// A wrong count of inputs; what a kernel refuses, with its node, operator and opset.
+    /// A wrong count of inputs, or one of another shape than the file declares; what a kernel refuses, with its node, operator and opset.
     pub fn forward(
         &mut self,
         inputs: &[Tensor],
@@ -149,13 +152,18 @@ impl Program {
 
     fn feed(&mut self, inputs: &[Tensor]) -> Result<()> {
         if inputs.len() != self.inputs.len() {
-            let names: Vec<&str> = self.inputs.iter().map(|(_, name)| name.as_str()).collect();
+            let names: Vec<&str> =
+                self.inputs.iter().map(|(_, input)| input.name.as_str()).collect();
             return Err(Error::user(format!(
                 "the model has {} inputs ({}), {} were given",
                 names.len(),
                 names.join(", "),
                 inputs.len()
             )));
+        }
+        let mut named = HashMap::new();
+        for (tensor, (_, declared)) in inputs.iter().zip(&self.inputs) {
+            declared.check(&tensor.size(), &mut named)?;
         }
         for (tensor, &(slot, _)) in inputs.iter().zip(&self.inputs) {
             let tensor = tensor.f_to_device(self.device)?;

@@ -1,0 +1,74 @@
+//! What a model declares of its inputs, held against what it is given.
+
+use std::collections::HashMap;
+
+use crate::graph::{Dim, ValueInfo};
+use crate::{Error, Result};
+
+/// An input of the graph as the file declares it.
+#[derive(Clone, Debug)]
+pub(super) struct Declared {
+    /// Its name.
+    pub name: String,
+    /// Its extents; `None`: the file does not say.
+    shape: Option<Vec<Dim>>,
+}
+
+impl Declared {
+    pub fn of(input: &ValueInfo) -> Self {
+        Self { name: input.name.clone(), shape: input.shape.clone() }
+    }
+
+    /// Refuses a tensor of another shape, before anything is computed. `named`: the extents that names such as `width`
+    /// have had so far.
+    ///
+    /// The first axis may have any extent: files of a fixed batch are executed with other batches.
+    pub fn check(&self, size: &[i64], named: &mut HashMap<String, i64>) -> Result<()> {
+        let Some(shape) = &self.shape else { return Ok(()) };
+        let mut fits = shape.len() == size.len();
+        for (dim, &extent) in shape.iter().zip(size).skip(1) {
+            fits &= match dim {
+                Dim::Fixed(fixed) => *fixed == extent,
+                Dim::Named(name) => *named.entry(name.clone()).or_insert(extent) == extent,
+                Dim::Unknown => true,
+            };
+        }
+        if fits {
+            return Ok(());
+        }
+        let declared: Vec<String> = shape.iter().map(shown).collect();
+        Err(Error::user(format!(
+            "the model's input `{}` is [{}], it was given {size:?}; only the first axis may differ",
+            self.name,
+            declared.join(", ")
+        )))
+    }
+}
+
+fn shown(dim: &Dim) -> String {
+    match dim {
+        Dim::Fixed(extent) => extent.to_string(),
+        Dim::Named(name) => name.clone(),
+        Dim::Unknown => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_axis_and_free_ones_may_differ() {
+        let side = || Dim::Named("side".to_owned());
+        let input = ValueInfo::f32("x", vec![Dim::Fixed(1), Dim::Fixed(3), side(), side()]);
+        let declared = Declared::of(&input);
+        let check = |size: &[i64]| declared.check(size, &mut HashMap::new());
+        assert!(check(&[8, 3, 64, 64]).is_ok());
+        let message = check(&[8, 1, 64, 64]).unwrap_err().message;
+        assert!(message.contains("input `x` is [1, 3, side, side], it was given [8, 1, 64, 64]"));
+        assert!(check(&[8, 3, 64, 32]).is_err(), "one name has one extent");
+        assert!(check(&[8, 3, 64]).is_err());
+        let unknown = ValueInfo { shape: None, ..input };
+        assert!(Declared::of(&unknown).check(&[5], &mut HashMap::new()).is_ok());
+    }
+}
