@@ -41,6 +41,36 @@ fn diamond() -> Project {
     project
 }
 
+/// The next stage of the run uses the folder of the last one again.
+#[test]
+fn what_a_stage_leaves_is_nothing_to_the_next() {
+    let project = Project::new(
+        r#"
+[stages.a]
+kind = "command"
+run = "echo junk > $TMPDIR/x; echo junk > $QPIPE_OUT/y; mkdir $QPIPE_OUT/../more; echo a > $QPIPE_OUT_X"
+outputs = { x = "x" }
+
+[stages.b]
+kind = "command"
+run = "find $QPIPE_OUT/.. -mindepth 1 | sed 's|.*[.][.]/||' | sort > $QPIPE_OUT_X; rmdir $TMPDIR; ln -s $PWD $TMPDIR"
+inputs = { x = "a" }
+outputs = { x = "x" }
+
+[stages.c]
+kind = "command"
+run = "ls -A $TMPDIR > $QPIPE_OUT_X; cat $QPIPE_IN_X >> $QPIPE_OUT_X"
+inputs = { x = "b" }
+outputs = { x = "x" }
+"#,
+    );
+    project.run(&["-j1"]);
+    assert_eq!(project.artifact("b/x"), "in\nin/x\nout\nout/x\ntmp\n");
+    assert_eq!(project.artifact("c/x"), project.artifact("b/x"), "nothing was in tmp");
+    assert!(project.path("p.toml").exists(), "what the link led to stays");
+    project.verify();
+}
+
 #[test]
 fn a_first_run_a_second_and_their_exact_words() {
     let project = diamond();

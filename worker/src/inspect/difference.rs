@@ -56,7 +56,8 @@ pub struct TensorChange {
     pub old: String,
     /// Type after.
     pub new: String,
-    /// Largest difference of two elements; `None` where shapes differ, or a NaN stands against a number.
+    /// Largest difference of two elements; `None` where shapes differ, a NaN stands against a number, or the
+    /// type is none of whole bytes (float 8, 4 bits).
     pub max_difference: Option<f64>,
 }
 
@@ -273,5 +274,4 @@ fn changes(old: Vec<(String, String)>, new: Vec<(String, String)>) -> Vec<Change
 }
 
 #[cfg(test)]
-#[path = "difference_tests.rs"]
 mod tests;
