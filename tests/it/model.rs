@@ -44,6 +44,7 @@ a.onnx
   nodes: 1
          1 × Relu
   constants: 0 tensors, 0 elements, 0.0 MB; 0 parameters
+  computes: 0.00 M multiply-adds (0.00 MFLOPs)
   executable: yes, 1 of 1 nodes
   trainable: no, 0 of 0 parameters: no layer reads a constant weight
 ";

@@ -84,6 +84,26 @@ impl Node {
         format!("node \"{}\" ({})", self.label(), self.op_type)
     }
 
+    /// Whether it is a `Constant`, which is taken for an initializer.
+    pub fn is_constant(&self) -> bool {
+        self.op_type == "Constant" && self.domain.is_empty()
+    }
+
+    /// The value of a `Constant`, <https://onnx.ai/onnx/operators/onnx__Constant.html>.
+    ///
+    /// # Errors
+    /// One that is no dense tensor of numbers.
+    pub fn constant(&self) -> Result<TensorData> {
+        match self.attributes.first() {
+            Some((_, Attribute::Tensor(data))) => Ok(data.clone()),
+            Some((_, Attribute::Float(value))) => Ok(TensorData::f32(&[], &[*value])),
+            Some((_, Attribute::Int(value))) => Ok(TensorData::i64(&[], &[*value])),
+            Some((_, Attribute::Floats(v))) => Ok(TensorData::f32(&[v.len() as i64], v)),
+            Some((_, Attribute::Ints(v))) => Ok(TensorData::i64(&[v.len() as i64], v)),
+            _ => Err(Error::user("holds no dense number")),
+        }
+    }
+
     fn mismatch(&self, attribute: &str, expected: &str) -> Error {
         Error::user(format!("attribute `{attribute}` is not {expected}")).at(self.place())
     }

@@ -1,11 +1,12 @@
 //! What can be done with a model, and why not where not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
 use crate::graph::{Model, Node};
 use crate::interp::{Trainable, refusals};
+use crate::ops::Shapes;
 use crate::quant::placement::{POLICIES, survey};
 use crate::quant::prepare::prepare;
 
@@ -88,10 +89,14 @@ fn refused(model: &Model, node: &Node, reason: String) -> Refused {
 
 fn executable(model: &Model) -> Ability {
     let nodes = &model.graph.nodes;
-    let refused: Vec<Refused> = refusals(model)
+    let mut reasons: BTreeMap<usize, String> = Shapes::declared(model)
+        .misfits
         .into_iter()
-        .map(|refusal| refused(model, &nodes[refusal.node], refusal.reason))
+        .map(|misfit| (misfit.node, misfit.reason))
         .collect();
+    reasons.extend(refusals(model).into_iter().map(|refusal| (refusal.node, refusal.reason)));
+    let refused: Vec<Refused> =
+        reasons.into_iter().map(|(node, reason)| refused(model, &nodes[node], reason)).collect();
     let count = nodes.len() - refused.len();
     Ability { can: refused.is_empty(), count, of: nodes.len(), reason: None, refused }
 }

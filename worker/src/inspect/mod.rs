@@ -2,6 +2,7 @@
 
 mod abilities;
 mod command;
+mod cost;
 mod difference;
 mod difference_text;
 mod numbers;
@@ -10,5 +11,6 @@ mod summary_text;
 
 pub use abilities::{Abilities, Ability, Refused};
 pub use command::run;
+pub use cost::Cost;
 pub use difference::{Changed, Difference, TensorChange};
 pub use summary::{Constants, Operator, Summary, Value};

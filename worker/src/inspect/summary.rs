@@ -7,8 +7,11 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::abilities::{Abilities, operator};
+use super::cost::Cost;
 use crate::graph::{Dim, Model, ValueInfo};
 use crate::interp::Trainable;
+use crate::ops::Shapes;
+use crate::shapes::Extent;
 use crate::{Error, Result, onnx, passes};
 
 /// What is in a model, and what can be done with it.
@@ -34,6 +37,8 @@ pub struct Summary {
     pub operators: Vec<Operator>,
     /// Constants.
     pub constants: Constants,
+    /// How much it computes.
+    pub cost: Cost,
     /// What can be done with it.
     #[serde(flatten)]
     pub abilities: Abilities,
@@ -107,10 +112,14 @@ impl Summary {
             opsets: opsets(model),
             metadata: model.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             inputs: graph.inputs.iter().map(Value::of).collect(),
-            outputs: graph.outputs.iter().map(Value::of).collect(),
+            outputs: {
+                let shapes = Shapes::declared(model);
+                graph.outputs.iter().map(|output| Value::inferred(output, &shapes)).collect()
+            },
             nodes: graph.nodes.len(),
             operators,
             constants: constants(model),
+            cost: Cost::of(model),
             abilities: Abilities::of(model),
         }
     }
@@ -132,6 +141,19 @@ impl Value {
             dtype: info.dtype.map(|dtype| dtype.name().to_owned()),
             shape: info.shape.as_ref().map(|shape| shape.iter().map(extent).collect()),
         }
+    }
+
+    /// As the file declares it, or where it says no shape, as it follows from the inputs.
+    fn inferred(info: &ValueInfo, shapes: &Shapes) -> Self {
+        let mut value = Self::of(info);
+        let follows =
+            shapes.shape(&info.name).filter(|shape| shape.iter().all(Extent::is_of_inputs));
+        let stated =
+            value.shape.as_ref().is_some_and(|shape| shape.iter().all(|extent| extent != "?"));
+        if let (Some(follows), false) = (follows, stated) {
+            value.shape = Some(follows.iter().map(Extent::to_string).collect());
+        }
+        value
     }
 
     /// `float [batch, 3, 224, 224]`.

@@ -45,6 +45,7 @@ impl Summary {
                 thousands(constants.parameters)
             ),
         );
+        line(&mut text, "computes", &self.cost.text());
         ability(&mut text, "executable", &self.abilities.executable, "nodes");
         ability(&mut text, "trainable", &self.abilities.trainable, "parameters");
         for (target, of) in &self.abilities.quantizable {

@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::declared::Declared;
 use super::fuse::{self, Pair};
 use super::parameters::{self, Parameter};
-use super::prepare::{self, is_constant};
+use super::prepare;
 use super::program::{Constant, Options, Program, Source, Step};
 use super::types::Types;
 use crate::graph::{DType, Graph, Model, Node, TensorData};
@@ -60,11 +60,11 @@ impl Program {
 
 /// The values of `Constant` nodes.
 fn constant_nodes(graph: &Graph) -> Result<Vec<(&str, TensorData)>> {
-    let nodes = graph.nodes.iter().filter(|node| is_constant(node));
+    let nodes = graph.nodes.iter().filter(|node| node.is_constant());
     nodes
         .map(|node| {
             let name = node.outputs.first().map_or("", String::as_str);
-            let data = prepare::constant_node(node).map_err(|error| error.at(node.place()))?;
+            let data = node.constant().map_err(|error| error.at(node.place()))?;
             Ok((name, data))
         })
         .collect()
@@ -121,7 +121,7 @@ impl<'a> Compiler<'a> {
             .map(|(&index, pair)| (self.graph.nodes[index].outputs[0].as_str(), (index, pair)))
             .collect();
         for (index, node) in self.graph.nodes.iter().enumerate() {
-            if is_constant(node) || pairs.contains_key(&index) {
+            if node.is_constant() || pairs.contains_key(&index) {
                 continue;
             }
             let place = format!("{}, opset {}", node.place(), self.opset);

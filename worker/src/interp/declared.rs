@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::graph::{Dim, ValueInfo};
+use crate::graph::{Dim, Model, ValueInfo};
+use crate::ops::Shapes;
 use crate::{Error, Result};
 
 /// An input of the graph as the file declares it.
@@ -45,6 +46,26 @@ impl Declared {
     }
 }
 
+/// Refuses inputs of sizes that do not fit the model, before anything runs: `sizes` in the order of the graph's inputs.
+///
+/// # Errors
+/// The input whose declared shape is another, or the first node that cannot run, with its operator and opset.
+pub fn check_sizes(model: &Model, sizes: &[&[i64]]) -> Result<()> {
+    let mut named = HashMap::new();
+    for (input, size) in model.graph.inputs.iter().zip(sizes) {
+        Declared::of(input).check(size, &mut named)?;
+    }
+    match Shapes::of_sizes(model, sizes).misfits.first() {
+        None => Ok(()),
+        Some(misfit) => {
+            let place = model.graph.nodes[misfit.node].place();
+            let error =
+                Error::user(format!("inputs of {sizes:?} do not fit the model: {}", misfit.reason));
+            Err(error.at(format!("{place}, opset {}", model.opset())))
+        }
+    }
+}
+
 fn shown(dim: &Dim) -> String {
     match dim {
         Dim::Fixed(extent) => extent.to_string(),
@@ -56,6 +77,40 @@ fn shown(dim: &Dim) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::{Attribute, Graph, Node, TensorData};
+
+    #[test]
+    fn a_size_that_the_layers_cannot_take_names_the_layer() {
+        let free = |name: &str| Dim::Named(name.to_owned());
+        let mut graph = Graph {
+            inputs: vec![ValueInfo::f32(
+                "x",
+                vec![free("batch"), Dim::Fixed(3), free("h"), free("w")],
+            )],
+            nodes: vec![
+                Node::new("pool", "MaxPool", &["x"], &["p"])
+                    .with("kernel_shape", Attribute::Ints(vec![4, 4]))
+                    .with("strides", Attribute::Ints(vec![4, 4])),
+                Node::new("flat", "Flatten", &["p"], &["f"]),
+                Node::new("fc", "MatMul", &["f", "w"], &["y"]),
+            ],
+            ..Graph::default()
+        };
+        graph.initializers.insert("w".to_owned(), TensorData::f32(&[48, 2], &[0.0; 96]));
+        let model = Model::new(graph, 17);
+        assert!(check_sizes(&model, &[&[8, 3, 16, 16]]).is_ok());
+        let error = check_sizes(&model, &[&[8, 3, 16, 24]]).unwrap_err();
+        assert_eq!(
+            error.message,
+            "node \"fc\" (MatMul), opset 17: inputs of [[8, 3, 16, 24]] do not fit the model: a product of [8, 72] and [48, 2]: 72 and 48 differ"
+        );
+        let error = check_sizes(&model, &[&[8, 3, 2, 16]]).unwrap_err();
+        assert!(
+            error.message.contains("\"pool\" (MaxPool)") && error.message.contains("window of 4"),
+            "{error}"
+        );
+        assert!(check_sizes(&model, &[&[8, 1, 16, 16]]).unwrap_err().message.contains("input `x`"));
+    }
 
     #[test]
     fn only_the_first_axis_and_free_ones_may_differ() {

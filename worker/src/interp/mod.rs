@@ -10,6 +10,7 @@ mod state;
 mod trainable;
 mod types;
 
+pub use declared::check_sizes;
 pub use parameters::{Parameter, Role};
 pub use prepare::{Refusal, refusals};
 pub use program::{Mode, Options, Program};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tch::Device;
 
 use super::types::Types;
-use crate::graph::{Attribute, Model, Node, TensorData};
+use crate::graph::{Model, Node, TensorData};
 use crate::ops::{self, Kernel, OPSETS, Prepare};
 use crate::{Error, Result};
 
@@ -27,8 +27,8 @@ pub fn refusals(model: &Model) -> Vec<Refusal> {
     }
     let mut refused = Vec::new();
     let mut written = Vec::new();
-    for (index, node) in nodes.clone().filter(|(_, node)| is_constant(node)) {
-        match constant_node(node) {
+    for (index, node) in nodes.clone().filter(|(_, node)| node.is_constant()) {
+        match node.constant() {
             Ok(data) => written.push((node.outputs.first().map_or("", String::as_str), data)),
             Err(error) => refused.push(Refusal { node: index, reason: error.message }),
         }
@@ -37,7 +37,7 @@ pub fn refusals(model: &Model) -> Vec<Refusal> {
         written.iter().map(|(name, data)| (*name, data)).collect();
     constants.extend(model.graph.initializers.iter().map(|(n, data)| (n.as_str(), data)));
     let types = Types::of(&model.graph, &constants);
-    for (index, node) in nodes.filter(|(_, node)| !is_constant(node)) {
+    for (index, node) in nodes.filter(|(_, node)| !node.is_constant()) {
         if let Err(error) = kernel(node, model.opset(), Device::Cpu, &constants, &types) {
             refused.push(Refusal { node: index, reason: error.message });
         }
@@ -81,21 +81,4 @@ pub(super) fn kernel(
         constants: constants.collect(),
         types: types.inputs(node)?,
     })
-}
-
-/// Whether a node is taken for an initializer.
-pub(super) fn is_constant(node: &Node) -> bool {
-    node.op_type == "Constant" && node.domain.is_empty()
-}
-
-/// The value of a `Constant` node, <https://onnx.ai/onnx/operators/onnx__Constant.html>.
-pub(super) fn constant_node(node: &Node) -> Result<TensorData> {
-    match node.attributes.first() {
-        Some((_, Attribute::Tensor(data))) => Ok(data.clone()),
-        Some((_, Attribute::Float(value))) => Ok(TensorData::f32(&[], &[*value])),
-        Some((_, Attribute::Int(value))) => Ok(TensorData::i64(&[], &[*value])),
-        Some((_, Attribute::Floats(v))) => Ok(TensorData::f32(&[v.len() as i64], v)),
-        Some((_, Attribute::Ints(v))) => Ok(TensorData::i64(&[v.len() as i64], v)),
-        _ => Err(Error::user("holds no dense number")),
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::fuse;
 use super::parameters::{Role, roles};
-use super::prepare::{constant_node, is_constant, refusals};
+use super::prepare::refusals;
 use crate::graph::{DType, Graph, Model, TensorData};
 use crate::ops::{self, Gradient};
 use crate::{Error, Result};
@@ -36,8 +36,8 @@ impl Trainable {
         let written: Vec<(&str, TensorData)> = graph
             .nodes
             .iter()
-            .filter(|node| is_constant(node))
-            .filter_map(|node| Some((node.outputs.first()?.as_str(), constant_node(node).ok()?)))
+            .filter(|node| node.is_constant())
+            .filter_map(|node| Some((node.outputs.first()?.as_str(), node.constant().ok()?)))
             .collect();
         let mut constants: HashMap<&str, &TensorData> =
             written.iter().map(|(name, data)| (*name, data)).collect();

@@ -3,6 +3,7 @@
 use tch::{Device, Tensor};
 
 use crate::graph::{DType, Node, TensorData};
+use crate::shapes::Rule;
 use crate::{Error, Result, torch};
 
 /// A node to prepare: its attributes are read once, before anything runs.
@@ -107,6 +108,8 @@ pub struct Op {
     pub limits: &'static str,
     /// Whether a loss behind it says anything about what is before it.
     pub gradient: Gradient,
+    /// What follows for the shapes of its outputs; `None`: nothing.
+    pub shapes: Option<Rule>,
 }
 
 /// What an operator lets through to what is before it, when a model is trained.
@@ -125,7 +128,15 @@ impl Op {
         since: &'static [i64],
         prepare: fn(&Prepare) -> Result<Kernel>,
     ) -> Self {
-        Self { name, since, until: None, prepare, limits: "", gradient: Gradient::Flows }
+        Self {
+            name,
+            since,
+            until: None,
+            prepare,
+            limits: "",
+            gradient: Gradient::Flows,
+            shapes: None,
+        }
     }
 
     /// Says what of the definition is refused.
@@ -148,6 +159,12 @@ impl Op {
     /// Says that no gradient flows through it.
     pub const fn without_gradient(mut self) -> Self {
         self.gradient = Gradient::Stops;
+        self
+    }
+
+    /// Says how the shapes of its outputs follow from its inputs.
+    pub const fn shapes(mut self, rule: Rule) -> Self {
+        self.shapes = Some(rule);
         self
     }
 

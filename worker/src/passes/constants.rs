@@ -1,7 +1,7 @@
 //! Constants that nodes compute: `Constant` nodes, and nodes that read nothing but constants.
 
 use super::extent;
-use crate::graph::{Attribute, Model, Node, TensorData};
+use crate::graph::{Model, Node, TensorData};
 use crate::ops::{self, Arguments, Prepare, conversion};
 use crate::{Error, Result, torch};
 
@@ -53,15 +53,8 @@ fn value(
     if !node.domain.is_empty() || KEPT.contains(&node.op_type.as_str()) {
         return None;
     }
-    if node.op_type == "Constant" {
-        return match node.attributes.first()?.1 {
-            Attribute::Tensor(data) => Some(data.clone()),
-            Attribute::Float(value) => Some(TensorData::f32(&[], &[*value])),
-            Attribute::Int(value) => Some(TensorData::i64(&[], &[*value])),
-            Attribute::Floats(v) => Some(TensorData::f32(&[v.len() as i64], v)),
-            Attribute::Ints(v) => Some(TensorData::i64(&[v.len() as i64], v)),
-            _ => None,
-        };
+    if node.is_constant() {
+        return node.constant().ok();
     }
     if node.inputs.is_empty() {
         return None;

@@ -1,6 +1,6 @@
 //! The passes, in the order in which they are applied, and what applies them.
 
-use super::{batch_norm, constants, dead, duplicates, identity};
+use super::{batch_norm, constants, dead, duplicates, identity, shapes};
 use crate::Result;
 use crate::graph::Model;
 
@@ -14,7 +14,13 @@ pub struct Pass {
     pub run: fn(&mut Model) -> Result<usize>,
 }
 
-/// Makes initializers of nodes that compute constants. First, so that all that follows finds constants in one place.
+/// Before folding, which computes what reads them.
+const SHAPES: Pass = Pass {
+    name: "shapes",
+    about: "writes down shapes that the model computes, where they do not depend on the batch",
+    run: shapes::fold,
+};
+/// Makes initializers of nodes that compute constants. Early, so that all that follows finds constants in one place.
 const CONSTANTS: Pass =
     Pass { name: "constants", about: "computes what reads only constants", run: constants::fold };
 /// Behind folding, which leaves identities of constants to it.
@@ -38,10 +44,10 @@ const DEAD: Pass =
 
 /// All passes, in their order. Rewrites that need to be told something ([`super::set_batch`], [`super::set_opset`])
 /// are functions of their own.
-pub const LIST: &[Pass] = &[CONSTANTS, IDENTITY, DUPLICATES, BATCH_NORM, DEAD];
+pub const LIST: &[Pass] = &[SHAPES, CONSTANTS, IDENTITY, DUPLICATES, BATCH_NORM, DEAD];
 
 /// Those that training does not mind: normalizations stay.
-pub const SIMPLIFY: &[Pass] = &[CONSTANTS, IDENTITY, DUPLICATES, DEAD];
+pub const SIMPLIFY: &[Pass] = &[SHAPES, CONSTANTS, IDENTITY, DUPLICATES, DEAD];
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod identity;
 mod inference;
 mod list;
 mod opset;
+mod shapes;
 
 pub use batch::set_batch;
 pub use batch_norm::fold_batch_norm;

@@ -170,6 +170,67 @@ fn the_batch_is_freed_and_fixed_also_in_reshapes() {
     assert_eq!(model.graph.outputs[0].shape.as_ref().unwrap()[0], Dim::Fixed(7));
 }
 
+/// What PyTorch's older exporter writes of `x.view(x.shape[0], -1, 2, x.shape[3])` and of `expand`, with a free batch and height.
+#[test]
+fn shapes_that_do_not_depend_on_the_batch_are_written_down() {
+    let nodes = vec![
+        Node::new("s", "Shape", &["x"], &["size"]),
+        Node::new("g0", "Gather", &["size", "zero"], &["n"]).with("axis", Attribute::Int(0)),
+        Node::new("g3", "Gather", &["size", "three"], &["w"]),
+        Node::new("half", "Div", &["w", "two"], &["h"]),
+        Node::new("u0", "Unsqueeze", &["n", "zeros"], &["n1"]),
+        Node::new("u3", "Unsqueeze", &["h", "zeros"], &["h1"]),
+        Node::new("c", "Concat", &["n1", "minus", "twos", "h1"], &["to"])
+            .with("axis", Attribute::Int(0)),
+        Node::new("r", "Reshape", &["x", "to"], &["a"]),
+        Node::new("ce", "Concat", &["n1", "one", "twos", "h1"], &["wide"])
+            .with("axis", Attribute::Int(0)),
+        Node::new("e", "Expand", &["a", "wide"], &["b"]),
+        Node::new("cast", "Cast", &["w"], &["f"]).with("to", Attribute::Int(1)),
+        Node::new("d", "Div", &["b", "f"], &["y"]),
+    ];
+    let scalar = |value| TensorData::i64(&[], &[value]);
+    let vector = |value| TensorData::i64(&[1], &[value]);
+    let constants = vec![
+        ("zero", scalar(0)),
+        ("three", scalar(3)),
+        ("two", scalar(2)),
+        ("zeros", vector(0)),
+        ("minus", vector(-1)),
+        ("twos", vector(2)),
+        ("one", vector(1)),
+    ];
+    let mut model = graph(nodes, constants);
+    model.graph.inputs[0].shape.as_mut().unwrap()[2] = Dim::Named("height".to_owned());
+    let images = [image(2), image(2).repeat([2, 1, 1, 1]).slice(2, 0, 6, 1).contiguous()];
+    let before = images.each_ref().map(|image| run(&model, image));
+    simplify(&mut model).unwrap();
+    let names: Vec<&str> = model.graph.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["r", "e", "d"]);
+    let shape = |index: usize| {
+        model.graph.initializers[&model.graph.nodes[index].inputs[1]].to_i64().unwrap()
+    };
+    assert_eq!((shape(0), shape(1)), (vec![0, -1, 2, 4], vec![1, 1, 2, 4]));
+    for (before, image) in before.iter().zip(&images) {
+        assert_eq!(worst(before, &run(&model, image)), 0.0);
+    }
+    // With the width free too it stays a computation.
+    let mut free = graph(
+        vec![
+            Node::new("s", "Shape", &["x"], &["size"]),
+            Node::new("f", "Slice", &["size", "starts", "ends"], &["rest"]),
+            Node::new("c", "Concat", &["minus", "rest"], &["to"]).with("axis", Attribute::Int(0)),
+            Node::new("r", "Reshape", &["x", "to"], &["y"]),
+        ],
+        vec![("starts", vector(2)), ("ends", vector(4)), ("minus", vector(-1))],
+    );
+    for axis in [2, 3] {
+        free.graph.inputs[0].shape.as_mut().unwrap()[axis] = Dim::Named(format!("d{axis}"));
+    }
+    simplify(&mut free).unwrap();
+    assert_eq!(free.graph.nodes.len(), 4);
+}
+
 #[test]
 fn another_opset_is_named_only_where_nothing_changed() {
     let softmax = || graph(vec![Node::new("s", "Softmax", &["x"], &["y"])], vec![]);

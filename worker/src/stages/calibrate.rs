@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Context, model::model};
 use crate::data::Dataset;
+use crate::interp;
 use crate::quant::calibrate::{Options, calibrate};
 use crate::quant::prepare::prepare;
 use crate::{Error, Result};
@@ -18,6 +19,10 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?;
     dataset.notes().into_iter().for_each(|note| context.events.log(note));
+    if let Some((height, width)) = dataset.size() {
+        let image = [1, dataset.channels() as i64, height as i64, width as i64];
+        interp::check_sizes(&model, &[&image])?;
+    }
     let samples = usize::try_from(config.samples).unwrap_or(usize::MAX);
     if samples > dataset.len() {
         context.events.warn(format!(

@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::score::Score;
 use crate::data::{Dataset, Loader, Order};
 use crate::graph::{Dim, Model};
-use crate::interp::{Mode, Options, Program};
+use crate::interp::{self, Mode, Options, Program};
 use crate::{Error, Result, passes};
 
 /// A compiled classifier.
@@ -26,6 +26,7 @@ impl Classifier {
     pub fn new(mut model: Model, dataset: &Dataset) -> Result<Self> {
         let input = fits(&model, dataset)?;
         passes::set_batch(&mut model, None)?;
+        interp::check_sizes(&model, &[&input])?;
         let mut program = Program::compile(&model, &Options::default())?;
         // What the model makes of one image says how many classes it has, whatever the file notes.
         let logits = {

@@ -9,6 +9,7 @@ const WORKER: Ranks = &[
     ("error", 0),
     ("graph", 1),
     ("torch", 2),
+    ("shapes", 2),
     ("ops", 3),
     ("onnx", 4),
     ("interp", 4),

@@ -1,6 +1,6 @@
 //! The ONNX standard's own tests of single operators, as the `onnx` package ships them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use qpipe_worker::graph::{Attribute, DType, Model, Node};
@@ -9,6 +9,7 @@ use qpipe_worker::{onnx, ops, torch};
 use tch::{Device, Tensor};
 
 use crate::python::packages;
+use crate::shapes::{self, Known};
 
 /// Cases of operators in the table that are refused, by a part of their name or of the reason, and why; all others
 /// must pass.
@@ -29,7 +30,7 @@ const RANDOM: [&str; 4] = [
 ];
 
 enum Outcome {
-    Passed,
+    Passed(Known),
     Refused(String),
 }
 
@@ -38,7 +39,9 @@ fn run(folder: &Path) -> Result<Outcome, String> {
         Ok(model) => model,
         Err(error) => return Ok(Outcome::Refused(error.message)),
     };
-    let mut program = match Program::compile(&model, &Options::default()) {
+    let watch = shapes::values(&model);
+    let options = Options { watch: watch.clone(), ..Options::default() };
+    let mut program = match Program::compile(&model, &options) {
         Ok(program) => program,
         Err(error) => return Ok(Outcome::Refused(error.message)),
     };
@@ -56,7 +59,12 @@ fn run(folder: &Path) -> Result<Outcome, String> {
         (Ok(inputs), Ok(expected)) => (inputs, expected),
         (Err(error), _) | (_, Err(error)) => return Ok(Outcome::Refused(error)),
     };
-    let found = tch::no_grad(|| program.forward(&inputs, Mode::Eval, &mut |_, _| Ok(())));
+    let mut made = HashMap::new();
+    let mut observe = |index: usize, tensor: &Tensor| {
+        made.insert(watch[index].clone(), shapes::made(tensor));
+        Ok(())
+    };
+    let found = tch::no_grad(|| program.forward(&inputs, Mode::Eval, &mut observe));
     let found = match found {
         Ok(found) => found,
         Err(error) => return Ok(Outcome::Refused(error.message)),
@@ -79,7 +87,7 @@ fn run(folder: &Path) -> Result<Outcome, String> {
             return Err(format!("differs by {worst}"));
         }
     }
-    Ok(Outcome::Passed)
+    Ok(Outcome::Passed(shapes::compare(&model, &inputs, &made)?))
 }
 
 /// Cases that pass and that are refused.
@@ -122,6 +130,7 @@ fn the_standards_own_cases_pass() {
     let root = packages().join("onnx/backend/test/data");
     let (mut wrong, mut counts) = (Vec::new(), BTreeMap::<String, Count>::new());
     let mut reasons_met = BTreeSet::new();
+    let mut known = Known::default();
     for kind in ["node", "pytorch-converted", "pytorch-operator", "simple"] {
         let mut folders: Vec<_> = std::fs::read_dir(root.join(kind))
             .expect("onnx ships its tests")
@@ -142,7 +151,10 @@ fn the_standards_own_cases_pass() {
             }
             let count = counts.entry(label).or_default();
             match run(&folder) {
-                Ok(Outcome::Passed) => count.passed += 1,
+                Ok(Outcome::Passed(some)) => {
+                    count.passed += 1;
+                    known += some;
+                }
                 Ok(Outcome::Refused(reason)) => {
                     count.refused += 1;
                     let fits = |row: &&(&str, _)| name.contains(row.0) || reason.contains(row.0);
@@ -160,6 +172,7 @@ fn the_standards_own_cases_pass() {
         refused: sum.refused + count.refused,
     });
     print(&counts, total);
+    println!("shapes said before the run: {known:?}");
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
     // Of GlobalLpPool the standard has no case.
     let passes = |name: &&str| {

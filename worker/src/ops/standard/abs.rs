@@ -6,5 +6,7 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Abs", &[1, 6, 13], |_| unary(Tensor::f_abs));
+pub const OP: Op =
+    Op::new("Abs", &[1, 6, 13], |_| unary(Tensor::f_abs)).shapes(rules::same_as_first);

@@ -6,5 +6,7 @@ use tch::Tensor;
 
 use crate::ops::elementwise::binary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Add", &[1, 6, 7, 13, 14], |p| binary(p, Tensor::f_add));
+pub const OP: Op =
+    Op::new("Add", &[1, 6, 7, 13, 14], |p| binary(p, Tensor::f_add)).shapes(rules::add);

@@ -7,8 +7,10 @@ use tch::Tensor;
 
 use crate::ops::extremum;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("ArgMax", &[1, 11, 12, 13], |prepare| {
     extremum::index(prepare, |x, axis, keep| Ok(Tensor::f_argmax(x, axis, keep)?))
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::arg);

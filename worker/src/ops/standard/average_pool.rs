@@ -9,8 +9,9 @@ use crate::Result;
 use crate::ops::kernel::{Kernel, Op, Prepare, single};
 use crate::ops::pooling::{fit, is_native, kernel_shape, window_sum};
 use crate::ops::window::Window;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("AveragePool", &[1, 7, 10, 11, 19, 22], prepare);
+pub const OP: Op = Op::new("AveragePool", &[1, 7, 10, 11, 19, 22], prepare).shapes(rules::pool);
 
 fn prepare(prepare: &Prepare) -> Result<Kernel> {
     let (window, kernel) = (Window::of(prepare.node)?, kernel_shape(prepare)?);

@@ -13,10 +13,13 @@ use tch::Tensor;
 use crate::Result;
 use crate::graph::Node;
 use crate::ops::kernel::{Arguments, Kernel, Op, Prepare, single};
+use crate::shapes::rules;
 
 const NAME: &str = "BatchNormalization";
 
-pub const OP: Op = Op::new(NAME, &[1, 6, 7, 9, 14, 15], prepare).limits("`spatial` = 0");
+pub const OP: Op = Op::new(NAME, &[1, 6, 7, 9, 14, 15], prepare)
+    .limits("`spatial` = 0")
+    .shapes(rules::same_as_first);
 
 const RUNNING_MEAN: usize = 3;
 const RUNNING_VAR: usize = 4;

@@ -8,6 +8,7 @@ use tch::Tensor;
 use crate::Error;
 use crate::ops::elementwise::binary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("BitShift", &[11], |p| match p.node.text("direction", "")? {
     "LEFT" => binary(p, Tensor::f_bitwise_left_shift),
@@ -15,4 +16,5 @@ pub const OP: Op = Op::new("BitShift", &[11], |p| match p.node.text("direction",
     other => Err(Error::user(format!("`direction` = \"{other}\" is not LEFT or RIGHT"))),
 })
 .limits("uint64")
-.without_gradient();
+.without_gradient()
+.shapes(rules::broadcast);

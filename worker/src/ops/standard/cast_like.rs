@@ -5,6 +5,7 @@
 
 use crate::ops::conversion::convert;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 use crate::torch;
 
 pub const OP: Op = Op::new("CastLike", &[15, 19, 21, 23, 24, 25], |prepare| {
@@ -19,4 +20,5 @@ pub const OP: Op = Op::new("CastLike", &[15, 19, 21, 23, 24, 25], |prepare| {
         convert(a.get(0)?, to, saturate)
     })
 })
-.limits("strings, uint64, float8e8m0");
+.limits("strings, uint64, float8e8m0")
+.shapes(rules::same_as_first);

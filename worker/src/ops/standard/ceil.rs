@@ -6,5 +6,8 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Ceil", &[1, 6, 13], |_| unary(Tensor::f_ceil)).without_gradient();
+pub const OP: Op = Op::new("Ceil", &[1, 6, 13], |_| unary(Tensor::f_ceil))
+    .without_gradient()
+    .shapes(rules::same_as_first);

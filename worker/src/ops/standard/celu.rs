@@ -6,6 +6,7 @@
 use crate::Error;
 use crate::ops::elementwise::exponential_below_zero;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Celu", &[12], |prepare| {
     let alpha = f64::from(prepare.node.float("alpha", 1.0)?);
@@ -13,4 +14,5 @@ pub const OP: Op = Op::new("Celu", &[12], |prepare| {
         return Err(Error::user("`alpha` is 0, by which x is divided"));
     }
     single(move |a| exponential_below_zero(a.get(0)?, alpha, 1.0 / alpha))
-});
+})
+.shapes(rules::same_as_first);

@@ -7,8 +7,9 @@ use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::ops::kernel::{Kernel, Op, Prepare, single};
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Clip", &[1, 6, 11, 12, 13], prepare);
+pub const OP: Op = Op::new("Clip", &[1, 6, 11, 12, 13], prepare).shapes(rules::same_as_first);
 
 fn prepare(prepare: &Prepare) -> Result<Kernel> {
     if prepare.opset < 11 {

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Concat", &[1, 4, 11, 13], |prepare| {
     if prepare.opset >= 4 && !prepare.node.attributes.contains_key("axis") {
@@ -16,4 +17,5 @@ pub const OP: Op = Op::new("Concat", &[1, 4, 11, 13], |prepare| {
         let tensors: Vec<&Tensor> = a.tensors.iter().flatten().copied().collect();
         Ok(Tensor::f_cat(&tensors, axis)?)
     })
-});
+})
+.shapes(rules::concat);

@@ -5,6 +5,7 @@
 
 use crate::graph::TensorData;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 use crate::{Error, torch};
 
 pub const OP: Op = Op::new("ConstantOfShape", &[9, 20, 21, 23, 24, 25], |prepare| {
@@ -16,4 +17,5 @@ pub const OP: Op = Op::new("ConstantOfShape", &[9, 20, 21, 23, 24, 25], |prepare
         Ok(value.f_expand(shape, false)?.f_contiguous()?)
     })
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::constant_of_shape);

@@ -5,8 +5,10 @@
 
 use crate::ops::convolution::Convolution;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Conv", &[1, 11, 22], |prepare| {
     let convolution = Convolution::of(prepare)?;
     single(move |a| convolution.run(a.get(0)?, a.get(1)?, a.optional(2)))
-});
+})
+.shapes(rules::conv);

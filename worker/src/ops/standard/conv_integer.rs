@@ -8,6 +8,7 @@ use tch::Kind;
 use crate::ops::convolution::Convolution;
 use crate::ops::integers::{Along, centred};
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("ConvInteger", &[10], |prepare| {
     let convolution = Convolution::of(prepare)?;
@@ -17,4 +18,5 @@ pub const OP: Op = Op::new("ConvInteger", &[10], |prepare| {
         Ok(convolution.run(&input, &weight, None)?.f_to_kind(Kind::Int)?)
     })
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::conv);

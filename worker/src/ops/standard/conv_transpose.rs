@@ -9,12 +9,14 @@ use tch::Tensor;
 
 use crate::graph::Node;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 use crate::{Error, Result};
 
 pub const OP: Op = Op::new("ConvTranspose", &[1, 11, 22], |prepare| {
     let attributes = Attributes::of(prepare.node)?;
     single(move |a| attributes.run(a.get(0)?, a.get(1)?, a.optional(2)))
-});
+})
+.shapes(rules::conv_transpose);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AutoPad {

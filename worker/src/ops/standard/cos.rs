@@ -6,5 +6,6 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Cos", &[7, 22], |_| unary(Tensor::f_cos));
+pub const OP: Op = Op::new("Cos", &[7, 22], |_| unary(Tensor::f_cos)).shapes(rules::same_as_first);

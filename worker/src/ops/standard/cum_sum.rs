@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, axis_from_front, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("CumSum", &[11, 14], |prepare| {
     let exclusive = prepare.node.int("exclusive", 0)? != 0;
@@ -23,4 +24,5 @@ pub const OP: Op = Op::new("CumSum", &[11, 14], |prepare| {
         }
         Ok(if reverse { sums.f_flip([axis])? } else { sums })
     })
-});
+})
+.shapes(rules::same_as_first);

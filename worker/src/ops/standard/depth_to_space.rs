@@ -6,6 +6,7 @@
 use crate::Error;
 use crate::ops::kernel::{Op, single};
 use crate::ops::window::block_size;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("DepthToSpace", &[1, 11, 13], |prepare| {
     let block = block_size(prepare.node)?;
@@ -33,4 +34,5 @@ pub const OP: Op = Op::new("DepthToSpace", &[1, 11, 13], |prepare| {
         let moved = input.f_reshape(split)?.f_permute(order)?;
         Ok(moved.f_reshape([n, rest, height * block, width * block])?)
     })
-});
+})
+.shapes(rules::depth_to_space);

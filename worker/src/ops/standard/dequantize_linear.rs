@@ -8,9 +8,11 @@ use tch::Kind;
 
 use crate::ops::kernel::{Kernel, Op, Prepare, single};
 use crate::ops::quantization::{Grouping, dtype_of_number, require_zero};
+use crate::shapes::rules;
 use crate::{Result, torch};
 
-pub const OP: Op = Op::new("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25], prepare);
+pub const OP: Op = Op::new("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25], prepare)
+    .shapes(rules::same_as_first);
 
 fn prepare(prepare: &Prepare) -> Result<Kernel> {
     let grouping = Grouping::of(prepare)?;

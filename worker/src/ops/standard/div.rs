@@ -5,8 +5,10 @@
 
 use crate::ops::elementwise::binary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 use crate::torch::is_float;
 
 pub const OP: Op = Op::new("Div", &[1, 6, 7, 13, 14], |p| {
     binary(p, |a, b| if is_float(a) { a.f_div(b) } else { a.f_div_tensor_mode(b, "trunc") })
-});
+})
+.shapes(rules::divide);

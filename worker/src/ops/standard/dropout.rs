@@ -8,8 +8,10 @@ use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::ops::kernel::{Kernel, Op, Prepare};
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], prepare);
+pub const OP: Op =
+    Op::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], prepare).shapes(rules::optional_mask);
 
 fn prepare(prepare: &Prepare) -> Result<Kernel> {
     let inputs = prepare.opset >= 12;

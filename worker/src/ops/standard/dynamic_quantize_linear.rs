@@ -6,6 +6,7 @@
 use tch::Kind;
 
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("DynamicQuantizeLinear", &[11], |_| {
     Ok(Box::new(|a| {
@@ -20,4 +21,5 @@ pub const OP: Op = Op::new("DynamicQuantizeLinear", &[11], |_| {
         Ok(vec![quantized.f_to_kind(byte)?, scale, zero_point.f_to_kind(byte)?])
     }))
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::same_as_first);

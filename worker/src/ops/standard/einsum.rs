@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Einsum", &[12], |prepare| {
     let equation = prepare.node.text("equation", "")?.to_owned();
@@ -16,4 +17,5 @@ pub const OP: Op = Op::new("Einsum", &[12], |prepare| {
         let tensors: Vec<&Tensor> = a.tensors.iter().flatten().copied().collect();
         Ok(Tensor::f_einsum(&equation, &tensors, None::<i64>)?)
     })
-});
+})
+.shapes(rules::einsum);

@@ -5,8 +5,10 @@
 
 use crate::ops::elementwise::exponential_below_zero;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Elu", &[1, 6, 22], |prepare| {
     let alpha = f64::from(prepare.node.float("alpha", 1.0)?);
     single(move |a| exponential_below_zero(a.get(0)?, alpha, 1.0))
-});
+})
+.shapes(rules::same_as_first);

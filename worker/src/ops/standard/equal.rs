@@ -6,7 +6,9 @@ use tch::Tensor;
 
 use crate::ops::elementwise::binary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Equal", &[1, 7, 11, 13, 19], |p| binary(p, Tensor::f_eq_tensor))
     .limits("strings")
-    .without_gradient();
+    .without_gradient()
+    .shapes(rules::compare_equal);

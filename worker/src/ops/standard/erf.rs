@@ -6,5 +6,6 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Erf", &[9, 13], |_| unary(Tensor::f_erf));
+pub const OP: Op = Op::new("Erf", &[9, 13], |_| unary(Tensor::f_erf)).shapes(rules::same_as_first);

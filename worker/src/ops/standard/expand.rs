@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Expand", &[8, 13], |_| {
     single(|a| {
@@ -20,4 +21,5 @@ pub const OP: Op = Op::new("Expand", &[8, 13], |_| {
         }
         Ok(input.f_expand(shape, false)?)
     })
-});
+})
+.shapes(rules::expand);

@@ -4,6 +4,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Flatten", &[1, 9, 11, 13, 21, 23, 24, 25], |prepare| {
     let axis = prepare.node.int("axis", 1)?;
@@ -19,4 +20,5 @@ pub const OP: Op = Op::new("Flatten", &[1, 9, 11, 13, 21, 23, 24, 25], |prepare|
         let shape: [i64; 2] = [rows.iter().product(), columns.iter().product()];
         Ok(input.f_reshape(shape)?)
     })
-});
+})
+.shapes(rules::flatten);

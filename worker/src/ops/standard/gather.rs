@@ -5,6 +5,7 @@
 use tch::Kind;
 
 use crate::ops::kernel::{Op, axis_from_front, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Gather", &[1, 11, 13], |prepare| {
     let axis = prepare.node.int("axis", 0)?;
@@ -21,4 +22,5 @@ pub const OP: Op = Op::new("Gather", &[1, 11, 13], |prepare| {
         shape.extend(&size[axis as usize + 1..]);
         Ok(data.f_index_select(axis, &flat)?.f_reshape(shape)?)
     })
-});
+})
+.shapes(rules::gather);

@@ -5,6 +5,7 @@
 
 use crate::ops::indexing::from_front;
 use crate::ops::kernel::{Op, axis_from_front, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("GatherElements", &[11, 13], |prepare| {
     let axis = prepare.node.int("axis", 0)?;
@@ -14,4 +15,5 @@ pub const OP: Op = Op::new("GatherElements", &[11, 13], |prepare| {
         let extent = data.size().get(axis as usize).copied().unwrap_or(1);
         Ok(data.f_gather(axis, &from_front(a.get(1)?, extent, data)?, false)?)
     })
-});
+})
+.shapes(rules::gather_elements);

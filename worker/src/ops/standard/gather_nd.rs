@@ -6,12 +6,14 @@ use tch::{Kind, Tensor};
 
 use crate::ops::indexing::flat;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 use crate::{Error, Result};
 
 pub const OP: Op = Op::new("GatherND", &[11, 12, 13], |prepare| {
     let batch_dims = prepare.node.int("batch_dims", 0)?;
     single(move |a| gather(a.get(0)?, a.get(1)?, batch_dims))
-});
+})
+.shapes(rules::gather_nd);
 
 /// Data `[batch…, indexed…, rest…]` at `[batch…, outer…, K]` to `[batch…, outer…, rest…]`.
 fn gather(data: &Tensor, indices: &Tensor, batch_dims: i64) -> Result<Tensor> {

@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Gelu", &[20], |prepare| {
     let approximate = prepare.node.text("approximate", "none")?.to_owned();
@@ -12,4 +13,5 @@ pub const OP: Op = Op::new("Gelu", &[20], |prepare| {
         return Err(Error::user(format!("`approximate` = {approximate} is not defined")));
     }
     single(move |a| Ok(a.get(0)?.f_gelu(&approximate)?))
-});
+})
+.shapes(rules::same_as_first);

@@ -6,8 +6,9 @@ use tch::Tensor;
 
 use crate::Result;
 use crate::ops::kernel::{Kernel, Op, Prepare, single};
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Gemm", &[1, 6, 7, 9, 11, 13], prepare);
+pub const OP: Op = Op::new("Gemm", &[1, 6, 7, 9, 11, 13], prepare).shapes(rules::gemm);
 
 #[expect(clippy::float_cmp, reason = "exactly 1 is the neutral factor")]
 fn prepare(prepare: &Prepare) -> Result<Kernel> {

@@ -5,10 +5,12 @@
 
 use crate::ops::kernel::{Op, single};
 use crate::ops::pooling::spatial_axes;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("GlobalAveragePool", &[1, 22], |_| {
     single(|a| {
         let input = a.get(0)?;
         Ok(input.f_mean_dim(spatial_axes(input)?, true, None)?)
     })
-});
+})
+.shapes(rules::global_pool);

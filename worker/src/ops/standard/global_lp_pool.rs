@@ -5,6 +5,7 @@
 use crate::Error;
 use crate::ops::kernel::{Op, single};
 use crate::ops::pooling::spatial_axes;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("GlobalLpPool", &[2, 22], |prepare| {
     let p = prepare.node.int("p", 2)?;
@@ -17,7 +18,8 @@ pub const OP: Op = Op::new("GlobalLpPool", &[2, 22], |prepare| {
         let sum = powers.f_sum_dim_intlist(spatial_axes(input)?, true, input.kind())?;
         Ok(sum.f_pow_tensor_scalar(1.0 / p as f64)?)
     })
-});
+})
+.shapes(rules::global_pool);
 
 #[cfg(test)]
 mod tests {

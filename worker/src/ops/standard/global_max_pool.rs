@@ -5,10 +5,12 @@
 
 use crate::ops::kernel::{Op, single};
 use crate::ops::pooling::spatial_axes;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("GlobalMaxPool", &[1, 22], |_| {
     single(|a| {
         let input = a.get(0)?;
         Ok(input.f_amax(spatial_axes(input)?, true)?)
     })
-});
+})
+.shapes(rules::global_pool);

@@ -6,6 +6,8 @@ use tch::Tensor;
 
 use crate::ops::elementwise::binary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op =
-    Op::new("GreaterOrEqual", &[12, 16], |p| binary(p, Tensor::f_ge_tensor)).without_gradient();
+pub const OP: Op = Op::new("GreaterOrEqual", &[12, 16], |p| binary(p, Tensor::f_ge_tensor))
+    .without_gradient()
+    .shapes(rules::broadcast);

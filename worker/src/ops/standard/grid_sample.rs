@@ -6,6 +6,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("GridSample", &[16, 20, 22], |prepare| {
     let node = prepare.node;
@@ -26,4 +27,5 @@ pub const OP: Op = Op::new("GridSample", &[16, 20, 22], |prepare| {
     let align_corners = node.int("align_corners", 0)? != 0;
     single(move |a| Ok(a.get(0)?.f_grid_sampler(a.get(1)?, mode, padding, align_corners)?))
 })
-.limits("cubic interpolation of volumes");
+.limits("cubic interpolation of volumes")
+.shapes(rules::grid_sample);

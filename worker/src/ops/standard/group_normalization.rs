@@ -7,9 +7,10 @@ use tch::Tensor;
 
 use crate::ops::kernel::{Kernel, Op, Prepare, single};
 use crate::ops::normalization::Stash;
+use crate::shapes::rules;
 use crate::{Error, Result};
 
-pub const OP: Op = Op::new("GroupNormalization", &[18, 21], prepare);
+pub const OP: Op = Op::new("GroupNormalization", &[18, 21], prepare).shapes(rules::same_as_first);
 
 /// `[N, C, …]`, and scale and bias of `[C]`, or before opset 21 of `[num_groups]`, to `[N, C, …]`.
 fn prepare(prepare: &Prepare) -> Result<Kernel> {

@@ -4,6 +4,7 @@
 //! Opsets: 1 (with a hint about memory, which is ignored), 6, 22 (bfloat16).
 
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 /// `[N, C, spatial…]` and scale and bias of `[C]` to `[N, C, spatial…]`.
 pub const OP: Op = Op::new("InstanceNormalization", &[1, 6, 22], |prepare| {
@@ -13,4 +14,5 @@ pub const OP: Op = Op::new("InstanceNormalization", &[1, 6, 22], |prepare| {
         // Its own statistics, kept nowhere, also while training.
         Ok(x.f_instance_norm(Some(scale), Some(bias), None, None, true, 0.0, epsilon, true)?)
     })
-});
+})
+.shapes(rules::same_as_first);

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("IsInf", &[10, 20], |prepare| {
     let negative = prepare.node.int("detect_negative", 1)? != 0;
@@ -17,4 +18,5 @@ pub const OP: Op = Op::new("IsInf", &[10, 20], |prepare| {
         (false, false) => |x| x.f_isinf()?.f_zeros_like(),
     })
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::same_as_first);

@@ -6,5 +6,8 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("IsNaN", &[9, 13, 20], |_| unary(Tensor::f_isnan)).without_gradient();
+pub const OP: Op = Op::new("IsNaN", &[9, 13, 20], |_| unary(Tensor::f_isnan))
+    .without_gradient()
+    .shapes(rules::same_as_first);

@@ -7,9 +7,10 @@ use tch::Tensor;
 
 use crate::ops::kernel::{Kernel, Op, Prepare, axis_from_front};
 use crate::ops::normalization::Stash;
+use crate::shapes::rules;
 use crate::{Error, Result};
 
-pub const OP: Op = Op::new("LayerNormalization", &[17], prepare);
+pub const OP: Op = Op::new("LayerNormalization", &[17], prepare).shapes(rules::layer_norm);
 
 /// `[…]` to `[…]`, and the mean and the inverse standard deviation, whose axes from `axis` on are of extent 1.
 fn prepare(prepare: &Prepare) -> Result<Kernel> {

@@ -6,6 +6,8 @@ use tch::Tensor;
 
 use crate::ops::elementwise::binary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op =
-    Op::new("Less", &[1, 7, 9, 13], |p| binary(p, Tensor::f_lt_tensor)).without_gradient();
+pub const OP: Op = Op::new("Less", &[1, 7, 9, 13], |p| binary(p, Tensor::f_lt_tensor))
+    .without_gradient()
+    .shapes(rules::broadcast);

@@ -4,7 +4,9 @@
 
 use crate::ops::flattened::over_axis;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("LogSoftmax", &[1, 11, 13], |p| {
     over_axis(p, |x, axis| Ok(x.f_log_softmax(axis, None)?))
-});
+})
+.shapes(rules::same_as_first);

@@ -5,6 +5,7 @@
 use crate::Error;
 use crate::ops::kernel::{Op, axis_from_front, single};
 use crate::ops::reduction::norm;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("LpNormalization", &[1, 22], |prepare| {
     let axis = prepare.node.int("axis", -1)?;
@@ -18,4 +19,5 @@ pub const OP: Op = Op::new("LpNormalization", &[1, 22], |prepare| {
         let norm = norm(x, order, &[axis_from_front(axis, x.dim())?], true)?;
         Ok(x.f_div(&norm)?)
     })
-});
+})
+.shapes(rules::same_as_first);

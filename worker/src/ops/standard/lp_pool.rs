@@ -6,6 +6,7 @@ use crate::Error;
 use crate::ops::kernel::{Op, single};
 use crate::ops::pooling::{fit, kernel_shape, window_sum};
 use crate::ops::window::Window;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("LpPool", &[2, 11, 18, 22], |prepare| {
     let (window, kernel) = (Window::of(prepare.node)?, kernel_shape(prepare)?);
@@ -21,4 +22,5 @@ pub const OP: Op = Op::new("LpPool", &[2, 11, 18, 22], |prepare| {
         let powers = placed.pad(&input.f_abs()?.f_pow_tensor_scalar(p)?, 0.0)?;
         Ok(window_sum(&powers, &kernel, &placed)?.f_pow_tensor_scalar(1.0 / p as f64)?)
     })
-});
+})
+.shapes(rules::pool);

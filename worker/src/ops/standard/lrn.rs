@@ -6,9 +6,10 @@
 use tch::Tensor;
 
 use crate::ops::kernel::{Kernel, Op, Prepare, single};
+use crate::shapes::rules;
 use crate::{Error, Result};
 
-pub const OP: Op = Op::new("LRN", &[1, 13], prepare);
+pub const OP: Op = Op::new("LRN", &[1, 13], prepare).shapes(rules::same_as_first);
 
 /// `[N, C, …]` to the same.
 fn prepare(prepare: &Prepare) -> Result<Kernel> {

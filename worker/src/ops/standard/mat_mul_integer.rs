@@ -7,6 +7,7 @@ use tch::Kind;
 
 use crate::ops::integers::{Along, centred};
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("MatMulInteger", &[10], |_| {
     single(|a| {
@@ -15,4 +16,5 @@ pub const OP: Op = Op::new("MatMulInteger", &[10], |_| {
         Ok(left.f_matmul(&right)?.f_to_kind(Kind::Int)?)
     })
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::matmul);

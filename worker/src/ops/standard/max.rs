@@ -6,5 +6,7 @@ use tch::Tensor;
 
 use crate::ops::elementwise::fold;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Max", &[1, 6, 8, 12, 13], |_| fold(Tensor::f_maximum));
+pub const OP: Op =
+    Op::new("Max", &[1, 6, 8, 12, 13], |_| fold(Tensor::f_maximum)).shapes(rules::broadcast);

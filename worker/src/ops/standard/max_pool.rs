@@ -9,8 +9,9 @@ use crate::Result;
 use crate::ops::kernel::{Kernel, Op, Prepare};
 use crate::ops::pooling::{fit, is_native, kernel_shape};
 use crate::ops::window::Window;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("MaxPool", &[1, 8, 10, 11, 12, 22], prepare);
+pub const OP: Op = Op::new("MaxPool", &[1, 8, 10, 11, 12, 22], prepare).shapes(rules::pool);
 
 fn prepare(prepare: &Prepare) -> Result<Kernel> {
     let node = prepare.node;

@@ -6,5 +6,7 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Mish", &[18, 22], |_| unary(Tensor::f_mish));
+pub const OP: Op =
+    Op::new("Mish", &[18, 22], |_| unary(Tensor::f_mish)).shapes(rules::same_as_first);

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 use crate::torch::is_float;
 
 pub const OP: Op = Op::new("Mod", &[10, 13], |prepare| {
@@ -20,4 +21,5 @@ pub const OP: Op = Op::new("Mod", &[10, 13], |prepare| {
         }
         Ok(a.f_remainder_tensor(b)?)
     })
-});
+})
+.shapes(rules::modulo);

@@ -6,5 +6,7 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Neg", &[1, 6, 13], |_| unary(Tensor::f_neg));
+pub const OP: Op =
+    Op::new("Neg", &[1, 6, 13], |_| unary(Tensor::f_neg)).shapes(rules::same_as_first);

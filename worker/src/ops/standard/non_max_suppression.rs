@@ -7,6 +7,7 @@
 use tch::Tensor;
 
 use crate::ops::kernel::{Arguments, Op, floats, single};
+use crate::shapes::rules;
 use crate::{Error, Result};
 
 pub const OP: Op = Op::new("NonMaxSuppression", &[10, 11], |prepare| {
@@ -22,7 +23,8 @@ pub const OP: Op = Op::new("NonMaxSuppression", &[10, 11], |prepare| {
         Ok(Tensor::f_from_slice(&selected)?.f_reshape([rows, 3])?.f_to_device(device)?)
     })
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::non_max_suppression);
 
 fn run(a: &Arguments, centred: bool) -> Result<Vec<i64>> {
     let (boxes, scores) = (floats(a.get(0)?)?, floats(a.get(1)?)?);

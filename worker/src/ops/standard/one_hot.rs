@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use crate::Error;
 use crate::ops::kernel::{Op, axis_from_front, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("OneHot", &[9, 11], |prepare| {
     let axis = prepare.node.int("axis", -1)?;
@@ -35,4 +36,5 @@ pub const OP: Op = Op::new("OneHot", &[9, 11], |prepare| {
         let marked = indices.f_unsqueeze(axis)?.f_eq_tensor(&range)?;
         Ok(values.f_select(0, 1)?.f_where_self(&marked, &values.f_select(0, 0)?)?)
     })
-});
+})
+.shapes(rules::one_hot);

@@ -6,5 +6,8 @@ use tch::Tensor;
 
 use crate::ops::elementwise::binary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Or", &[1, 7], |p| binary(p, Tensor::f_logical_or)).without_gradient();
+pub const OP: Op = Op::new("Or", &[1, 7], |p| binary(p, Tensor::f_logical_or))
+    .without_gradient()
+    .shapes(rules::broadcast);

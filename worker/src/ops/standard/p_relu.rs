@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 /// `[N, C, …]` and slope to `[N, C, …]`.
 pub const OP: Op = Op::new("PRelu", &[1, 6, 7, 9, 16], |prepare| {
@@ -24,4 +25,5 @@ pub const OP: Op = Op::new("PRelu", &[1, 6, 7, 9, 16], |prepare| {
         }
         Ok(x.f_where_self(&x.f_ge(0.0)?, &scaled)?)
     })
-});
+})
+.shapes(rules::same_as_first);

@@ -7,9 +7,10 @@
 use tch::{Kind, Tensor};
 
 use crate::ops::kernel::{Kernel, Op, Prepare, axis_from_front, single};
+use crate::shapes::rules;
 use crate::{Error, Result, torch};
 
-pub const OP: Op = Op::new("Pad", &[2, 11, 13, 18, 19, 21, 23, 24, 25], prepare);
+pub const OP: Op = Op::new("Pad", &[2, 11, 13, 18, 19, 21, 23, 24, 25], prepare).shapes(rules::pad);
 
 /// Longest margin: longer than any tensor, and short enough to be counted.
 const LONGEST: i64 = 1 << 31;

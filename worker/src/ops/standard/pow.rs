@@ -4,6 +4,8 @@
 
 use crate::ops::elementwise::binary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
 pub const OP: Op =
-    Op::new("Pow", &[1, 7, 12, 13, 15], |p| binary(p, |a, b| a.f_pow(b)?.f_to_kind(a.kind())));
+    Op::new("Pow", &[1, 7, 12, 13, 15], |p| binary(p, |a, b| a.f_pow(b)?.f_to_kind(a.kind())))
+        .shapes(rules::broadcast);

@@ -9,6 +9,7 @@ use tch::Kind;
 use crate::ops::convolution::Convolution;
 use crate::ops::integers::{Along, centred, saturated, spread};
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("QLinearConv", &[10], |prepare| {
     let convolution = Convolution::of(prepare)?;
@@ -23,4 +24,5 @@ pub const OP: Op = Op::new("QLinearConv", &[10], |prepare| {
         saturated(&sums.f_mul(&scale)?, a.get(7)?, Along::Second)
     })
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::qlinear_conv);

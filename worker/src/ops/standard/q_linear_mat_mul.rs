@@ -6,6 +6,7 @@
 
 use crate::ops::integers::{Along, centred, saturated, spread};
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("QLinearMatMul", &[10, 21], |_| {
     single(|a| {
@@ -19,4 +20,5 @@ pub const OP: Op = Op::new("QLinearMatMul", &[10, 21], |_| {
     })
 })
 .without_gradient()
-.limits("float 8");
+.limits("float 8")
+.shapes(rules::qlinear_matmul);

@@ -10,9 +10,11 @@ use crate::graph::DType;
 use crate::ops::conversion::to_small_float;
 use crate::ops::kernel::{Kernel, Op, Prepare, single};
 use crate::ops::quantization::{Grouping, dtype_of_number, output_dtype, range, require_zero};
+use crate::shapes::rules;
 use crate::{Result, torch};
 
-pub const OP: Op = Op::new("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25], prepare);
+pub const OP: Op =
+    Op::new("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25], prepare).shapes(rules::same_as_first);
 
 fn prepare(prepare: &Prepare) -> Result<Kernel> {
     let node = prepare.node;

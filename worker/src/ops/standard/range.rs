@@ -5,6 +5,7 @@
 use tch::{Kind, Tensor};
 
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 use crate::torch::is_float;
 use crate::{Error, Result};
 
@@ -22,7 +23,8 @@ pub const OP: Op = Op::new("Range", &[11], |_| {
         Ok(steps.f_mul(&delta.f_reshape([1])?)?.f_add(&start.f_reshape([1])?)?)
     })
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::range);
 
 fn count_ints(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<i64> {
     let [start, limit, delta] = [start, limit, delta].map(|x| x.f_int64_value(&[]));

@@ -4,7 +4,9 @@
 
 use crate::ops::kernel::Op;
 use crate::ops::reduction::{reduce, sum};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("ReduceL1", &[1, 11, 13, 18], |p| {
     reduce(p, 18, |x, axes, keep| sum(&x.f_abs()?, axes, keep))
-});
+})
+.shapes(rules::reduce_18);

@@ -4,7 +4,9 @@
 
 use crate::ops::kernel::Op;
 use crate::ops::reduction::{norm, of_floats, reduce};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("ReduceL2", &[1, 11, 13, 18], |p| {
     reduce(p, 18, |x, axes, keep| of_floats(x, |x| norm(x, 2.0, axes, keep)))
-});
+})
+.shapes(rules::reduce_18);

@@ -4,7 +4,9 @@
 
 use crate::ops::kernel::Op;
 use crate::ops::reduction::{of_floats, reduce, sum};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("ReduceLogSum", &[1, 11, 13, 18], |p| {
     reduce(p, 18, |x, axes, keep| of_floats(x, |x| Ok(sum(x, axes, keep)?.f_log()?)))
-});
+})
+.shapes(rules::reduce_18);

@@ -5,5 +5,7 @@
 
 use crate::ops::kernel::Op;
 use crate::ops::reduction::{max, reduce};
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("ReduceMax", &[1, 11, 12, 13, 18, 20], |p| reduce(p, 18, max));
+pub const OP: Op =
+    Op::new("ReduceMax", &[1, 11, 12, 13, 18, 20], |p| reduce(p, 18, max)).shapes(rules::reduce_18);

@@ -4,7 +4,9 @@
 
 use crate::ops::kernel::Op;
 use crate::ops::reduction::{of_floats, reduce};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("ReduceMean", &[1, 11, 13, 18], |p| {
     reduce(p, 18, |x, axes, keep| of_floats(x, |x| Ok(x.f_mean_dim(axes, keep, None)?)))
-});
+})
+.shapes(rules::reduce_18);

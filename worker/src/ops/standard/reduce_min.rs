@@ -5,5 +5,7 @@
 
 use crate::ops::kernel::Op;
 use crate::ops::reduction::{min, reduce};
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("ReduceMin", &[1, 11, 12, 13, 18, 20], |p| reduce(p, 18, min));
+pub const OP: Op =
+    Op::new("ReduceMin", &[1, 11, 12, 13, 18, 20], |p| reduce(p, 18, min)).shapes(rules::reduce_18);

@@ -4,5 +4,7 @@
 
 use crate::ops::kernel::Op;
 use crate::ops::reduction::{product, reduce};
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("ReduceProd", &[1, 11, 13, 18], |p| reduce(p, 18, product));
+pub const OP: Op = Op::new("ReduceProd", &[1, 11, 13, 18], |p| reduce(p, 18, product))
+    .shapes(rules::reduce_product);

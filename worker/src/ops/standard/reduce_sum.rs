@@ -4,5 +4,7 @@
 
 use crate::ops::kernel::Op;
 use crate::ops::reduction::{reduce, sum};
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("ReduceSum", &[1, 11, 13], |p| reduce(p, 13, sum));
+pub const OP: Op =
+    Op::new("ReduceSum", &[1, 11, 13], |p| reduce(p, 13, sum)).shapes(rules::reduce_13);

@@ -6,5 +6,7 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Relu", &[1, 6, 13, 14], |_| unary(Tensor::f_relu));
+pub const OP: Op =
+    Op::new("Relu", &[1, 6, 13, 14], |_| unary(Tensor::f_relu)).shapes(rules::same_as_first);

@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Reshape", &[1, 5, 13, 14, 19, 21, 23, 24, 25], |prepare| {
     let allow_zero = prepare.node.int("allowzero", 0)? != 0;
@@ -24,4 +25,5 @@ pub const OP: Op = Op::new("Reshape", &[1, 5, 13, 14, 19, 21, 23, 24, 25], |prep
         }
         Ok(input.f_reshape(shape)?)
     })
-});
+})
+.shapes(rules::reshape);

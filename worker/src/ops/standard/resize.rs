@@ -9,11 +9,13 @@ use tch::Tensor;
 
 use crate::ops::interpolation::{Axis, Coordinates, Filter, Method, Rounding, resize};
 use crate::ops::kernel::{Arguments, Kernel, Op, Prepare, axis_from_front, single};
+use crate::shapes::rules;
 use crate::{Error, Result};
 
 pub const OP: Op = Op::new("Resize", &[10, 11, 13, 18, 19], |prepare| {
     if prepare.opset < 11 { prepare_10(prepare) } else { prepare_11(prepare) }
-});
+})
+.shapes(rules::resize);
 
 /// Opset 10: places are x / scale; the nearest is that below, of a smaller output that above.
 fn prepare_10(prepare: &Prepare) -> Result<Kernel> {

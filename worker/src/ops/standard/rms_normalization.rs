@@ -5,6 +5,7 @@
 
 use crate::ops::kernel::{Op, axis_from_front, single};
 use crate::ops::normalization::Stash;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("RMSNormalization", &[23], |prepare| {
     let axis = prepare.node.int("axis", -1)?;
@@ -19,4 +20,5 @@ pub const OP: Op = Op::new("RMSNormalization", &[23], |prepare| {
         })?;
         Ok(normal.f_mul(a.get(1)?)?)
     })
-});
+})
+.shapes(rules::same_as_first);

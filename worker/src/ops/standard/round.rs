@@ -6,5 +6,8 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Round", &[11, 22], |_| unary(Tensor::f_round)).without_gradient();
+pub const OP: Op = Op::new("Round", &[11, 22], |_| unary(Tensor::f_round))
+    .without_gradient()
+    .shapes(rules::same_as_first);

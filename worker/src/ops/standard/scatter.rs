@@ -5,9 +5,11 @@
 use crate::ops::kernel::{Op, single};
 use crate::ops::scatter_reduction::Reduction;
 use crate::ops::standard::scatter_elements::scatter;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Scatter", &[9], |prepare| {
     let axis = prepare.node.int("axis", 0)?;
     single(move |a| scatter(a, axis, Reduction::None))
 })
-.until(10);
+.until(10)
+.shapes(rules::same_as_first);

@@ -10,12 +10,14 @@ use crate::Result;
 use crate::ops::indexing::from_front;
 use crate::ops::kernel::{Arguments, Op, axis_from_front, single};
 use crate::ops::scatter_reduction::Reduction;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("ScatterElements", &[11, 13, 16, 18], |prepare| {
     let axis = prepare.node.int("axis", 0)?;
     let reduction = Reduction::of(prepare.node)?;
     single(move |a| scatter(a, axis, reduction))
-});
+})
+.shapes(rules::same_as_first);
 
 /// Data, indices and updates, of which the last two are of one shape.
 pub fn scatter(a: &Arguments, axis: i64, reduction: Reduction) -> Result<Tensor> {

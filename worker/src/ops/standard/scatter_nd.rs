@@ -9,12 +9,14 @@ use tch::Tensor;
 use crate::ops::indexing::flat;
 use crate::ops::kernel::{Op, single};
 use crate::ops::scatter_reduction::Reduction;
+use crate::shapes::rules;
 use crate::{Error, Result};
 
 pub const OP: Op = Op::new("ScatterND", &[11, 13, 16, 18], |prepare| {
     let reduction = Reduction::of(prepare.node)?;
     single(move |a| scatter(a.get(0)?, a.get(1)?, a.get(2)?, reduction))
-});
+})
+.shapes(rules::same_as_first);
 
 /// Data `[indexed…, rest…]`, indices `[outer…, K]`, updates `[outer…, rest…]`.
 fn scatter(

@@ -5,10 +5,12 @@
 
 use crate::ops::elementwise::exponential_below_zero;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Selu", &[1, 6, 22], |prepare| {
     let defaults = if prepare.opset < 6 { (1.6732, 1.0507) } else { (1.673_263_2, 1.050_701) };
     let alpha = f64::from(prepare.node.float("alpha", defaults.0)?);
     let gamma = f64::from(prepare.node.float("gamma", defaults.1)?);
     single(move |a| Ok(exponential_below_zero(a.get(0)?, alpha, 1.0)?.f_mul_scalar(gamma)?))
-});
+})
+.shapes(rules::same_as_first);

@@ -5,6 +5,7 @@
 use tch::Tensor;
 
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Shape", &[1, 13, 15, 19, 21, 23, 24, 25], |prepare| {
     let (start, end) = (prepare.node.int("start", 0)?, prepare.node.int("end", i64::MAX)?);
@@ -16,4 +17,5 @@ pub const OP: Op = Op::new("Shape", &[1, 13, 15, 19, 21, 23, 24, 25], |prepare| 
         Ok(Tensor::f_from_slice(&size[start..end.max(start)])?)
     })
 })
-.without_gradient();
+.without_gradient()
+.shapes(rules::shape);

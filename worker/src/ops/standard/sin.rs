@@ -6,5 +6,6 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Sin", &[7, 22], |_| unary(Tensor::f_sin));
+pub const OP: Op = Op::new("Sin", &[7, 22], |_| unary(Tensor::f_sin)).shapes(rules::same_as_first);

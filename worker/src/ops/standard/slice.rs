@@ -5,6 +5,7 @@
 use tch::{Kind, Tensor};
 
 use crate::ops::kernel::{Op, axis_from_front, single};
+use crate::shapes::rules;
 use crate::{Error, Result};
 
 pub const OP: Op = Op::new("Slice", &[1, 10, 11, 13], |prepare| {
@@ -31,7 +32,8 @@ pub const OP: Op = Op::new("Slice", &[1, 10, 11, 13], |prepare| {
         }
         Ok(part)
     })
-});
+})
+.shapes(rules::slice);
 
 /// One axis; bounds beyond the tensor are its ends, as in NumPy.
 fn slice(x: &Tensor, axis: i64, start: i64, end: i64, step: i64) -> Result<Tensor> {

@@ -4,6 +4,8 @@
 
 use crate::ops::flattened::over_axis;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
 pub const OP: Op =
-    Op::new("Softmax", &[1, 11, 13], |p| over_axis(p, |x, axis| Ok(x.f_softmax(axis, None)?)));
+    Op::new("Softmax", &[1, 11, 13], |p| over_axis(p, |x, axis| Ok(x.f_softmax(axis, None)?)))
+        .shapes(rules::same_as_first);

@@ -6,5 +6,7 @@ use tch::Tensor;
 
 use crate::ops::elementwise::unary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Softplus", &[1, 22], |_| unary(Tensor::f_softplus));
+pub const OP: Op =
+    Op::new("Softplus", &[1, 22], |_| unary(Tensor::f_softplus)).shapes(rules::same_as_first);

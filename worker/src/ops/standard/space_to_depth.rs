@@ -6,6 +6,7 @@
 use crate::Error;
 use crate::ops::kernel::{Op, single};
 use crate::ops::window::block_size;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("SpaceToDepth", &[1, 13], |prepare| {
     let block = block_size(prepare.node)?;
@@ -23,4 +24,5 @@ pub const OP: Op = Op::new("SpaceToDepth", &[1, 13], |prepare| {
         let moved = blocks.f_permute([0, 3, 5, 1, 2, 4])?;
         Ok(moved.f_reshape([n, channels * block * block, rows, columns])?)
     })
-});
+})
+.shapes(rules::space_to_depth);

@@ -4,6 +4,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, axis_from_front};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Split", &[1, 2, 11, 13, 18], |prepare| {
     let axis = prepare.node.int("axis", 0)?;
@@ -27,4 +28,5 @@ pub const OP: Op = Op::new("Split", &[1, 2, 11, 13, 18], |prepare| {
         }
         Ok(input.f_split_with_sizes(&lengths, axis)?)
     }))
-});
+})
+.shapes(rules::split);

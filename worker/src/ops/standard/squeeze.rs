@@ -4,6 +4,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, axis_from_front, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Squeeze", &[1, 11, 13, 21, 23, 24, 25], |prepare| {
     let fixed = prepare.moved_ints("axes", 13)?;
@@ -23,4 +24,5 @@ pub const OP: Op = Op::new("Squeeze", &[1, 11, 13, 21, 23, 24, 25], |prepare| {
         }
         Ok(input.f_squeeze_dims(axes)?)
     })
-});
+})
+.shapes(rules::squeeze);

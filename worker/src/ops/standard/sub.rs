@@ -6,5 +6,7 @@ use tch::Tensor;
 
 use crate::ops::elementwise::binary;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Sub", &[1, 6, 7, 13, 14], |p| binary(p, Tensor::f_sub));
+pub const OP: Op =
+    Op::new("Sub", &[1, 6, 7, 13, 14], |p| binary(p, Tensor::f_sub)).shapes(rules::subtract);

@@ -6,5 +6,6 @@ use tch::Tensor;
 
 use crate::ops::elementwise::fold;
 use crate::ops::kernel::Op;
+use crate::shapes::rules;
 
-pub const OP: Op = Op::new("Sum", &[1, 6, 8, 13], |_| fold(Tensor::f_add));
+pub const OP: Op = Op::new("Sum", &[1, 6, 8, 13], |_| fold(Tensor::f_add)).shapes(rules::broadcast);

@@ -4,6 +4,7 @@
 //! Opsets: 24.
 
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Swish", &[24], |prepare| {
     let alpha = f64::from(prepare.node.float("alpha", 1.0)?);
@@ -11,4 +12,5 @@ pub const OP: Op = Op::new("Swish", &[24], |prepare| {
         let x = a.get(0)?;
         Ok(x.f_mul(&x.f_mul_scalar(alpha)?.f_sigmoid()?)?)
     })
-});
+})
+.shapes(rules::same_as_first);

@@ -4,6 +4,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Tile", &[6, 13], |_| {
     single(|a| {
@@ -17,4 +18,5 @@ pub const OP: Op = Op::new("Tile", &[6, 13], |_| {
         }
         Ok(input.f_repeat(repeats)?)
     })
-});
+})
+.shapes(rules::tile);

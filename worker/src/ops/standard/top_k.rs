@@ -6,6 +6,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, axis_from_front};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("TopK", &[1, 10, 11, 24], |prepare| {
     let node = prepare.node;
@@ -27,4 +28,5 @@ pub const OP: Op = Op::new("TopK", &[1, 10, 11, 24], |prepare| {
         let (values, indices) = input.f_sort_stable(true, axis, largest)?;
         Ok(vec![values.f_narrow(axis, 0, k)?, indices.f_narrow(axis, 0, k)?])
     }))
-});
+})
+.shapes(rules::top_k);

@@ -3,6 +3,7 @@
 //! Opsets: 1, 13, 21 to 25 (types).
 
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Transpose", &[1, 13, 21, 23, 24, 25], |prepare| {
     let perm = prepare.node.ints("perm")?.map(<[i64]>::to_vec);
@@ -11,4 +12,5 @@ pub const OP: Op = Op::new("Transpose", &[1, 13, 21, 23, 24, 25], |prepare| {
         let reversed = || (0..input.dim() as i64).rev().collect();
         Ok(input.f_permute(perm.clone().unwrap_or_else(reversed))?)
     })
-});
+})
+.shapes(rules::transpose);

@@ -4,6 +4,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, single};
+use crate::shapes::rules;
 
 /// `[…, N, M]` to the same.
 pub const OP: Op = Op::new("Trilu", &[14], |prepare| {
@@ -16,4 +17,5 @@ pub const OP: Op = Op::new("Trilu", &[14], |prepare| {
         };
         Ok(if upper { x.f_triu(diagonal)? } else { x.f_tril(diagonal)? })
     })
-});
+})
+.shapes(rules::same_as_first);

@@ -4,6 +4,7 @@
 
 use crate::Error;
 use crate::ops::kernel::{Op, axis_from_front, single};
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Unsqueeze", &[1, 11, 13, 21, 23, 24, 25], |prepare| {
     let fixed = prepare.moved_ints("axes", 13)?;
@@ -21,4 +22,5 @@ pub const OP: Op = Op::new("Unsqueeze", &[1, 11, 13, 21, 23, 24, 25], |prepare| 
         let start = input.shallow_clone();
         axes.into_iter().try_fold(start, |x, axis| Ok(x.f_unsqueeze(axis)?))
     })
-});
+})
+.shapes(rules::unsqueeze);

@@ -8,6 +8,7 @@ use crate::Error;
 use crate::ops::interpolation::{Coordinates, Filter, Method, Rounding, resize};
 use crate::ops::kernel::{Op, single};
 use crate::ops::standard::resize::by_scales;
+use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Upsample", &[7, 9], |prepare| {
     let filter = match prepare.node.text("mode", "nearest")? {
@@ -35,4 +36,5 @@ pub const OP: Op = Op::new("Upsample", &[7, 9], |prepare| {
         resize(a.get(0)?, &by_scales(a.get(0)?, &scales, None, &[])?, &method)
     })
 })
-.until(9);
+.until(9)
+.shapes(rules::upsample);
