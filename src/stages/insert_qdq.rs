@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
-use super::contract::{Contract, Input, Output, PortType, Ref};
+use super::contract::{Contract, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
 
 /// Folds BatchNormalization and writes Q/DQ pairs by the rules of the target runtime.
@@ -30,6 +30,12 @@ pub struct InsertQdq {
     /// Leave these layers in float; same forms. Wins over `include`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Output `sensitivity` of a `sensitivity` stage of this model; with `float_layers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensitivity: Option<Ref>,
+    /// Leave this many of the most sensitive layers in float, beside those of `exclude`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub float_layers: Option<u32>,
     /// A scale for each output channel of a weight instead of one for all.
     #[serde(default = "yes")]
     pub per_channel: bool,
@@ -61,6 +67,9 @@ impl Contract for InsertQdq {
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = self.model.inputs();
         inputs.push(Input::reference("ranges", &self.ranges, &[PortType::Ranges]));
+        if let Some(sensitivity) = &self.sensitivity {
+            inputs.push(Input::reference("sensitivity", sensitivity, &[PortType::File]));
+        }
         inputs
     }
 
@@ -69,5 +78,19 @@ impl Contract for InsertQdq {
             Output::new("model", PortType::Model, "model.onnx"),
             Output::new("plan", PortType::File, "plan.json"),
         ]
+    }
+
+    fn check(&self) -> Vec<Problem> {
+        match (&self.sensitivity, self.float_layers) {
+            (Some(_), None) => vec![
+                Problem::at("sensitivity", "nothing says how many layers stay in float")
+                    .help("add float_layers = 3, or as many as are wanted"),
+            ],
+            (None, Some(_)) => vec![
+                Problem::at("float_layers", "nothing says which layers are the most sensitive")
+                    .help("add sensitivity = \"STAGE.sensitivity\", the output of a `sensitivity` stage"),
+            ],
+            _ => Vec::new(),
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod inside;
 pub mod model_source;
 pub mod quantity;
 pub mod report;
+pub mod sensitivity;
 pub mod train;
 pub mod training;
 
@@ -25,6 +26,7 @@ use contract::Kind;
 pub const KINDS: &[Kind] = &[
     Kind::of::<train::Train>(),
     Kind::of::<calibrate::Calibrate>(),
+    Kind::of::<sensitivity::Sensitivity>(),
     Kind::of::<insert_qdq::InsertQdq>(),
     Kind::of::<finetune::Finetune>(),
     Kind::of::<evaluate::Evaluate>(),

@@ -7,6 +7,7 @@
 //!
 //! Imports go downwards only: stages → the work → the model → torch.
 
+pub mod analysis;
 pub mod bench;
 pub mod components;
 pub mod data;

@@ -18,6 +18,7 @@ const LEAST: &[(&str, &str)] = &[
         "model = 'a'\ntrain = 'a'\nvalid = 'a'\nepochs = 1\noptimizer = { kind = 'sgd', lr = 1 }",
     ),
     ("calibrate", "model = 'a'\ndata = 'a'"),
+    ("sensitivity", "model = 'a'\nranges = 'a'\ntarget = 'tensorrt'\ndata = 'a'"),
     ("insert-qdq", "model = 'a'\nranges = 'a'\ntarget = 'tensorrt'"),
     ("finetune", "model = 'a'\ntrain = 'a'\nvalid = 'a'"),
     ("evaluate", "model = 'a'\ndata = 'a'"),

@@ -8,8 +8,9 @@ use super::{
     Context,
     model::{model, write_json, write_model},
 };
+use crate::analysis::Report;
 use crate::quant::insert::insert;
-use crate::quant::placement::{Request, plan};
+use crate::quant::placement::{Request, Selection, plan_selected};
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::Ranges;
 use crate::{Error, Result};
@@ -27,7 +28,20 @@ pub fn run(context: &Context) -> Result<Metrics> {
         exclude: &config.exclude,
         per_channel: config.per_channel,
     };
-    let plan = plan(&model.graph, &ranges, &request)?;
+    let mut selection = Selection::of(&model.graph, request.include, request.exclude)?;
+    if let (Some(path), Some(count)) = (context.input("sensitivity"), config.float_layers) {
+        let report = Report::read(path)?;
+        for layer in report.layers.iter().take(count as usize) {
+            let own = |node: &crate::graph::Node| node.label() == layer.node;
+            let index = model.graph.nodes.iter().position(own).ok_or_else(|| {
+                Error::user(format!("{}: the model has no layer \"{}\"", path.display(), layer.node))
+                    .help("the sensitivities are another model's: measure those of the one that is quantized")
+            })?;
+            selection = selection.without(index);
+            context.events.log(format!("{} ({}) stays in float", layer.node, layer.op));
+        }
+    }
+    let plan = plan_selected(&model.graph, &ranges, &request, &selection)?;
     let quantized = plan.layers.iter().filter(|layer| layer.quantized).count();
     if quantized == 0 {
         return Err(Error::user("no layer is left to quantize")

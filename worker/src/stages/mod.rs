@@ -9,6 +9,7 @@ mod export_onnx;
 mod finetune;
 mod insert_qdq;
 mod model;
+mod sensitivity;
 mod train;
 mod training;
 
@@ -32,6 +33,7 @@ pub struct Run {
 pub const RUNS: &[Run] = &[
     Run { kind: contracts::train::Train::NAME, run: train::run },
     Run { kind: contracts::calibrate::Calibrate::NAME, run: calibrate::run },
+    Run { kind: contracts::sensitivity::Sensitivity::NAME, run: sensitivity::run },
     Run { kind: contracts::insert_qdq::InsertQdq::NAME, run: insert_qdq::run },
     Run { kind: contracts::finetune::Finetune::NAME, run: finetune::run },
     Run { kind: contracts::evaluate::Evaluate::NAME, run: evaluate::run },

@@ -22,7 +22,8 @@ const WORKER: Ranks = &[
     ("quant", 6),
     ("components", 7),
     ("inspect", 7),
-    ("stages", 7),
+    ("analysis", 7),
+    ("stages", 8),
 ];
 
 const RUNNER: Ranks = &[

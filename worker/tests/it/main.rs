@@ -12,6 +12,7 @@ mod python;
 mod pytorch;
 mod quant;
 mod round_trip;
+mod sensitivity;
 mod shapes;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;

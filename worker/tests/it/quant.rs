@@ -23,10 +23,10 @@ use serde_json::json;
 use crate::python;
 
 /// Images of the data set.
-const IMAGES: usize = 256;
+pub const IMAGES: usize = 256;
 
 /// Gray blobs of several sizes and places, as IDX files of `side` pixels in `folder`.
-fn dataset(folder: &Path, side: usize) -> Dataset {
+pub fn dataset(folder: &Path, side: usize) -> Dataset {
     let header = |kind: u8, extents: &[usize]| {
         let mut bytes = vec![0, 0, 8, kind];
         extents.iter().for_each(|&n| bytes.extend((n as u32).to_be_bytes()));
@@ -62,7 +62,7 @@ fn dataset(folder: &Path, side: usize) -> Dataset {
     Dataset::open(&spec, &BTreeMap::from(paths)).expect("opens")
 }
 
-fn small_resnet() -> Model {
+pub fn small_resnet() -> Model {
     let config = json!({
         "arch": "resnet", "blocks": [1, 1, 2], "channels": [16, 32, 64], "stem": "small-stride2",
         "in_channels": 1, "classes": 10, "image_size": 28,
@@ -71,7 +71,7 @@ fn small_resnet() -> Model {
     zoo::build(&config, None, 3).expect("builds")
 }
 
-fn fixture(name: &str) -> Model {
+pub fn fixture(name: &str) -> Model {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     onnx::read(&folder.join(name)).expect("reads")
 }
@@ -89,7 +89,7 @@ fn options(batch_size: usize, threads: usize) -> calibrate::Options {
     }
 }
 
-fn ranges(model: &Model, dataset: &Dataset) -> Ranges {
+pub fn ranges(model: &Model, dataset: &Dataset) -> Ranges {
     calibrate(model, dataset, &options(64, 2), &|_, _| ()).expect("calibrates")
 }
 

@@ -14,7 +14,7 @@ mod tensorrt;
 mod tests;
 mod view;
 
-pub use plan::{LayerPlan, Plan, Request, TensorPlan, WeightPlan, plan, survey};
+pub use plan::{LayerPlan, Plan, Request, TensorPlan, WeightPlan, plan, plan_selected, survey};
 pub use selection::Selection;
 pub use sites::{Site, Sites};
 pub use table::{POLICIES, Policy, policy, watched};

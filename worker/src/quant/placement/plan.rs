@@ -105,10 +105,23 @@ pub struct LayerPlan {
 /// # Errors
 /// A pattern that names nothing, a range that is missing.
 pub fn plan(graph: &Graph, ranges: &Ranges, request: &Request) -> Result<Plan> {
+    let selection = Selection::of(graph, request.include, request.exclude)?;
+    plan_selected(graph, ranges, request, &selection)
+}
+
+/// The same for layers that were selected otherwise than by the request's patterns.
+///
+/// # Errors
+/// A range that is missing.
+pub fn plan_selected(
+    graph: &Graph,
+    ranges: &Ranges,
+    request: &Request,
+    selection: &Selection,
+) -> Result<Plan> {
     let policy = policy(request.target)?;
     let view = View::of(graph);
-    let selection = Selection::of(graph, request.include, request.exclude)?;
-    let sites = (policy.place)(&view, &selection);
+    let sites = (policy.place)(&view, selection);
     let mut tensors = Vec::new();
     for name in values(graph) {
         let Some(readers) = sites.tensors.get(name) else { continue };
@@ -145,7 +158,7 @@ pub fn plan(graph: &Graph, ranges: &Ranges, request: &Request) -> Result<Plan> {
         method: request.method,
         tensors,
         weights: weights.collect(),
-        layers: layers(graph, &sites, &selection),
+        layers: layers(graph, &sites, selection),
     })
 }
 

@@ -41,6 +41,23 @@ impl Selection {
         Ok(selection)
     }
 
+    /// Of these nodes that one only.
+    #[must_use]
+    pub fn only(&self, index: usize) -> Self {
+        let other = |(at, reason): (usize, &Option<String>)| {
+            if at == index { reason.clone() } else { Some("another layer is looked at".to_owned()) }
+        };
+        Self { left_out: self.left_out.iter().enumerate().map(other).collect() }
+    }
+
+    /// These nodes without that one.
+    #[must_use]
+    pub fn without(&self, index: usize) -> Self {
+        let mut others = self.clone();
+        others.left_out[index] = Some("it is left in float".to_owned());
+        others
+    }
+
     /// Whether node `index` may be quantized.
     pub fn has(&self, index: usize) -> bool {
         self.left_out[index].is_none()

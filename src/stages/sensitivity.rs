@@ -1,0 +1,111 @@
+//! `sensitivity`: what quantizing each layer costs.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::calibrate::Method;
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Ref};
+use super::insert_qdq::Target;
+use super::model_source::ModelSource;
+
+/// Measures what quantizing each layer costs, in simulation: with that layer alone quantized, and with all layers quantized but that one;
+/// and how the error grows along the fully quantized graph. What comes before a layer is computed once for all.
+///
+/// Outputs: `sensitivity` (JSON, the most sensitive layer first: SQNR in dB and cosine of the outputs against the float model's, share
+/// of samples whose highest logit stays, top-1, loss), `table` (Markdown), `picture` (SVG). `insert-qdq` leaves the first layers of
+/// `sensitivity` in float with `float_layers`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sensitivity {
+    /// The float model that was calibrated.
+    pub model: ModelSource,
+    /// Ranges of its tensors.
+    pub ranges: Ref,
+    /// Which method's ranges to take.
+    #[serde(default = "default_method")]
+    pub method: Method,
+    /// Runtime whose rules of placement and types hold.
+    pub target: Target,
+    /// Look only at these layers: node names, globs (`layer1.*`) or operators (`op:Conv`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub include: Option<Vec<String>>,
+    /// Leave these layers in float throughout; same forms. Wins over `include`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// A scale for each output channel of a weight instead of one for all.
+    #[serde(default = "yes")]
+    pub per_channel: bool,
+    /// Labelled data on which outputs are compared; its random transforms are not applied.
+    pub data: Ref,
+    /// Images used, chosen at random by the seed.
+    #[serde(default = "default_samples")]
+    #[schemars(range(min = 1))]
+    pub samples: u64,
+    /// Images a step; all values that layers read are in memory for one step.
+    #[serde(default = "default_batch_size")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub batch_size: u32,
+    /// What is measured of each layer. `alone`: it is the only one that is quantized. `without`: all are, but for it.
+    #[serde(default = "both")]
+    #[schemars(length(min = 1))]
+    pub measure: Vec<Measure>,
+}
+
+/// What is measured of a layer.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// It is the only one that is quantized.
+    Alone,
+    /// All are quantized, but for it.
+    Without,
+}
+
+fn default_method() -> Method {
+    Method::Mse
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_samples() -> u64 {
+    256
+}
+
+fn default_batch_size() -> u32 {
+    16
+}
+
+fn both() -> Vec<Measure> {
+    vec![Measure::Alone, Measure::Without]
+}
+
+impl Contract for Sensitivity {
+    const NAME: &'static str = "sensitivity";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "what quantizing each layer costs";
+    const DEMAND: Demand = Demand::Whole;
+
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = self.model.inputs();
+        inputs.push(Input::reference("ranges", &self.ranges, &[PortType::Ranges]));
+        inputs.push(Input::reference("data", &self.data, &[PortType::Data]));
+        inputs
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![
+            Output::new("sensitivity", PortType::File, "sensitivity.json"),
+            Output::new("table", PortType::File, "sensitivity.md"),
+            Output::new("picture", PortType::File, "sensitivity.svg"),
+        ]
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        vec![Fact::Libtorch]
+    }
+}

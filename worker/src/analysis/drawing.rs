@@ -1,0 +1,90 @@
+//! A report of sensitivities for people: a table and a picture.
+
+use std::fmt::Write as _;
+
+use super::report::{Layer, Outcome, Report};
+
+/// Layers in the picture; more are not told apart.
+const DRAWN: usize = 60;
+
+fn decibels(outcome: Option<Outcome>) -> String {
+    match outcome.map(|outcome| outcome.fidelity.sqnr_db) {
+        None => String::new(),
+        Some(None) => "∞".to_owned(),
+        Some(Some(sqnr)) => format!("{sqnr:.1}"),
+    }
+}
+
+fn share(of: Option<f64>) -> String {
+    of.map(|share| format!("{:.2}", 100.0 * share)).unwrap_or_default()
+}
+
+/// A table in Markdown, the most sensitive layer first.
+pub fn markdown(report: &Report) -> String {
+    let (float, quantized) = (report.float, report.quantized);
+    let mut text = format!(
+        "All layers quantized: SQNR {} dB, agreement {} %, top-1 {} % (float {} %), {} images.\n\n",
+        decibels(Some(quantized)),
+        share(Some(quantized.fidelity.agreement)),
+        share(quantized.top1),
+        share(float.top1),
+        report.samples
+    );
+    text.push_str(
+        "| Layer | Operator | SQNR alone, dB | Agreement alone, % | Top-1 alone, % | SQNR of all without it, dB | Top-1 without, % |\n",
+    );
+    text.push_str("| --- | --- | ---: | ---: | ---: | ---: | ---: |\n");
+    for layer in &report.layers {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            layer.node.replace('|', "\\|"),
+            layer.op,
+            decibels(layer.alone),
+            share(layer.alone.map(|outcome| outcome.fidelity.agreement)),
+            share(layer.alone.and_then(|outcome| outcome.top1)),
+            decibels(layer.without),
+            share(layer.without.and_then(|outcome| outcome.top1)),
+        );
+    }
+    text
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A bar for each layer: SQNR alone, or of all without it; a short bar is a sensitive layer.
+pub fn svg(report: &Report) -> String {
+    let of =
+        |layer: &Layer| layer.alone.or(layer.without)?.fidelity.sqnr_db.map(|sqnr| sqnr.max(0.0));
+    let alone = report.layers.iter().any(|layer| layer.alone.is_some());
+    let layers = &report.layers[..report.layers.len().min(DRAWN)];
+    let longest = layers.iter().filter_map(of).fold(10.0, f64::max);
+    let (names, bars, row) = (260, 420.0, 18);
+    let height = 40 + row * layers.len();
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"760\" height=\"{height}\" fill=\"#ffffff\"/>\n<text x=\"10\" y=\"20\" font-size=\"14\">SQNR in dB, {}</text>\n",
+        if alone { "only this layer quantized" } else { "all layers quantized but this one" }
+    );
+    for (index, layer) in layers.iter().enumerate() {
+        let top = 32 + row * index;
+        // Without a value nothing was changed.
+        let width = bars * of(layer).unwrap_or(longest) / longest;
+        let value = of(layer).map_or("∞".to_owned(), |sqnr| format!("{sqnr:.1}"));
+        let _ = writeln!(
+            text,
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text><rect x=\"{names}\" y=\"{top}\" width=\"{width:.1}\" height=\"{}\" fill=\"#4878a8\"/>\
+             <text x=\"{:.1}\" y=\"{}\">{value}</text>",
+            names - 8,
+            top + 12,
+            escaped(&layer.node),
+            row - 4,
+            f64::from(names) + width + 6.0,
+            top + 12,
+        );
+    }
+    text.push_str("</svg>\n");
+    text
+}

@@ -1,0 +1,285 @@
+//! Layers quantized one by one, and all but one.
+//!
+//! For each batch the float model and the fully quantized one run once, and keep the values that others need. A variant is then
+//! computed from the first node on whose values differ ([`suffix`]), which halves the work on average.
+
+use std::collections::{BTreeSet, HashMap};
+
+use qpipe::stages::sensitivity::Measure;
+use tch::Tensor;
+
+use super::fidelity::Fidelity;
+use super::report::{Layer, Outcome, Report, Step, VERSION};
+use super::suffix::{Suffix, suffix};
+use crate::data::{Dataset, Loader, Order, permutation};
+use crate::graph::Model;
+use crate::interp::{self, Mode, Program};
+use crate::quant::insert::insert;
+use crate::quant::placement::{Request, Selection, plan_selected};
+use crate::quant::ranges::Ranges;
+use crate::train::Score;
+use crate::{Error, Result};
+
+/// What to measure, and on what.
+pub struct Options<'a> {
+    /// How layers are quantized.
+    pub request: Request<'a>,
+    /// What is measured of each layer.
+    pub measure: &'a [Measure],
+    /// Images used, fewer where the data set has fewer.
+    pub samples: usize,
+    /// Images a step.
+    pub batch_size: usize,
+    /// Chooses the images.
+    pub seed: u64,
+    /// Threads that load images.
+    pub threads: usize,
+}
+
+/// A variant of the model.
+struct Variant {
+    suffix: Suffix,
+    /// Whether what it shares is the quantized model's.
+    of_quantized: bool,
+    outcome: Tally,
+}
+
+/// Counts of a variant's outputs.
+#[derive(Clone)]
+struct Tally {
+    fidelity: Fidelity,
+    score: Option<Score>,
+}
+
+impl Tally {
+    fn new(classes: Option<usize>) -> Self {
+        Self { fidelity: Fidelity::default(), score: classes.map(Score::new) }
+    }
+
+    fn add(&mut self, expected: &[Tensor], found: &[Tensor], labels: &Tensor) -> Result<()> {
+        for (expected, found) in expected.iter().zip(found) {
+            self.fidelity.add(expected, found)?;
+        }
+        match (&mut self.score, found.first()) {
+            (Some(score), Some(logits)) => score.add(logits, labels),
+            _ => Ok(()),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let figures = self.score.as_ref().map(Score::figures);
+        Outcome {
+            fidelity: self.fidelity.figures(),
+            top1: figures.map(|figures| figures.top1),
+            loss: figures.map(|figures| figures.loss),
+        }
+    }
+}
+
+/// Measures all layers of a prepared float model that the request quantizes. `progress` is told of images done and images in all.
+///
+/// # Errors
+/// What data, ranges and model refuse; a request that quantizes nothing.
+pub fn measure(
+    model: &Model,
+    ranges: &Ranges,
+    dataset: &Dataset,
+    options: &Options,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Report> {
+    let _no_grad = tch::no_grad_guard();
+    let request = &options.request;
+    let all = Selection::of(&model.graph, request.include, request.exclude)?;
+    let quantize = |selection: &Selection| -> Result<Model> {
+        let mut quantized = model.clone();
+        insert(&mut quantized, &plan_selected(&model.graph, ranges, request, selection)?)?;
+        Ok(quantized)
+    };
+    let plan = plan_selected(&model.graph, ranges, request, &all)?;
+    let indices: Vec<usize> =
+        (0..plan.layers.len()).filter(|&index| plan.layers[index].quantized).collect();
+    if indices.is_empty() {
+        return Err(Error::user("no layer is left to quantize")
+            .help("`include` and `exclude` leave none that the target's rules cover"));
+    }
+    let full = quantize(&all)?;
+    let classes = classes(model, dataset)?;
+    let mut variants: Vec<(usize, Measure, Variant)> = Vec::new();
+    for &index in &indices {
+        for &measure in options.measure {
+            let (base, selection) = match measure {
+                Measure::Alone => (model, all.only(index)),
+                Measure::Without => (&full, all.without(index)),
+            };
+            let suffix = suffix(base, &quantize(&selection)?)?;
+            let of_quantized = measure == Measure::Without;
+            variants.push((
+                index,
+                measure,
+                Variant { suffix, of_quantized, outcome: Tally::new(classes) },
+            ));
+        }
+    }
+    let mut run = Run::new(model, &full, variants.iter().map(|(_, _, variant)| variant), classes)?;
+    let mut chosen = permutation(dataset.len(), options.seed, 0);
+    chosen.truncate(options.samples);
+    let (total, mut done) = (chosen.len() as u64, 0);
+    for batch in
+        Loader::new(dataset, options.batch_size, Order::Subset(chosen), false, options.threads)
+    {
+        let batch = batch?;
+        run.step(&batch.images, &batch.labels, variants.iter_mut().map(|(_, _, variant)| variant))?;
+        done += batch.labels.size()[0] as u64;
+        progress(done, total);
+    }
+    let mut report = Report {
+        version: VERSION,
+        target: request.target,
+        method: request.method,
+        samples: total as usize,
+        float: run.float.outcome.outcome(),
+        quantized: run.quantized.outcome.outcome(),
+        layers: Vec::new(),
+        accumulation: run.accumulation(model),
+    };
+    for &index in &indices {
+        let outcome = |wanted: Measure| {
+            let of =
+                |(at, measure, _): &&(usize, Measure, Variant)| *at == index && *measure == wanted;
+            variants.iter().find(of).map(|(_, _, variant)| variant.outcome.outcome())
+        };
+        let layer = &plan.layers[index];
+        report.layers.push(Layer {
+            node: layer.node.clone(),
+            op: layer.op.clone(),
+            alone: outcome(Measure::Alone),
+            without: outcome(Measure::Without),
+        });
+    }
+    report.sort();
+    Ok(report)
+}
+
+/// How many classes the model tells apart, where it is a classifier of the data.
+fn classes(model: &Model, dataset: &Dataset) -> Result<Option<usize>> {
+    let mut program = Program::compile(model, &interp::Options::default())?;
+    let first = Loader::new(dataset, 1, Order::Subset(vec![0]), false, 1).next();
+    let first = first.ok_or_else(|| Error::bug("a data set without a sample"))??;
+    let outputs = program.forward(&[first.images], Mode::Eval, &mut |_, _| Ok(()))?;
+    let size = outputs.first().map(Tensor::size).unwrap_or_default();
+    Ok(match (&size[..], outputs.len()) {
+        (&[1, classes], 1) if classes as usize >= dataset.classes().len().max(1) => {
+            Some(classes as usize)
+        }
+        _ => None,
+    })
+}
+
+/// A whole model whose values others start from.
+struct Base {
+    program: Program,
+    watch: Vec<String>,
+    outcome: Tally,
+}
+
+impl Base {
+    fn new(model: &Model, watch: BTreeSet<String>, classes: Option<usize>) -> Result<Self> {
+        let watch: Vec<String> = watch.into_iter().collect();
+        let options = interp::Options { watch: watch.clone(), ..interp::Options::default() };
+        Ok(Self {
+            program: Program::compile(model, &options)?,
+            watch,
+            outcome: Tally::new(classes),
+        })
+    }
+
+    /// Its outputs, and the watched values.
+    fn run(&mut self, images: &Tensor) -> Result<(Vec<Tensor>, HashMap<String, Tensor>)> {
+        let mut values = HashMap::new();
+        let watch = &self.watch;
+        let outputs =
+            self.program.forward(&[images.shallow_clone()], Mode::Eval, &mut |index, value| {
+                values.insert(watch[index].clone(), value.shallow_clone());
+                Ok(())
+            })?;
+        Ok((outputs, values))
+    }
+}
+
+struct Run {
+    float: Base,
+    quantized: Base,
+    /// Values that nodes of the float model make, and how far the quantized model's are from them.
+    along: Vec<(String, Fidelity)>,
+}
+
+impl Run {
+    fn new<'a>(
+        model: &Model,
+        full: &Model,
+        variants: impl Iterator<Item = &'a Variant>,
+        classes: Option<usize>,
+    ) -> Result<Self> {
+        let made =
+            model.graph.nodes.iter().flat_map(|node| &node.outputs).filter(|name| !name.is_empty());
+        let along: Vec<(String, Fidelity)> =
+            made.map(|name| (name.clone(), Fidelity::default())).collect();
+        let names: BTreeSet<String> = along.iter().map(|(name, _)| name.clone()).collect();
+        let (mut float, mut quantized) = (names.clone(), names);
+        for variant in variants {
+            let watched = if variant.of_quantized { &mut quantized } else { &mut float };
+            watched.extend(variant.suffix.inputs.iter().cloned());
+        }
+        Ok(Self {
+            float: Base::new(model, float, classes)?,
+            quantized: Base::new(full, quantized, classes)?,
+            along,
+        })
+    }
+
+    fn step<'a>(
+        &mut self,
+        images: &Tensor,
+        labels: &Tensor,
+        variants: impl Iterator<Item = &'a mut Variant>,
+    ) -> Result<()> {
+        let (expected, float) = self.float.run(images)?;
+        let (outputs, quantized) = self.quantized.run(images)?;
+        self.float.outcome.add(&expected, &expected, labels)?;
+        self.quantized.outcome.add(&expected, &outputs, labels)?;
+        for (name, fidelity) in &mut self.along {
+            let (Some(expected), Some(found)) = (float.get(name), quantized.get(name)) else {
+                continue;
+            };
+            if matches!(expected.kind(), tch::Kind::Float) {
+                fidelity.add(expected, found)?;
+            }
+        }
+        for variant in variants {
+            let values = if variant.of_quantized { &quantized } else { &float };
+            let inputs = variant.suffix.inputs.iter().map(|name| {
+                let value = values.get(name).map(Tensor::shallow_clone);
+                value.ok_or_else(|| Error::bug(format!("value `{name}` was not kept")))
+            });
+            let inputs: Vec<Tensor> = inputs.collect::<Result<_>>()?;
+            let mut program = Program::compile(&variant.suffix.model, &interp::Options::default())?;
+            let found = program.forward(&inputs, Mode::Eval, &mut |_, _| Ok(()))?;
+            variant.outcome.add(&expected, &found, labels)?;
+        }
+        Ok(())
+    }
+
+    fn accumulation(&self, model: &Model) -> Vec<Step> {
+        let producers = model.graph.producers();
+        let steps = self.along.iter().filter_map(|(tensor, fidelity)| {
+            let node = &model.graph.nodes[*producers.get(tensor.as_str())?];
+            Some(Step {
+                tensor: tensor.clone(),
+                node: node.label().to_owned(),
+                op: node.op_type.clone(),
+                fidelity: fidelity.figures(),
+            })
+        });
+        steps.collect()
+    }
+}
