@@ -28,6 +28,10 @@ pub struct ExportOnnx {
     /// placed for, which the model's metadata names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Compare every value of the exported model with the one before its export, on random images; one that is lost (SQNR below 20 dB)
+    /// fails the stage and is named. A `verify` stage does it on real images, on ONNX Runtime and on the engine.
+    #[serde(default = "yes")]
+    pub verify: bool,
 }
 
 /// Batch dimension of an exported model.
@@ -67,13 +71,17 @@ mod dynamic {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn default_opset() -> u32 {
     17
 }
 
 impl Contract for ExportOnnx {
     const NAME: &'static str = "export-onnx";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "write the ONNX file that is deployed";
 
     fn inputs(&self) -> Vec<Input> {

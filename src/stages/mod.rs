@@ -19,6 +19,7 @@ pub mod report;
 pub mod sensitivity;
 pub mod train;
 pub mod training;
+pub mod verify;
 
 use contract::Kind;
 
@@ -32,6 +33,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<export_onnx::ExportOnnx>(),
     Kind::of::<build_engine::BuildEngine>(),
+    Kind::of::<verify::Verify>(),
     Kind::of::<benchmark::Benchmark>(),
     Kind::of::<report::Report>(),
     Kind::of::<command::Command>(),

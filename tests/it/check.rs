@@ -121,7 +121,7 @@ fn a_sound_pipeline_is_summed_up_in_a_line() {
     let output = qpipe(&folder.path().join("pipelines"), &["check", "quickstart.toml"]);
     assert_eq!(
         text(&output.stdout),
-        "quickstart.toml: ok, 3 data sets, 10 stages, 38 with all cells of their matrices\n"
+        "quickstart.toml: ok, 3 data sets, 11 stages, 44 with all cells of their matrices\n"
     );
     assert_eq!(text(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));

@@ -24,6 +24,7 @@ const LEAST: &[(&str, &str)] = &[
     ("evaluate", "model = 'a'\ndata = 'a'"),
     ("export-onnx", "model = 'a'"),
     ("build-engine", "model = 'a'"),
+    ("verify", "model = 'a'\nonnx = 'a'\ndata = 'a'"),
     ("benchmark", "engine = 'a'"),
     ("report", ""),
     ("command", "run = 'a'\noutputs = {}"),

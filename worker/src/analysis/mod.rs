@@ -1,11 +1,13 @@
 //! What quantization does to a model, measured: how far values are from the float model's, and which layers are to blame.
 
+mod agreement;
 mod drawing;
 mod fidelity;
 mod report;
 mod sensitivity;
 mod suffix;
 
+pub use agreement::{Budget, Comparison, Seen, common};
 pub use drawing::{markdown, svg};
 pub use fidelity::{Fidelity, Figures};
 pub use report::{Layer, Report, Step, VERSION};

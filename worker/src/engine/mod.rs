@@ -8,6 +8,8 @@ mod onnxruntime;
 mod table;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
+mod unfused;
 
 pub use note::{Layer, Note};
 pub use table::{BACKENDS, Backend, Build, Built, Engine, Threads, build, load};
+pub use unfused::Unfused;

@@ -33,11 +33,11 @@ fn environment() -> Result<&'static Environment> {
 }
 
 /// ONNX Runtime's text; the model is at fault unless the library could not be loaded at all.
-fn refused<T>(what: &str, error: ort::Error<T>) -> Error {
+pub(super) fn refused<T>(what: &str, error: ort::Error<T>) -> Error {
     Error::user(format!("ONNX Runtime {what}: {error}"))
 }
 
-fn session(threads: &Threads, level: GraphOptimizationLevel) -> Result<SessionBuilder> {
+pub(super) fn session(threads: &Threads, level: GraphOptimizationLevel) -> Result<SessionBuilder> {
     let option = |error: ort::Error<SessionBuilder>| refused("refuses an option", error);
     let builder = Session::builder(environment()?);
     let builder = builder.map_err(|error| refused("has no session", error))?;

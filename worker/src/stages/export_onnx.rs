@@ -9,6 +9,7 @@ use super::{
     Context,
     model::{model, write_model},
 };
+use crate::analysis::{Budget, Comparison, Seen, common};
 use crate::graph::{Dim, Model};
 use crate::interp::{Mode, Options, Program};
 use crate::{Error, Result, passes, quant};
@@ -22,8 +23,12 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let mut model = model(context, &config.model)?;
     passes::simplify(&mut model)?;
     passes::fold_batch_norm(&mut model)?;
+    let before = model.clone();
     passes::set_opset(&mut model, i64::from(config.opset))?;
     quant::finalize::finalize(&mut model, config.target)?;
+    if config.verify {
+        compare(&before, &model, context.task.seed)?;
+    }
     let batch = match config.batch {
         Batch::Fixed(batch) => Some(batch),
         Batch::Dynamic => None,
@@ -40,6 +45,41 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("dequantize_linear".to_owned(), json!(count("DequantizeLinear"))),
         ("bytes".to_owned(), json!(bytes)),
     ]))
+}
+
+/// Images with which the exported model is compared.
+const COMPARED: i64 = 4;
+
+/// What is lost of a value, at most: rounding of biases to integers alone gives 30 dB and more.
+const BUDGET: Budget = Budget { sqnr_db: 20.0, agreement: 0.0 };
+
+/// Compares each value of the exported model with the one before, on normally distributed images; not for inputs whose size is free.
+fn compare(before: &Model, after: &Model, seed: u64) -> Result<()> {
+    let Some(shape) = before.graph.inputs.first().and_then(|input| input.shape.as_ref()) else {
+        return Ok(());
+    };
+    let extents = shape.iter().enumerate().map(|(axis, dim)| match dim {
+        Dim::Fixed(extent) => Some(if axis == 0 { (*extent).min(COMPARED) } else { *extent }),
+        _ => (axis == 0).then_some(COMPARED),
+    });
+    let Some(extents) =
+        extents.collect::<Option<Vec<i64>>>().filter(|_| before.graph.inputs.len() == 1)
+    else {
+        return Ok(());
+    };
+    let [mut before, mut after] = [before.clone(), after.clone()];
+    for model in [&mut before, &mut after] {
+        passes::set_batch(model, None)?;
+    }
+    tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
+    let images = Tensor::f_randn(&extents, (tch::Kind::Float, tch::Device::Cpu))?;
+    let names = common(&before, &after);
+    let mut comparison = Comparison::new("the exported model");
+    comparison.add(
+        &Seen::new(&before, &names)?.run(&images)?,
+        &Seen::new(&after, &names)?.run(&images)?,
+    )?;
+    comparison.hold(&after, BUDGET)
 }
 
 /// Runs the model once, which shows that its shapes fit at this batch, and notes the shape of its output.

@@ -12,6 +12,7 @@ mod model;
 mod sensitivity;
 mod train;
 mod training;
+mod verify;
 
 pub use context::{Context, Events};
 pub use model::{model, write_json, write_model};
@@ -39,5 +40,6 @@ pub const RUNS: &[Run] = &[
     Run { kind: contracts::evaluate::Evaluate::NAME, run: evaluate::run },
     Run { kind: contracts::export_onnx::ExportOnnx::NAME, run: export_onnx::run },
     Run { kind: contracts::build_engine::BuildEngine::NAME, run: build_engine::run },
+    Run { kind: contracts::verify::Verify::NAME, run: verify::run },
     Run { kind: contracts::benchmark::Benchmark::NAME, run: benchmark::run },
 ];

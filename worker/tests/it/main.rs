@@ -17,3 +17,4 @@ mod shapes;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
 mod torchvision;
+mod verify;

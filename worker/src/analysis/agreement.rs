@@ -1,0 +1,153 @@
+//! Whether two forms of a model compute the same, value by value.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+use super::fidelity::Fidelity;
+use super::report::Step;
+use crate::graph::Model;
+use crate::interp::{Mode, Options, Program};
+use crate::{Error, Result};
+
+/// How far off values may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Least SQNR of each value, dB.
+    pub sqnr_db: f64,
+    /// Least share of rows of the outputs whose largest element stays.
+    pub agreement: f64,
+}
+
+/// A model whose values are seen.
+pub struct Seen {
+    program: Program,
+    names: Vec<String>,
+}
+
+impl Seen {
+    /// Compiles `model`; `names` are wanted.
+    pub fn new(model: &Model, names: &[String]) -> Result<Self> {
+        let options = Options { watch: names.to_vec(), ..Options::default() };
+        Ok(Self { program: Program::compile(model, &options)?, names: names.to_vec() })
+    }
+
+    /// The values of these images, by name.
+    pub fn run(&mut self, images: &Tensor) -> Result<HashMap<String, Tensor>> {
+        let _no_grad = tch::no_grad_guard();
+        let mut values = HashMap::new();
+        let names = &self.names;
+        self.program.forward(&[images.shallow_clone()], Mode::Eval, &mut |index, value| {
+            values.insert(names[index].clone(), value.shallow_clone());
+            Ok(())
+        })?;
+        Ok(values)
+    }
+}
+
+/// Names of the float values that nodes of both graphs make, in the order of the second, outputs included.
+pub fn common(reference: &Model, other: &Model) -> Vec<String> {
+    let made = |model: &Model| -> Vec<String> {
+        let nodes = model.graph.nodes.iter().filter(|node| node.op_type != "QuantizeLinear");
+        nodes.flat_map(|node| node.outputs.clone()).filter(|name| !name.is_empty()).collect()
+    };
+    let first: HashSet<String> = made(reference).into_iter().collect();
+    made(other).into_iter().filter(|name| first.contains(name)).collect()
+}
+
+/// Values of one form of a model against those of the reference.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// What was compared with the simulation: `the exported file on libtorch`.
+    pub of: String,
+    /// Its values, in the order of the graph.
+    pub values: Vec<Step>,
+    #[serde(skip)]
+    sums: HashMap<String, Fidelity>,
+}
+
+impl Comparison {
+    /// Nothing yet.
+    pub fn new(of: &str) -> Self {
+        Self { of: of.to_owned(), values: Vec::new(), sums: HashMap::new() }
+    }
+
+    /// Takes the values of a batch.
+    ///
+    /// # Errors
+    /// Values of different shapes.
+    pub fn add(
+        &mut self,
+        expected: &HashMap<String, Tensor>,
+        found: &HashMap<String, Tensor>,
+    ) -> Result<()> {
+        for (name, expected) in expected.iter().filter(|(_, value)| value.kind() == Kind::Float) {
+            let Some(found) = found.get(name).filter(|value| value.kind() == Kind::Float) else {
+                continue;
+            };
+            if expected.size() != found.size() {
+                return Err(Error::user(format!(
+                    "value \"{name}\": {} gives {:?}, the simulation {:?}",
+                    self.of,
+                    found.size(),
+                    expected.size()
+                )));
+            }
+            self.sums.entry(name.clone()).or_default().add(expected, found)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the values in the order of `model`'s graph, and refuses the first that is beyond its budget.
+    ///
+    /// # Errors
+    /// That value, with its node, its figures and those of the value before it.
+    pub fn hold(&mut self, model: &Model, budget: Budget) -> Result<()> {
+        let nodes = model
+            .graph
+            .nodes
+            .iter()
+            .flat_map(|node| node.outputs.iter().map(move |output| (node, output)));
+        self.values = nodes
+            .filter_map(|(node, output)| {
+                let fidelity = self.sums.get(output)?.figures();
+                let (node, op) = (node.label().to_owned(), node.op_type.clone());
+                Some(Step { tensor: output.clone(), node, op, fidelity })
+            })
+            .collect();
+        let decibels = |step: &Step| step.fidelity.sqnr_db.unwrap_or(f64::INFINITY);
+        // NaN is below any budget.
+        let is_off = |step: &Step| {
+            let agrees =
+                !model.graph.is_output(&step.tensor) || step.fidelity.agreement >= budget.agreement;
+            !(decibels(step) >= budget.sqnr_db && agrees)
+        };
+        let Some(index) = self.values.iter().position(is_off) else { return Ok(()) };
+        let step = &self.values[index];
+        let before = match index.checked_sub(1).map(|before| &self.values[before]) {
+            Some(before) => {
+                format!("; \"{}\" before it has {:.1} dB", before.tensor, decibels(before))
+            }
+            None => String::new(),
+        };
+        Err(Error::user(format!(
+            "node \"{}\" ({}): \"{}\" of {} is not that of the simulation: SQNR {:.1} dB (at least {} are wanted), \
+             {:.1} % of rows agree (at least {:.1} % for outputs){before}",
+            step.node,
+            step.op,
+            step.tensor,
+            self.of,
+            decibels(step),
+            budget.sqnr_db,
+            100.0 * step.fidelity.agreement,
+            100.0 * budget.agreement
+        ))
+        .help("the export or the runtime computes something else there; `values.json` of a run with lower budgets shows all values"))
+    }
+
+    /// The least SQNR of all values; `None`: none differs.
+    pub fn worst_sqnr(&self) -> Option<f64> {
+        self.values.iter().filter_map(|step| step.fidelity.sqnr_db).min_by(f64::total_cmp)
+    }
+}
