@@ -28,7 +28,7 @@ pub struct ExportOnnx {
     /// placed for, which the model's metadata names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Compare every value of the exported model with the one before its export, on random images; one that is lost (SQNR below 20 dB)
+    /// Compare every value of the exported model with the one before its export, on random images; one that is lost (SQNR below 10 dB)
     /// fails the stage and is named. A `verify` stage does it on real images, on ONNX Runtime and on the engine.
     #[serde(default = "yes")]
     pub verify: bool,

@@ -50,8 +50,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
 /// Images with which the exported model is compared.
 const COMPARED: i64 = 4;
 
-/// What is lost of a value, at most: rounding of biases to integers alone gives 30 dB and more.
-const BUDGET: Budget = Budget { sqnr_db: 20.0, agreement: 0.0 };
+/// What is lost of a value, at most. Rounding of biases to integers alone gives 30 dB and more, 20 dB in deep networks that were hardly
+/// trained; a collapse gives 0.
+const BUDGET: Budget = Budget { sqnr_db: 10.0, agreement: 0.0 };
 
 /// Compares each value of the exported model with the one before, on normally distributed images; not for inputs whose size is free.
 fn compare(before: &Model, after: &Model, seed: u64) -> Result<()> {
