@@ -43,13 +43,27 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Looks at the Q/DQ pairs of a quantized model, ours or a stranger's: what is wrong or costs time or accuracy, why, and what to do.
+    #[command(after_help = LINT_EXAMPLES)]
+    Lint {
+        /// The ONNX file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Runtime whose rules hold: `tensorrt` or `onnxruntime`. Default: the one that the file names, else all.
+        #[arg(long, value_name = "RUNTIME")]
+        target: Option<String>,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Examples, for `--help`.
 const EXAMPLES: &str = "\
 Examples:
   qpipe model inspect model.onnx
-  qpipe model diff float.onnx int8.onnx";
+  qpipe model diff float.onnx int8.onnx
+  qpipe model lint int8.onnx";
 
 const INSPECT_EXAMPLES: &str = "\
 Examples:
@@ -61,11 +75,23 @@ Examples:
   qpipe model diff float.onnx int8.onnx
   qpipe model diff float.onnx int8.onnx --json";
 
+const LINT_EXAMPLES: &str = "\
+Examples:
+  qpipe model lint int8.onnx
+  qpipe model lint int8.onnx --target tensorrt --json";
+
 /// Does it: what the worker prints is printed, and how it ends is how this ends.
 pub fn run(args: &Args) -> Exit {
     let (words, json): (Vec<OsString>, bool) = match &args.command {
         Action::Inspect { file, json } => (vec!["inspect".into(), file.into()], *json),
         Action::Diff { from, to, json } => (vec!["diff".into(), from.into(), to.into()], *json),
+        Action::Lint { file, target, json } => {
+            let mut words = vec!["lint".into(), file.into()];
+            if let Some(target) = target {
+                words.extend(["--target".into(), target.into()]);
+            }
+            (words, *json)
+        }
     };
     let path = match worker::locate() {
         Ok(path) => path,

@@ -150,6 +150,29 @@ impl TensorData {
     elements!(i8, to_i8, i8, DType::I8);
     elements!(u8, to_u8, u8, DType::U8);
 
+    /// The elements, where they are whole numbers of at least a byte (or truth values, as 0 and 1) and fit.
+    pub fn whole_numbers(&self) -> Option<Vec<i64>> {
+        let of = |size: usize, signed: bool| {
+            let each = self.bytes.chunks_exact(size).map(move |chunk| {
+                let fill = if signed && chunk[size - 1] > 0x7f { 0xff } else { 0 };
+                let mut bytes = [fill; 8];
+                bytes[..size].copy_from_slice(chunk);
+                i64::from_le_bytes(bytes)
+            });
+            Some(each.collect())
+        };
+        match self.dtype {
+            DType::Bool | DType::U8 => of(1, false),
+            DType::I8 => of(1, true),
+            DType::U16 => of(2, false),
+            DType::I16 => of(2, true),
+            DType::U32 => of(4, false),
+            DType::I32 => of(4, true),
+            DType::I64 => of(8, true),
+            _ => None,
+        }
+    }
+
     /// Count of elements.
     pub fn len(&self) -> usize {
         if self.dtype.bits() < 8 {
@@ -162,5 +185,19 @@ impl TensorData {
     /// Whether it has no element.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_keep_their_sign() {
+        assert_eq!(TensorData::i8(&[2], &[-3, 4]).whole_numbers(), Some(vec![-3, 4]));
+        assert_eq!(TensorData::u8(&[1], &[200]).whole_numbers(), Some(vec![200]));
+        assert_eq!(TensorData::i32(&[1], &[-70_000]).whole_numbers(), Some(vec![-70_000]));
+        assert_eq!(TensorData::i64(&[1], &[i64::MIN]).whole_numbers(), Some(vec![i64::MIN]));
+        assert_eq!(TensorData::f32(&[1], &[1.0]).whole_numbers(), None);
     }
 }

@@ -4,6 +4,7 @@
 pub mod calibrate;
 pub mod finalize;
 pub mod insert;
+pub mod lint;
 pub mod observer;
 pub mod placement;
 pub mod prepare;

@@ -26,7 +26,7 @@ impl Fact {
     pub fn of(data: &TensorData) -> Self {
         let whole = matches!(data.dtype, DType::I64 | DType::I32 | DType::Bool);
         let small = data.len() <= LONGEST;
-        let elements = if whole && small { data.to_i64().ok() } else { None };
+        let elements = if whole && small { data.whole_numbers() } else { None };
         Self {
             shape: Some(data.shape.iter().map(|&extent| extent.into()).collect()),
             elements: elements.map(|elements| elements.into_iter().map(Extent::from).collect()),

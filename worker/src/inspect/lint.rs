@@ -1,0 +1,78 @@
+//! `qpipe model lint`: findings for people and programs.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::quant::insert::TARGET_KEY;
+use crate::quant::lint::{Finding, lint};
+use crate::quant::placement::POLICIES;
+use crate::{Error, Result, onnx};
+
+/// What is found in a file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lint {
+    /// The file.
+    pub file: String,
+    /// The runtime for which it was looked at; `null`: for all of them.
+    pub target: Option<String>,
+    /// Count of Q/DQ pairs' DequantizeLinear nodes.
+    pub dequantize_linear: usize,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+impl Lint {
+    /// Looks at a file; for `target`, or the runtime that its metadata names, or all.
+    ///
+    /// # Errors
+    /// What cannot be read; a target that is not known.
+    pub fn read(path: &Path, target: Option<&str>) -> Result<Self> {
+        let model = onnx::read(path)?;
+        let named = target.or_else(|| model.metadata.get(TARGET_KEY).map(String::as_str));
+        let policy = named.map(|name| {
+            POLICIES.iter().find(|policy| policy.name == name).ok_or_else(|| {
+                let names: Vec<&str> = POLICIES.iter().map(|policy| policy.name).collect();
+                Error::user(format!("no runtime \"{name}\""))
+                    .help(format!("known are {}", names.join(", ")))
+            })
+        });
+        let policy = policy.transpose()?;
+        let pairs = model.graph.nodes.iter().filter(|node| node.op_type == "DequantizeLinear");
+        Ok(Self {
+            file: path.display().to_string(),
+            target: policy.map(|policy| policy.name.to_owned()),
+            dequantize_linear: pairs.count(),
+            findings: lint(&model.graph, policy.map(|policy| policy.target)),
+        })
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self).map_err(|error| Error::bug(error.to_string()))
+    }
+
+    /// As text: each rule once, with what it costs and what to do, and its places.
+    pub fn text(&self) -> String {
+        let target =
+            self.target.as_ref().map_or_else(String::new, |target| format!(" for {target}"));
+        let mut text = match (self.dequantize_linear, self.findings.len()) {
+            (0, _) => format!("{}: no Q/DQ pairs\n", self.file),
+            (_, 0) => format!("{}: nothing found{target}\n", self.file),
+            (_, 1) => format!("{}: 1 finding{target}\n", self.file),
+            (_, some) => format!("{}: {some} findings{target}\n", self.file),
+        };
+        let mut last = "";
+        for finding in &self.findings {
+            if finding.rule != last {
+                last = finding.rule;
+                let _ =
+                    writeln!(text, "\n{last}\n  cost: {}\n  do: {}", finding.cost, finding.remedy);
+            }
+            let _ =
+                writeln!(text, "    {} \"{}\": {}", finding.operator, finding.node, finding.what);
+        }
+        text
+    }
+}

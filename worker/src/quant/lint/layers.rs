@@ -1,0 +1,116 @@
+//! Layers with a weight.
+
+use super::table::Found;
+use super::view::PairView;
+use crate::graph::Node;
+
+/// Scales of a layer's weight, and their axis from the front.
+fn weight_scales(view: &PairView, layer: &Node) -> Option<(usize, i64)> {
+    let dequantize = view.dequantize(layer.input(1)?)?;
+    let count = view.parameters(dequantize)?.0.len();
+    let axis = dequantize.int("axis", 1).ok()?;
+    let rank = view.constant(view.weight(layer)?)?.shape.len() as i64;
+    Some((count, if axis < 0 { axis + rank } else { axis }))
+}
+
+/// The axis of a layer's output channels in its weight, and how many there are.
+fn channels(view: &PairView, layer: &Node) -> Option<(i64, i64)> {
+    let shape = &view.constant(view.weight(layer)?)?.shape;
+    let axis = match layer.op_type.as_str() {
+        "Conv" => 0,
+        "ConvTranspose" => 1,
+        "Gemm" => i64::from(layer.int("transB", 0).ok()? == 0),
+        _ => shape.len() as i64 - 1,
+    };
+    Some((axis, *shape.get(usize::try_from(axis).ok()?)?))
+}
+
+/// Weights of several channels with one scale.
+pub(super) fn per_tensor<'a>(view: &PairView<'a>) -> Found<'a> {
+    let layers = view.layers();
+    layers
+        .filter_map(|layer| {
+            let (scales, (_, channels)) = (weight_scales(view, layer)?.0, channels(view, layer)?);
+            let found = scales == 1 && channels > 1;
+            found.then(|| (layer, format!("its weight has one scale for {channels} channels")))
+        })
+        .collect()
+}
+
+/// Scales along another axis than that of the output channels.
+pub(super) fn axis<'a>(view: &PairView<'a>) -> Found<'a> {
+    let layers = view.layers();
+    layers
+        .filter_map(|layer| {
+            let ((scales, axis), (expected, _)) = (weight_scales(view, layer)?, channels(view, layer)?);
+            let found = scales > 1 && axis != expected;
+            found.then(|| (layer, format!("the scales of its weight are along axis {axis}, its output channels along {expected}")))
+        })
+        .collect()
+}
+
+/// Layers of which only input or weight is quantized.
+pub(super) fn half<'a>(view: &PairView<'a>) -> Found<'a> {
+    let layers = view.layers();
+    layers
+        .filter_map(|layer| match view.quantized(layer) {
+            (true, false) => Some((layer, "its input is quantized, its weight is not".to_owned())),
+            (false, true) => Some((layer, "its weight is quantized, its input is not".to_owned())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The nearest layers on all ways back from a value.
+fn before<'a>(
+    view: &PairView<'a>,
+    name: &'a str,
+    seen: &mut Vec<&'a str>,
+    found: &mut Vec<&'a Node>,
+) {
+    let mut open = vec![name];
+    while let Some(name) = open.pop() {
+        if seen.contains(&name) {
+            continue;
+        }
+        seen.push(name);
+        match view.producer(name) {
+            Some(node) if view.is_layer(node) => found.push(node),
+            Some(node) => open.extend(node.inputs.iter().map(String::as_str)),
+            None => {}
+        }
+    }
+}
+
+/// Float layers whose input comes from integer layers only, and whose output goes to some.
+pub(super) fn island<'a>(view: &PairView<'a>) -> Found<'a> {
+    let mut islands = Vec::new();
+    // For each layer those right before it.
+    let layers: Vec<(&Node, Vec<&Node>)> = view
+        .layers()
+        .map(|layer| {
+            let mut found = Vec::new();
+            if let Some(input) = layer.inputs.first() {
+                before(view, input, &mut Vec::new(), &mut found);
+            }
+            (layer, found)
+        })
+        .collect();
+    for (layer, previous) in &layers {
+        let is_float = view.quantized(layer) == (false, false);
+        let from_integers =
+            !previous.is_empty() && previous.iter().all(|node| view.is_integer(node));
+        let next = layers.iter().find(|(other, before)| {
+            view.is_integer(other) && before.iter().any(|node| std::ptr::eq(*node, *layer))
+        });
+        if let (true, true, Some((next, _))) = (is_float, from_integers, next) {
+            let what = format!(
+                "is float between \"{}\" and \"{}\", which are int8",
+                previous[0].label(),
+                next.label()
+            );
+            islands.push((*layer, what));
+        }
+    }
+    islands
+}

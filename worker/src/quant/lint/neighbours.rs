@@ -1,0 +1,106 @@
+//! Pairs and the operators around them.
+
+use super::table::Found;
+use super::view::PairView;
+use crate::graph::Node;
+
+/// Operators that runtimes fuse into the layer before them.
+const ACTIVATIONS: [&str; 4] = ["Relu", "Clip", "LeakyRelu", "BatchNormalization"];
+
+/// Pairs between a layer and the activation or normalization that would be fused into it.
+pub(super) fn blocked<'a>(view: &PairView<'a>) -> Found<'a> {
+    let activations =
+        view.graph.nodes.iter().filter(|node| ACTIVATIONS.contains(&node.op_type.as_str()));
+    activations
+        .filter_map(|node| {
+            let name = node.input(0)?;
+            let layer = view.producer(view.behind(name)?).filter(|node| view.is_layer(node))?;
+            // Others may want the value before the activation.
+            let alone = view.readers(name).len() == 1;
+            alone.then(|| (node, format!("a pair stands between \"{}\" and it", layer.label())))
+        })
+        .collect()
+}
+
+/// The layer whose addition would be fused: the only reader of a layer's output, behind a pair or not.
+fn fusable<'a>(view: &PairView<'a>, value: &str) -> Option<&'a Node> {
+    let layer = view.producer(value).filter(|node| view.is_layer(node))?;
+    (view.readers(value).len() == 1).then_some(layer)
+}
+
+/// Residual additions of two computed values: each input's name, and the value behind its pair.
+fn additions<'a>(view: &PairView<'a>) -> Vec<(&'a Node, [&'a str; 2])> {
+    let adds = view.graph.nodes.iter().filter(|node| node.op_type == "Add");
+    adds.filter_map(|node| {
+        let computed = |index: usize| {
+            node.input(index).filter(|name| !view.is_constant(name) && !from_constants(view, name))
+        };
+        Some((node, [computed(0)?, computed(1)?]))
+    })
+    .collect()
+}
+
+/// Whether a value is a dequantized constant.
+fn from_constants(view: &PairView, name: &str) -> bool {
+    view.behind(name).is_some_and(|value| view.is_constant(value))
+}
+
+/// Additions both of whose inputs are quantized, one of them a layer's output that would be fused.
+pub(super) fn fused_branch<'a>(view: &PairView<'a>) -> Found<'a> {
+    additions(view)
+        .into_iter()
+        .filter_map(|(add, names)| {
+            let [a, b] = names.map(|name| view.behind(name));
+            let (a, b) = (a?, b?);
+            // Of two layers the one with more layers behind it is the main branch.
+            let deeper = if view.depth(a) >= view.depth(b) { [a, b] } else { [b, a] };
+            let layer = deeper.into_iter().find_map(|value| fusable(view, value))?;
+            Some((
+                add,
+                format!("both inputs are quantized, also the output of \"{}\"", layer.label()),
+            ))
+        })
+        .collect()
+}
+
+/// Additions of an integer layer's output whose other input is not quantized.
+pub(super) fn identity<'a>(view: &PairView<'a>) -> Found<'a> {
+    additions(view)
+        .into_iter()
+        .filter_map(|(add, names)| {
+            if names.iter().any(|name| view.dequantize(name).is_some()) {
+                return None;
+            }
+            let layer = names
+                .iter()
+                .find_map(|name| fusable(view, name).filter(|layer| view.is_integer(layer)))?;
+            Some((add, format!("\"{}\" is int8, the other input is not quantized", layer.label())))
+        })
+        .collect()
+}
+
+/// Concatenations whose inputs are quantized with different scales, or only some of them.
+pub(super) fn concat<'a>(view: &PairView<'a>) -> Found<'a> {
+    let concats = view.graph.nodes.iter().filter(|node| node.op_type == "Concat");
+    concats
+        .filter_map(|node| {
+            let pairs: Vec<_> = node.inputs.iter().map(|name| view.dequantize(name)).collect();
+            let known: Vec<&Node> = pairs.iter().flatten().copied().collect();
+            if known.is_empty() {
+                return None;
+            }
+            if known.len() < pairs.len() {
+                let what = format!("{} of its {} inputs are quantized", known.len(), pairs.len());
+                return Some((node, what));
+            }
+            let mut scales: Vec<f32> =
+                known.iter().filter_map(|pair| view.parameters(pair)?.0.first().copied()).collect();
+            scales.sort_by(f32::total_cmp);
+            scales.dedup();
+            let (least, most) = (*scales.first()?, *scales.last()?);
+            (scales.len() > 1).then(|| {
+                (node, format!("its inputs have {} scales, {least} to {most}", scales.len()))
+            })
+        })
+        .collect()
+}

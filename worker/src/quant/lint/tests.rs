@@ -1,0 +1,191 @@
+//! Each rule on a small graph that breaks it, and whole networks that break none.
+
+use std::collections::BTreeSet;
+
+use qpipe::stages::calibrate::{Histogram, Method};
+use qpipe::stages::insert_qdq::Target;
+use qpipe::stages::model_source::{Arch, ZooModel};
+
+use super::{Finding, RULES, lint};
+use crate::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
+use crate::quant::finalize::finalize;
+use crate::quant::insert::insert;
+use crate::quant::placement::{Request, plan, watched};
+use crate::quant::prepare::prepare;
+use crate::quant::ranges::{Range, Ranges};
+use crate::zoo;
+
+/// A graph of pairs and layers, written as a list.
+#[derive(Default)]
+struct Draft(Graph);
+
+impl Draft {
+    fn new() -> Self {
+        let shape = [1, 4, 8, 8].map(Dim::Fixed).to_vec();
+        Self(Graph {
+            inputs: vec![ValueInfo::f32("x", shape.clone())],
+            outputs: vec![ValueInfo::f32("y", shape)],
+            ..Graph::default()
+        })
+    }
+
+    fn constant(&mut self, name: &str, data: TensorData) {
+        self.0.initializers.insert(name.to_owned(), data);
+    }
+
+    /// A pair on `value`; the value that it gives.
+    fn pair(&mut self, value: &str, scales: &[f32], zero: i8, axis: i64) -> String {
+        let count = scales.len() as i64;
+        let shape: &[i64] = if count == 1 { &[] } else { &[count] };
+        let name = |what: &str| format!("{value}_{what}");
+        self.constant(&name("scale"), TensorData::f32(shape, scales));
+        self.constant(&name("zero"), TensorData::i8(shape, &vec![zero; scales.len()]));
+        let (q, dq) = (name("q"), name("dq"));
+        for (op, from, to) in [("QuantizeLinear", value, &q), ("DequantizeLinear", &q, &dq)] {
+            let node = Node::new(to, op, &[from, &name("scale"), &name("zero")], &[to]);
+            self.0.nodes.push(node.with("axis", Attribute::Int(axis)));
+        }
+        dq
+    }
+
+    /// A convolution of 4 channels to 4, quantized where asked.
+    fn conv(&mut self, name: &str, input: &str, scales: &[f32], axis: i64) -> String {
+        let weight = format!("{name}_w");
+        self.constant(&weight, TensorData::f32(&[4, 4, 1, 1], &[0.5; 16]));
+        let read = if scales.is_empty() { weight } else { self.pair(&weight, scales, 0, axis) };
+        self.node("Conv", name, &[input, &read])
+    }
+
+    fn node(&mut self, op: &str, name: &str, inputs: &[&str]) -> String {
+        self.0.nodes.push(Node::new(name, op, inputs, &[name]));
+        name.to_owned()
+    }
+
+    fn found(mut self, last: &str, target: Target) -> Vec<Finding> {
+        self.0.nodes.push(Node::new("end", "Identity", &[last], &["y"]));
+        lint(&self.0, Some(target))
+    }
+}
+
+const SCALES: [f32; 4] = [0.1, 0.2, 0.3, 0.4];
+
+fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
+    let mut cases = Vec::new();
+    let mut case = |rule, node, target, make: &dyn Fn(&mut Draft) -> String| {
+        let mut draft = Draft::new();
+        let last = make(&mut draft);
+        cases.push((rule, node, draft.found(&last, target)));
+    };
+    case("double-pair", "x_dq_q", Target::Onnxruntime, &|draft| {
+        let once = draft.pair("x", &[0.1], 0, 0);
+        draft.pair(&once, &[0.2], 0, 0)
+    });
+    case("zero-point", "x_q", Target::Tensorrt, &|draft| draft.pair("x", &[0.1], 3, 0));
+    case("per-tensor-weight", "c", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        draft.conv("c", &x, &[0.1], 0)
+    });
+    case("weight-axis", "c", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        draft.conv("c", &x, &SCALES, 1)
+    });
+    case("half-quantized", "c", Target::Onnxruntime, &|draft| draft.conv("c", "x", &SCALES, 0));
+    case("float-island", "c", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let a = draft.conv("a", &x, &SCALES, 0);
+        let c = draft.conv("c", &a, &[], 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.conv("d", &c, &SCALES, 0)
+    });
+    case("blocked-fusion", "r", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.node("Relu", "r", &[&c])
+    });
+    case("fused-branch", "add", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.node("Add", "add", &[&c, &x])
+    });
+    case("unquantized-identity", "add", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        draft.node("Add", "add", &[&c, "x"])
+    });
+    case("concat-scales", "cat", Target::Onnxruntime, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let r = draft.node("Relu", "r", &["x"]);
+        let r = draft.pair(&r, &[0.2], 0, 0);
+        draft.node("Concat", "cat", &[&x, &r])
+    });
+    cases
+}
+
+#[test]
+fn each_rule_finds_what_breaks_it_and_nothing_else() {
+    let cases = broken();
+    for (rule, node, found) in &cases {
+        let places: Vec<(&str, &str)> = found.iter().map(|f| (f.rule, f.node.as_str())).collect();
+        // A zero point stands in both nodes of a pair.
+        assert!(
+            !places.is_empty() && places.iter().all(|place| place.0 == *rule),
+            "{rule}: {places:?}"
+        );
+        assert_eq!(places[0].1, *node, "{rule}");
+    }
+    let covered: BTreeSet<&str> = cases.iter().map(|case| case.0).collect();
+    assert_eq!(covered, RULES.iter().map(|rule| rule.name).collect());
+}
+
+#[test]
+fn rules_of_one_runtime_do_not_hold_for_another() {
+    let mut draft = Draft::new();
+    let x = draft.pair("x", &[0.1], 5, 0);
+    assert_eq!(draft.found(&x, Target::Onnxruntime), []);
+}
+
+/// Networks that `insert-qdq` quantized, in the form in which they are exported.
+#[test]
+fn our_own_placement_breaks_no_rule() {
+    for arch in [Arch::Resnet18, Arch::Resnet50, Arch::Mobilenetv2] {
+        let config = ZooModel {
+            arch,
+            in_channels: 3,
+            classes: 10,
+            image_size: 64,
+            blocks: None,
+            channels: None,
+            stem: None,
+            weights: None,
+        };
+        let mut model = zoo::build(&config, None, 1).unwrap();
+        prepare(&mut model).unwrap();
+        for target in [Target::Tensorrt, Target::Onnxruntime] {
+            let found = lint(&quantized(&model, target).graph, Some(target));
+            assert_eq!(found, [], "{arch:?}, {target:?}");
+        }
+    }
+}
+
+fn quantized(model: &Model, target: Target) -> Model {
+    let range = |(index, tensor): (usize, String)| {
+        let amax = index as f32 + 1.0;
+        Range { tensor, abs_max: amax, amax: std::iter::once((Method::Max, amax)).collect() }
+    };
+    let ranges = Ranges {
+        version: 1,
+        samples: 1,
+        histogram: Histogram::Exact,
+        bins: 2048,
+        percentile: 99.99,
+        tensors: watched(&model.graph).into_iter().enumerate().map(range).collect(),
+    };
+    let request =
+        Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true };
+    let mut quantized = model.clone();
+    insert(&mut quantized, &plan(&model.graph, &ranges, &request).unwrap()).unwrap();
+    finalize(&mut quantized, None).unwrap();
+    quantized
+}

@@ -1,0 +1,114 @@
+//! What rules ask of a graph with pairs.
+
+use std::collections::HashMap;
+
+use crate::graph::{Attribute, Graph, Node, TensorData};
+use crate::quant::placement::View;
+
+/// Operators with a weight.
+const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// A graph with pairs, and facts about it.
+pub struct PairView<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    view: View<'a>,
+    constants: HashMap<&'a str, &'a TensorData>,
+}
+
+impl<'a> PairView<'a> {
+    /// Looks at a graph.
+    pub fn of(graph: &'a Graph) -> Self {
+        let mut constants: HashMap<&str, &TensorData> =
+            graph.initializers.iter().map(|(name, data)| (name.as_str(), data)).collect();
+        for node in graph.nodes.iter().filter(|node| node.is_constant()) {
+            if let (Some(output), Some(Attribute::Tensor(data))) =
+                (node.outputs.first(), node.attributes.get("value"))
+            {
+                constants.insert(output, data);
+            }
+        }
+        Self { graph, view: View::of(graph), constants }
+    }
+
+    /// The node that makes a value.
+    pub fn producer(&self, name: &str) -> Option<&'a Node> {
+        self.view.producer(name)
+    }
+
+    /// The nodes that read a value.
+    pub fn readers(&self, name: &str) -> Vec<&'a Node> {
+        self.view.readers(name).into_iter().map(|(node, _)| &self.graph.nodes[node]).collect()
+    }
+
+    /// Most layers with a weight on a way from an input to the value.
+    pub fn depth(&self, name: &str) -> usize {
+        self.view.depth(name)
+    }
+
+    /// Whether a value is a constant.
+    pub fn is_constant(&self, name: &str) -> bool {
+        self.constants.contains_key(name)
+    }
+
+    /// A constant's elements.
+    pub fn constant(&self, name: &str) -> Option<&'a TensorData> {
+        self.constants.get(name).copied()
+    }
+
+    /// The DequantizeLinear that gives a value.
+    pub fn dequantize(&self, name: &str) -> Option<&'a Node> {
+        self.producer(name).filter(|node| node.op_type == "DequantizeLinear")
+    }
+
+    /// The value that a pair stands on: `x` where `name` is DQ(Q(x)), for stored integers that themselves.
+    pub fn behind(&self, name: &str) -> Option<&'a str> {
+        let stored = self.dequantize(name)?.input(0)?;
+        match self.producer(stored).filter(|node| node.op_type == "QuantizeLinear") {
+            Some(quantize) => quantize.input(0),
+            None => Some(stored),
+        }
+    }
+
+    /// Scales and zero points of a Q or DQ, where they are constants; no zero point is 0.
+    pub fn parameters(&self, node: &Node) -> Option<(Vec<f32>, Vec<i64>)> {
+        let scale = self.constant(node.input(1)?)?.to_f32().ok()?;
+        let zero = match node.input(2) {
+            Some(zero) => self.constant(zero)?.whole_numbers()?,
+            None => vec![0],
+        };
+        Some((scale, zero))
+    }
+
+    /// Whether it is a layer with a weight: a constant, or the pair of one.
+    pub fn is_layer(&self, node: &Node) -> bool {
+        let weight = || self.weight(node).is_some();
+        node.domain.is_empty() && WEIGHTED.contains(&node.op_type.as_str()) && weight()
+    }
+
+    /// Name of a layer's weight, the constant itself.
+    pub fn weight(&self, layer: &Node) -> Option<&'a str> {
+        let name = layer.input(1)?;
+        let value = self.behind(name).or_else(|| {
+            self.graph.initializers.get_key_value(name).map(|(name, _)| name.as_str())
+        })?;
+        self.is_constant(value).then_some(value)
+    }
+
+    /// Whether a layer reads its input, and its weight, through pairs.
+    pub fn quantized(&self, layer: &Node) -> (bool, bool) {
+        let reads =
+            |index: usize| layer.input(index).is_some_and(|name| self.dequantize(name).is_some());
+        (reads(0), reads(1))
+    }
+
+    /// Whether a layer becomes one integer kernel: both are quantized.
+    pub fn is_integer(&self, layer: &Node) -> bool {
+        self.is_layer(layer) && self.quantized(layer) == (true, true)
+    }
+
+    /// Layers, in the order of the graph.
+    pub fn layers(&self) -> impl Iterator<Item = &'a Node> + '_ {
+        self.graph.nodes.iter().filter(|node| self.is_layer(node))
+    }
+}
