@@ -100,7 +100,7 @@ mod tests {
         let fake = FakeQuantize::of(&node, &scale, Some(&zero_point)).unwrap().unwrap();
         let x = Tensor::from_slice(&[-9.0_f32, 0.3, 9.0]).set_requires_grad(true);
         let kernel = fake.kernel(Device::Cpu).unwrap();
-        let y = kernel(&Arguments { tensors: &[Some(&x)], training: false }).unwrap().remove(0);
+        let y = kernel(&Arguments::of(&[Some(&x)])).unwrap().remove(0);
         assert_eq!(y, Tensor::from_slice(&[-3.5_f32, 0.5, 4.0]));
         y.sum(tch::Kind::Float).backward();
         assert_eq!(x.grad(), Tensor::from_slice(&[0.0_f32, 1.0, 0.0]));
