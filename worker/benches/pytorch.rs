@@ -1,6 +1,7 @@
 //! The interpreter beside PyTorch eager: the same networks, batches, threads and libtorch, a step of one and a step of the
 //! other in turn. `make deps-test`, then `cargo bench -p qpipe-worker --bench pytorch`, with the names of some cases
-//! behind `--` if not all are wanted: `resnet18`, `mobilenet_v2`, `64`, `224`, `forward`, `train`.
+//! behind `--` if not all are wanted: `resnet18`, `mobilenet_v2`, `64`, `224`, `forward`, `train`. `memory` instead shows the
+//! peak memory of inference beside ONNX Runtime's, each in a process of its own.
 //!
 //! On a busy machine the least of many steps says most: it is the one that nothing else cut into.
 
@@ -47,20 +48,74 @@ fn step(program: &mut Program, images: &Tensor, labels: &Tensor, train: bool) ->
     start.elapsed().as_secs_f64() * 1000.0
 }
 
-fn compare(network: &str, side: i64, wanted: impl Fn(&str) -> bool) {
+/// Python with PyTorch and ONNX Runtime, about to run a script of `tests/models`.
+fn python(script: &str) -> Command {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a project");
     let deps = project.join(".deps");
-    let folder = tempfile::tempdir().expect("a folder");
     let path = std::env::join_paths([deps.join("pytorch"), deps.join("python")]).expect("paths");
     let libraries = [deps.join("pytorch/stubs"), deps.join("native/nvidia/cu13/lib")];
-    let mut python = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
+    let mut python = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
+    python
         .env("PYTHONPATH", path)
         .env("LD_LIBRARY_PATH", std::env::join_paths(libraries).expect("paths"))
-        .arg(project.join("worker/tests/models/timing.py"))
+        .arg(project.join("worker/tests/models").join(script))
+        .stderr(Stdio::null());
+    python
+}
+
+/// A figure of this process's memory, MiB.
+fn mib(key: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a figure");
+    kib.parse::<f64>().expect("a number") / 1024.0
+}
+
+/// What `ort_memory.py` does, here.
+fn own_memory(file: &Path, side: i64) {
+    let base = mib("VmRSS");
+    let mut model = onnx::read(file).expect("a model");
+    passes::inference_form(&mut model).expect("a form");
+    let mut program = Program::compile(&model, &Options::default()).expect("compiles");
+    drop(model);
+    let images = Tensor::randn([8, 3, side, side], (Kind::Float, tch::Device::Cpu));
+    for _ in 0..10 {
+        step(&mut program, &images, &images, false);
+    }
+    println!("{base} {}", mib("VmHWM"));
+}
+
+fn memory(network: &str, side: i64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut exporter = python("timing.py");
+    exporter.arg(folder.path()).args([network, &side.to_string()]).stdin(Stdio::null());
+    assert!(exporter.stdout(Stdio::null()).status().expect("python starts").success());
+    let file = folder.path().join("eval.onnx");
+    let measure = |command: &mut Command| {
+        let output = command.arg(&file).arg(side.to_string()).output().expect("it starts");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let figures: Vec<f64> = text.split_whitespace().filter_map(|it| it.parse().ok()).collect();
+        let [base, peak] = figures[..] else { panic!("{text}") };
+        (base, peak)
+    };
+    let own = measure(Command::new(std::env::current_exe().expect("a path")).arg("memory-of"));
+    let ort = measure(&mut python("ort_memory.py"));
+    println!(
+        "{network:13} {side:3} peak {:6.0} MiB (before the model {:.0})   ONNX Runtime {:6.0} MiB (before {:.0})   {:.2}",
+        own.1,
+        own.0,
+        ort.1,
+        ort.0,
+        own.1 / ort.1
+    );
+}
+
+fn compare(network: &str, side: i64, wanted: impl Fn(&str) -> bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut python = python("timing.py")
         .args([folder.path().as_os_str(), network.as_ref(), side.to_string().as_ref()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .expect("python starts");
     let mut ask = python.stdin.take().expect("piped");
@@ -111,6 +166,11 @@ fn main() {
         panic!("not started again: {error}");
     }
     tch::set_num_threads(2);
+    if let [word, file, side] = &words[..]
+        && word == "memory-of"
+    {
+        return own_memory(Path::new(file), side.parse().expect("a number"));
+    }
     // Of each kind of name all, if none of them is given.
     let wanted = |kind: &[&str], name: &str| {
         let given = |name: &str| words.iter().any(|word| word == name);
@@ -121,6 +181,10 @@ fn main() {
             if wanted(&["resnet18", "mobilenet_v2"], network)
                 && wanted(&["64", "224"], &side.to_string())
             {
+                if words.iter().any(|word| word == "memory") {
+                    memory(network, side);
+                    continue;
+                }
                 compare(network, side, |what| wanted(&["forward", "train"], what));
             }
         }
