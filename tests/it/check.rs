@@ -424,7 +424,7 @@ model = { onnx = "model.onnx" }
 train = "data.train"
 valid = "data.train"
 epochs = 1
-optimizer = { name = "sgd", lr = 0.1 }
+optimizer = { kind = "sgd", lr = 0.1 }
 "#,
     );
     fs::create_dir(project.path("images")).unwrap();
@@ -472,7 +472,7 @@ model = "first.model"
 train = "data.train"
 valid = "data.train"
 epochs = 1
-optimizer = { name = "sgd", lr = 0.1 }
+optimizer = { kind = "sgd", lr = 0.1 }
 "#;
     project.write("p.toml", &(text + more));
     let said = check();
