@@ -45,7 +45,6 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
 ///
 /// The functions with a name have a backward pass of one step, and can be done in place. What lies on a limit has no gradient
 /// then, as in PyTorch's layers of these names.
-#[expect(clippy::float_cmp, reason = "these very limits")]
 fn clamp_numbers(a: &Arguments, low: Option<f64>, high: Option<f64>) -> Result<Tensor> {
     let x = a.get(0)?;
     Ok(match (low, high, a.spare(0)) {
