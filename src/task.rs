@@ -94,6 +94,15 @@ pub enum Event {
     },
 }
 
+/// What the worker says of a model that a stage trains: `qpipe-worker model trainable FILE…` prints a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainableModel {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// Why it cannot be trained.
+    pub refused: Option<Failure>,
+}
+
 /// Why a stage failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

@@ -7,6 +7,7 @@ use super::pipeline_args::WatchArgs;
 use super::watch::{Seen, watch};
 use super::{Exit, PipelineArgs};
 use crate::config::Pipeline;
+use crate::exec::worker;
 use crate::plan::Plan;
 
 /// Checks a pipeline file and shows all its mistakes.
@@ -41,10 +42,35 @@ fn once(args: &Args, seen: &mut Seen) -> Exit {
         Err(exit) => return exit,
     };
     args.watch.inputs(&Plan::new(&pipeline), seen);
+    if let Err(exit) = trainable(args, &pipeline) {
+        return exit;
+    }
     let file = args.pipeline.file.display();
     // A reader that is gone needs no answer.
     let _ = writeln!(std::io::stdout(), "{file}: ok, {}", summary(&pipeline));
     Exit::Success
+}
+
+/// Asks the worker about ONNX files that stages train: one process for all of them, none where there are none. Where it cannot
+/// be asked, that is no mistake of the file.
+fn trainable(args: &Args, pipeline: &Pipeline) -> Result<(), Exit> {
+    let files = pipeline.trained_files();
+    if files.is_empty() {
+        return Ok(());
+    }
+    match worker::trainable(&files) {
+        Ok(told) => {
+            let name = args.pipeline.file.display().to_string();
+            let mistakes = pipeline.untrainable(&name, &told);
+            mistakes.map_or(Ok(()), |mistakes| Err(args.pipeline.show(&mistakes)))
+        }
+        Err(error) => {
+            let files: Vec<String> =
+                files.iter().map(|file| format!("`{}`", file.display())).collect();
+            eprintln!("note: whether {} can be trained was not checked: {error}", files.join(", "));
+            Ok(())
+        }
+    }
 }
 
 /// `2 data sets, 11 stages (46 with the cells of their matrices)`.

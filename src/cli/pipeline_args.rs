@@ -7,7 +7,7 @@ use super::watch::Seen;
 use super::{Exit, fail};
 use crate::cache::remote::{Remote, RemoteSpec};
 use crate::cache::{self, Cache};
-use crate::config::{self, Overrides, Pipeline, RemoteMode, Style};
+use crate::config::{self, Mistakes, Overrides, Pipeline, RemoteMode, Style};
 use crate::exec::reporter::{github, terminal};
 use crate::exec::user_files;
 use crate::plan::{Plan, UnknownTarget};
@@ -47,18 +47,21 @@ impl PipelineArgs {
     /// Reads the file; its mistakes are shown already where that fails.
     pub fn load(&self) -> Result<Pipeline, Exit> {
         let overrides = Overrides::from_process(&self.set, &self.profile);
-        config::load(&self.file, &overrides).map_err(|mistakes| {
-            eprint!("{}", mistakes.render(style()));
-            for (name, line, message) in mistakes.lines().filter(|_| github::is_there()) {
-                // An override's text has a name of its own, which is no file.
-                let (file, line) = match Path::new(name).is_file() {
-                    true => (Path::new(name), line),
-                    false => (&*self.file, None),
-                };
-                eprintln!("{}", github::error(file, line, &message));
-            }
-            Exit::Usage
-        })
+        config::load(&self.file, &overrides).map_err(|mistakes| self.show(&mistakes))
+    }
+
+    /// Shows mistakes of the file.
+    pub fn show(&self, mistakes: &Mistakes) -> Exit {
+        eprint!("{}", mistakes.render(style()));
+        for (name, line, message) in mistakes.lines().filter(|_| github::is_there()) {
+            // An override's text has a name of its own, which is no file.
+            let (file, line) = match Path::new(name).is_file() {
+                true => (Path::new(name), line),
+                false => (&*self.file, None),
+            };
+            eprintln!("{}", github::error(file, line, &message));
+        }
+        Exit::Usage
     }
 }
 

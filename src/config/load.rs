@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::input::Overrides;
 use super::interpolate::Interpolator;
 use super::mistakes::{Mistake, Mistakes, Sources};
-use super::pipeline::{Data, Pipeline, StageCell};
+use super::pipeline::{Data, Origin, Pipeline, StageCell};
 use super::resolve::{Connection, Names, existing};
 use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
@@ -63,10 +63,12 @@ pub(super) fn from_text(
     if !mistakes.is_empty() {
         return Err(Mistakes::new(&name, &sources, mistakes));
     }
-    match sweep {
-        Some(sweep) => Ok(sweep::combine(sweep, pipelines)),
-        None => Ok(pipelines.pop().expect("without a sweep there is one point")),
-    }
+    let mut pipeline = match sweep {
+        Some(sweep) => sweep::combine(sweep, pipelines),
+        None => pipelines.pop().expect("without a sweep there is one point"),
+    };
+    pipeline.sources = Some(sources);
+    Ok(pipeline)
 }
 
 /// What can be understood; complete only if there are no mistakes.
@@ -124,6 +126,7 @@ fn assemble(
         guards,
         slurm,
         sweep: None,
+        sources: None,
     }
 }
 
@@ -233,6 +236,11 @@ fn finish(
         for cell in stage.cells.into_iter().flatten() {
             let inputs = connections.next().unwrap_or_default();
             let (Some(kind), Some(config)) = (cell.kind, cell.stage) else { continue };
+            let model = inputs.iter().find(|connection| {
+                connection.input.port == "model"
+                    && matches!(connection.input.origin, Origin::Path(_))
+            });
+            let model_place = model.map(|connection| connection.place);
             let variables = cell.combination.variables.into_iter();
             cells.push(StageCell {
                 id: cell.id,
@@ -247,6 +255,7 @@ fn finish(
                 inputs: inputs.into_iter().map(|connection| connection.input).collect(),
                 file: Arc::clone(file),
                 line,
+                model_place,
             });
         }
     }

@@ -68,7 +68,7 @@ impl Mistake {
 
 /// The texts that places point into: the file, those that it extends, and arguments.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     sources: Vec<Origin>,
 }
 

@@ -32,6 +32,7 @@ mod stage;
 mod suggest;
 mod sweep;
 mod syntax;
+mod trained;
 mod tree;
 mod window;
 

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::guards::Guard;
+use super::mistakes::Sources;
 use super::remote::Remote;
 use super::slurm::Slurm;
 use super::sweep::{Point, Sweep};
+use super::tree::Place;
 use crate::stages::contract::{Kind, PortType, Stage};
 use crate::stages::data::DataSpec;
 use crate::stages::execution::Execution;
@@ -40,6 +42,8 @@ pub struct Pipeline {
     pub sweep: Option<Sweep>,
     /// `[slurm]`: how stages are submitted to a cluster.
     pub slurm: Slurm,
+    /// The texts that it was read from, for mistakes that are found later.
+    pub(crate) sources: Option<Sources>,
 }
 
 /// A `[data.NAME]` table.
@@ -79,6 +83,8 @@ pub struct StageCell {
     pub file: Arc<Path>,
     /// Line of its table in that file, from 1.
     pub line: usize,
+    /// Where its key stands that names a model's file.
+    pub(crate) model_place: Option<Place>,
 }
 
 impl StageCell {

@@ -2,7 +2,7 @@
 
 /// A place in one of the source texts, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Index among the sources: 0 is the file; files that it extends and overrides follow.
     pub source: usize,
     pub start: usize,

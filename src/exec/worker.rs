@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::task::TrainableModel;
+
 /// File name of the worker.
 pub const NAME: &str = "qpipe-worker";
 
@@ -103,6 +105,24 @@ pub fn version(path: &Path) -> Result<String, WorkerError> {
     } else {
         Err(WorkerError::Version { path: path.to_path_buf(), found: found.to_owned() })
     }
+}
+
+/// Asks the worker which of these models can be trained; it reads them, and makes no tensor.
+pub fn trainable(files: &[&Path]) -> Result<Vec<TrainableModel>, WorkerError> {
+    let path = locate()?;
+    let broken = |reason: String| WorkerError::Broken { path: path.clone(), reason };
+    let output = Command::new(&path)
+        .args(["model", "trainable"])
+        .args(files)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| broken(error.to_string()))?;
+    let told = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
+    told.ok_or_else(|| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim().lines().last().unwrap_or_default();
+        broken(format!("`model trainable` ended with {}. {said}", output.status))
+    })
 }
 
 #[cfg(test)]

@@ -182,6 +182,7 @@ pub(crate) mod tests {
                 inputs: inputs.collect(),
                 file: Path::new("/p/test.toml").into(),
                 line: line + 1,
+                model_place: None,
             }
         });
         Pipeline {
@@ -197,6 +198,7 @@ pub(crate) mod tests {
             slurm: crate::config::Slurm::default(),
             guards: Vec::new(),
             sweep: None,
+            sources: None,
         }
     }
 

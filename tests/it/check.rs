@@ -14,6 +14,8 @@ use qpipe::config::{Bound, Mistakes, Origin, Overrides, Pipeline, RemoteMode, St
 use qpipe::stages::contract::{Demand, PortType};
 use qpipe::stages::execution::{Execution, Resources};
 
+use crate::project::Project;
+
 /// Runs the program in a folder.
 pub fn qpipe(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_qpipe"))
@@ -406,4 +408,91 @@ fn colours_come_when_asked_for() {
     assert!(!coloured(&["--color=never"], &[("CLICOLOR_FORCE", "1")]));
     // The command line's own errors follow it too.
     assert!(coloured(&["--color=always", "--nothing"], &[]));
+}
+
+/// A stage that trains a file; a worker that says what stands in `told`, and notes in `asked` what it is asked.
+fn trained() -> Project {
+    let project = Project::new(
+        r#"
+[data.train]
+format = "image-folder"
+path = "images"
+
+[stages.fp32]
+kind = "train"
+model = { onnx = "model.onnx" }
+train = "data.train"
+valid = "data.train"
+epochs = 1
+optimizer = { kind = "sgd", lr = 0.1 }
+"#,
+    );
+    fs::create_dir(project.path("images")).unwrap();
+    project.write("model.onnx", "");
+    let (told, asked) = (project.path("told"), project.path("asked"));
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\ncat {}\n", asked.display(), told.display());
+    project.program("worker", &script);
+    project
+}
+
+#[test]
+fn a_model_that_cannot_be_trained_is_a_mistake_at_its_key() {
+    let project = trained();
+    let file = project.path("model.onnx");
+    let check = || {
+        let worker = project.path("worker");
+        project.said(project.command(&["check", "p.toml"]).env("QPIPE_WORKER", worker))
+    };
+    let tell = |refused: serde_json::Value| {
+        let told = serde_json::json!([{ "file": file, "refused": refused }]);
+        project.write("told", &told.to_string());
+    };
+    tell(serde_json::Value::Null);
+    let said = check();
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    let asked = format!("model trainable {}\n", file.display());
+    assert_eq!(project.read("asked"), asked, "once for all stages");
+
+    let message = "node \"cmp\" (Shape), opset 17: this operator has no gradient";
+    tell(serde_json::json!({ "blame": "user", "message": message, "help": "cut it there" }));
+    let said = check();
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said:?}");
+    for part in ["qpipe::config::untrainable", "p.toml:8:18", "cut it there", "p.toml: 1 mistake"] {
+        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+    }
+    let joined = said.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(joined.contains("(Shape), opset 17"), "{joined}");
+
+    // Behind another stage it is the same file.
+    let text = project.read("p.toml").replace("[stages.fp32]", "[stages.first]");
+    let more = r#"
+[stages.fp32]
+kind = "train"
+model = "first.model"
+train = "data.train"
+valid = "data.train"
+epochs = 1
+optimizer = { kind = "sgd", lr = 0.1 }
+"#;
+    project.write("p.toml", &(text + more));
+    let said = check();
+    assert!(said.stderr.ends_with("p.toml: 1 mistake\n"), "{}", said.stderr);
+}
+
+#[test]
+fn a_worker_that_is_not_there_is_no_mistake_of_the_file() {
+    let project = trained();
+    let missing = project.path("nowhere");
+    let mut command = project.command(&["check", "p.toml"]);
+    let said = project.said(command.env("QPIPE_WORKER", missing));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stderr.starts_with("note: whether `"), "{}", said.stderr);
+    assert!(said.stderr.contains("qpipe-worker is missing"), "{}", said.stderr);
+    // Nobody is asked where no stage trains a file.
+    let zoo = "{ arch = \"resnet18\", classes = 10, image_size = 32 }";
+    let text = project.read("p.toml").replace("{ onnx = \"model.onnx\" }", zoo);
+    project.write("p.toml", &text);
+    let mut command = project.command(&["check", "p.toml"]);
+    let said = project.said(command.env("QPIPE_WORKER", project.path("nowhere")));
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
 }

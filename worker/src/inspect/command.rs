@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
-use super::{Difference, Lint, Summary};
-use crate::{Error, Result};
+use qpipe::task::{Failure, TrainableModel};
 
-/// Does `inspect FILE [--json]`, `diff A B [--json]` or `lint FILE [--target RUNTIME] [--json]`; gives what is to be printed.
+use super::{Difference, Lint, Summary};
+use crate::interp::check_trainable;
+use crate::{Error, Result, onnx, passes};
+
+/// Does `inspect FILE [--json]`, `diff A B [--json]`, `lint FILE [--target RUNTIME] [--json]` or `trainable FILE…`, which is
+/// always JSON; gives what is to be printed.
 ///
 /// # Errors
 /// A file that cannot be read; arguments that say neither.
@@ -17,6 +21,7 @@ pub fn run(arguments: &[&str]) -> Result<String> {
             let summary = Summary::read(Path::new(file))?;
             if json { summary.json()? } else { summary.text() }
         }
+        ["trainable", files @ ..] => trainable(files)?,
         ["diff", a, b] => {
             let difference = Difference::read(Path::new(a), Path::new(b))?;
             if json { difference.json()? } else { difference.text() }
@@ -33,4 +38,58 @@ pub fn run(arguments: &[&str]) -> Result<String> {
         }
     };
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
+}
+
+/// Whether the models of files can be trained, as the stages `train` and `finetune` read them: a list of
+/// [`TrainableModel`]. No tensor is made.
+fn trainable(files: &[&str]) -> Result<String> {
+    let told: Vec<TrainableModel> = files
+        .iter()
+        .map(|file| {
+            let path = Path::new(file);
+            let checked = onnx::read(path).and_then(|mut model| {
+                let formed = passes::inference_form(&mut model);
+                formed
+                    .and_then(|_| check_trainable(&model))
+                    .map_err(|error| error.at(path.display()))
+            });
+            TrainableModel { file: path.to_path_buf(), refused: checked.err().map(Failure::from) }
+        })
+        .collect();
+    serde_json::to_string(&told).map_err(|error| Error::bug(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Dim, Graph, Model, Node, TensorData, ValueInfo};
+
+    #[test]
+    fn each_file_is_told_whether_it_can_be_trained() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        for (name, last) in [("good", "Relu"), ("bad", "Shape")] {
+            let value = |name| ValueInfo::f32(name, vec![Dim::Unknown; 4]);
+            let weight = TensorData::f32(&[1, 1, 1, 1], &[1.0]);
+            let conv = Node::new("conv", "Conv", &["x", "w"], &["a"]);
+            let graph = Graph {
+                nodes: vec![conv, Node::new("last", last, &["a"], &["y"])],
+                inputs: vec![value("x")],
+                outputs: vec![value("y")],
+                initializers: [("w".to_owned(), weight)].into_iter().collect(),
+                ..Graph::default()
+            };
+            onnx::write_one_file(&Model::new(graph, 17), Path::new(&path(name))).unwrap();
+        }
+        let files = ["good", "bad", "missing"].map(path);
+        let [good, bad, missing] = files.each_ref().map(String::as_str);
+        let text = run(&["trainable", good, bad, missing]).unwrap();
+        let told: Vec<TrainableModel> = serde_json::from_str(&text).unwrap();
+        let why = told.iter().map(|told| told.refused.as_ref().map(|it| it.message.clone()));
+        let [None, Some(bad), Some(missing)] = &why.collect::<Vec<_>>()[..] else {
+            panic!("{text}")
+        };
+        assert!(bad.contains("node \"last\" (Shape), opset 17: this operator has no gradient"));
+        assert!(bad.starts_with(&files[1]) && missing.contains("missing"), "{text}");
+    }
 }

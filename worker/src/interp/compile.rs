@@ -9,6 +9,7 @@ use super::fuse::{self, Pair};
 use super::parameters::{self, Parameter};
 use super::prepare;
 use super::program::{Constant, Options, Program, Source, Step};
+use super::spare::Spare;
 use super::types::Types;
 use crate::graph::{DType, Graph, Model, Node, TensorData};
 use crate::ops::{self, Kernel};
@@ -35,6 +36,7 @@ impl Program {
             types: Types::of(&model.graph, &constants),
             constants,
             sources: HashMap::new(),
+            spare: Spare::default(),
             program: Self {
                 steps: Vec::new(),
                 constants: Vec::new(),
@@ -54,6 +56,7 @@ impl Program {
         compiler.watch()?;
         compiler.parameters();
         compiler.last_uses();
+        compiler.spare.mark(&mut compiler.program);
         Ok(compiler.program)
     }
 }
@@ -77,6 +80,7 @@ struct Compiler<'a> {
     types: Types<'a>,
     constants: HashMap<&'a str, &'a TensorData>,
     sources: HashMap<&'a str, Source>,
+    spare: Spare,
     program: Program,
 }
 
@@ -154,6 +158,7 @@ impl<'a> Compiler<'a> {
             }
         }
         self.step(kernel, inputs, &node.outputs, place);
+        self.spare.note(node, &self.program);
         Ok(())
     }
 
@@ -184,7 +189,8 @@ impl<'a> Compiler<'a> {
             .map(|name| if name.is_empty() { None } else { Some(self.slot(name)) })
             .collect();
         let (watched, last_use) = (Vec::new(), Vec::new());
-        self.program.steps.push(Step { kernel, inputs, outputs, watched, last_use, place });
+        let spare = None;
+        self.program.steps.push(Step { kernel, inputs, outputs, watched, last_use, spare, place });
     }
 
     fn outputs(&mut self) -> Result<()> {

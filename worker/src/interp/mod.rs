@@ -3,9 +3,11 @@
 mod compile;
 mod declared;
 mod fuse;
+mod gradients;
 mod parameters;
 mod prepare;
 mod program;
+mod spare;
 mod state;
 mod trainable;
 mod types;

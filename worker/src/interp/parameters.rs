@@ -28,7 +28,7 @@ pub enum Role {
 pub struct Parameter {
     /// Name of the initializer.
     pub name: String,
-    /// The leaf that holds it; gradients are at it after a backward pass.
+    /// The leaf that holds it.
     pub tensor: Tensor,
     /// What it is to its layer.
     pub role: Role,

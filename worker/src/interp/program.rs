@@ -56,6 +56,8 @@ pub(super) struct Step {
     pub watched: Vec<(usize, usize)>,
     /// Slots that no later step reads.
     pub last_use: Vec<usize>,
+    /// The input whose memory the kernel may take for its output.
+    pub spare: Option<usize>,
     /// For messages: node, operator and opset.
     pub place: String,
 }
@@ -124,7 +126,7 @@ impl Program {
                     .iter()
                     .map(|&source| find(&self.constants, &self.slots, source))
                     .collect();
-                (step.kernel)(&Arguments { tensors: &tensors, training })
+                (step.kernel)(&Arguments { tensors: &tensors, training, spare: step.spare })
                     .map_err(|error| blame_model(error).at(&step.place))?
             };
             for (tensor, slot) in made.into_iter().zip(&step.outputs) {

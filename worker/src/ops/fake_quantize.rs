@@ -14,6 +14,8 @@ pub struct FakeQuantize {
     scale: Vec<f32>,
     zero_point: Vec<i32>,
     axis: i64,
+    /// Where each block of the axis has its own: its length, and the shape of the scales.
+    blocks: Option<(i64, Vec<i64>)>,
     range: (i64, i64),
 }
 
@@ -27,8 +29,9 @@ impl FakeQuantize {
         if scale.dtype != DType::F32 || scale.is_empty() {
             return Ok(None);
         }
-        // Blocks, and a division in another precision, are not libtorch's.
-        if node.int("block_size", 0)? != 0 || node.int("precision", 0)? != 0 {
+        // A division in another precision is not libtorch's.
+        let block_size = node.int("block_size", 0)?;
+        if block_size < 0 || node.int("precision", 0)? != 0 {
             return Ok(None);
         }
         // Nor is an output of another type than the scale's.
@@ -38,6 +41,10 @@ impl FakeQuantize {
         {
             return Ok(None);
         }
+        if zero_point.is_some_and(|zero| block_size > 0 && zero.shape != scale.shape) {
+            return Ok(None);
+        }
+        let shape = scale.shape.clone();
         let scale = scale.to_f32()?;
         let dtype = output_dtype(node, zero_point.map(|zero| zero.dtype))?;
         let Some(range) = range(dtype) else { return Ok(None) };
@@ -48,14 +55,16 @@ impl FakeQuantize {
         if zero_point.len() != scale.len() {
             return Ok(None);
         }
-        // The axis of a single scale says nothing.
-        let axis = if scale.len() == 1 { 1 } else { node.int("axis", 1)? };
+        // Axis and blocks of a single scale say nothing.
+        let single = scale.len() == 1;
+        let axis = if single { 1 } else { node.int("axis", 1)? };
+        let blocks = (block_size > 0 && !single).then_some((block_size, shape));
         if let Some(bad) = scale.iter().find(|scale| !(scale.is_finite() && **scale > 0.0)) {
             return Err(
                 Error::user(format!("scale {bad} is not a positive number")).at(node.place())
             );
         }
-        Ok(Some(Self { scale, zero_point, axis, range }))
+        Ok(Some(Self { scale, zero_point, axis, blocks, range }))
     }
 
     /// What runs it.
@@ -70,13 +79,58 @@ impl FakeQuantize {
         }
         let scale = Tensor::f_from_slice(&self.scale)?.f_to_device(device)?;
         let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_device(device)?;
-        let axis = self.axis;
+        let (axis, blocks) = (self.axis, self.blocks);
         single(move |arguments| {
             let x = arguments.get(0)?;
             let axis = axis_from_front(axis, x.dim())?;
+            if let Some((length, shape)) = &blocks {
+                return in_blocks(x, axis, *length, shape, |rows| {
+                    Ok(rows.f_fake_quantize_per_channel_affine(
+                        &scale,
+                        &zero_point,
+                        0,
+                        low,
+                        high,
+                    )?)
+                });
+            }
             Ok(x.f_fake_quantize_per_channel_affine(&scale, &zero_point, axis, low, high)?)
         })
     }
+}
+
+/// Applies `run` to a tensor whose rows are the blocks of `length` elements along an axis, in the order of their scales of shape
+/// `scales`; the last block of an axis is filled up with zeros meanwhile.
+fn in_blocks(
+    x: &Tensor,
+    axis: i64,
+    length: i64,
+    scales: &[i64],
+    run: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let size = x.size();
+    let place = axis as usize;
+    let extent = size.get(place).copied().unwrap_or(1);
+    let length = length.min(extent.max(1));
+    let count = extent / length + i64::from(extent % length != 0);
+    let mut expected = size.clone();
+    expected.iter_mut().skip(place).take(1).for_each(|extent| *extent = count);
+    if scales != expected {
+        return Err(Error::user(format!(
+            "scale or zero point of shape {scales:?}, expected {expected:?} for blocks of {length}"
+        )));
+    }
+    // The axis comes last, so that the padding of the last axis and the blocks' rows are plain.
+    let last = x.f_movedim_int(axis, -1)?.f_constant_pad_nd([0, count * length - extent])?;
+    let mut blocked = last.size();
+    blocked.truncate(size.len() - 1);
+    blocked.extend([count, length]);
+    // `[…, blocks, length]`, then the blocks where the axis was: rows follow the scales.
+    let rows = last.f_reshape(&blocked)?.f_movedim_int(-2, axis)?;
+    let moved = rows.size();
+    let made = run(&rows.f_reshape([-1, length])?)?.f_reshape(moved)?;
+    let whole = made.f_movedim_int(axis, -2)?.f_flatten(-2, -1)?;
+    Ok(whole.f_narrow(-1, 0, extent)?.f_movedim_int(-1, axis)?)
 }
 
 /// Zero points of any quantized type of integers.
@@ -100,10 +154,58 @@ mod tests {
         let fake = FakeQuantize::of(&node, &scale, Some(&zero_point)).unwrap().unwrap();
         let x = Tensor::from_slice(&[-9.0_f32, 0.3, 9.0]).set_requires_grad(true);
         let kernel = fake.kernel(Device::Cpu).unwrap();
-        let y = kernel(&Arguments { tensors: &[Some(&x)], training: false }).unwrap().remove(0);
+        let y = kernel(&Arguments::of(&[Some(&x)])).unwrap().remove(0);
         assert_eq!(y, Tensor::from_slice(&[-3.5_f32, 0.5, 4.0]));
         y.sum(tch::Kind::Float).backward();
         assert_eq!(x.grad(), Tensor::from_slice(&[0.0_f32, 1.0, 0.0]));
+    }
+
+    /// The pair as one step gives what its two operators give, and the gradient of 1 inside the range.
+    #[test]
+    fn blocks_are_trained_straight_through() {
+        for (axis, shape, blocks) in
+            [(0, [5, 3], [3, 3]), (1, [3, 5], [3, 3]), (-1, [2, 4], [2, 2])]
+        {
+            let pair = |op: &str, from: &str, to: &str| {
+                Node::new(op, op, &[from, "s", "z"], &[to])
+                    .with("block_size", crate::graph::Attribute::Int(2))
+                    .with("axis", crate::graph::Attribute::Int(axis))
+            };
+            let count = blocks.iter().product::<i64>() as usize;
+            let scales: Vec<f32> = (0..count).map(|index| 0.01 * (index + 1) as f32).collect();
+            let scale = TensorData::f32(&blocks, &scales);
+            let zeros = (0..count).map(|index| index as u8).collect::<Vec<_>>().into();
+            let zero = TensorData { dtype: DType::I8, shape: blocks.to_vec(), bytes: zeros };
+            let quantize = pair("QuantizeLinear", "x", "q");
+            let fake = FakeQuantize::of(&quantize, &scale, Some(&zero)).unwrap().unwrap();
+            let x = Tensor::arange(shape.iter().product::<i64>(), (tch::Kind::Float, Device::Cpu));
+            let x = (x * 0.9).sin().reshape(shape) * 6.0;
+            let tensors = [&scale, &zero].map(|data| torch::to_tensor(data, Device::Cpu).unwrap());
+            let apart = |node: &Node, x: &Tensor| {
+                let op = crate::ops::find(&node.op_type, 21).unwrap();
+                let types = vec![None, Some(DType::F32), Some(DType::I8)];
+                let constants = vec![None, Some(&scale), Some(&zero)];
+                let (opset, device) = (21, Device::Cpu);
+                let prepare = crate::ops::Prepare { node, opset, device, constants, types };
+                let inputs = [Some(x), Some(&tensors[0]), Some(&tensors[1])];
+                (op.prepare)(&prepare).unwrap()(&Arguments::of(&inputs)).unwrap().remove(0)
+            };
+            let expected = apart(&pair("DequantizeLinear", "q", "y"), &apart(&quantize, &x));
+            let x = x.set_requires_grad(true);
+            let y =
+                fake.kernel(Device::Cpu).unwrap()(&Arguments::of(&[Some(&x)])).unwrap().remove(0);
+            assert!((&y - &expected).abs().max().double_value(&[]) < 1e-5, "axis {axis}");
+            y.sum(tch::Kind::Float).backward();
+            // What is cut at an end of the range is off by more than half a step.
+            let step = torch::to_tensor(&scale, Device::Cpu).unwrap();
+            let place = axis_from_front(axis, 2).unwrap();
+            let step = step.repeat_interleave_self_int(2, place, None);
+            let step = step.narrow(place, 0, shape[place as usize]);
+            let inside = (x.detach() - expected).abs().le_tensor(&(step * 0.5 + 1e-5));
+            let some = inside.to_kind(tch::Kind::Float).mean(tch::Kind::Float).double_value(&[]);
+            assert!(0.0 < some && some < 1.0, "{some} of all are inside the range");
+            assert_eq!(x.grad(), inside.to_kind(tch::Kind::Float));
+        }
     }
 
     #[test]
@@ -115,7 +217,7 @@ mod tests {
         };
         let fused = |node: &Node| FakeQuantize::of(node, &scale, None).unwrap().is_some();
         assert!(fused(&node("axis", 0)));
-        assert!(!fused(&node("block_size", 2)));
+        assert!(!fused(&node("precision", 1)));
         let half = i64::from(DType::F16.onnx());
         let zero_point = TensorData { dtype: DType::I8, shape: vec![2], bytes: vec![0, 0].into() };
         let node = node("output_dtype", half);

@@ -52,9 +52,25 @@ pub struct Arguments<'a> {
     pub tensors: &'a [Option<&'a Tensor>],
     /// Whether BatchNormalization takes the batch's statistics and Dropout drops.
     pub training: bool,
+    /// The input that nobody reads afterwards, so that the output may take its memory.
+    pub spare: Option<usize>,
 }
 
 impl<'a> Arguments<'a> {
+    /// Inputs as they are for inference; none is spare.
+    pub fn of(tensors: &'a [Option<&'a Tensor>]) -> Self {
+        Self { tensors, training: false, spare: None }
+    }
+
+    /// Input `index` to be changed in place, where its memory is spare.
+    pub fn spare(&self, index: usize) -> Option<Tensor> {
+        if self.spare == Some(index) {
+            self.optional(index).map(Tensor::shallow_clone)
+        } else {
+            None
+        }
+    }
+
     /// Input `index`, which the operator cannot do without.
     pub fn get(&self, index: usize) -> Result<&'a Tensor> {
         self.optional(index).ok_or_else(|| Error::user(format!("input {index} is missing")))

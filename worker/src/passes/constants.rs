@@ -92,6 +92,6 @@ fn evaluate(node: &Node, opset: i64, inputs: &[Option<&TensorData>]) -> Result<T
         .collect();
     let tensors = tensors?;
     let tensors: Vec<_> = tensors.iter().map(Option::as_ref).collect();
-    let made = kernel(&Arguments { tensors: &tensors, training: false })?;
+    let made = kernel(&Arguments::of(&tensors))?;
     torch::tensor_data(made.first().ok_or_else(|| Error::bug("a kernel without output"))?)
 }

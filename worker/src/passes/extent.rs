@@ -94,19 +94,77 @@ pub fn at_most(node: &Node, inputs: &[Option<&TensorData>]) -> Option<u128> {
             let extent = *data.shape.get(usize::try_from(axis).ok()?)?;
             Some(data.len() as u128 / u128::from(extent.unsigned_abs().max(1)) * count(1)?)
         }
+        // Each axis of the result is an axis of the input, and what is put before and behind it.
+        "Pad" => {
+            let data = inputs.first().copied().flatten()?;
+            let pads = match node.ints("pads").ok()? {
+                Some(pads) => pads.to_vec(),
+                None => values(1)?,
+            };
+            // On chosen axes, or in an opset that names the attribute otherwise: left to the run.
+            if node.input(3).is_some() || pads.len() != 2 * data.shape.len() {
+                return None;
+            }
+            let (begin, end) = pads.split_at(data.shape.len());
+            let extents = data.shape.iter().zip(begin.iter().zip(end));
+            let extents = extents.map(|(&extent, (&begin, &end))| {
+                [extent, begin, end].into_iter().map(|it| u128::from(it.unsigned_abs())).sum()
+            });
+            all_of(extents)
+        }
+        "Resize" => match (values(3), inputs.get(2).copied().flatten()) {
+            // Of chosen axes, each of the others has the input's extent. A policy may make larger ones of the sizes.
+            (Some(sizes), _) if !node.attributes.contains_key("keep_aspect_ratio_policy") => {
+                product(&sizes)?.checked_mul(count(0)?)
+            }
+            (None, Some(scales)) => {
+                let scales = scales.to_f32().ok()?;
+                let scale: f64 =
+                    scales.into_iter().map(|scale| f64::from(scale).max(1.0)).product();
+                let all = count(0)? as f64 * scale;
+                (all < 1e18).then_some(all.ceil() as u128)
+            }
+            _ => None,
+        },
+        "OneHot" => {
+            let depth = values(1)?.first()?.unsigned_abs();
+            count(0)?.checked_mul(u128::from(depth))
+        }
+        "MatMul" => {
+            let [a, b] = [0, 1].map(|index| inputs.get(index).copied().flatten());
+            let (a, b) = (a?, b?);
+            let (rows, columns) = (rows_and_rest(a, -2), rows_and_rest(b, -1));
+            // Batches broadcast: their product is enough.
+            rows.checked_mul(columns)?.checked_mul(batches(a)?)?.checked_mul(batches(b)?)
+        }
         op if BOUNDED.contains(&op) => {
             let inputs = inputs.iter().copied().flatten();
             let sum: u128 = inputs.clone().map(|data| data.len() as u128).sum();
             Some(broadcast(inputs)?.max(sum))
         }
-        // Pads, sizes and depths are values or attributes: small inputs are no promise of a small result.
+        // Small inputs are no promise of a small result.
         _ => None,
     }
 }
 
 fn product(extents: &[i64]) -> Option<u128> {
-    let extents = extents.iter().map(|extent| u128::from(extent.unsigned_abs()));
+    all_of(extents.iter().map(|extent| u128::from(extent.unsigned_abs())))
+}
+
+fn all_of(extents: impl Iterator<Item = u128>) -> Option<u128> {
     extents.map(|extent| extent.max(1)).try_fold(1, u128::checked_mul)
+}
+
+/// Extent of an axis of a matrix, from the end; a vector's only axis is summed over.
+fn rows_and_rest(data: &TensorData, from_end: i64) -> u128 {
+    let rank = data.shape.len() as i64;
+    let axis = usize::try_from(rank + from_end).ok().filter(|_| rank >= 2);
+    axis.map_or(1, |axis| u128::from(data.shape[axis].unsigned_abs()))
+}
+
+/// How many matrices a tensor holds.
+fn batches(data: &TensorData) -> Option<u128> {
+    product(&data.shape[..data.shape.len().saturating_sub(2)])
 }
 
 /// Elements of the broadcast of all shapes; where they do not fit, the larger extents count.
@@ -146,7 +204,25 @@ mod tests {
         let vector = TensorData::f32(&[1000], &[0.0; 1000]);
         let column = TensorData { shape: vec![1000, 1], ..vector.clone() };
         assert_eq!(at_most_of("Add", &[vector.clone(), column.clone()]), Some(1_000_000));
-        assert_eq!(at_most_of("Gather", &[column, values(&[0; 500])]), Some(500));
-        assert_eq!(at_most_of("Pad", &[vector, values(&[0, 1])]), None);
+        assert_eq!(at_most_of("Gather", &[column.clone(), values(&[0; 500])]), Some(500));
+        assert_eq!(at_most_of("Pad", &[vector.clone(), values(&[0, 1])]), Some(1001));
+        assert_eq!(
+            at_most_of("Pad", &[vector.clone(), values(&[i64::MIN, 1])]).map(|n| n > 1 << 62),
+            Some(true)
+        );
+        assert_eq!(at_most_of("Pad", &[vector.clone(), values(&[1])]), None);
+        assert_eq!(at_most_of("OneHot", &[values(&[1, 2, 3]), values(&[1 << 40])]), Some(3 << 40));
+        let row = TensorData { shape: vec![1, 1000], ..vector.clone() };
+        assert_eq!(at_most_of("MatMul", &[column.clone(), row.clone()]), Some(1_000_000));
+        assert_eq!(at_most_of("MatMul", &[row, column]), Some(1));
+        assert_eq!(at_most_of("MatMul", &[vector.clone(), vector.clone()]), Some(1));
+        let resize = |given: [Option<&TensorData>; 4]| {
+            at_most(&Node::new("", "Resize", &["x", "r", "s", "z"], &["y"]), &given)
+        };
+        let scales = TensorData::f32(&[1], &[1.5]);
+        assert_eq!(resize([Some(&vector), None, Some(&scales), None]), Some(1500));
+        let scales = TensorData::f32(&[1], &[f32::MAX]);
+        assert_eq!(resize([Some(&vector), None, Some(&scales), None]), None);
+        assert_eq!(resize([Some(&one), None, None, Some(&values(&[1 << 40]))]), Some(1 << 40));
     }
 }

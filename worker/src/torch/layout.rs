@@ -7,12 +7,18 @@ use crate::Result;
 /// `[N, C, H, W]` with the channels next to each other in memory, which convolutions prefer;
 /// a tensor of another rank, or laid out so already, comes back as it is.
 ///
-/// tch has no argument for a memory format; the strides that two permutations leave are the same.
+/// tch has no argument for a memory format. The strides are written out, those of axes of extent 1 too: they move
+/// nothing, but libtorch asks them which layout is meant.
 pub fn channels_last(tensor: &Tensor) -> Result<Tensor> {
-    if tensor.dim() != 4 {
+    let [_, c, h, w] = tensor.size()[..] else { return Ok(tensor.shallow_clone()) };
+    let strides = [h * w * c, 1, w * c, c];
+    if tensor.stride() == strides {
         return Ok(tensor.shallow_clone());
     }
-    Ok(tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+    let mut turned =
+        Tensor::f_empty_strided(tensor.size(), strides, (tensor.kind(), tensor.device()))?;
+    turned.f_copy_(tensor)?;
+    Ok(turned)
 }
 
 #[cfg(test)]
@@ -25,5 +31,8 @@ mod tests {
         let turned = channels_last(&tensor).unwrap();
         assert_eq!(turned.stride(), [24, 1, 8, 2]);
         assert_eq!(turned, tensor);
+        let narrow = Tensor::arange(8, (tch::Kind::Float, tch::Device::Cpu)).view([4, 2, 1, 1]);
+        let turned = channels_last(&narrow).unwrap();
+        assert_eq!((turned.stride(), turned), (vec![2, 1, 2, 2], narrow));
     }
 }

@@ -233,8 +233,8 @@ impl Fit<'_> {
         )?;
         let value = loss.f_double_value(&[])?;
         if value.is_finite() {
-            loss.f_backward()?;
-            optimizer.step(classifier.program.parameters(), lr)?;
+            let gradients = classifier.program.gradients(&loss)?;
+            optimizer.step(classifier.program.parameters(), &gradients, lr)?;
         }
         let hits = logits.f_detach()?.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?;
         Ok((value, hits.f_sum(Kind::Int64)?.f_int64_value(&[])?))

@@ -30,17 +30,16 @@ impl Optimizer {
         Ok(Self { rule, state, steps: 0 })
     }
 
-    /// One step along the gradients at the parameters, which are then cleared.
-    pub fn step(&mut self, parameters: &[Parameter], lr: f64) -> Result<()> {
+    /// One step along the gradients, one for each parameter; undefined: the loss does not depend on it.
+    pub fn step(&mut self, parameters: &[Parameter], gradients: &[Tensor], lr: f64) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         self.steps += 1;
-        for (parameter, state) in parameters.iter().zip(&mut self.state) {
-            let mut value = parameter.tensor.shallow_clone();
-            let mut gradient = value.f_grad()?;
+        for ((parameter, gradient), state) in parameters.iter().zip(gradients).zip(&mut self.state)
+        {
             if !gradient.defined() {
-                // Nothing that the loss depends on reads it.
                 continue;
             }
+            let mut value = parameter.tensor.shallow_clone();
             let decays = parameter.role == Role::Weight;
             match &self.rule {
                 Rule::Sgd { momentum, weight_decay, nesterov, .. } => {
@@ -71,7 +70,7 @@ impl Optimizer {
                     let _ = first.f_mul_scalar_(BETAS.0)?;
                     let _ = first.f_add_(&gradient.f_mul_scalar(1.0 - BETAS.0)?)?;
                     let _ = second.f_mul_scalar_(BETAS.1)?;
-                    let square = gradient.f_mul(&gradient)?.f_mul_scalar(1.0 - BETAS.1)?;
+                    let square = gradient.f_mul(gradient)?.f_mul_scalar(1.0 - BETAS.1)?;
                     let _ = second.f_add_(&square)?;
                     let steps = self.steps as f64;
                     let (c1, c2) = (1.0 - BETAS.0.powf(steps), 1.0 - BETAS.1.powf(steps));
@@ -79,7 +78,6 @@ impl Optimizer {
                     let _ = value.f_sub_(&first.f_div(&root)?.f_mul_scalar(lr / c1)?)?;
                 }
             }
-            let _ = gradient.f_zero_()?;
         }
         Ok(())
     }
@@ -129,8 +127,9 @@ mod tests {
         let mut optimizer = Optimizer::new(rule, &parameters).unwrap();
         for _ in 0..3 {
             let w = &parameters[0].tensor;
-            (w * w).sum(tch::Kind::Float).backward();
-            optimizer.step(&parameters, 0.1).unwrap();
+            let loss = (w * w).sum(tch::Kind::Float);
+            let gradients = Tensor::run_backward(&[loss], &[w], false, false);
+            optimizer.step(&parameters, &gradients, 0.1).unwrap();
         }
         Vec::try_from(parameters[0].tensor.detach()).unwrap()
     }

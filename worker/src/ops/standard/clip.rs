@@ -6,7 +6,7 @@
 use tch::{Kind, Tensor};
 
 use crate::Result;
-use crate::ops::kernel::{Kernel, Op, Prepare, single};
+use crate::ops::kernel::{Arguments, Kernel, Op, Prepare, single};
 use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Clip", &[1, 6, 11, 12, 13], prepare).shapes(rules::same_as_first);
@@ -19,7 +19,7 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
             Ok::<_, crate::Error>(given.then_some(f64::from(value)))
         };
         let (low, high) = (limit("min")?, limit("max")?);
-        return single(move |a| clamp_numbers(a.get(0)?, low, high));
+        return single(move |a| clamp_numbers(a, low, high));
     }
     let constant = |index: usize| match (prepare.node.input(index), prepare.constant(index)) {
         (None, _) => Some(None),
@@ -32,7 +32,7 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
         return single(move |a| {
             let x = a.get(0)?;
             if x.kind() == Kind::Float {
-                clamp_numbers(x, low, high)
+                clamp_numbers(a, low, high)
             } else {
                 clamp_tensors(x, a.optional(1), a.optional(2))
             }
@@ -42,7 +42,21 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
 }
 
 /// Where the limits cross, libtorch gives the upper one, as the standard does.
-fn clamp_numbers(x: &Tensor, low: Option<f64>, high: Option<f64>) -> Result<Tensor> {
+///
+/// The functions with a name have a backward pass of one step, and can be done in place. What lies on a limit has no gradient
+/// then, as in PyTorch's layers of these names.
+fn clamp_numbers(a: &Arguments, low: Option<f64>, high: Option<f64>) -> Result<Tensor> {
+    let x = a.get(0)?;
+    Ok(match (low, high, a.spare(0)) {
+        (Some(0.0), None, Some(mut x)) => x.f_relu_()?,
+        (Some(0.0), None, None) => x.f_relu()?,
+        (Some(0.0), Some(6.0), Some(mut x)) => x.f_relu6_()?,
+        (Some(0.0), Some(6.0), None) => x.f_relu6()?,
+        (low, high, _) => clamp(x, low, high)?,
+    })
+}
+
+fn clamp(x: &Tensor, low: Option<f64>, high: Option<f64>) -> Result<Tensor> {
     Ok(match (low, high) {
         (Some(low), Some(high)) => x.f_clamp(low, high)?,
         (Some(low), None) => x.f_clamp_min(low)?,

@@ -37,7 +37,7 @@ mod tests {
         let prepare = Prepare { node: &node, opset: 17, device, constants, types };
         let kernel = (OP.prepare)(&prepare).unwrap();
         let x = Tensor::from_slice(&[-1.0_f32, 2.0, 0.0, -3.0]).reshape([1, 2, 2]);
-        let y = kernel(&Arguments { tensors: &[Some(&x)], training: false }).unwrap().remove(0);
+        let y = kernel(&Arguments::of(&[Some(&x)])).unwrap().remove(0);
         let expected = Tensor::from_slice(&[9_f32.cbrt(), 3.0]).reshape([1, 2, 1]);
         assert!(y.allclose(&expected, 1e-6, 0.0, false), "{y}");
     }

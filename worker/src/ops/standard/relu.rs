@@ -4,9 +4,15 @@
 
 use tch::Tensor;
 
-use crate::ops::elementwise::unary;
-use crate::ops::kernel::Op;
+use crate::Result;
+use crate::ops::kernel::{Arguments, Op, single};
 use crate::shapes::rules;
 
-pub const OP: Op =
-    Op::new("Relu", &[1, 6, 13, 14], |_| unary(Tensor::f_relu)).shapes(rules::same_as_first);
+pub const OP: Op = Op::new("Relu", &[1, 6, 13, 14], |_| single(relu)).shapes(rules::same_as_first);
+
+fn relu(a: &Arguments) -> Result<Tensor> {
+    Ok(match a.spare(0) {
+        Some(mut x) => x.f_relu_()?,
+        None => a.get(0)?.f_relu()?,
+    })
+}

@@ -1,0 +1,74 @@
+//! Files of the user's that stages train: whether that works is the worker's to say.
+
+use std::path::Path;
+
+use super::mistakes::{Mistake, Mistakes};
+use super::pipeline::{Origin, Pipeline, StageCell};
+use super::tree::Place;
+use crate::task::TrainableModel;
+
+/// Kinds that train their model.
+const TRAINING: [&str; 2] = ["train", "finetune"];
+
+/// Kinds whose output `model` is their input `model` with the same operators, besides Q/DQ pairs.
+const PASSING: [&str; 3] = ["train", "finetune", "insert-qdq"];
+
+impl Pipeline {
+    /// ONNX files that stages train, themselves or behind other stages; each once, in the order of their places.
+    pub fn trained_files(&self) -> Vec<&Path> {
+        let mut files: Vec<(Place, &Path)> = Vec::new();
+        for cell in self.stages.iter().filter(|cell| TRAINING.contains(&cell.kind.name)) {
+            let Some((place, _, file)) = self.trained(cell) else { continue };
+            if !files.iter().any(|(_, known)| *known == file) {
+                files.push((place, file));
+            }
+        }
+        files.sort();
+        files.into_iter().map(|(_, file)| file).collect()
+    }
+
+    /// The mistakes that the worker found in such files, at the keys that name them.
+    pub fn untrainable(&self, name: &str, told: &[TrainableModel]) -> Option<Mistakes> {
+        let sources = self.sources.as_ref()?;
+        let mut mistakes: Vec<Mistake> = Vec::new();
+        for cell in self.stages.iter().filter(|cell| TRAINING.contains(&cell.kind.name)) {
+            let Some((place, owner, file)) = self.trained(cell) else { continue };
+            let told = told.iter().find(|told| told.file == file);
+            let Some(failure) = told.and_then(|told| told.refused.as_ref()) else { continue };
+            let label = match owner == cell.name {
+                true => format!("`{}` trains it", cell.name),
+                false => format!("`{}` trains what comes of it", cell.name),
+            };
+            let mut mistake = Mistake::new("untrainable", place, failure.message.clone(), label);
+            if let Some(help) = &failure.help {
+                mistake = mistake.help(help.clone());
+            }
+            // Cells and points say the same at one place.
+            if mistakes
+                .iter()
+                .all(|known| known.place() != place || known.message != mistake.message)
+            {
+                mistakes.push(mistake);
+            }
+        }
+        (!mistakes.is_empty()).then(|| Mistakes::new(name, sources, mistakes))
+    }
+
+    /// The file that a stage's model begins with: its place, the stage that names it, and itself.
+    fn trained<'p>(&'p self, cell: &'p StageCell) -> Option<(Place, &'p str, &'p Path)> {
+        let mut cell = cell;
+        // There is no cycle, so that the way is not longer than the pipeline.
+        for _ in 0..=self.stages.len() {
+            let model = cell.inputs.iter().find(|input| input.port == "model")?;
+            match &model.origin {
+                Origin::Path(file) => return Some((cell.model_place?, &cell.name, file)),
+                Origin::Stage { id, port, .. } if port == "model" => {
+                    let maker = self.stages.iter().find(|maker| maker.id == *id)?;
+                    cell = Some(maker).filter(|maker| PASSING.contains(&maker.kind.name))?;
+                }
+                Origin::Stage { .. } | Origin::Data(_) => return None,
+            }
+        }
+        None
+    }
+}
