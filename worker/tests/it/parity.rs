@@ -28,7 +28,7 @@ fn worst(found: &Tensor, expected: &Tensor) -> f64 {
     difference / expected.abs().max().double_value(&[]).max(1e-12)
 }
 
-pub fn norm(tensor: &Tensor) -> f64 {
+fn norm(tensor: &Tensor) -> f64 {
     tensor.square().sum(Kind::Double).sqrt().double_value(&[])
 }
 
@@ -47,10 +47,9 @@ pub fn each_case(
     let (mut failed, mut lines) = (Vec::new(), Vec::new());
     for line in BufReader::new(exporter.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
-        if let Err(error) = check(folder, &line) {
-            failed.push(format!("{line}: {error}"));
-        }
-        println!("{line}: compared");
+        let checked = check(folder, &line);
+        println!("{line}: {}", checked.as_ref().map_or_else(String::as_str, |()| "compared"));
+        failed.extend(checked.err().map(|error| format!("{line}: {error}")));
         lines.push(line);
         next.write_all(b"\n").unwrap();
     }
