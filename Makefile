@@ -1,11 +1,12 @@
 # make demo   the main job: fetches what is needed, builds, runs the quickstart pipeline
 # make test   everything that tests need, then all tests
+# make test-exporters   fetches TensorFlow, Paddle and Ultralytics, and tests what their exporters write (Python 3.11)
 PYTHON ?= python3
 CARGO  ?= cargo
 # Files whose modules a macro declares: `cargo fmt` does not see them.
 UNSEEN  = worker/src/ops/standard/*.rs
 
-.PHONY: demo test build deps deps-test deps-tensorrt-rtx lint fmt doc
+.PHONY: demo test test-exporters build deps deps-test deps-exporters deps-tensorrt-rtx lint fmt doc
 
 demo: build
 	target/release/qpipe run pipelines/quickstart.toml
@@ -16,11 +17,17 @@ build: deps
 test: deps-test
 	$(CARGO) test --workspace --locked
 
+test-exporters: deps-exporters
+	PYTHON=$(PYTHON) $(CARGO) test -p qpipe-worker --test it --locked -- --ignored --test-threads 1 exporters::
+
 deps:
 	@$(PYTHON) setup/fetch.py native data
 
 deps-test:
 	@$(PYTHON) setup/fetch.py native data python pytorch
+
+deps-exporters:
+	@$(PYTHON) setup/fetch.py native python pytorch keras paddle ultralytics
 
 deps-tensorrt-rtx:
 	@$(PYTHON) setup/fetch.py tensorrt-rtx

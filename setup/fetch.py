@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Fetches what qpipe needs into .deps: python3 setup/fetch.py [native] [data] [python] [pytorch] [tensorrt-rtx]
+                                                             [keras] [paddle] [ultralytics]
 
 Each component is fetched once, checked against pinned SHA-256 values, unpacked beside its place and
 moved there when it is whole. A component whose pins did not change is not looked at again.
@@ -139,6 +140,23 @@ def pytorch(folder):
     stubs.make(sorted((folder / "torch" / "lib").glob("*.so")), cuda, folder / "stubs")
 
 
+def keras(folder):
+    pip(folder, SETUP / "keras.txt")
+
+
+def paddle(folder):
+    if sys.version_info[:2] != (3, 11):
+        raise Failure(
+            f"Paddle's exporter is pinned for Python 3.11, this is Python {platform.python_version()}",
+            "name it: make test-exporters PYTHON=python3.11",
+        )
+    pip(folder, SETUP / "paddle.txt")
+
+
+def ultralytics(folder):
+    pip(folder, SETUP / "ultralytics.txt")
+
+
 def tensorrt_rtx(folder):
     pip(folder / "wheel", SETUP / "tensorrt-rtx.txt", *ANY_PYTHON)
     for library in (folder / "wheel").rglob("lib*.so*"):
@@ -193,15 +211,22 @@ COMPONENTS = {
     "data": (data, None, "Fashion-MNIST (31 MB)", ()),
     "python": (python, "python.txt", "Python's onnx and onnxruntime, for the tests (65 MB)", ()),
     "pytorch": (pytorch, "pytorch.txt", "PyTorch and torchvision, for the tests (540 MB)", ()),
+    "keras": (keras, "keras.txt", "Keras on TensorFlow, and tf2onnx (optional, 300 MB)", ()),
+    "paddle": (paddle, "paddle.txt", "Paddle and its exporter (optional, 220 MB)", ()),
+    "ultralytics": (ultralytics, "ultralytics.txt", "Ultralytics' networks (optional, 210 MB)", ()),
     "tensorrt-rtx": (tensorrt_rtx, "tensorrt-rtx.txt", "TensorRT-RTX (optional)", ("TENSORRT_RTX_DIR",)),
 }
+
+
+# Components with compiled parts for the Python that runs this.
+PYTHONS = ("python", "pytorch", "keras", "paddle", "ultralytics")
 
 
 def stamp_of(name):
     pins = COMPONENTS[name][1]
     text = (SETUP / pins).read_text() if pins else json.dumps(FASHION_MNIST, sort_keys=True)
     # Python packages with compiled parts belong to one Python.
-    version = "%d.%d" % sys.version_info[:2] if name in ("python", "pytorch") else ""
+    version = "%d.%d" % sys.version_info[:2] if name in PYTHONS else ""
     return hashlib.sha256((text + version).encode()).hexdigest()
 
 

@@ -1,5 +1,7 @@
 //! The worker against the references of its field: PyTorch, the ONNX standard's own tests, Python's onnxruntime.
 
+mod detectors;
+mod exporters;
 mod gradient_cases;
 mod gradients;
 mod histories;
@@ -8,6 +10,7 @@ mod imports;
 mod large_models;
 mod old_opsets;
 mod onnx_nodes;
+mod parity;
 mod python;
 mod pytorch;
 mod quant;

@@ -25,12 +25,29 @@ pub fn packages() -> PathBuf {
 pub fn torch(program: &str) -> Command {
     let torch = project().join(".deps/pytorch");
     assert!(torch.join("torch").is_dir(), "no PyTorch: run `make deps-test` first");
+    with(&[torch, packages()], program)
+}
+
+/// A program of `tests/models`, run by Python with the packages of an optional component before PyTorch's and the others.
+///
+/// # Panics
+/// If the component is not there: `make test-exporters` fetches it.
+pub fn exporter(component: &str, program: &str) -> Command {
+    let deps =
+        std::env::var_os("QPIPE_DEPS").map_or_else(|| project().join(".deps"), PathBuf::from);
+    let own = deps.join(component);
+    assert!(own.is_dir(), "no component `{component}`: run `make deps-exporters` first");
+    with(&[own, project().join(".deps/pytorch"), packages()], program)
+}
+
+fn with(packages: &[PathBuf], program: &str) -> Command {
     let joined = |parts: &[PathBuf]| std::env::join_paths(parts).expect("paths without a colon");
-    let cuda = project().join(".deps/native/nvidia/cu13/lib");
+    let deps = project().join(".deps");
+    let libraries = [deps.join("pytorch/stubs"), deps.join("native/nvidia/cu13/lib")];
     let mut command = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
     command
-        .env("PYTHONPATH", joined(&[torch.clone(), packages()]))
-        .env("LD_LIBRARY_PATH", joined(&[torch.join("stubs"), cuda]))
+        .env("PYTHONPATH", joined(packages))
+        .env("LD_LIBRARY_PATH", joined(&libraries))
         .arg(project().join("worker/tests/models").join(program));
     command
 }
