@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use qpipe::stages::calibrate::{Histogram as Mode, Method};
 use rayon::prelude::*;
 
-use super::observer::{Collector, Exact, Growing, NotFinite, Settings, abs_max, amax};
+use super::observer::{Collector, Exact, Growing, NotFinite, Observed, Settings, amax};
 use super::placement::watched;
 use super::ranges::{Range, Ranges, VERSION};
 use crate::data::{Dataset, Loader, Order, permutation};
@@ -63,7 +63,8 @@ pub fn calibrate(
     };
     let observed = run.observe(progress)?;
     let settings = Settings { percentile: options.percentile };
-    let ranges = observed.par_iter().zip(&tensors).map(|(histogram, tensor)| {
+    let ranges = observed.par_iter().zip(&tensors).map(|(observed, tensor)| {
+        let histogram = &observed.histogram;
         let methods = options.methods.iter();
         let by_method: BTreeMap<Method, f32> =
             methods.map(|&method| (method, amax(method, histogram, &settings))).collect();
@@ -92,33 +93,21 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn observe(&mut self, progress: &dyn Fn(u64, u64)) -> Result<Vec<super::observer::Histogram>> {
+    fn observe(&mut self, progress: &dyn Fn(u64, u64)) -> Result<Vec<Observed>> {
         let samples = self.chosen.len() as u64;
         let bins = self.options.bins as usize;
-        let growing = || -> Box<dyn Collector> { Box::new(Growing::new(bins)) };
-        let mut collectors: Vec<Box<dyn Collector>> = match self.options.histogram {
-            Mode::PytorchQuantization => self.tensors.iter().map(|_| growing()).collect(),
-            Mode::Exact => {
-                let mut largest = vec![0.0_f32; self.tensors.len()];
-                self.pass(
-                    &mut |tensor, values| {
-                        largest[tensor] = largest[tensor].max(abs_max(values)?);
-                        Ok(())
-                    },
-                    &|done| progress(done, 2 * samples),
-                )?;
-                let exact = |abs_max| -> Box<dyn Collector> { Box::new(Exact::new(abs_max, bins)) };
-                largest.into_iter().map(exact).collect()
+        let mode = self.options.histogram;
+        let collector = |_: &String| -> Box<dyn Collector> {
+            match mode {
+                Mode::Exact => Box::new(Exact::new(bins)),
+                Mode::PytorchQuantization => Box::new(Growing::new(bins)),
             }
         };
-        let (before, total) = match self.options.histogram {
-            Mode::PytorchQuantization => (0, samples),
-            Mode::Exact => (samples, 2 * samples),
-        };
+        let mut collectors: Vec<Box<dyn Collector>> = self.tensors.iter().map(collector).collect();
         self.pass(&mut |tensor, values| collectors[tensor].add(values), &|done| {
-            progress(before + done, total);
+            progress(done, samples);
         })?;
-        Ok(collectors.into_iter().map(Collector::finish).collect())
+        Ok(collectors.into_par_iter().map(Collector::finish).collect())
     }
 
     /// Runs all images once; `observe` is given each watched tensor's index and values.
