@@ -130,7 +130,7 @@ def task(folder, name, batch):
 
 
 def measure(command, env):
-    """Seconds, MB of the largest resident set."""
+    """Seconds, seconds of processor time, MB of the largest resident set."""
     start = time.perf_counter()
     child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     errors = child.stderr.read()
@@ -138,7 +138,7 @@ def measure(command, env):
     seconds = time.perf_counter() - start
     if status != 0:
         sys.exit(f"{command[0]} failed: {errors.decode(errors='replace')[-2000:]}")
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main():
@@ -173,9 +173,9 @@ def main():
         for name, command, env in runs:
             figures[name].append(measure(command, env))
     for name, found in figures.items():
-        seconds = sorted(s for s, _ in found)
-        print(f"{name:32} median {seconds[len(seconds) // 2]:6.2f} s   least {seconds[0]:6.2f} s"
-              f"   {max(m for _, m in found):6.0f} MB")
+        seconds, busy, memory = (sorted(values) for values in zip(*found))
+        print(f"{name:32} median {seconds[len(seconds) // 2]:6.2f} s, least {seconds[0]:6.2f}"
+              f"   processors {busy[len(busy) // 2]:6.2f} s, least {busy[0]:6.2f}   {memory[-1]:6.0f} MB")
 
 
 if __name__ == "__main__":

@@ -227,9 +227,8 @@ mod tests {
     fn naive(values: &[f32], bins: usize) -> (i32, Vec<u64>) {
         let abs_max = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let mut counts = vec![0; (PER_BIN * bins).next_power_of_two()];
-        let fits = |exponent: &i32| {
-            f64::from(abs_max) < counts.len() as f64 * f64::from(*exponent).exp2()
-        };
+        let fits =
+            |exponent: &i32| f64::from(abs_max) < counts.len() as f64 * f64::from(*exponent).exp2();
         let exponent = (LEAST..=127).find(fits).expect("a width");
         for value in values {
             let bin = (f64::from(value.abs()) / f64::from(exponent).exp2()).floor();
