@@ -340,3 +340,31 @@ fn the_best_method_is_chosen_in_a_second_pass_over_some_images() {
     let request = Request { method: Method::Best, ..request(Target::Tensorrt) };
     assert!(plan(&model.graph, &found, &request).is_ok());
 }
+
+#[test]
+fn the_examples_program_makes_ranges_that_are_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dataset = dataset(folder.path(), 28);
+    let mut model = small_resnet();
+    prepare(&mut model).expect("prepares");
+    let measured = ranges(&model, &dataset);
+    let [given, made] = ["given.json", "made.json"].map(|name| folder.path().join(name));
+    std::fs::write(&given, measured.to_bytes()).expect("writes");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/custom_ranges.py");
+    let ended = std::process::Command::new("python3")
+        .arg(script)
+        .env("QPIPE_IN_RANGES", &given)
+        .env("QPIPE_OUT_RANGES", &made)
+        .status();
+    assert!(ended.expect("python3 runs").success());
+    let made = Ranges::read(&made).expect("of the documented form");
+    let request = Request { method: Method::Custom, ..request(Target::Onnxruntime) };
+    let plan = plan(&model.graph, &made, &request).expect("plans");
+    let input = measured.tensors.iter().find(|range| range.tensor == "input").expect("there");
+    let expected = f64::from(input.amax[&Method::Max]) * f64::from(input.amax[&Method::Mse]);
+    assert!((f64::from(plan.tensors[0].amax) - expected.sqrt()).abs() < 1e-6);
+    // As it was measured, the file has none of that method.
+    let error = qpipe_worker::quant::placement::plan(&model.graph, &measured, &request);
+    let message = error.expect_err("refused").message;
+    assert!(message.contains("no \"custom\" of tensor"), "{message}");
+}
