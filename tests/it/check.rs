@@ -142,7 +142,9 @@ fn ranges_may_be_a_file() {
     assert!(matches!(&input.origin, Origin::Path(path) if path.ends_with("ranges.json")));
     assert!(write("{ file = \"missing.json\" }", "").is_err());
     let calibrate = "[data.d]\nformat = \"image-folder\"\npath = \".\"\n[stages.c]\nkind = \"calibrate\"\nmodel = { onnx = \"model.onnx\" }\ndata = \"data.d\"\nmethods = [\"custom\"]\n";
-    let mistakes = write("\"c.ranges\"", calibrate).unwrap_err().to_string();
+    assert!(write("\"c.ranges\"", calibrate).is_err());
+    let output = qpipe(&folder.path().join("pipelines"), &["check", "a.toml"]);
+    let mistakes = text(&output.stderr);
     assert!(mistakes.contains("`custom` is not computed"), "{mistakes}");
 }
 

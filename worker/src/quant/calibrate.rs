@@ -198,7 +198,7 @@ fn does_not_fit(error: Error, dataset: &Dataset, shape: &[i64], indices: &[usize
     let named = indices.first().map_or(String::new(), |&index| dataset.name(index));
     let place = format!("calibration images of {}, such as {named}", extents.join("×"));
     let help = "the data set's `transform` and `color` decide what a model is given: { resize = [height, width] } for one size";
-    let error = error.at(place);
+    let error = error.at(place).key("data");
     if error.help.is_some() { error } else { error.help(help) }
 }
 

@@ -154,6 +154,7 @@ impl Ranges {
     pub fn find(&self, tensor: &str, method: Method) -> Result<(f32, f32)> {
         let range = self.tensors.iter().find(|range| range.tensor == tensor).ok_or_else(|| {
             Error::user(format!("the ranges have none of tensor \"{tensor}\""))
+                .key("ranges")
                 .help("they belong to another model, or their maker left it out: calibrate the model that is quantized")
         })?;
         let amax = range.amax.get(&method).ok_or_else(|| {
@@ -164,6 +165,7 @@ impl Ranges {
                 method.name(),
                 known.join(", ")
             ))
+            .key("method")
             .help("add it to `methods` of the calibrate stage, or take another `method`")
         })?;
         Ok((*amax, range.abs_max()))

@@ -21,7 +21,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: InsertQdq = context.config()?;
     let mut model = model(context, &config.model)?;
     prepare(&mut model)?;
-    let ranges = Ranges::read(context.need("ranges")?)?;
+    let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
     let request = Request {
         target: config.target,
         method: config.method,

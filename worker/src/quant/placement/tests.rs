@@ -203,6 +203,7 @@ fn a_pattern_that_names_nothing_is_refused_with_the_nearest_name() {
     };
     let error = refused("layer1.0.conv3");
     assert_eq!(error.message, "`exclude`: no node of the model matches \"layer1.0.conv3\"");
+    assert_eq!(error.key, Some("exclude"), "the runner shows its line");
     let help = error.help.expect("a help");
     assert!(help.starts_with("did you mean \"layer1.0.conv"), "{help}");
     assert!(refused("op:Convv").help.expect("a help").starts_with("did you mean \"op:Conv\"?"));
@@ -215,6 +216,7 @@ fn a_range_that_is_missing_is_named() {
     ranges.tensors.retain(|range| range.tensor != "input");
     let error = plan(&model.graph, &ranges, &request(Target::Tensorrt)).expect_err("refused");
     assert_eq!(error.message, "the ranges have none of tensor \"input\"");
+    assert_eq!(error.key, Some("ranges"));
 }
 
 /// Matrix products in each layout, a ConvTranspose, and a weight that two layers share.
