@@ -105,7 +105,7 @@ pub struct Failure {
     pub help: Option<String>,
     /// The key of the stage's table that it is about, such as `exclude`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub key: Option<Box<str>>,
 }
 
 /// Whose fault a failure is.

@@ -72,7 +72,7 @@ impl Error {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let key = error.key.map(str::to_owned);
+        let key = error.key.map(Box::from);
         Self { blame: error.blame, message: error.message, help: error.help, key }
     }
 }
