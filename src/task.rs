@@ -112,6 +112,9 @@ pub struct Failure {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// The key of the stage's table that it is about, such as `exclude`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Box<str>>,
 }
 
 /// Whose fault a failure is.

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::blamed_line::with_line;
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter};
 use super::failure::{StageFailure, failure};
@@ -126,7 +127,11 @@ impl Attempt<'_, '_> {
             outcome
         };
         let log = self.log.exists().then(|| self.log.clone());
-        let failed = |failure| StageFailure { failure, tail: tail.lines(), log };
+        let failed = |failure| StageFailure {
+            failure: with_line(self.cell, failure),
+            tail: tail.lines(),
+            log,
+        };
         Ok(outcome.map(|metrics| Worked { metrics, warnings: warnings.told() }).map_err(failed))
     }
 

@@ -17,7 +17,7 @@ pub struct StageFailure {
 
 /// A failure from its parts.
 pub fn failure(blame: Blame, message: impl Into<String>, help: Option<&str>) -> Failure {
-    Failure { blame, message: message.into(), help: help.map(str::to_owned) }
+    Failure { blame, message: message.into(), help: help.map(str::to_owned), key: None }
 }
 
 /// What the end of a process says, where it did not end with status 0.

@@ -2,6 +2,7 @@
 
 mod answer;
 pub(crate) mod attempt;
+mod blamed_line;
 mod commit;
 pub(crate) mod companions;
 mod conclude;

@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Ref};
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
 
 /// Runs the float model (BatchNormalization folded) over calibration images, collects a histogram
 /// of |x| of every tensor in one pass, and chooses `amax` by each method.
 ///
-/// Output: `ranges` (JSON): for each tensor the `amax` of all methods side by side.
+/// Output: `ranges` (JSON, [described here](ranges.md)): for each tensor the `amax` of all methods side by side, and its least
+/// and greatest value. The log names the tensors on which methods disagree most.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Calibrate {
@@ -25,7 +26,8 @@ pub struct Calibrate {
     #[serde(default = "default_batch_size")]
     #[schemars(range(min = 1, max = 65536))]
     pub batch_size: u32,
-    /// Methods to compute; `insert-qdq` takes one of them.
+    /// Methods to compute; `insert-qdq` takes one of them. `best` needs others to choose from: those named beside it,
+    /// all if none is.
     #[serde(default = "all_methods")]
     #[schemars(length(min = 1))]
     pub methods: Vec<Method>,
@@ -37,9 +39,12 @@ pub struct Calibrate {
     #[serde(default = "default_percentile")]
     #[schemars(range(min = 50.0, max = 100.0))]
     pub percentile: f64,
-    /// How the histogram grows over the batches. `exact`: two passes, so that neither batch size
-    /// nor order matters. `pytorch-quantization`: one pass, the bin width fixed by the first batch,
-    /// as that tool does.
+    /// Images of the second pass that method `best` makes, the first of `samples`.
+    #[serde(default = "default_best_samples")]
+    #[schemars(range(min = 1))]
+    pub best_samples: u64,
+    /// How the histogram grows over the batches. `exact`: counts do not depend on the batches' size or
+    /// order. `pytorch-quantization`: the bin width is fixed by the first batch, as that tool does.
     #[serde(default)]
     pub histogram: Histogram,
 }
@@ -58,10 +63,15 @@ pub enum Method {
     Entropy,
     /// Least mean squared quantization error.
     Mse,
+    /// For each tensor that of the other methods whose int8 changes the outputs of the layers that read it least (a
+    /// second pass over `best_samples` images).
+    Best,
+    /// What a program of your own chose: in a file of ranges that it made.
+    Custom,
 }
 
 impl Method {
-    /// All methods.
+    /// All methods that choose by the histogram.
     pub const ALL: [Self; 4] = [Self::Max, Self::Percentile, Self::Entropy, Self::Mse];
 
     /// Its name in files.
@@ -71,6 +81,8 @@ impl Method {
             Self::Percentile => "percentile",
             Self::Entropy => "entropy",
             Self::Mse => "mse",
+            Self::Best => "best",
+            Self::Custom => "custom",
         }
     }
 }
@@ -91,7 +103,11 @@ fn default_samples() -> u64 {
 }
 
 fn default_batch_size() -> u32 {
-    64
+    16
+}
+
+fn default_best_samples() -> u64 {
+    32
 }
 
 fn all_methods() -> Vec<Method> {
@@ -108,7 +124,7 @@ fn default_percentile() -> f64 {
 
 impl Contract for Calibrate {
     const NAME: &'static str = "calibrate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "measure the ranges of a float model's tensors";
     const DEMAND: Demand = Demand::Whole;
 
@@ -124,5 +140,15 @@ impl Contract for Calibrate {
 
     fn facts(&self) -> Vec<Fact> {
         vec![Fact::Libtorch]
+    }
+
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = self.model.check();
+        if self.methods.contains(&Method::Custom) {
+            let message =
+                "`custom` is not computed: it is for ranges that a program of your own makes";
+            problems.push(Problem::at("methods", message).help("docs/ranges.md shows how"));
+        }
+        problems
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
-use super::contract::{Contract, Input, Output, PortType, Problem, Ref};
+use super::contract::{Contract, Input, InputPath, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
 
 /// Folds BatchNormalization and writes Q/DQ pairs by the rules of the target runtime.
@@ -17,7 +17,7 @@ pub struct InsertQdq {
     /// The float model that was calibrated.
     pub model: ModelSource,
     /// Ranges of its tensors.
-    pub ranges: Ref,
+    pub ranges: RangesSource,
     /// Which method's ranges to take.
     #[serde(default = "default_method")]
     pub method: Method,
@@ -41,6 +41,36 @@ pub struct InsertQdq {
     pub per_channel: bool,
 }
 
+/// Ranges: an output of another stage, or a file.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RangesSource {
+    /// `"stage.ranges"`: of a `calibrate` stage, or of a `command` with an output of that type.
+    Stage(Ref),
+    /// `{ file = "ranges.json" }`: a file, in [this form](ranges.md).
+    File(RangesFile),
+}
+
+/// A file of ranges of the user's.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RangesFile {
+    /// The file, relative to the pipeline file.
+    pub file: InputPath,
+}
+
+impl RangesSource {
+    fn input(&self) -> Input {
+        match self {
+            Self::Stage(reference) => Input::reference("ranges", reference, &[PortType::Ranges]),
+            Self::File(file) => Input {
+                accepts: &[PortType::Ranges],
+                ..Input::path("ranges", "ranges.file", &file.file)
+            },
+        }
+    }
+}
+
 /// Runtime whose rules of placement and types hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -61,12 +91,12 @@ fn yes() -> bool {
 
 impl Contract for InsertQdq {
     const NAME: &'static str = "insert-qdq";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "insert Q/DQ pairs by a runtime's rules (PTQ)";
 
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = self.model.inputs();
-        inputs.push(Input::reference("ranges", &self.ranges, &[PortType::Ranges]));
+        inputs.push(self.ranges.input());
         if let Some(sensitivity) = &self.sensitivity {
             inputs.push(Input::reference("sensitivity", sensitivity, &[PortType::File]));
         }

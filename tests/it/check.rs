@@ -89,7 +89,7 @@ fn shipped() -> tempfile::TempDir {
     let data = folder.path().join(".deps/data/fashion-mnist");
     fs::create_dir_all(&pipelines).unwrap();
     fs::create_dir_all(&data).unwrap();
-    for name in ["quickstart.toml", "resnet50_qat.toml"] {
+    for name in ["quickstart.toml", "resnet50_qat.toml", "custom_ranges.toml", "custom_ranges.py"] {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name);
         fs::copy(from, pipelines.join(name)).unwrap();
     }
@@ -115,6 +115,39 @@ fn cell<'p>(pipeline: &'p Pipeline, id: &str) -> &'p StageCell {
 
 fn stage_port(id: &str, port: &str, kind: PortType) -> Origin {
     Origin::Stage { id: id.to_owned(), port: port.to_owned(), kind }
+}
+
+#[test]
+fn the_example_of_ranges_of_ones_own_is_sound() {
+    let folder = shipped();
+    let pipeline = load(folder.path(), "custom_ranges.toml", &[]).unwrap();
+    let ranges = |id: &str| cell(&pipeline, id).inputs.iter().find(|i| i.port == "ranges").unwrap();
+    assert_eq!(ranges("ptq[custom]").origin, stage_port("ranges", "ranges", PortType::Ranges));
+}
+
+#[test]
+fn ranges_may_be_a_file() {
+    let folder = tempfile::Builder::new().prefix("qpipe-").tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("pipelines")).unwrap();
+    for name in ["model.onnx", "ranges.json"] {
+        fs::write(folder.path().join("pipelines").join(name), "").unwrap();
+    }
+    let write = |ranges: &str, stage: &str| {
+        let text = format!(
+            "[stages.ptq]\nkind = \"insert-qdq\"\nmodel = {{ onnx = \"model.onnx\" }}\nranges = {ranges}\nmethod = \"custom\"\ntarget = \"tensorrt\"\n{stage}"
+        );
+        fs::write(folder.path().join("pipelines/a.toml"), text).unwrap();
+        load(folder.path(), "a.toml", &[])
+    };
+    let pipeline = write("{ file = \"ranges.json\" }", "").unwrap();
+    let input = cell(&pipeline, "ptq").inputs.iter().find(|i| i.port == "ranges").unwrap();
+    assert!(matches!(&input.origin, Origin::Path(path) if path.ends_with("ranges.json")));
+    assert!(write("{ file = \"missing.json\" }", "").is_err());
+    let calibrate = "[data.d]\nformat = \"image-folder\"\npath = \".\"\n[stages.c]\nkind = \"calibrate\"\nmodel = { onnx = \"model.onnx\" }\ndata = \"data.d\"\nmethods = [\"custom\"]\n";
+    assert!(write("\"c.ranges\"", calibrate).is_err());
+    let output = qpipe(&folder.path().join("pipelines"), &["check", "a.toml"]);
+    let mistakes = text(&output.stderr);
+    assert!(mistakes.contains("`custom` is not computed"), "{mistakes}");
 }
 
 #[test]

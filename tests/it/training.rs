@@ -177,3 +177,25 @@ onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid('', 17)]), sys.argv[
     let said = fails(&project);
     assert!(said.stderr.contains("node \"spectrum\" (STFT)"), "{}", said.stderr);
 }
+
+#[test]
+fn ranges_that_lack_a_tensor_are_told_with_the_line_of_the_pipeline_file() {
+    let text = "
+[stages.ptq]
+kind = \"insert-qdq\"
+model = { arch = \"resnet\", blocks = [1, 1], channels = [8, 16], stem = \"small-stride2\", in_channels = 1, classes = 10, image_size = 28 }
+ranges = { file = \"ranges.json\" }
+method = \"custom\"
+target = \"tensorrt\"
+";
+    let project = project(text);
+    project.write("ranges.json", "{\"version\": 2, \"tensors\": []}");
+    let said = fails(&project);
+    let line = 1 + std::fs::read_to_string(project.path("p.toml"))
+        .unwrap()
+        .lines()
+        .position(|line| line.starts_with("ranges"))
+        .unwrap();
+    let expected = format!("p.toml:{line}: the ranges have none of tensor \"input\"");
+    assert!(said.stderr.contains(&expected), "{}", said.stderr);
+}

@@ -12,6 +12,8 @@ pub struct Error {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// The key of the stage's table that it is about, so that the runner can show its line.
+    pub key: Option<&'static str>,
 }
 
 /// A result with the worker's error.
@@ -19,7 +21,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     fn new(blame: Blame, message: impl Into<String>) -> Self {
-        Self { blame, message: message.into(), help: None }
+        Self { blame, message: message.into(), help: None, key: None }
     }
 
     /// The pipeline, the data or the model is at fault.
@@ -44,6 +46,13 @@ impl Error {
         self
     }
 
+    /// Says which key of the stage's table it is about, if that is not known yet.
+    #[must_use]
+    pub fn key(mut self, key: &'static str) -> Self {
+        self.key = self.key.or(Some(key));
+        self
+    }
+
     /// Puts where it happened in front: `node "conv1" (Conv): …`.
     #[must_use]
     pub fn at(mut self, place: impl std::fmt::Display) -> Self {
@@ -63,6 +72,7 @@ impl Error {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { blame: error.blame, message: error.message, help: error.help }
+        let key = error.key.map(Box::from);
+        Self { blame: error.blame, message: error.message, help: error.help, key }
     }
 }

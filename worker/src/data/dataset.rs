@@ -80,6 +80,15 @@ impl Dataset {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Forgets each image after its use, for who takes each of them once. To be said before there is a clone.
+    #[must_use]
+    pub fn read_once(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.cache = Vec::new();
+        }
+        self
+    }
+
     /// Count of samples.
     pub fn len(&self) -> usize {
         self.inner.len

@@ -1,13 +1,16 @@
 //! Calibration: the model over some images, a histogram for each tensor, `amax` by each method.
-
-use std::collections::BTreeMap;
+//!
+//! One pass, in which each tensor is counted when it is made and then forgotten, so that memory does not depend on the count of
+//! images. Only method `best` runs some of the images again.
 
 use qpipe::stages::calibrate::{Histogram as Mode, Method};
 use rayon::prelude::*;
+use tch::Tensor;
 
-use super::observer::{Collector, Exact, Growing, NotFinite, Settings, abs_max, amax};
+use super::best::Judge;
+use super::observer::{Collector, Exact, Growing, Observed, Settings, amax};
 use super::placement::watched;
-use super::ranges::{Range, Ranges, VERSION};
+use super::ranges::{Calibration, Range, Ranges, VERSION};
 use crate::data::{Dataset, Loader, Order, permutation};
 use crate::graph::{Graph, Model};
 use crate::interp::{self, Program};
@@ -22,6 +25,8 @@ pub struct Options {
     pub batch_size: usize,
     /// Methods to compute.
     pub methods: Vec<Method>,
+    /// Images of the second pass, which method `best` makes.
+    pub best_samples: usize,
     /// Bins of a histogram.
     pub bins: u32,
     /// Percentile of |x| that method `percentile` keeps, in per cent.
@@ -34,6 +39,15 @@ pub struct Options {
     pub threads: usize,
 }
 
+/// What a calibration found.
+#[derive(Clone, Debug)]
+pub struct Calibrated {
+    /// The ranges.
+    pub ranges: Ranges,
+    /// More than one image was run, and all of them were the same.
+    pub images_alike: bool,
+}
+
 /// Ranges of all values of a prepared model that some placement may quantize, from images of `dataset`
 /// without their random transforms. `progress` is told of images done and images in all.
 ///
@@ -44,7 +58,7 @@ pub fn calibrate(
     dataset: &Dataset,
     options: &Options,
     progress: &dyn Fn(u64, u64),
-) -> Result<Ranges> {
+) -> Result<Calibrated> {
     let tensors = watched(&model.graph);
     if tensors.is_empty() {
         return Err(Error::user("the model has no layer that can be quantized")
@@ -52,95 +66,140 @@ pub fn calibrate(
     }
     let mut chosen = permutation(dataset.len(), options.seed, 0);
     chosen.truncate(options.samples);
+    let best = options.methods.contains(&Method::Best);
+    let second = if best { chosen.len().min(options.best_samples) } else { 0 };
+    let total = (chosen.len() + second) as u64;
     let watch = interp::Options { watch: tensors.clone(), ..interp::Options::default() };
     let mut run = Run {
         program: Program::compile(model, &watch)?,
         graph: &model.graph,
         tensors: &tensors,
         dataset,
-        chosen,
         options,
     };
-    let observed = run.observe(progress)?;
+    let (observed, images_alike) = run.observe(&chosen, &|done| progress(done, total))?;
+    let methods = histogram_methods(&options.methods);
     let settings = Settings { percentile: options.percentile };
-    let ranges = observed.par_iter().zip(&tensors).map(|(histogram, tensor)| {
-        let methods = options.methods.iter();
-        let by_method: BTreeMap<Method, f32> =
-            methods.map(|&method| (method, amax(method, histogram, &settings))).collect();
-        Range { tensor: tensor.clone(), abs_max: histogram.abs_max, amax: by_method }
+    let ranges = observed.par_iter().zip(&tensors).map(|(observed, tensor)| Range {
+        tensor: tensor.clone(),
+        min: Some(observed.extent.min()),
+        max: Some(observed.extent.max()),
+        amax: methods
+            .iter()
+            .map(|&method| (method, amax(method, &observed.histogram, &settings)))
+            .collect(),
+        error: None,
     });
-    Ok(Ranges {
-        version: VERSION,
-        samples: run.chosen.len(),
+    let mut ranges: Vec<Range> = ranges.collect();
+    if best {
+        let mut judge = Judge::new(model, &ranges)?;
+        let before = chosen.len() as u64;
+        run.pass(&chosen[..second], &mut |tensor, values, _| judge.add(tensor, values), &|done| {
+            progress(before + done, total);
+        })?;
+        judge.finish(&mut ranges);
+    }
+    let calibration = Calibration {
+        samples: chosen.len(),
         histogram: options.histogram,
         bins: options.bins,
         percentile: options.percentile,
-        tensors: ranges.collect(),
-    })
+    };
+    let ranges = Ranges { version: VERSION, calibration: Some(calibration), tensors: ranges };
+    Ok(Calibrated { ranges, images_alike })
 }
 
-/// Given a watched tensor's index and values.
-type Observe<'a> = dyn FnMut(usize, &[f32]) -> Result<(), NotFinite> + 'a;
+/// Those methods that choose by the histogram; all, where `best` has no other beside it.
+fn histogram_methods(methods: &[Method]) -> Vec<Method> {
+    let by_histogram = |method: &Method| Method::ALL.contains(method);
+    let named: Vec<Method> = methods.iter().copied().filter(by_histogram).collect();
+    if named.is_empty() { Method::ALL.to_vec() } else { named }
+}
+
+/// Given a watched tensor's index, its values and the images of the batch.
+type Observe<'a> = dyn FnMut(usize, &Tensor, &[usize]) -> Result<()> + 'a;
 
 struct Run<'a> {
     program: Program,
     graph: &'a Graph,
     tensors: &'a [String],
     dataset: &'a Dataset,
-    chosen: Vec<usize>,
     options: &'a Options,
 }
 
 impl Run<'_> {
-    fn observe(&mut self, progress: &dyn Fn(u64, u64)) -> Result<Vec<super::observer::Histogram>> {
-        let samples = self.chosen.len() as u64;
+    /// What is known of each tensor after one pass, and whether all of several images were the same.
+    fn observe(
+        &mut self,
+        chosen: &[usize],
+        progress: &dyn Fn(u64),
+    ) -> Result<(Vec<Observed>, bool)> {
+        let (graph, tensors, dataset) = (self.graph, self.tensors, self.dataset);
         let bins = self.options.bins as usize;
-        let growing = || -> Box<dyn Collector> { Box::new(Growing::new(bins)) };
-        let mut collectors: Vec<Box<dyn Collector>> = match self.options.histogram {
-            Mode::PytorchQuantization => self.tensors.iter().map(|_| growing()).collect(),
-            Mode::Exact => {
-                let mut largest = vec![0.0_f32; self.tensors.len()];
-                self.pass(
-                    &mut |tensor, values| {
-                        largest[tensor] = largest[tensor].max(abs_max(values)?);
-                        Ok(())
-                    },
-                    &|done| progress(done, 2 * samples),
-                )?;
-                let exact = |abs_max| -> Box<dyn Collector> { Box::new(Exact::new(abs_max, bins)) };
-                largest.into_iter().map(exact).collect()
+        let mode = self.options.histogram;
+        let collector = |_: &String| -> Box<dyn Collector> {
+            match mode {
+                Mode::Exact => Box::new(Exact::new(bins)),
+                Mode::PytorchQuantization => Box::new(Growing::new(bins)),
             }
         };
-        let (before, total) = match self.options.histogram {
-            Mode::PytorchQuantization => (0, samples),
-            Mode::Exact => (samples, 2 * samples),
+        let mut collectors: Vec<Box<dyn Collector>> = tensors.iter().map(collector).collect();
+        let mut observe = |tensor: usize, values: &Tensor, indices: &[usize]| {
+            torch::with_f32(values, |values| collectors[tensor].add(values))?
+                .map_err(|bad| not_finite(graph, dataset, &tensors[tensor], bad.value, indices))
         };
-        self.pass(&mut |tensor, values| collectors[tensor].add(values), &|done| {
-            progress(before + done, total);
-        })?;
-        Ok(collectors.into_iter().map(Collector::finish).collect())
+        let alike = self.pass(chosen, &mut observe, progress)?;
+        Ok((collectors.into_par_iter().map(Collector::finish).collect(), alike))
     }
 
-    /// Runs all images once; `observe` is given each watched tensor's index and values.
-    fn pass(&mut self, observe: &mut Observe, progress: &dyn Fn(u64)) -> Result<()> {
+    /// Runs `chosen` images once. Returns whether there were several, all of them the same.
+    fn pass(
+        &mut self,
+        chosen: &[usize],
+        observe: &mut Observe,
+        progress: &dyn Fn(u64),
+    ) -> Result<bool> {
         let _no_grad = tch::no_grad_guard();
         let (batch, threads) = (self.options.batch_size, self.options.threads);
-        let order = Order::Subset(self.chosen.clone());
+        let order = Order::Subset(chosen.to_vec());
+        let mut first: Option<Tensor> = None;
+        let mut alike = chosen.len() > 1;
         let mut done = 0;
         for images in Loader::new(self.dataset, batch, order, false, threads) {
             let images = images?.images;
-            let count = images.size()[0] as usize;
-            let (graph, tensors, dataset) = (self.graph, self.tensors, self.dataset);
-            let indices = &self.chosen[done..done + count];
-            self.program.forward(&[images], interp::Mode::Eval, &mut |tensor, values| {
-                torch::with_f32(values, |values| observe(tensor, values))?
-                    .map_err(|bad| not_finite(graph, dataset, &tensors[tensor], bad.value, indices))
-            })?;
-            done += count;
+            let indices = &chosen[done..done + images.size()[0] as usize];
+            if alike {
+                let first = match &first {
+                    Some(first) => first,
+                    None => first.insert(images.f_narrow_copy(0, 0, 1)?),
+                };
+                alike = first.f_expand_as(&images)?.f_equal(&images)?;
+            }
+            let mut observed = Ok(());
+            let shape = images.size();
+            let made =
+                self.program.forward(&[images], interp::Mode::Eval, &mut |tensor, values| {
+                    observed = observe(tensor, values, indices);
+                    // It is told below, without what forward puts before it.
+                    if observed.is_ok() { Ok(()) } else { Err(Error::bug("observed")) }
+                });
+            observed?;
+            made.map_err(|error| does_not_fit(error, self.dataset, &shape, indices))?;
+            done += indices.len();
             progress(done as u64);
         }
-        Ok(())
+        Ok(alike)
     }
+}
+
+/// What a model refuses of images, with what was given.
+fn does_not_fit(error: Error, dataset: &Dataset, shape: &[i64], indices: &[usize]) -> Error {
+    let extents: Vec<String> = shape[1..].iter().map(i64::to_string).collect();
+    let named = indices.first().map_or(String::new(), |&index| dataset.name(index));
+    let place = format!("calibration images of {}, such as {named}", extents.join("×"));
+    let help = "the data set's `transform` and `color` decide what a model is given: { resize = [height, width] } for one size";
+    let error = error.at(place).key("data");
+    if error.help.is_some() { error } else { error.help(help) }
 }
 
 /// Names the node that made a NaN or an infinity, and the images of its batch.

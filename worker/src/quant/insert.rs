@@ -144,7 +144,7 @@ fn weight_scales(graph: &Graph, plan: &Plan, weight: &WeightPlan) -> Result<Vec<
 }
 
 /// Largest magnitude of each channel of a tensor along `axis`.
-fn channel_amax(values: &[f32], shape: &[i64], axis: usize) -> Vec<f32> {
+pub(super) fn channel_amax(values: &[f32], shape: &[i64], axis: usize) -> Vec<f32> {
     let channels = shape[axis] as usize;
     let inner: usize = shape[axis + 1..].iter().product::<i64>() as usize;
     let mut amax = vec![0.0_f32; channels];

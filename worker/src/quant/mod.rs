@@ -1,6 +1,7 @@
 //! Quantization: ranges of tensors from calibration images, placement of Q/DQ pairs by a runtime's rules,
 //! their insertion, and the form in which they are exported.
 
+pub mod best;
 pub mod calibrate;
 pub mod finalize;
 pub mod insert;

@@ -1,9 +1,12 @@
 //! `ranges.json`: `amax` of each tensor by each method.
 //!
+//! `calibrate` writes it; one that another program made (of [`Method::Custom`], say) is as good: only `version`, and
+//! `tensor` and `amax` of each tensor, must be there. `docs/ranges.md` describes the form.
+//!
 //! Tensors stand in the order of the graph after [`super::prepare::prepare`]; numbers are written with the
 //! fewest digits that give them back, so the same calibration gives the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use qpipe::stages::calibrate::{Histogram, Method};
@@ -12,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// Raised when an older reader would misread the file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Ranges of a model's tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +23,17 @@ pub const VERSION: u32 = 1;
 pub struct Ranges {
     /// [`VERSION`].
     pub version: u32,
+    /// How they were measured; not there in a file of the user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// Tensors in the order of the graph.
+    pub tensors: Vec<Range>,
+}
+
+/// How ranges were measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
     /// Images that were run.
     pub samples: usize,
     /// How histograms were collected.
@@ -28,51 +42,100 @@ pub struct Ranges {
     pub bins: u32,
     /// What method `percentile` kept, in per cent.
     pub percentile: f64,
-    /// Tensors in the order of the graph.
-    pub tensors: Vec<Range>,
 }
 
 /// Range of a tensor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Range {
     /// Name of the value in the graph.
     pub tensor: String,
-    /// Largest magnitude that was seen.
-    pub abs_max: f32,
+    /// Least value that was seen, with its sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f32>,
+    /// Greatest value that was seen, with its sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f32>,
     /// Where each method clips magnitudes; 0 where nothing but zeros was seen (or, for a percentile, next to nothing).
     pub amax: BTreeMap<Method, f32>,
+    /// With method `best`: the error that each method makes at the tensor's readers ([`super::best`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<BTreeMap<Method, f64>>,
+}
+
+impl Range {
+    /// The largest magnitude that was seen, or that a method clips at where the file does not say what was seen.
+    pub fn abs_max(&self) -> f32 {
+        let seen = [self.min, self.max].into_iter().flatten().map(f32::abs).reduce(f32::max);
+        seen.unwrap_or_else(|| self.amax.values().copied().fold(0.0, f32::max))
+    }
+
+    /// Whether each image gave the same value everywhere.
+    pub fn is_constant(&self) -> bool {
+        self.min.is_some() && self.min == self.max
+    }
+
+    /// How many times as far the farthest-reaching method reaches as the least; 1 where there is only one, or where one is 0.
+    pub fn disagreement(&self) -> f32 {
+        let amax = self.amax.values().copied();
+        let (least, most) = amax.fold((f32::INFINITY, 0.0_f32), |(a, b), v| (a.min(v), b.max(v)));
+        if least > 0.0 && most.is_finite() { (most / least).max(1.0) } else { 1.0 }
+    }
+
+    fn check(&self) -> Result<()> {
+        for amax in self.amax.values() {
+            if !(amax.is_finite() && *amax >= 0.0) {
+                return Err(Error::user(format!("{amax} is no magnitude")));
+            }
+        }
+        if let Some(bad) = [self.min, self.max].into_iter().flatten().find(|v| !v.is_finite()) {
+            return Err(Error::user(format!("{bad} is no finite number")));
+        }
+        if let (Some(min), Some(max)) = (self.min, self.max)
+            && min > max
+        {
+            return Err(Error::user(format!("`min` {min} is above `max` {max}")));
+        }
+        Ok(())
+    }
 }
 
 impl Ranges {
     /// Reads the file.
     ///
     /// # Errors
-    /// A file that is none; of another version; with a number that is no magnitude.
+    /// A file that is none; of another version; with a number that is no magnitude; with a tensor twice.
     pub fn read(path: &Path) -> Result<Self> {
+        /// What all versions have.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let help = "`calibrate` writes one; docs/ranges.md describes it";
         let bytes = std::fs::read(path).map_err(|error| Error::io(path, &error))?;
-        let ranges: Self = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::user(format!("{}: not a file of ranges: {error}", path.display()))
-                .help("`calibrate` writes one")
-        })?;
-        if ranges.version != VERSION {
+        let bad = |error: serde_json::Error| {
+            Error::user(format!("{}: not a file of ranges: {error}", path.display())).help(help)
+        };
+        let found: Versioned = serde_json::from_slice(&bytes).map_err(bad)?;
+        if found.version != VERSION {
             return Err(Error::user(format!(
                 "{}: ranges of version {}, expected {VERSION}",
                 path.display(),
-                ranges.version
+                found.version
             ))
-            .help("calibrate again with this version of qpipe"));
+            .help(
+                "calibrate again with this version of qpipe; docs/ranges.md describes the form",
+            ));
         }
+        let ranges: Self = serde_json::from_slice(&bytes).map_err(bad)?;
+        let mut seen = HashSet::new();
         for range in &ranges.tensors {
-            for amax in range.amax.values().chain([&range.abs_max]) {
-                if !(amax.is_finite() && *amax >= 0.0) {
-                    return Err(Error::user(format!(
-                        "{}: tensor \"{}\": {amax} is no magnitude",
-                        path.display(),
-                        range.tensor
-                    )));
-                }
-            }
+            let known = !seen.insert(range.tensor.as_str());
+            let checked =
+                if known { Err(Error::user("it stands there twice")) } else { range.check() };
+            checked.map_err(|error| {
+                error.at(format!("{}: tensor \"{}\"", path.display(), range.tensor))
+            })?;
         }
         Ok(ranges)
     }
@@ -91,18 +154,21 @@ impl Ranges {
     pub fn find(&self, tensor: &str, method: Method) -> Result<(f32, f32)> {
         let range = self.tensors.iter().find(|range| range.tensor == tensor).ok_or_else(|| {
             Error::user(format!("the ranges have none of tensor \"{tensor}\""))
-                .help("they belong to another model: calibrate the one that is quantized")
+                .key("ranges")
+                .help("they belong to another model, or their maker left it out: calibrate the model that is quantized")
         })?;
         let amax = range.amax.get(&method).ok_or_else(|| {
             let known: Vec<&str> = range.amax.keys().map(|method| method.name()).collect();
+            let known = if known.is_empty() { vec!["none"] } else { known };
             Error::user(format!(
                 "the ranges have no \"{}\" of tensor \"{tensor}\", only {}",
                 method.name(),
                 known.join(", ")
             ))
-            .help("add it to `methods` of the calibrate stage")
+            .key("method")
+            .help("add it to `methods` of the calibrate stage, or take another `method`")
         })?;
-        Ok((*amax, range.abs_max))
+        Ok((*amax, range.abs_max()))
     }
 }
 
@@ -113,29 +179,74 @@ mod tests {
     fn ranges() -> Ranges {
         Ranges {
             version: VERSION,
-            samples: 3,
-            histogram: Histogram::Exact,
-            bins: 2048,
-            percentile: 99.99,
+            calibration: Some(Calibration {
+                samples: 3,
+                histogram: Histogram::Exact,
+                bins: 2048,
+                percentile: 99.99,
+            }),
             tensors: vec![Range {
                 tensor: "input".to_owned(),
-                abs_max: 0.1 + 0.2,
+                min: Some(-0.1),
+                max: Some(0.1 + 0.2),
                 amax: BTreeMap::from([(Method::Max, 0.1 + 0.2), (Method::Entropy, 0.25)]),
+                error: None,
             }],
         }
     }
 
+    fn read(text: &str) -> Result<Ranges> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Ranges::read(file.path())
+    }
+
     #[test]
     fn what_is_written_is_read() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), ranges().to_bytes()).unwrap();
-        assert_eq!(Ranges::read(file.path()).unwrap(), ranges());
         let text = String::from_utf8(ranges().to_bytes()).unwrap();
-        std::fs::write(file.path(), text.replace("0.25", "-1")).unwrap();
-        let error = Ranges::read(file.path()).unwrap_err();
-        assert!(error.message.ends_with("tensor \"input\": -1 is no magnitude"), "{error}");
-        std::fs::write(file.path(), text.replace("\"version\": 1", "\"version\": 9")).unwrap();
-        assert!(Ranges::read(file.path()).unwrap_err().message.contains("version 9, expected 1"));
+        assert_eq!(read(&text).unwrap(), ranges());
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_named_with_its_tensor() {
+        let text = String::from_utf8(ranges().to_bytes()).unwrap();
+        let refused = |from: &str, to: &str| {
+            assert!(text.contains(from), "{text}");
+            read(&text.replace(from, to)).unwrap_err().message
+        };
+        let tensor = |from, to, end: &str| {
+            let message = refused(from, to);
+            assert!(message.ends_with(&format!("tensor \"input\": {end}")), "{message}");
+        };
+        tensor("0.25", "-1", "-1 is no magnitude");
+        tensor("-0.1", "7", "`min` 7 is above `max` 0.3");
+        // JSON has no NaN and no infinity: the line is named.
+        assert!(refused("0.25", "NaN").contains("expected value at line "));
+        assert!(refused("0.25", "1e39").contains("number out of range at line "));
+        assert!(refused("\"version\": 2", "\"version\": 9").contains("version 9, expected 2"));
+        assert!(refused("entropy", "entropi").contains("unknown variant `entropi`"));
+        let double = "{\"version\": 2, \"tensors\": [{\"tensor\": \"a\", \"amax\": {}}, {\"tensor\": \"a\", \"amax\": {}}]}";
+        assert!(read(double).unwrap_err().message.ends_with("tensor \"a\": it stands there twice"));
+    }
+
+    #[test]
+    fn a_file_of_the_users_needs_little() {
+        let text =
+            "{\"version\": 2, \"tensors\": [{\"tensor\": \"a\", \"amax\": {\"custom\": 2.5}}]}";
+        let ranges = read(text).unwrap();
+        assert_eq!(ranges.find("a", Method::Custom).unwrap(), (2.5, 2.5));
+        assert!(!ranges.tensors[0].is_constant());
+    }
+
+    #[test]
+    fn methods_disagree_by_the_factor_between_their_amax() {
+        let range = |amax: [f32; 2]| Range {
+            amax: Method::ALL.into_iter().zip(amax).collect(),
+            ..Range::default()
+        };
+        assert_eq!(range([4.0, 1.0]).disagreement(), 4.0);
+        assert_eq!(range([0.0, 1.0]).disagreement(), 1.0);
+        assert_eq!(Range::default().disagreement(), 1.0);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use super::{
     model::{model, write_json, write_model},
 };
 use crate::analysis::Report;
+use crate::graph::Graph;
 use crate::quant::insert::insert;
-use crate::quant::placement::{Request, Selection, plan_selected};
+use crate::quant::placement::{Plan, Request, Selection, plan_selected};
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::Ranges;
 use crate::{Error, Result};
@@ -20,7 +21,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: InsertQdq = context.config()?;
     let mut model = model(context, &config.model)?;
     prepare(&mut model)?;
-    let ranges = Ranges::read(context.need("ranges")?)?;
+    let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
     let request = Request {
         target: config.target,
         method: config.method,
@@ -47,6 +48,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         return Err(Error::user("no layer is left to quantize")
             .help("`include` and `exclude` leave none that the target's rules cover"));
     }
+    remarks(&plan, &ranges, &model.graph).into_iter().for_each(|text| context.events.warn(text));
     insert(&mut model, &plan)?;
     write_model(&model, context.output("model")?)?;
     write_json(&plan, context.output("plan")?)?;
@@ -55,4 +57,80 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("weights".to_owned(), json!(plan.weights.len())),
         ("layers".to_owned(), json!(quantized)),
     ]))
+}
+
+/// What is odd about the ranges but can be done.
+fn remarks(plan: &Plan, ranges: &Ranges, graph: &Graph) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let method = plan.method.name();
+    for tensor in plan.tensors.iter().filter(|tensor| tensor.amax == 0.0) {
+        let whose = tensor.range_of.as_ref().unwrap_or(&tensor.tensor);
+        let steps = f32::from(tensor.scheme.levels) * tensor.scale;
+        remarks.push(format!(
+            "tensor \"{whose}\": its amax by \"{method}\" is 0, so nothing of it would be left; {steps} is taken, the largest magnitude that was seen (1 where that is 0)"
+        ));
+    }
+    let producers = graph.producers();
+    let is_input = |name: &str| graph.inputs.iter().any(|input| input.name == name);
+    let unknown = |name: &&str| !is_input(name) && !producers.contains_key(*name);
+    let names = ranges.tensors.iter().map(|range| range.tensor.as_str());
+    let strange: Vec<&str> = names.filter(unknown).collect();
+    if !strange.is_empty() {
+        remarks.push(format!(
+            "{} tensor(s) of the ranges are none of the model's, such as \"{}\"; names are those after BatchNormalization is folded",
+            strange.len(),
+            strange[0]
+        ));
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use qpipe::stages::calibrate::Method;
+    use qpipe::stages::insert_qdq::Target;
+
+    use super::*;
+    use crate::graph::{Model, Node, TensorData, ValueInfo};
+    use crate::quant::placement::plan;
+    use crate::quant::ranges::{Range, VERSION};
+
+    #[test]
+    fn an_amax_of_0_and_tensors_of_another_model_are_named() {
+        let graph = Graph {
+            nodes: vec![Node::new("fc", "MatMul", &["x", "w"], &["y"])],
+            inputs: vec![ValueInfo::f32("x", Vec::new())],
+            initializers: [("w".to_owned(), TensorData::f32(&[1, 1], &[1.0]))]
+                .into_iter()
+                .collect(),
+            ..Graph::default()
+        };
+        let model = Model::new(graph, 17);
+        let range = |tensor: &str, amax| Range {
+            tensor: tensor.to_owned(),
+            max: Some(3.0),
+            amax: BTreeMap::from([(Method::Percentile, amax)]),
+            ..Range::default()
+        };
+        let remarks = |amax, other: &str| {
+            let tensors = vec![range("x", amax), range(other, 1.0)];
+            let ranges = Ranges { version: VERSION, calibration: None, tensors };
+            let request = Request {
+                target: Target::Tensorrt,
+                method: Method::Percentile,
+                include: None,
+                exclude: &[],
+                per_channel: true,
+            };
+            let plan = plan(&model.graph, &ranges, &request).unwrap();
+            remarks(&plan, &ranges, &model.graph)
+        };
+        assert!(remarks(2.0, "y").is_empty());
+        let [zero, strange] = &remarks(0.0, "z")[..] else { panic!("two remarks") };
+        assert!(zero.starts_with("tensor \"x\": its amax by \"percentile\" is 0"), "{zero}");
+        assert!(zero.contains("; 3 is taken"), "{zero}");
+        assert!(strange.contains("such as \"z\""), "{strange}");
+    }
 }

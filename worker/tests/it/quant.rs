@@ -81,6 +81,7 @@ fn options(batch_size: usize, threads: usize) -> calibrate::Options {
         samples: 128,
         batch_size,
         methods: Method::ALL.to_vec(),
+        best_samples: 32,
         bins: 2048,
         percentile: 99.99,
         histogram: Histogram::Exact,
@@ -90,7 +91,7 @@ fn options(batch_size: usize, threads: usize) -> calibrate::Options {
 }
 
 pub fn ranges(model: &Model, dataset: &Dataset) -> Ranges {
-    calibrate(model, dataset, &options(64, 2), &|_, _| ()).expect("calibrates")
+    calibrate(model, dataset, &options(64, 2), &|_, _| ()).expect("calibrates").ranges
 }
 
 fn request(target: Target) -> Request<'static> {
@@ -245,7 +246,7 @@ fn calibration_does_not_depend_on_threads_or_batch_size() {
     prepare(&mut model).expect("prepares");
     let bytes = |batch_size, threads| {
         let ranges = calibrate(&model, &dataset, &options(batch_size, threads), &|_, _| ());
-        ranges.expect("calibrates").to_bytes()
+        ranges.expect("calibrates").ranges.to_bytes()
     };
     let first = bytes(64, 2);
     assert_eq!(bytes(64, 1), first);
@@ -260,7 +261,9 @@ fn fewer_images_than_asked_for_and_images_that_are_not_finite() {
     let mut model = small_resnet();
     prepare(&mut model).expect("prepares");
     let all = calibrate::Options { samples: 10_000, ..options(64, 2) };
-    assert_eq!(calibrate(&model, &dataset, &all, &|_, _| ()).expect("runs").samples, IMAGES);
+    let found = calibrate(&model, &dataset, &all, &|_, _| ()).expect("runs");
+    assert_eq!(found.ranges.calibration.expect("measured").samples, IMAGES);
+    assert!(!found.images_alike);
 
     let weight = model.graph.initializers.get_mut("layer2.0.conv1.weight").expect("there");
     let mut values = weight.to_f32().expect("floats");
@@ -270,4 +273,98 @@ fn fewer_images_than_asked_for_and_images_that_are_not_finite() {
     // The Relu hands the NaN on: its output is the first that is watched.
     assert!(error.message.contains("node \"layer2.0.relu1\" (Relu)"), "{error}");
     assert!(error.message.contains("has a NaN (one of 64 images, "), "{error}");
+}
+
+#[test]
+fn images_that_are_all_the_same_and_images_of_another_shape() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let side = 28;
+    let all = dataset(folder.path(), side);
+    // Every image a copy of the first.
+    let path = folder.path().join("path");
+    let bytes = std::fs::read(&path).expect("reads");
+    let image = &bytes[16..16 + side * side];
+    let copies: Vec<u8> = bytes[..16]
+        .iter()
+        .chain(image.iter().cycle().take(IMAGES * side * side))
+        .copied()
+        .collect();
+    drop(all);
+    std::fs::write(&path, copies).expect("writes");
+    let spec = json!({ "format": "idx", "path": "images-idx3", "classes": ["a", "b", "c"] });
+    let spec: DataSpec = serde_json::from_value(spec).expect("a data set");
+    let paths = BTreeMap::from(["path", "labels"].map(|p| (p.to_owned(), folder.path().join(p))));
+    let alike = Dataset::open(&spec, &paths).expect("opens");
+    let mut model = small_resnet();
+    prepare(&mut model).expect("prepares");
+    let found = calibrate(&model, &alike, &options(16, 2), &|_, _| ()).expect("runs");
+    assert!(found.images_alike);
+    let one = calibrate::Options { samples: 1, ..options(16, 2) };
+    assert!(!calibrate(&model, &alike, &one, &|_, _| ()).expect("runs").images_alike);
+
+    let error = calibrate(&fixture_prepared("tiny_resnet_dynamo.onnx"), &alike, &one, &|_, _| ());
+    let message = error.expect_err("refused").message;
+    assert!(message.starts_with("calibration images of 1×28×28, such as "), "{message}");
+    assert!(message.contains("it was given [1, 1, 28, 28]"), "{message}");
+}
+
+fn fixture_prepared(name: &str) -> Model {
+    let mut model = fixture(name);
+    prepare(&mut model).expect("prepares");
+    model
+}
+
+#[test]
+fn the_best_method_is_chosen_in_a_second_pass_over_some_images() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dataset = dataset(folder.path(), 28);
+    let mut model = small_resnet();
+    prepare(&mut model).expect("prepares");
+    let told = std::cell::RefCell::new(Vec::new());
+    let best = calibrate::Options { methods: vec![Method::Best], ..options(32, 2) };
+    let found =
+        calibrate(&model, &dataset, &best, &|done, total| told.borrow_mut().push((done, total)));
+    let found = found.expect("runs").ranges;
+    assert_eq!(told.borrow().last(), Some(&(128 + 32, 128 + 32)));
+    let usual = ranges(&model, &dataset);
+    for (range, usual) in found.tensors.iter().zip(&usual.tensors) {
+        let error = range.error.as_ref().expect("judged");
+        let least = error.values().copied().fold(f64::INFINITY, f64::min);
+        let chosen = Method::ALL.into_iter().find(|method| error[method] == least).expect("one");
+        assert_eq!(range.amax[&Method::Best], range.amax[&chosen], "{}", range.tensor);
+        assert!(least > 0.0 && least < 0.05, "{}: {least}", range.tensor);
+        let mut amax = range.amax.clone();
+        amax.remove(&Method::Best);
+        assert_eq!(amax, usual.amax, "the others as without it");
+    }
+    let request = Request { method: Method::Best, ..request(Target::Tensorrt) };
+    assert!(plan(&model.graph, &found, &request).is_ok());
+}
+
+#[test]
+fn the_examples_program_makes_ranges_that_are_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dataset = dataset(folder.path(), 28);
+    let mut model = small_resnet();
+    prepare(&mut model).expect("prepares");
+    let measured = ranges(&model, &dataset);
+    let [given, made] = ["given.json", "made.json"].map(|name| folder.path().join(name));
+    std::fs::write(&given, measured.to_bytes()).expect("writes");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/custom_ranges.py");
+    let ended = std::process::Command::new("python3")
+        .arg(script)
+        .env("QPIPE_IN_RANGES", &given)
+        .env("QPIPE_OUT_RANGES", &made)
+        .status();
+    assert!(ended.expect("python3 runs").success());
+    let made = Ranges::read(&made).expect("of the documented form");
+    let request = Request { method: Method::Custom, ..request(Target::Onnxruntime) };
+    let plan = plan(&model.graph, &made, &request).expect("plans");
+    let input = measured.tensors.iter().find(|range| range.tensor == "input").expect("there");
+    let expected = f64::from(input.amax[&Method::Max]) * f64::from(input.amax[&Method::Mse]);
+    assert!((f64::from(plan.tensors[0].amax) - expected.sqrt()).abs() < 1e-6);
+    // As it was measured, the file has none of that method.
+    let error = qpipe_worker::quant::placement::plan(&model.graph, &measured, &request);
+    let message = error.expect_err("refused").message;
+    assert!(message.contains("no \"custom\" of tensor"), "{message}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use qpipe::stages::calibrate::{Histogram, Method};
+use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
 use tch::{Device, Tensor};
 
@@ -13,7 +13,7 @@ use crate::interp::{Mode, Options, Program};
 use crate::onnx;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Request, plan};
-use crate::quant::ranges::{Range, Ranges};
+use crate::quant::ranges::{Range, Ranges, VERSION};
 
 /// A Gemm `[1, 2] → [1, 3]` with weights by output channel, and its bias.
 fn gemm(weight: [f32; 6], bias: [f32; 3]) -> Model {
@@ -38,17 +38,10 @@ fn gemm(weight: [f32; 6], bias: [f32; 3]) -> Model {
 fn quantized(mut model: Model, target: Target, amax: f32) -> Model {
     let range = Range {
         tensor: "x".to_owned(),
-        abs_max: amax,
         amax: BTreeMap::from([(Method::Max, amax)]),
+        ..Range::default()
     };
-    let ranges = Ranges {
-        version: 1,
-        samples: 1,
-        histogram: Histogram::Exact,
-        bins: 2048,
-        percentile: 99.99,
-        tensors: vec![range],
-    };
+    let ranges = Ranges { version: VERSION, calibration: None, tensors: vec![range] };
     let request =
         Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true };
     let plan = plan(&model.graph, &ranges, &request).expect("plans");

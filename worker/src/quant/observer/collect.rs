@@ -1,7 +1,17 @@
-//! How a histogram grows over the batches of a tensor.
+//! How what is known of a tensor grows over its batches.
 
-use super::count::{NotFinite, abs_max, count};
+use super::count::{Extent, NotFinite, count, extent};
+use super::fine::Fine;
 use super::histogram::Histogram;
+
+/// What is known of a tensor after all batches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// Of |x|.
+    pub histogram: Histogram,
+    /// Least and greatest value, with their signs.
+    pub extent: Extent,
+}
 
 /// Collects a tensor's batches.
 pub trait Collector: Send {
@@ -12,30 +22,29 @@ pub trait Collector: Send {
     fn add(&mut self, values: &[f32]) -> Result<(), NotFinite>;
 
     /// What has been collected.
-    fn finish(self: Box<Self>) -> Histogram;
+    fn finish(self: Box<Self>) -> Observed;
 }
 
-/// Second pass of mode `exact`: bins are fixed by the largest |x| of the first pass, so neither
-/// the size of batches nor their order matters.
-pub struct Exact(Histogram);
+/// Mode `exact`: one pass, and neither the size of batches nor their order matters ([`Fine`]).
+pub struct Exact {
+    fine: Fine,
+    bins: usize,
+}
 
 impl Exact {
-    /// Collects into `bins` bins up to `abs_max`.
-    pub fn new(abs_max: f32, bins: usize) -> Self {
-        Self(Histogram::spanning(abs_max, bins))
+    /// Ends with `bins` bins.
+    pub fn new(bins: usize) -> Self {
+        Self { fine: Fine::new(bins), bins }
     }
 }
 
 impl Collector for Exact {
     fn add(&mut self, values: &[f32]) -> Result<(), NotFinite> {
-        if !self.0.is_zero() {
-            count(values, self.0.end(), &mut self.0.counts);
-        }
-        Ok(())
+        self.fine.add(values)
     }
 
-    fn finish(self: Box<Self>) -> Histogram {
-        self.0
+    fn finish(self: Box<Self>) -> Observed {
+        Observed { histogram: self.fine.histogram(self.bins), extent: self.fine.extent() }
     }
 }
 
@@ -43,6 +52,7 @@ impl Collector for Exact {
 /// zeros; bins are appended as the range grows (`HistogramCalibrator.collect` of that tool).
 pub struct Growing {
     histogram: Histogram,
+    extent: Extent,
     bins: usize,
     /// Zeros that came before there were bins.
     zeros: u64,
@@ -51,7 +61,7 @@ pub struct Growing {
 impl Growing {
     /// Starts with `bins` bins.
     pub fn new(bins: usize) -> Self {
-        Self { histogram: Histogram::default(), bins, zeros: 0 }
+        Self { histogram: Histogram::default(), extent: Extent::NOTHING, bins, zeros: 0 }
     }
 
     fn grow(&mut self, abs_max: f32) {
@@ -71,7 +81,9 @@ impl Growing {
 
 impl Collector for Growing {
     fn add(&mut self, values: &[f32]) -> Result<(), NotFinite> {
-        let abs_max = abs_max(values)?;
+        let batch = extent(values)?;
+        self.extent = self.extent.with(batch);
+        let abs_max = batch.abs_max();
         if abs_max == 0.0 && self.histogram.is_zero() {
             self.zeros += values.len() as u64;
             return Ok(());
@@ -81,8 +93,8 @@ impl Collector for Growing {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Histogram {
-        self.histogram
+    fn finish(self: Box<Self>) -> Observed {
+        Observed { histogram: self.histogram, extent: self.extent }
     }
 }
 
@@ -94,9 +106,10 @@ mod tests {
     fn bins_are_appended_at_the_first_batchs_width() {
         let mut growing = Box::new(Growing::new(256));
         growing.add(&[0.0, 0.0]).unwrap();
-        growing.add(&[0.5, 1.0]).unwrap();
+        growing.add(&[0.5, -1.0]).unwrap();
         growing.add(&[2.0, 0.25]).unwrap();
-        let histogram = growing.finish();
+        let Observed { histogram, extent } = growing.finish();
+        assert_eq!((extent.min(), extent.max()), (-1.0, 2.0));
         assert_eq!((histogram.counts.len(), histogram.end(), histogram.abs_max), (512, 2.0, 2.0));
         let filled: Vec<(usize, u64)> = histogram.counts.iter().copied().enumerate().collect();
         let filled: Vec<_> = filled.into_iter().filter(|bin| bin.1 > 0).collect();
@@ -105,11 +118,11 @@ mod tests {
 
     #[test]
     fn only_zeros_make_no_bins() {
-        let mut growing = Box::new(Growing::new(256));
-        growing.add(&[0.0; 5]).unwrap();
-        assert!(growing.finish().is_zero());
-        let mut exact = Box::new(Exact::new(0.0, 256));
-        exact.add(&[0.0; 5]).unwrap();
-        assert!(exact.finish().is_zero());
+        let collectors: [Box<dyn Collector>; 2] =
+            [Box::new(Growing::new(256)), Box::new(Exact::new(256))];
+        for mut collector in collectors {
+            collector.add(&[0.0; 5]).unwrap();
+            assert!(collector.finish().histogram.is_zero());
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The two inner loops of calibration: the largest |x|, and counting |x| into bins.
+//! The inner loops of calibration: least and greatest value, and counting |x| into the bins of `torch.histc`.
 
 use rayon::prelude::*;
 
@@ -14,21 +14,84 @@ pub struct NotFinite {
     pub value: f32,
 }
 
-/// Largest |x|; 0 of nothing.
+impl NotFinite {
+    /// The first one of `values`, which have one.
+    pub(super) fn first(values: &[f32]) -> Self {
+        let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+        Self { index, value: values[index] }
+    }
+}
+
+/// Least and greatest of all values seen.
+///
+/// Held as whole numbers that are ordered as the floats are, so that a loop over them vectorises and a NaN is not
+/// lost: it lies beyond the infinity of its sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    least: i32,
+    greatest: i32,
+}
+
+/// A whole number ordered as the floats are; its own inverse on bits.
+fn ordered(bits: i32) -> i32 {
+    bits ^ ((bits >> 31) & 0x7fff_ffff)
+}
+
+impl Extent {
+    /// Of no value.
+    pub const NOTHING: Self = Self { least: i32::MAX, greatest: i32::MIN };
+
+    /// Of `values`, which may have a NaN: see [`Extent::is_finite`].
+    pub fn of(values: &[f32]) -> Self {
+        values.iter().fold(Self::NOTHING, |extent, value| {
+            let key = ordered(value.to_bits().cast_signed());
+            Self { least: extent.least.min(key), greatest: extent.greatest.max(key) }
+        })
+    }
+
+    /// Of both.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        let (least, greatest) = (self.least.min(other.least), self.greatest.max(other.greatest));
+        Self { least, greatest }
+    }
+
+    fn is_nothing(self) -> bool {
+        self.least > self.greatest
+    }
+
+    /// Whether no value was a NaN or an infinity.
+    pub fn is_finite(self) -> bool {
+        self.is_nothing() || (self.min().is_finite() && self.max().is_finite())
+    }
+
+    /// The least value; 0 of nothing.
+    pub fn min(self) -> f32 {
+        let least = if self.is_nothing() { 0 } else { self.least };
+        // There is one zero.
+        f32::from_bits(ordered(least).cast_unsigned()) + 0.0
+    }
+
+    /// The greatest value; 0 of nothing.
+    pub fn max(self) -> f32 {
+        let greatest = if self.is_nothing() { 0 } else { self.greatest };
+        f32::from_bits(ordered(greatest).cast_unsigned()) + 0.0
+    }
+
+    /// The largest magnitude.
+    pub fn abs_max(self) -> f32 {
+        self.min().abs().max(self.max().abs())
+    }
+}
+
+/// Least and greatest of `values`.
 ///
 /// # Errors
 /// The first value that is no finite number.
-pub fn abs_max(values: &[f32]) -> Result<f32, NotFinite> {
-    // The bits of non-negative floats are ordered as the floats are, infinity and NaN above all.
-    let largest = |piece: &[f32]| {
-        piece.iter().fold(0, |most: u32, value| most.max(value.to_bits() & 0x7fff_ffff))
-    };
-    let most = f32::from_bits(values.par_chunks(PIECE).map(largest).max().unwrap_or(0));
-    if most.is_finite() {
-        return Ok(most);
-    }
-    let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
-    Err(NotFinite { index, value: values[index] })
+pub fn extent(values: &[f32]) -> Result<Extent, NotFinite> {
+    let pieces = values.par_chunks(PIECE).map(Extent::of);
+    let extent = pieces.reduce(|| Extent::NOTHING, Extent::with);
+    if extent.is_finite() { Ok(extent) } else { Err(NotFinite::first(values)) }
 }
 
 /// Adds to `counts` how many |x| lie in each of its bins between 0 and `end`; what lies beyond is
@@ -72,14 +135,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_magnitude_and_the_first_value_that_is_not_finite() {
-        assert_eq!(abs_max(&[]), Ok(0.0));
-        assert_eq!(abs_max(&[0.5, -3.0, 2.0]), Ok(3.0));
-        let mut many = vec![1.0; 3 * PIECE];
-        many[2 * PIECE + 7] = f32::NEG_INFINITY;
-        many[2 * PIECE + 9] = f32::NAN;
-        let expected = NotFinite { index: 2 * PIECE + 7, value: f32::NEG_INFINITY };
-        assert_eq!(abs_max(&many), Err(expected));
+    fn the_extent_and_the_first_value_that_is_not_finite() {
+        let of = |values: &[f32]| extent(values).map(|e| (e.min(), e.max(), e.abs_max()));
+        assert_eq!(of(&[]), Ok((0.0, 0.0, 0.0)));
+        assert_eq!(of(&[0.5, -3.0, 2.0]), Ok((-3.0, 2.0, 3.0)));
+        assert_eq!(of(&[-0.5, -3.0]), Ok((-3.0, -0.5, 3.0)));
+        assert_eq!(of(&[f32::MAX, 1e-45]), Ok((1e-45, f32::MAX, f32::MAX)));
+        assert!(extent(&[-0.0]).unwrap().min().is_sign_positive());
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut many = vec![1.0; 3 * PIECE];
+            many[2 * PIECE + 7] = bad;
+            many[2 * PIECE + 9] = f32::NAN;
+            let found = extent(&many).unwrap_err();
+            assert_eq!((found.index, found.value.to_bits()), (2 * PIECE + 7, bad.to_bits()));
+        }
     }
 
     #[test]

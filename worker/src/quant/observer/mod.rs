@@ -5,6 +5,7 @@
 mod collect;
 mod count;
 mod entropy;
+mod fine;
 mod histogram;
 mod max;
 mod mse;
@@ -13,7 +14,7 @@ mod table;
 #[cfg(test)]
 mod vectors;
 
-pub use collect::{Collector, Exact, Growing};
-pub use count::{NotFinite, abs_max};
+pub use collect::{Collector, Exact, Growing, Observed};
+pub use count::{Extent, NotFinite};
 pub use histogram::Histogram;
 pub use table::{METHODS, Rule, Settings, amax};

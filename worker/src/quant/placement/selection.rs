@@ -26,13 +26,15 @@ impl Selection {
             let reason = "`include` does not name it".to_owned();
             selection.left_out = vec![Some(reason); graph.nodes.len()];
             for pattern in include {
-                let found = matches(graph, pattern).map_err(|error| error.at("`include`"))?;
+                let found = matches(graph, pattern)
+                    .map_err(|error| error.at("`include`").key("include"))?;
                 let left_out = selection.left_out.iter_mut().zip(found);
                 left_out.filter(|(_, found)| *found).for_each(|(reason, _)| *reason = None);
             }
         }
         for pattern in exclude {
-            let found = matches(graph, pattern).map_err(|error| error.at("`exclude`"))?;
+            let found =
+                matches(graph, pattern).map_err(|error| error.at("`exclude`").key("exclude"))?;
             let left_out = selection.left_out.iter_mut().zip(found);
             left_out
                 .filter(|(_, found)| *found)

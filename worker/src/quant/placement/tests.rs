@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qpipe::stages::calibrate::{Histogram, Method};
+use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
 use qpipe::stages::model_source::{Arch, ZooModel};
 
@@ -11,7 +11,7 @@ use super::{LayerPlan, Plan, Request, TensorPlan, plan, watched};
 use crate::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use crate::quant::insert::insert;
 use crate::quant::prepare::prepare;
-use crate::quant::ranges::{Range, Ranges};
+use crate::quant::ranges::{Range, Ranges, VERSION};
 use crate::{onnx, zoo};
 
 fn resnet18() -> Model {
@@ -41,14 +41,11 @@ fn fixture(name: &str) -> Model {
 fn ranges(graph: &Graph) -> Ranges {
     let range = |(index, tensor): (usize, String)| {
         let amax = index as f32 + 1.0;
-        Range { tensor, abs_max: amax, amax: BTreeMap::from([(Method::Max, amax)]) }
+        Range { tensor, amax: BTreeMap::from([(Method::Max, amax)]), ..Range::default() }
     };
     Ranges {
-        version: 1,
-        samples: 1,
-        histogram: Histogram::Exact,
-        bins: 2048,
-        percentile: 99.99,
+        version: VERSION,
+        calibration: None,
         tensors: watched(graph).into_iter().enumerate().map(range).collect(),
     }
 }
@@ -206,6 +203,7 @@ fn a_pattern_that_names_nothing_is_refused_with_the_nearest_name() {
     };
     let error = refused("layer1.0.conv3");
     assert_eq!(error.message, "`exclude`: no node of the model matches \"layer1.0.conv3\"");
+    assert_eq!(error.key, Some("exclude"), "the runner shows its line");
     let help = error.help.expect("a help");
     assert!(help.starts_with("did you mean \"layer1.0.conv"), "{help}");
     assert!(refused("op:Convv").help.expect("a help").starts_with("did you mean \"op:Conv\"?"));
@@ -218,6 +216,7 @@ fn a_range_that_is_missing_is_named() {
     ranges.tensors.retain(|range| range.tensor != "input");
     let error = plan(&model.graph, &ranges, &request(Target::Tensorrt)).expect_err("refused");
     assert_eq!(error.message, "the ranges have none of tensor \"input\"");
+    assert_eq!(error.key, Some("ranges"));
 }
 
 /// Matrix products in each layout, a ConvTranspose, and a weight that two layers share.
