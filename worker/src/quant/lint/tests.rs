@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qpipe::stages::calibrate::{Histogram, Method};
+use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
 use qpipe::stages::model_source::{Arch, ZooModel};
 
@@ -12,7 +12,7 @@ use crate::quant::finalize::finalize;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Request, plan, watched};
 use crate::quant::prepare::prepare;
-use crate::quant::ranges::{Range, Ranges};
+use crate::quant::ranges::{Range, Ranges, VERSION};
 use crate::zoo;
 
 /// A graph of pairs and layers, written as a list.
@@ -172,14 +172,11 @@ fn our_own_placement_breaks_no_rule() {
 fn quantized(model: &Model, target: Target) -> Model {
     let range = |(index, tensor): (usize, String)| {
         let amax = index as f32 + 1.0;
-        Range { tensor, abs_max: amax, amax: std::iter::once((Method::Max, amax)).collect() }
+        Range { tensor, amax: std::iter::once((Method::Max, amax)).collect(), ..Range::default() }
     };
     let ranges = Ranges {
-        version: 1,
-        samples: 1,
-        histogram: Histogram::Exact,
-        bins: 2048,
-        percentile: 99.99,
+        version: VERSION,
+        calibration: None,
         tensors: watched(&model.graph).into_iter().enumerate().map(range).collect(),
     };
     let request =
