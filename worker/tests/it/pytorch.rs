@@ -117,11 +117,17 @@ fn a_training_step_gives_pytorchs_loss_gradients_and_statistics() {
         assert!((loss.double_value(&[]) - expected.get("loss").double_value(&[])).abs() < 1e-5);
         loss.backward();
         let names = expected.names("grad.");
+        let largest =
+            |name: &String| expected.get(&format!("grad.{name}")).abs().max().double_value(&[]);
+        // Beside the largest of all: a shift before another normalization has no gradient but rounding.
+        let scale = 1e-3 * names.iter().map(largest).fold(0.0, f64::max);
         assert_eq!(program.parameters().len(), names.len(), "{network}");
         for name in names {
             let parameter = program.parameters().iter().find(|p| p.name == name);
             let parameter = parameter.unwrap_or_else(|| panic!("{network} has no {name}"));
-            let error = worst(&parameter.tensor.grad(), &expected.get(&format!("grad.{name}")));
+            let expected = expected.get(&format!("grad.{name}"));
+            let difference = (parameter.tensor.grad() - &expected).abs().max().double_value(&[]);
+            let error = difference / expected.abs().max().double_value(&[]).max(scale);
             assert!(error < 2e-3, "{network} {name}: {error:.2e}");
         }
         program.train(false);
