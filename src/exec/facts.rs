@@ -15,9 +15,16 @@ use super::{answer, host};
 use crate::cache::{Cache, files};
 use crate::stages::contract::Fact;
 
-/// Variables that decide which libraries the worker loads.
-const VARIABLES: &[&str] =
-    &["ORT_DYLIB_PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LIBTORCH", "TENSORRT_RTX_DIR"];
+/// Variables that decide which libraries the worker loads, and where it computes.
+const VARIABLES: &[&str] = &[
+    "ORT_DYLIB_PATH",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "LIBTORCH",
+    "TENSORRT_RTX_DIR",
+    "QPIPE_DEVICE",
+    "CUDA_VISIBLE_DEVICES",
+];
 
 /// How long the worker may take to tell facts: it opens libraries, from a slow disk at worst.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -6,7 +6,7 @@ use qpipe::stages::contract::Fact;
 use qpipe::task::Component;
 
 use crate::engine::library;
-use crate::{Error, Result};
+use crate::{Error, Result, torch};
 
 /// Version of libtorch that tch 0.24 belongs to.
 pub const LIBTORCH: &str = "2.11.0";
@@ -19,7 +19,11 @@ pub fn fact(fact: Fact) -> Result<String> {
     match fact {
         Fact::Libtorch => {
             let (path, version) = libtorch()?;
-            Ok(format!("{version} {}", fingerprint(Path::new(&path))?))
+            let on = match torch::open_device()? {
+                tch::Device::Cpu => String::new(),
+                device => format!(" on {}", device_name(device)),
+            };
+            Ok(format!("{version} {}{on}", fingerprint(Path::new(&path))?))
         }
         Fact::OnnxRuntime => {
             let path = library::onnxruntime()?;
@@ -42,6 +46,29 @@ pub fn files(fact: Fact) -> Vec<std::path::PathBuf> {
         Fact::Cpu | Fact::Host => return Vec::new(),
     };
     found.into_iter().collect()
+}
+
+/// The GPU's model and driver, as the driver tells them; `cuda:0` where it does not.
+pub fn device_name(device: tch::Device) -> String {
+    let tch::Device::Cuda(index) = device else { return "the CPU".to_owned() };
+    let value = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.trim_start_matches(':').trim().to_owned())
+    };
+    let models = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    let models =
+        models.filter_map(|entry| std::fs::read_to_string(entry.path().join("information")).ok());
+    let model = models.filter_map(|text| value(&text, "Model")).next();
+    let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
+    let driver = driver.and_then(|text| {
+        text.split_whitespace()
+            .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()))
+            .map(str::to_owned)
+    });
+    match (model, driver) {
+        (Some(model), Some(driver)) => format!("{model}, driver {driver}"),
+        _ => format!("cuda:{index}"),
+    }
 }
 
 /// File name and size: a library of the same version built otherwise differs in its size.
@@ -132,7 +159,9 @@ fn gpu() -> Component {
         version: (tch::Cuda::is_available()).then(|| format!("{count} device(s)")),
         path: None,
         required: false,
-        help: "optional: stages run on the CPU without one".to_owned(),
+        help:
+            "optional: stages run on the CPU without one; QPIPE_DEVICE=auto, cpu or cuda:N chooses"
+                .to_owned(),
     }
 }
 

@@ -12,7 +12,7 @@ use qpipe::cli::Exit;
 use qpipe::stages::contract::Fact;
 use qpipe::task::{Blame, Event, PROTOCOL, Task};
 use qpipe_worker::stages::{Context, Events, RUNS};
-use qpipe_worker::{Error, Result, components, inspect};
+use qpipe_worker::{Error, Result, components, inspect, torch};
 
 fn main() -> ExitCode {
     open_cuda();
@@ -115,6 +115,10 @@ fn run(path: &Path) -> ExitCode {
         let run = RUNS.iter().find(|run| run.kind == task.kind);
         let run =
             run.ok_or_else(|| Error::bug(format!("the worker cannot run `{}`", task.kind)))?;
+        let device = torch::open_device()?;
+        if device != tch::Device::Cpu {
+            events.log(format!("libtorch computes on {}", components::device_name(device)));
+        }
         tch::set_num_threads(i32::try_from(task.threads).unwrap_or(1).max(1));
         (run.run)(&Context { task: &task, events: &events })
     });

@@ -31,7 +31,7 @@ impl Fidelity {
     /// Takes values `[N, …]` and what they should be, of the same shape.
     pub fn add(&mut self, expected: &Tensor, found: &Tensor) -> Result<()> {
         let double = |tensor: &Tensor| tensor.f_detach()?.f_to_kind(Kind::Double);
-        let (x, q) = (double(expected)?, double(found)?);
+        let (x, q) = (double(expected)?, double(found)?.f_to_device(expected.device())?);
         let sum = |tensor: Tensor| tensor.f_sum(Kind::Double)?.f_double_value(&[]);
         self.signal += sum(x.f_square()?)?;
         self.noise += sum(x.f_sub(&q)?.f_square()?)?;

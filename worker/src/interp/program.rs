@@ -16,13 +16,13 @@ pub struct Options {
     pub watch: Vec<String>,
     /// Lay images out with the channels next to each other in memory.
     pub channels_last: bool,
-    /// Where to run.
+    /// Where to run; by default where the process does ([`torch::device`]).
     pub device: Device,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { watch: Vec::new(), channels_last: true, device: Device::Cpu }
+        Self { watch: Vec::new(), channels_last: true, device: torch::device() }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The fence round libtorch: what every caller needs of tch beyond its own calls.
 
 mod convert;
+mod device;
 mod elements;
 mod error;
 mod layout;
 
 pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};
+pub use device::{DEVICE_VARIABLE, device, open_device};
 pub use elements::with_f32;
 pub use layout::channels_last;

@@ -224,8 +224,9 @@ impl Fit<'_> {
         let images = [batch.images.shallow_clone()];
         let logits =
             classifier.program.forward(&images, Mode::Train, &mut |_, _| Ok(()))?.remove(0);
+        let labels = batch.labels.f_to_device(logits.device())?;
         let loss = logits.f_cross_entropy_loss::<Tensor>(
-            &batch.labels,
+            &labels,
             None,
             tch::Reduction::Mean,
             -100,
@@ -236,7 +237,7 @@ impl Fit<'_> {
             let gradients = classifier.program.gradients(&loss)?;
             optimizer.step(classifier.program.parameters(), &gradients, lr)?;
         }
-        let hits = logits.f_detach()?.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?;
+        let hits = logits.f_detach()?.f_argmax(1, false)?.f_eq_tensor(&labels)?;
         Ok((value, hits.f_sum(Kind::Int64)?.f_int64_value(&[])?))
     }
 
