@@ -91,7 +91,7 @@ fn yes() -> bool {
 
 impl Contract for InsertQdq {
     const NAME: &'static str = "insert-qdq";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "insert Q/DQ pairs by a runtime's rules (PTQ)";
 
     fn inputs(&self) -> Vec<Input> {

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::declared::Declared;
 use super::fuse::{self, Pair};
-use super::parameters::{self, Parameter};
+use super::parameters::{self, Parameter, Role};
 use super::prepare;
 use super::program::{Constant, Options, Program, Source, Step};
 use super::spare::Spare;
@@ -37,11 +37,13 @@ impl Program {
             constants,
             sources: HashMap::new(),
             spare: Spare::default(),
+            learned: HashSet::new(),
             program: Self {
                 steps: Vec::new(),
                 constants: Vec::new(),
                 parameters: Vec::new(),
                 statistics: Vec::new(),
+                followed: Vec::new(),
                 inputs: Vec::new(),
                 outputs: Vec::new(),
                 watched: Vec::new(),
@@ -73,15 +75,17 @@ fn constant_nodes(graph: &Graph) -> Result<Vec<(&str, TensorData)>> {
         .collect()
 }
 
-struct Compiler<'a> {
-    graph: &'a Graph,
+pub(super) struct Compiler<'a> {
+    pub(super) graph: &'a Graph,
     opset: i64,
-    options: &'a Options,
+    pub(super) options: &'a Options,
     types: Types<'a>,
-    constants: HashMap<&'a str, &'a TensorData>,
+    pub(super) constants: HashMap<&'a str, &'a TensorData>,
     sources: HashMap<&'a str, Source>,
     spare: Spare,
-    program: Program,
+    /// Names of the scales that are learned.
+    pub(super) learned: HashSet<&'a str>,
+    pub(super) program: Program,
 }
 
 impl<'a> Compiler<'a> {
@@ -100,7 +104,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Where a value is; a constant is made into a tensor when it is first asked for.
-    fn source(&mut self, name: &'a str) -> Result<Source> {
+    pub(super) fn source(&mut self, name: &'a str) -> Result<Source> {
         if let Some(&source) = self.sources.get(name) {
             return Ok(source);
         }
@@ -176,9 +180,10 @@ impl<'a> Compiler<'a> {
             self.sources.insert(&node.outputs[0], first);
             return Ok(());
         }
-        let kernel = pair.fake.clone().kernel(self.options.device)?;
         let input = quantize.input(0).ok_or_else(|| Error::user("input 0 is missing"))?;
-        let inputs = vec![self.source(input)?];
+        let mut inputs = vec![self.source(input)?];
+        let (kernel, scale) = self.scaled(quantize, &pair.fake)?;
+        inputs.extend(scale);
         self.step(kernel, inputs, &node.outputs, place);
         Ok(())
     }
@@ -222,7 +227,9 @@ impl<'a> Compiler<'a> {
         let roles = parameters::roles(self.graph, &names);
         for constant in &self.program.constants {
             let trainable = matches!(constant.tensor.kind(), tch::Kind::Float | tch::Kind::Double);
-            if let (true, Some(&role)) = (trainable, roles.get(&constant.name)) {
+            let name = constant.name.as_str();
+            let learned = self.learned.contains(name).then_some(Role::Scale);
+            if let (true, Some(role)) = (trainable, learned.or(roles.get(name).copied())) {
                 let tensor: Tensor = constant.tensor.shallow_clone();
                 self.program.parameters.push(Parameter {
                     name: constant.name.clone(),

@@ -21,6 +21,8 @@ pub enum Role {
     Free,
     /// Of an activation below zero.
     Slope,
+    /// Of a Q/DQ pair: what an integer step stands for. Above zero.
+    Scale,
 }
 
 /// A constant that is trained.
@@ -127,7 +129,11 @@ fn wide_origin<'a>(
 }
 
 /// Where a value comes from, through steps that only change its form.
-fn origin<'a>(graph: &'a Graph, producers: &HashMap<&str, usize>, mut name: &'a str) -> &'a str {
+pub(super) fn origin<'a>(
+    graph: &'a Graph,
+    producers: &HashMap<&str, usize>,
+    mut name: &'a str,
+) -> &'a str {
     while let Some(&index) = producers.get(name) {
         let node = &graph.nodes[index];
         let passes = ["QuantizeLinear", "DequantizeLinear", "Identity", "Transpose", "Reshape"];

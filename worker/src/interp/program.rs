@@ -18,11 +18,43 @@ pub struct Options {
     pub channels_last: bool,
     /// Where to run; by default where the process does ([`torch::device`]).
     pub device: Device,
+    /// What becomes of the scales of Q/DQ pairs.
+    pub scales: Scales,
+}
+
+/// What becomes of the scales of Q/DQ pairs that are executed as one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scales {
+    /// They are constants.
+    #[default]
+    Frozen,
+    /// They are parameters, of weights and of activations.
+    Learned,
+    /// Those of activations are set between two steps ([`Program::followed`]); those of weights are constants.
+    Followed,
+}
+
+/// An activation's scale that is set between two steps.
+#[derive(Debug)]
+pub struct Followed {
+    /// The value that is quantized.
+    pub value: String,
+    /// Name of the scale; several values may share one.
+    pub name: String,
+    /// The scale, one number.
+    pub scale: Tensor,
+    /// By what the largest magnitude is divided to give it.
+    pub levels: f64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { watch: Vec::new(), channels_last: true, device: torch::device() }
+        Self {
+            watch: Vec::new(),
+            channels_last: true,
+            device: torch::device(),
+            scales: Scales::Frozen,
+        }
     }
 }
 
@@ -75,6 +107,7 @@ pub struct Program {
     pub(super) parameters: Vec<Parameter>,
     /// Indices of the constants that training mode changes: running statistics.
     pub(super) statistics: Vec<usize>,
+    pub(super) followed: Vec<Followed>,
     /// Slot of each input of the graph, and what the file says of it.
     pub(super) inputs: Vec<(usize, Declared)>,
     pub(super) outputs: Vec<Source>,
@@ -86,9 +119,14 @@ pub struct Program {
 }
 
 impl Program {
-    /// The constants that are trained: weights, biases, scales and shifts of normalizations.
+    /// The constants that are trained: weights, biases, scales and shifts of normalizations, learned scales of Q/DQ pairs.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// The scales that are set between two steps, in the order of the graph.
+    pub fn followed(&self) -> &[Followed] {
+        &self.followed
     }
 
     /// Whether parameters collect gradients.

@@ -11,12 +11,13 @@ use crate::{Error, Result, torch};
 /// Constants of a quantization that is executed as fake quantization.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FakeQuantize {
-    scale: Vec<f32>,
-    zero_point: Vec<i32>,
-    axis: i64,
+    pub(super) scale: Vec<f32>,
+    pub(super) zero_point: Vec<i32>,
+    pub(super) axis: i64,
     /// Where each block of the axis has its own: its length, and the shape of the scales.
-    blocks: Option<(i64, Vec<i64>)>,
-    range: (i64, i64),
+    pub(super) blocks: Option<(i64, Vec<i64>)>,
+    /// Least and greatest integer.
+    pub(super) range: (i64, i64),
 }
 
 impl FakeQuantize {
@@ -101,7 +102,7 @@ impl FakeQuantize {
 
 /// Applies `run` to a tensor whose rows are the blocks of `length` elements along an axis, in the order of their scales of shape
 /// `scales`; the last block of an axis is filled up with zeros meanwhile.
-fn in_blocks(
+pub(super) fn in_blocks(
     x: &Tensor,
     axis: i64,
     length: i64,

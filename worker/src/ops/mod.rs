@@ -15,6 +15,7 @@ mod indexing;
 mod integers;
 mod interpolation;
 mod kernel;
+mod live_scale;
 mod normalization;
 mod pooling;
 pub mod quantization;

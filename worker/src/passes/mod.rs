@@ -13,6 +13,7 @@ mod identity;
 mod inference;
 mod list;
 mod opset;
+mod scales;
 mod shapes;
 
 pub use batch::set_batch;
@@ -21,6 +22,7 @@ pub use dead::remove_dead;
 pub use inference::inference_form;
 pub use list::{Applied, LIST, Pass, SIMPLIFY, apply, simplify};
 pub use opset::set_opset;
+pub use scales::share_pair_scales;
 
 #[cfg(test)]
 mod tests;

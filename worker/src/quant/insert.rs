@@ -33,16 +33,19 @@ pub fn insert(model: &mut Model, plan: &Plan) -> Result<()> {
         let channels = scales.len() as i64;
         let shape: &[i64] = if weights[0].axis.is_some() { &[channels] } else { &[] };
         let scale = TensorData::f32(shape, &scales);
-        let (nodes, value) = pair(graph, name, scale, INT8.zero_point_data(shape), weights[0].axis);
+        let scale = constant(graph, name, "scale", scale);
+        let (nodes, value) =
+            pair(graph, name, &scale, INT8.zero_point_data(shape), weights[0].axis);
         for weight in weights {
             graph.nodes[weight.site.0].inputs[weight.site.1].clone_from(&value);
         }
         before.entry(first).or_default().extend(nodes);
     }
     let mut after: HashMap<usize, Vec<Node>> = HashMap::new();
+    let mut shared = HashMap::new();
     for tensor in &plan.tensors {
         let producer = graph.producers().get(tensor.tensor.as_str()).copied();
-        let nodes = activation_pair(graph, tensor);
+        let nodes = activation_pair(graph, tensor, &mut shared);
         match producer {
             Some(producer) => after.entry(producer).or_default().extend(nodes),
             None => before.entry(0).or_default().splice(0..0, nodes).for_each(drop),
@@ -75,36 +78,54 @@ fn by_weight(plan: &Plan) -> Vec<(&str, Vec<&WeightPlan>)> {
     groups
 }
 
-fn activation_pair(graph: &mut Graph, tensor: &TensorPlan) -> Vec<Node> {
-    let scale = TensorData::f32(&[], &[tensor.scale]);
+/// Scales of activations by the value whose range they have, and their type.
+type Shared<'p> = HashMap<(&'p str, &'static str, u8), String>;
+
+/// The pair of an activation. Values with one range share the constant of their scale, so that training keeps them equal.
+fn activation_pair<'p>(
+    graph: &mut Graph,
+    tensor: &'p TensorPlan,
+    shared: &mut Shared<'p>,
+) -> Vec<Node> {
+    let range_of = tensor.range_of.as_deref().unwrap_or(&tensor.tensor);
+    let key = (range_of, tensor.dtype, tensor.zero_point);
+    let new = || {
+        constant(graph, &tensor.tensor, "scale", TensorData::f32(&[], &[tensor.scale]))
+    };
+    let scale = shared.entry(key).or_insert_with(new).clone();
     let zero_point = tensor.scheme.zero_point_data(&[]);
-    let (nodes, value) = pair(graph, &tensor.tensor, scale, zero_point, None);
+    let (nodes, value) = pair(graph, &tensor.tensor, &scale, zero_point, None);
     for &(node, input) in &tensor.sites {
         graph.nodes[node].inputs[input].clone_from(&value);
     }
     nodes
 }
 
-/// The two nodes of a pair on `name`, their constants added to the graph, and the value they give.
+/// Adds a constant to the graph; its name.
+fn constant(graph: &mut Graph, value: &str, suffix: &str, data: TensorData) -> String {
+    let name = graph.fresh_name(&format!("{value}_{suffix}"));
+    graph.initializers.insert(name.clone(), data);
+    name
+}
+
+/// The two nodes of a pair on `name`, their zero point added to the graph, and the value they give.
 fn pair(
     graph: &mut Graph,
     name: &str,
-    scale: TensorData,
+    scale_name: &str,
     zero_point: TensorData,
     axis: Option<i64>,
 ) -> (Vec<Node>, String) {
+    let zero_name = constant(graph, name, "zero_point", zero_point);
     let fresh = |suffix: &str| graph.fresh_name(&format!("{name}_{suffix}"));
-    let (scale_name, zero_name) = (fresh("scale"), fresh("zero_point"));
     let (quantized, dequantized) = (fresh("quantized"), fresh("dequantized"));
     let (quantize, dequantize) = (fresh("quantize"), fresh("dequantize"));
-    graph.initializers.insert(scale_name.clone(), scale);
-    graph.initializers.insert(zero_name.clone(), zero_point);
     let mut nodes = vec![
-        Node::new(&quantize, "QuantizeLinear", &[name, &scale_name, &zero_name], &[&quantized]),
+        Node::new(&quantize, "QuantizeLinear", &[name, scale_name, &zero_name], &[&quantized]),
         Node::new(
             &dequantize,
             "DequantizeLinear",
-            &[&quantized, &scale_name, &zero_name],
+            &[&quantized, scale_name, &zero_name],
             &[&dequantized],
         ),
     ];

@@ -8,7 +8,7 @@ use crate::interp::{Parameter, Role};
 
 /// An optimizer over a program's parameters; SGD as `torch.optim.SGD` or AdamW as `torch.optim.AdamW`.
 ///
-/// Weight decay leaves biases and the parameters of normalizations alone.
+/// Weight decay leaves biases, the parameters of normalizations and learned scales alone; those stay above zero.
 pub struct Optimizer {
     rule: Rule,
     /// Momentum, or AdamW's first and second moments, in the order of the parameters.
@@ -40,6 +40,8 @@ impl Optimizer {
                 continue;
             }
             let mut value = parameter.tensor.shallow_clone();
+            let before =
+                if parameter.role == Role::Scale { Some(value.f_detach_copy()?) } else { None };
             let decays = parameter.role == Role::Weight;
             match &self.rule {
                 Rule::Sgd { momentum, weight_decay, nesterov, .. } => {
@@ -77,6 +79,11 @@ impl Optimizer {
                     let root = second.f_sqrt()?.f_div_scalar(c2.sqrt())?.f_add_scalar(1e-8)?;
                     let _ = value.f_sub_(&first.f_div(&root)?.f_mul_scalar(lr / c1)?)?;
                 }
+            }
+            // A scale stays above zero: a step halves it at most.
+            if let Some(before) = before {
+                let least = before.f_mul_scalar(0.5)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
+                value.f_copy_(&value.f_maximum(&least)?)?;
             }
         }
         Ok(())
@@ -156,6 +163,26 @@ mod tests {
         // A bias does not decay.
         let plain = descend(sgd(0.9, 0.0, true), Role::Bias);
         close(&descend(sgd(0.9, 0.1, true), Role::Bias), &plain);
+    }
+
+    #[test]
+    fn a_learned_scale_does_not_decay_and_stays_above_zero() {
+        for rule in [
+            Rule::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.5, nesterov: false },
+            Rule::Adamw { lr: 0.1, weight_decay: 0.5 },
+        ] {
+            let tensor = Tensor::from_slice(&[0.5_f32]).set_requires_grad(true);
+            let parameters = vec![Parameter { name: "s".to_owned(), tensor, role: Role::Scale }];
+            let mut optimizer = Optimizer::new(rule, &parameters).unwrap();
+            let mut step = |gradient: f32| {
+                let gradient = Tensor::from_slice(&[gradient]);
+                optimizer.step(&parameters, &[gradient], 10.0).unwrap();
+                f32::try_from(parameters[0].tensor.detach()).unwrap()
+            };
+            assert_eq!(step(0.0), 0.5);
+            assert_eq!(step(1.0), 0.25);
+            assert_eq!(step(1.0), 0.125);
+        }
     }
 
     const SGD_MOMENTUM: [f32; 2] = [0.062, -0.124];

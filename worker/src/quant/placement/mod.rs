@@ -14,6 +14,7 @@ mod tensorrt;
 mod tests;
 mod view;
 
+pub use pattern::matches;
 pub use plan::{LayerPlan, Plan, Request, TensorPlan, WeightPlan, plan, plan_selected, survey};
 pub use selection::Selection;
 pub use sites::{Site, Sites};

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// A pattern that names nothing, with the nearest name.
-pub(super) fn matches(graph: &Graph, pattern: &str) -> Result<Vec<bool>> {
+pub fn matches(graph: &Graph, pattern: &str) -> Result<Vec<bool>> {
     let (op, glob) = match pattern.strip_prefix("op:") {
         Some(op) => (true, op),
         None => (false, pattern),
