@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
-use super::training::{Optimizer, Schedule};
+use super::training::{
+    EarlyStop, Optimizer, Schedule, WeightAverage, check, default_accumulate,
+};
 
-/// Quantization-aware training: Q/DQ pairs act as fake quantization with frozen scales and a
-/// straight-through gradient. Every epoch is checkpointed, the best is kept; epoch 0 is the model
+/// Quantization-aware training: Q/DQ pairs act as fake quantization with a straight-through
+/// gradient, at scales that are frozen, learned or follow the data. Every epoch is checkpointed, the best is kept; epoch 0 is the model
 /// as it came, so that the result is never worse on the validation data.
 ///
 /// With `recipe = "nvidia"` and `original` (the `train` stage's figures: epochs, peak learning
@@ -45,6 +47,33 @@ pub struct Finetune {
     /// Course of the learning rate.
     #[serde(default = "default_schedule")]
     pub schedule: Schedule,
+    /// Batches a step: their gradients are averaged, so that a step is that of one batch this many times as large.
+    #[serde(default = "default_accumulate")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub accumulate: u32,
+    /// Keep a moving average of the weights, and validate it: `ema = { decay = 0.999 }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<WeightAverage>,
+    /// Stop when the validation accuracy gets no better: `early_stop = { patience = 5 }`. The learning rate goes as for all `epochs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStop>,
+    /// Scale the gradients of a step down to this norm, all parameters together, where it is larger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub clip_norm: Option<f64>,
+    /// What becomes of the scales. `frozen`: they stay as they came. `lsq`: they are parameters, of activations and of weights (LSQ,
+    /// Esser et al. 2020), and begin as they came. `ema`: those of activations follow the largest magnitude of each step.
+    #[serde(default)]
+    pub scales: Scales,
+    /// `scales = "ema"` only: how fast, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_ema: Option<ScaleEma>,
+    /// The float model to learn from, such as the one that was quantized: distillation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<ModelSource>,
+    /// What to learn from `teacher`. Default: its logits, weight 1, temperature 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
     /// Stop each epoch after this many steps; for trials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -72,6 +101,105 @@ pub struct Original {
     /// Its peak learning rate.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub lr: f64,
+}
+
+/// What becomes of the scales of Q/DQ pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scales {
+    /// They stay as they came.
+    #[default]
+    Frozen,
+    /// They are learned, with the gradient of LSQ; without weight decay, and always above zero. Constants that several pairs share
+    /// stay shared.
+    Lsq,
+    /// Those of activations follow a running largest magnitude; those of weights stay as they came.
+    Ema,
+}
+
+/// How the scales of activations follow their largest magnitudes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleEma {
+    /// What a step leaves of the running magnitude.
+    #[serde(default = "default_scale_momentum")]
+    #[schemars(range(min = 0.0, max = 0.999_999))]
+    pub momentum: f64,
+    /// Part of all steps after which the scales stay, so that the weights settle at them.
+    #[serde(default = "default_scale_until")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub until: f64,
+}
+
+impl Default for ScaleEma {
+    fn default() -> Self {
+        Self { momentum: default_scale_momentum(), until: default_scale_until() }
+    }
+}
+
+/// What is learned from the teacher; the loss is the weighted sum of all three.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Distillation {
+    /// Weight of the cross-entropy with the labels.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub labels: f64,
+    /// Weight of the Kullback-Leibler divergence of the classes' probabilities from the teacher's (Hinton et al. 2015).
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub logits: f64,
+    /// What logits and features are divided by before their softmax; the divergences are multiplied by its square.
+    #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub temperature: f64,
+    /// Weight of the channel-wise divergence of `layers`: each channel as a distribution over space (Shu et al. 2021, as in YOLOv6).
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub features: f64,
+    /// `features` only: layers whose outputs are compared, by node names or globs (`layer4.*`, `op:Conv`); both models must have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+}
+
+impl Default for Distillation {
+    fn default() -> Self {
+        Self { labels: 1.0, logits: 1.0, temperature: 1.0, features: 0.0, layers: Vec::new() }
+    }
+}
+
+impl Distillation {
+    fn check(&self) -> Option<Problem> {
+        if self.logits == 0.0 && self.features == 0.0 {
+            return Some(
+                Problem::at("distillation", "neither `logits` nor `features` has a weight: nothing is learned from the teacher")
+                    .help("give one a weight, or leave `teacher` and `distillation` out"),
+            );
+        }
+        match (self.features > 0.0, self.layers.is_empty()) {
+            (true, true) => Some(
+                Problem::at("distillation.features", "`features` needs `layers`: whose outputs are compared")
+                    .help("for example: layers = [\"layer4.*\"]"),
+            ),
+            (false, false) => Some(
+                Problem::at("distillation.layers", "`layers` are compared only where `features` has a weight")
+                    .help("add features = 1.0"),
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn default_scale_momentum() -> f64 {
+    0.99
+}
+
+fn default_scale_until() -> f64 {
+    0.5
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn default_batch_size() -> u32 {
@@ -109,6 +237,9 @@ impl Contract for Finetune {
 
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = self.model.inputs();
+        if let Some(teacher) = &self.teacher {
+            inputs.extend(teacher.inputs_at("teacher", "teacher_weights"));
+        }
         inputs.push(Input::reference("train", &self.train, &[PortType::Data]));
         inputs.push(Input::reference("valid", &self.valid, &[PortType::Data]));
         inputs
@@ -127,6 +258,26 @@ impl Contract for Finetune {
 
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.model.check();
+        problems.extend(self.teacher.iter().flat_map(|teacher| teacher.check_at("teacher")));
+        if self.scale_ema.is_some() && self.scales != Scales::Ema {
+            problems.push(
+                Problem::at("scale_ema", "`scale_ema` belongs to scales = \"ema\" only")
+                    .help("write scales = \"ema\", or leave it out"),
+            );
+        }
+        if let Some(distillation) = &self.distillation {
+            if self.teacher.is_none() {
+                problems.push(
+                    Problem::at("distillation", "there is no `teacher` to learn from")
+                        .help("add the float model: teacher = \"fp32.model\""),
+                );
+            }
+            problems.extend(distillation.check());
+        }
+        if self.epochs.is_some() || self.original.is_some() {
+            let stop = self.early_stop.as_ref();
+            problems.extend(check(self.resolved_epochs(), &self.schedule, stop));
+        }
         let needs = match self.recipe {
             Recipe::Nvidia if self.original.is_some() => return problems,
             Recipe::Nvidia => {

@@ -99,29 +99,39 @@ impl ModelSource {
     /// The input ports that this source needs: `model` for a stage or a file, `weights` for start
     /// weights of a zoo network, none without.
     pub fn inputs(&self) -> Vec<Input> {
+        self.inputs_at("model", "weights")
+    }
+
+    /// The same for a model at another key, which is its port too, and with another port for its start weights.
+    pub fn inputs_at(&self, key: &str, weights: &str) -> Vec<Input> {
         match self {
             Self::Stage(reference) => {
-                vec![Input::reference("model", reference, &[PortType::Model])]
+                vec![Input::reference(key, reference, &[PortType::Model])]
             }
             Self::File(file) => vec![Input {
-                port: "model".to_owned(),
-                field: vec!["model".to_owned(), "onnx".to_owned()],
+                port: key.to_owned(),
+                field: vec![key.to_owned(), "onnx".to_owned()],
                 source: Source::Path(file.onnx.0.clone()),
                 accepts: &[PortType::Model],
             }],
             Self::Zoo(zoo) => zoo
                 .weights
                 .iter()
-                .map(|weights| Input::path("weights", "model.weights", weights))
+                .map(|path| Input::path(weights, &format!("{key}.weights"), path))
                 .collect(),
         }
     }
 
     /// Rules between keys, for the stage whose key `model` this is.
     pub fn check(&self) -> Vec<Problem> {
+        self.check_at("model")
+    }
+
+    /// The same for a model at another key.
+    pub fn check_at(&self, key: &str) -> Vec<Problem> {
         let Self::Zoo(zoo) = self else { return Vec::new() };
         let mut problems = zoo.check();
-        problems.iter_mut().for_each(|problem| problem.field.insert(0, "model".to_owned()));
+        problems.iter_mut().for_each(|problem| problem.field.insert(0, key.to_owned()));
         problems
     }
 }

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
-use super::training::{Optimizer, Schedule};
+use super::training::{
+    EarlyStop, Optimizer, Schedule, WeightAverage, check, default_accumulate,
+};
 
 /// Trains a classifier in floating point; the epoch with the best validation accuracy is kept.
 ///
@@ -32,6 +34,20 @@ pub struct Train {
     /// Course of the learning rate.
     #[serde(default = "default_schedule")]
     pub schedule: Schedule,
+    /// Batches a step: their gradients are averaged, so that a step is that of one batch this many times as large.
+    #[serde(default = "default_accumulate")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub accumulate: u32,
+    /// Keep a moving average of the weights, and validate it: `ema = { decay = 0.999 }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<WeightAverage>,
+    /// Stop when the validation accuracy gets no better: `early_stop = { patience = 5 }`. The learning rate goes as for all `epochs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStop>,
+    /// Scale the gradients of a step down to this norm, all parameters together, where it is larger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub clip_norm: Option<f64>,
     /// Label smoothing (Szegedy 2016).
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -75,6 +91,8 @@ impl Contract for Train {
     }
 
     fn check(&self) -> Vec<Problem> {
-        self.model.check()
+        let mut problems = self.model.check();
+        problems.extend(check(self.epochs, &self.schedule, self.early_stop.as_ref()));
+        problems
     }
 }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::contract::Problem;
+
 /// The optimizer.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
@@ -77,7 +79,61 @@ pub enum Schedule {
         #[serde(default = "default_step_factor")]
         #[schemars(range(min = 0.0, max = 1.0))]
         factor: f64,
+        /// Epochs of linear warm-up.
+        #[serde(default)]
+        #[schemars(range(min = 0.0))]
+        warmup_epochs: f64,
     },
+}
+
+/// Exponential moving average of the weights (Polyak & Juditsky 1992): it is validated and kept in place of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightAverage {
+    /// What a step leaves of the average. After `t` steps it is at most `(1 + t) / (10 + t)`, so that the average follows at first.
+    #[serde(default = "default_decay")]
+    #[schemars(range(min = 0.0, max = 0.999_999))]
+    pub decay: f64,
+}
+
+/// When to stop before the last epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStop {
+    /// Stop after this many epochs without a better validation accuracy.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub patience: u32,
+    /// Better is an accuracy (0…1) that is more than this above the best before.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_delta: f64,
+}
+
+/// Rules between keys of a training of that many epochs.
+pub(super) fn check(epochs: u32, schedule: &Schedule, stop: Option<&EarlyStop>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Schedule::Step { epochs: falls, .. } = schedule
+        && let Some(late) = falls.iter().find(|&&fall| fall >= epochs)
+    {
+        let text = format!("the rate falls at epoch {late}, which never begins: epochs count from 0, and there are {epochs}");
+        problems.push(Problem::at("schedule.epochs", text).help("name epochs before the last, or train longer"));
+    }
+    if let Some(stop) = stop.filter(|stop| stop.patience >= epochs) {
+        let text = format!(
+            "patience {} can never run out in {epochs} epoch(s)",
+            stop.patience
+        );
+        problems.push(Problem::at("early_stop.patience", text).help("give less patience than epochs, or leave `early_stop` out"));
+    }
+    problems
+}
+
+pub(super) fn default_accumulate() -> u32 {
+    1
+}
+
+fn default_decay() -> f64 {
+    0.999
 }
 
 fn default_momentum() -> f64 {

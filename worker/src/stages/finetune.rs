@@ -1,25 +1,49 @@
 //! `finetune`: quantization-aware training.
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::finetune::Finetune;
+use qpipe::stages::finetune::{Finetune, Scales};
 
-use super::training::{Settings, train};
-use super::{Context, model::model};
-use crate::{Error, Result};
+use super::model::{model, model_at};
+use super::training::{Lesson, Settings, train};
+use super::Context;
+use crate::passes::share_pair_scales;
+use crate::quant::prepare::prepare;
+use crate::{Error, Result, interp};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
     let config: Finetune = context.config()?;
-    let model = model(context, &config.model)?;
+    let mut model = model(context, &config.model)?;
     if !model.graph.nodes.iter().any(|node| node.op_type == "QuantizeLinear") {
         return Err(Error::user("the model has no Q/DQ pairs: there is nothing to fine-tune for")
             .help("fine-tune the output of an `insert-qdq` stage: model = \"ptq.model\""));
     }
+    share_pair_scales(&mut model.graph);
+    let lesson = match &config.teacher {
+        Some(source) => {
+            let mut teacher = model_at(context, source, "teacher", "teacher_weights")?;
+            // The names of layers and values are then those that the quantized model has.
+            prepare(&mut teacher).map_err(|error| error.at("the teacher"))?;
+            Some(Lesson { teacher, settings: config.distillation.clone().unwrap_or_default() })
+        }
+        None => None,
+    };
     let settings = Settings {
         epochs: config.resolved_epochs(),
         batch_size: config.batch_size,
         optimizer: config.resolved_optimizer(),
         schedule: config.schedule,
+        accumulate: config.accumulate,
+        average: config.ema,
+        early_stop: config.early_stop,
+        clip_norm: config.clip_norm,
+        scales: match config.scales {
+            Scales::Frozen => interp::Scales::Frozen,
+            Scales::Lsq => interp::Scales::Learned,
+            Scales::Ema => interp::Scales::Followed,
+        },
+        scale_ema: (config.scales == Scales::Ema).then(|| config.scale_ema.unwrap_or_default()),
+        lesson,
         label_smoothing: 0.0,
         max_steps: config.max_steps,
         // So that the result is never worse than what came in, on the validation data.

@@ -12,15 +12,25 @@ use crate::{Error, Result, onnx, passes, zoo};
 /// The model that `source` names: read from input port `model`, or built by the zoo with the weights at
 /// input port `weights`.
 pub fn model(context: &Context, source: &ModelSource) -> Result<Model> {
+    model_at(context, source, "model", "weights")
+}
+
+/// The same at other input ports.
+pub fn model_at(
+    context: &Context,
+    source: &ModelSource,
+    port: &str,
+    weights: &str,
+) -> Result<Model> {
     match source {
         ModelSource::Stage(_) | ModelSource::File(_) => {
-            let path = context.need("model")?;
+            let path = context.need(port)?;
             let mut model = onnx::read(path)?;
             passes::inference_form(&mut model).map_err(|error| error.at(path.display()))?;
             Ok(model)
         }
         ModelSource::Zoo(config) => {
-            let weights = context.input("weights");
+            let weights = context.input(weights);
             debug_assert_eq!(
                 weights.is_some(),
                 config.weights.as_ref().is_some_and(|path| path.0 == PLACEHOLDER)

@@ -6,6 +6,7 @@ use qpipe::stages::train::Train;
 use super::training::{Settings, train};
 use super::{Context, model::model};
 use crate::Result;
+use crate::interp::Scales;
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
@@ -16,6 +17,13 @@ pub fn run(context: &Context) -> Result<Metrics> {
         batch_size: config.batch_size,
         optimizer: config.optimizer,
         schedule: config.schedule,
+        accumulate: config.accumulate,
+        average: config.ema,
+        early_stop: config.early_stop,
+        clip_norm: config.clip_norm,
+        scales: Scales::Frozen,
+        scale_ema: None,
+        lesson: None,
         label_smoothing: config.label_smoothing,
         max_steps: config.max_steps,
         epoch_zero: false,

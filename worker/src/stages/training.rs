@@ -3,15 +3,17 @@
 use serde_json::json;
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::training::{Optimizer, Schedule};
+use qpipe::stages::finetune::{Distillation, ScaleEma};
+use qpipe::stages::training::{EarlyStop, Optimizer, Schedule, WeightAverage};
 
 use super::model::{write_json, write_model};
 use super::{Context, Events};
-use crate::Result;
 use crate::data::Dataset;
-use crate::graph::Model;
-use crate::interp::check_trainable;
-use crate::train::{Classifier, Fit, Watch};
+use crate::graph::{Graph, Model};
+use crate::interp::{Options, Scales, check_trainable};
+use crate::quant::placement::matches;
+use crate::train::{Classifier, Fit, Teacher, Watch};
+use crate::{Error, Result};
 
 /// Settings of a training that its contract names.
 pub struct Settings {
@@ -22,6 +24,19 @@ pub struct Settings {
     pub label_smoothing: f64,
     pub max_steps: Option<u64>,
     pub epoch_zero: bool,
+    pub accumulate: u32,
+    pub average: Option<WeightAverage>,
+    pub early_stop: Option<EarlyStop>,
+    pub clip_norm: Option<f64>,
+    pub scales: Scales,
+    pub scale_ema: Option<ScaleEma>,
+    pub lesson: Option<Lesson>,
+}
+
+/// What to learn from another model.
+pub struct Lesson {
+    pub teacher: Model,
+    pub settings: Distillation,
 }
 
 /// Trains `model` and writes the outputs `model` and `history`.
@@ -37,7 +52,24 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
         Ok(dataset)
     };
     let (train, valid) = (open("train")?, open("valid")?);
-    let mut classifier = Classifier::new(model, &train)?;
+    let layers = match &settings.lesson {
+        Some(lesson) => compared(&model.graph, &lesson.teacher.graph, &lesson.settings.layers)?,
+        None => Vec::new(),
+    };
+    let mut watched: Vec<String> = layers.iter().map(|layer| layer.student.clone()).collect();
+    if settings.scales == Scales::Followed {
+        watched.extend(quantized(&model.graph));
+    }
+    let options =
+        Options { watch: watched.clone(), scales: settings.scales, ..Options::default() };
+    let mut classifier = Classifier::with(model, &train, &options)?;
+    let mut teacher = match settings.lesson {
+        Some(lesson) => Some(
+            teacher(lesson, &layers, &train, classifier.classes)
+                .map_err(|error| error.at("the teacher"))?,
+        ),
+        None => None,
+    };
     valid.check_labels(classifier.classes)?;
     context.events.log(format!(
         "{} parameters; {} training and {} validation images of {} classes",
@@ -56,21 +88,98 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
         label_smoothing: settings.label_smoothing,
         max_steps: settings.max_steps,
         epoch_zero: settings.epoch_zero,
+        accumulate: settings.accumulate as usize,
+        average: settings.average,
+        early_stop: settings.early_stop,
+        clip_norm: settings.clip_norm,
+        scale_ema: settings.scale_ema,
+        watched: &watched,
         seed: context.task.seed,
         threads: context.task.threads,
         checkpoints: &context.task.checkpoints,
     };
-    let fitted = fit.run(&mut classifier, &mut Told(context.events))?;
+    let fitted = fit.run(&mut classifier, teacher.as_mut(), &mut Told(context.events))?;
     classifier.program.write_back(&mut classifier.model)?;
     write_model(&classifier.model, context.output("model")?)?;
     write_json(&fitted.history, context.output("history")?)?;
     let best = &fitted.history[fitted.best];
     Ok(Metrics::from([
-        ("epochs".to_owned(), json!(settings.epochs)),
+        ("epochs".to_owned(), json!(fitted.history.last().map_or(0, |epoch| epoch.epoch))),
         ("best_epoch".to_owned(), json!(best.epoch)),
         ("valid_loss".to_owned(), json!(best.valid_loss)),
         ("valid_top1".to_owned(), json!(best.valid_top1)),
     ]))
+}
+
+/// A layer whose outputs are compared with a teacher's.
+struct Compared {
+    layer: String,
+    /// Its output here.
+    student: String,
+    /// The same in the teacher.
+    teacher: String,
+}
+
+/// The layers that `patterns` name in both graphs.
+fn compared(student: &Graph, teacher: &Graph, patterns: &[String]) -> Result<Vec<Compared>> {
+    let mut layers: Vec<Compared> = Vec::new();
+    for pattern in patterns {
+        let mut both = false;
+        let named = matches(student, pattern).map_err(|error| error.key("distillation"))?;
+        for (node, _) in student.nodes.iter().zip(named).filter(|(_, named)| *named) {
+            let label = node.label();
+            let other = teacher.nodes.iter().find(|other| {
+                other.label() == label && other.op_type == node.op_type
+            });
+            let outputs = (node.outputs.first(), other.and_then(|other| other.outputs.first()));
+            let (Some(student), Some(teacher)) = outputs else { continue };
+            both = true;
+            if layers.iter().all(|known| known.student != *student) {
+                let (student, teacher) = (student.clone(), teacher.clone());
+                layers.push(Compared { layer: label.to_owned(), student, teacher });
+            }
+        }
+        if !both {
+            return Err(Error::user(format!(
+                "no layer of the teacher has the name and operator of one that matches \"{pattern}\""
+            ))
+            .help("the teacher must be the float model that was quantized, or one with the same names; leave other layers out of `layers`")
+            .key("distillation"));
+        }
+    }
+    Ok(layers)
+}
+
+fn teacher(
+    lesson: Lesson,
+    layers: &[Compared],
+    dataset: &Dataset,
+    classes: usize,
+) -> Result<Teacher> {
+    let watch = layers.iter().map(|layer| layer.teacher.clone()).collect();
+    let options = Options { watch, ..Options::default() };
+    let own = Classifier::with(lesson.teacher, dataset, &options)?;
+    if own.classes != classes {
+        return Err(Error::user(format!(
+            "it tells {} classes apart, the model {classes}",
+            own.classes
+        ))
+        .help("learn from a model of the same classes"));
+    }
+    let layers = layers.iter().map(|layer| layer.layer.clone()).collect();
+    Ok(Teacher { settings: lesson.settings, program: own.program, layers })
+}
+
+/// Values that are computed and quantized.
+fn quantized(graph: &Graph) -> Vec<String> {
+    let nodes = graph.nodes.iter().filter(|node| node.op_type == "QuantizeLinear");
+    let mut names: Vec<String> = Vec::new();
+    for name in nodes.filter_map(|node| node.input(0)) {
+        if !graph.initializers.contains_key(name) && names.iter().all(|known| known != name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 struct Told<'a>(&'a Events);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::Tensor;
 
-use super::fit::Epoch;
+use super::averages::Average;
+use super::history::Epoch;
 use super::optimizer::Optimizer;
 use crate::interp::Program;
 use crate::{Error, Result};
@@ -20,6 +21,7 @@ pub(super) struct Checkpoint {
 
 const LAST: &str = "last.";
 const BEST: &str = "best.";
+const AVERAGE: &str = "average.";
 
 fn file(folder: &Path) -> PathBuf {
     folder.join("training.safetensors")
@@ -30,6 +32,7 @@ pub(super) fn save(
     folder: &Path,
     program: &Program,
     optimizer: &Optimizer,
+    average: Option<&Average>,
     checkpoint: &Checkpoint,
 ) -> Result<()> {
     let (moments, steps) = optimizer.state(program.parameters());
@@ -47,6 +50,9 @@ pub(super) fn save(
     for (name, tensor) in moments {
         add("", &name, &tensor)?;
     }
+    for (name, tensor) in average.iter().flat_map(|average| &average.tensors) {
+        add(AVERAGE, name, tensor)?;
+    }
     for (name, tensor) in &checkpoint.best {
         add(BEST, name, tensor)?;
     }
@@ -58,7 +64,12 @@ pub(super) fn save(
     let views: Vec<_> = views.collect::<Result<_>>()?;
     let history = serde_json::to_string(&checkpoint.history)
         .map_err(|error| Error::bug(format!("checkpoint: {error}")))?;
-    let notes = [("history".to_owned(), history), ("steps".to_owned(), steps.to_string())];
+    let averaged = average.map_or(0, |average| average.steps);
+    let notes = [
+        ("history".to_owned(), history),
+        ("steps".to_owned(), steps.to_string()),
+        ("averaged".to_owned(), averaged.to_string()),
+    ];
     let bytes = safetensors::serialize(views, Some(notes.into_iter().collect()))
         .map_err(|error| Error::bug(format!("checkpoint: {error}")))?;
     let path = file(folder);
@@ -76,6 +87,7 @@ pub(super) fn load(
     folder: &Path,
     program: &mut Program,
     optimizer: &mut Optimizer,
+    average: Option<&mut Average>,
 ) -> Result<Option<Checkpoint>> {
     let Ok(bytes) = std::fs::read(file(folder)) else { return Ok(None) };
     let (Ok((_, header)), Ok(tensors)) =
@@ -86,7 +98,10 @@ pub(super) fn load(
     let note = |name: &str| header.metadata().as_ref().and_then(|notes| notes.get(name));
     let history = note("history").and_then(|text| serde_json::from_str(text).ok());
     let steps = note("steps").and_then(|text| text.parse().ok());
-    let (Some(history), Some(steps)) = (history, steps) else { return Ok(None) };
+    let averaged = note("averaged").and_then(|text| text.parse().ok());
+    let (Some(history), Some(steps), Some(averaged)) = (history, steps, averaged) else {
+        return Ok(None);
+    };
     let find = |name: &str| {
         let view = tensors.tensor(name).ok()?;
         let shape: Vec<i64> = view.shape().iter().map(|&extent| extent as i64).collect();
@@ -97,6 +112,15 @@ pub(super) fn load(
         let own = names.into_iter().filter_map(|name| Some((name.strip_prefix(prefix)?, name)));
         own.filter_map(|(name, full)| Some((name.to_owned(), find(full)?))).collect()
     };
+    // The averages have the names and shapes of what they are of: loading them first tells whether they are whole.
+    if let Some(average) = average {
+        let tensors = state(AVERAGE);
+        if program.load_state(&tensors).is_err() {
+            return Ok(None);
+        }
+        average.tensors = program.state()?;
+        average.steps = averaged;
+    }
     if program.load_state(&state(LAST)).is_err() {
         return Ok(None);
     }

@@ -23,11 +23,19 @@ impl Classifier {
     ///
     /// # Errors
     /// A model that is no image classifier or does not fit the data: channels, size of the images, count of classes.
-    pub fn new(mut model: Model, dataset: &Dataset) -> Result<Self> {
+    pub fn new(model: Model, dataset: &Dataset) -> Result<Self> {
+        Self::with(model, dataset, &Options::default())
+    }
+
+    /// The same with other options of the interpreter.
+    ///
+    /// # Errors
+    /// As [`Classifier::new`]; what the options name and the model does not have.
+    pub fn with(mut model: Model, dataset: &Dataset, options: &Options) -> Result<Self> {
         let input = fits(&model, dataset)?;
         passes::set_batch(&mut model, None)?;
         interp::check_sizes(&model, &[&input])?;
-        let mut program = Program::compile(&model, &Options::default())?;
+        let mut program = Program::compile(&model, options)?;
         // What the model makes of one image says how many classes it has, whatever the file notes.
         let logits = {
             let image = Tensor::f_zeros(input, (tch::Kind::Float, tch::Device::Cpu))?;

@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
-use qpipe::stages::training::{Optimizer as Rule, Schedule};
-use serde::{Deserialize, Serialize};
+use qpipe::stages::finetune::ScaleEma;
+use qpipe::stages::training::{EarlyStop, Optimizer as Rule, Schedule, WeightAverage};
 use tch::{Kind, Tensor};
 
+use super::averages::{Average, Follower};
 use super::checkpoint::{self, Checkpoint};
 use super::classifier::Classifier;
+use super::distillation::Teacher;
+use super::gradients::{self, Sum};
+use super::history::{Epoch, best, stops};
 use super::optimizer::Optimizer;
 use super::schedule::rate;
 use super::score::Figures;
@@ -23,14 +27,26 @@ pub struct Fit<'a> {
     pub valid: &'a Dataset,
     /// Passes over the training data.
     pub epochs: u32,
-    /// Images a step.
+    /// Images a batch.
     pub batch_size: usize,
+    /// Batches a step.
+    pub accumulate: usize,
     /// The optimizer.
     pub optimizer: Rule,
     /// Course of the learning rate.
     pub schedule: Schedule,
     /// Label smoothing.
     pub label_smoothing: f64,
+    /// Average of the weights, which is validated and kept.
+    pub average: Option<WeightAverage>,
+    /// When to stop before the last epoch.
+    pub early_stop: Option<EarlyStop>,
+    /// Largest norm of a step's gradients.
+    pub clip_norm: Option<f64>,
+    /// How scales of activations follow their magnitudes, where the program was compiled for it.
+    pub scale_ema: Option<ScaleEma>,
+    /// Names of the values that the program watches: first those that a teacher compares, then others.
+    pub watched: &'a [String],
     /// Steps of each epoch and batches of each validation, at most.
     pub max_steps: Option<u64>,
     /// Whether the model as it came competes as epoch 0.
@@ -41,23 +57,6 @@ pub struct Fit<'a> {
     pub threads: usize,
     /// Folder of the checkpoint.
     pub checkpoints: &'a Path,
-}
-
-/// A line of the history.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// From 1; 0 is the model as it came.
-    pub epoch: u32,
-    /// Learning rate of its last step; none for epoch 0.
-    pub lr: Option<f64>,
-    /// Mean loss over the steps, label smoothing included; none for epoch 0.
-    pub train_loss: Option<f64>,
-    /// Accuracy over the steps, before each, 0…1; none for epoch 0.
-    pub train_top1: Option<f64>,
-    /// Mean loss on the validation data.
-    pub valid_loss: f64,
-    /// Accuracy on the validation data, 0…1.
-    pub valid_top1: f64,
 }
 
 /// What came of a training; the classifier holds the best epoch.
@@ -76,10 +75,27 @@ pub trait Watch {
     fn log(&mut self, message: String);
 }
 
+/// What a training changes besides the program.
+struct State<'a> {
+    optimizer: Optimizer,
+    average: Option<Average>,
+    follower: Option<Follower>,
+    teacher: Option<&'a mut Teacher>,
+}
+
+/// Sums over the samples of an epoch.
+#[derive(Default)]
+struct Seen {
+    loss: f64,
+    right: i64,
+    samples: i64,
+}
+
 impl Fit<'_> {
     fn per_epoch(&self) -> u64 {
-        let batches = self.train.len().div_ceil(self.batch_size.max(1)) as u64;
-        batches.min(self.max_steps.unwrap_or(u64::MAX)).max(1)
+        let batches = self.train.len().div_ceil(self.batch_size.max(1));
+        let steps = batches.div_ceil(self.accumulate.max(1)) as u64;
+        steps.min(self.max_steps.unwrap_or(u64::MAX)).max(1)
     }
 
     /// Trains; the best epoch's parameters are in the classifier's program afterwards. Best is the highest
@@ -90,89 +106,112 @@ impl Fit<'_> {
     ///
     /// # Errors
     /// A loss that is not finite, with its step and samples; what the data's files are guilty of.
-    pub fn run(&self, classifier: &mut Classifier, watch: &mut dyn Watch) -> Result<Fitted> {
+    pub fn run(
+        &self,
+        classifier: &mut Classifier,
+        teacher: Option<&mut Teacher>,
+        watch: &mut dyn Watch,
+    ) -> Result<Fitted> {
         classifier.program.train(true);
-        let mut optimizer =
-            Optimizer::new(self.optimizer.clone(), classifier.program.parameters())?;
-        let resumed = checkpoint::load(self.checkpoints, &mut classifier.program, &mut optimizer)?;
-        let mut state = match resumed {
-            Some(checkpoint) => {
-                let done = checkpoint.history.last().map_or(0, |epoch| epoch.epoch);
-                watch.log(format!("going on after epoch {done}, from its checkpoint"));
-                checkpoint
-            }
-            None => Checkpoint { history: Vec::new(), best: classifier.program.state()? },
-        };
-        if self.epoch_zero && state.history.is_empty() {
+        let (mut state, mut checkpoint) = self.begin(classifier, teacher, watch)?;
+        if self.epoch_zero && checkpoint.history.is_empty() {
             let valid = self.validate(classifier, watch, 0)?;
-            self.finish(
-                classifier,
-                &optimizer,
-                &mut state,
-                watch,
-                Epoch {
-                    epoch: 0,
-                    lr: None,
-                    train_loss: None,
-                    train_top1: None,
-                    valid_loss: valid.loss,
-                    valid_top1: valid.top1,
-                },
-            )?;
+            let epoch = Epoch {
+                epoch: 0,
+                lr: None,
+                train_loss: None,
+                train_top1: None,
+                valid_loss: valid.loss,
+                valid_top1: valid.top1,
+            };
+            self.finish(classifier, &state, &mut checkpoint, watch, epoch)?;
         }
-        let next = state.history.last().map_or(0, |epoch| epoch.epoch) + 1;
+        let next = checkpoint.history.last().map_or(0, |epoch| epoch.epoch) + 1;
         for epoch in next..=self.epochs {
-            let (lr, train_loss, train_top1) =
-                self.epoch(classifier, &mut optimizer, watch, epoch)?;
-            let valid = self.validate(classifier, watch, epoch)?;
-            self.finish(
-                classifier,
-                &optimizer,
-                &mut state,
-                watch,
-                Epoch {
-                    epoch,
-                    lr: Some(lr),
-                    train_loss: Some(train_loss),
-                    train_top1: Some(train_top1),
-                    valid_loss: valid.loss,
-                    valid_top1: valid.top1,
-                },
-            )?;
+            if self.early_stop.as_ref().is_some_and(|rule| stops(&checkpoint.history, rule)) {
+                watch.log(format!("stopped after epoch {}: no better for long enough", epoch - 1));
+                break;
+            }
+            let (lr, train_loss, train_top1) = self.epoch(classifier, &mut state, watch, epoch)?;
+            let valid = match &state.average {
+                Some(average) => {
+                    average.within(classifier, |own| self.validate(own, watch, epoch))?
+                }
+                None => self.validate(classifier, watch, epoch)?,
+            };
+            let epoch = Epoch {
+                epoch,
+                lr: Some(lr),
+                train_loss: Some(train_loss),
+                train_top1: Some(train_top1),
+                valid_loss: valid.loss,
+                valid_top1: valid.top1,
+            };
+            self.finish(classifier, &state, &mut checkpoint, watch, epoch)?;
         }
         classifier.program.train(false);
-        classifier.program.load_state(&state.best)?;
-        let best = best(&state.history);
-        Ok(Fitted { history: state.history, best })
+        classifier.program.load_state(&checkpoint.best)?;
+        let best = best(&checkpoint.history);
+        Ok(Fitted { history: checkpoint.history, best })
     }
 
-    /// Records an epoch, keeps its parameters if it is the best, and writes the checkpoint.
+    /// A new state, or that of the checkpoint.
+    fn begin<'t>(
+        &self,
+        classifier: &mut Classifier,
+        teacher: Option<&'t mut Teacher>,
+        watch: &mut dyn Watch,
+    ) -> Result<(State<'t>, Checkpoint)> {
+        let program = &mut classifier.program;
+        let start = program.state()?;
+        let mut optimizer = Optimizer::new(self.optimizer.clone(), program.parameters())?;
+        let average = |program: &_| {
+            self.average.as_ref().map(|own| Average::new(own.decay, program)).transpose()
+        };
+        let mut averaged = average(program)?;
+        let resumed =
+            checkpoint::load(self.checkpoints, program, &mut optimizer, averaged.as_mut())?;
+        let checkpoint = if let Some(checkpoint) = resumed {
+            let done = checkpoint.history.last().map_or(0, |epoch| epoch.epoch);
+            watch.log(format!("going on after epoch {done}, from its checkpoint"));
+            checkpoint
+        } else {
+            // A damaged one may have been read in part.
+            program.load_state(&start)?;
+            optimizer = Optimizer::new(self.optimizer.clone(), program.parameters())?;
+            averaged = average(program)?;
+            Checkpoint { history: Vec::new(), best: start }
+        };
+        let follower =
+            self.scale_ema.as_ref().map(|ema| Follower::new(ema.momentum, &classifier.program));
+        Ok((State { optimizer, average: averaged, follower, teacher }, checkpoint))
+    }
+
+    /// Records an epoch, keeps its parameters, or their average, if it is the best, and writes the checkpoint.
     fn finish(
         &self,
         classifier: &Classifier,
-        optimizer: &Optimizer,
-        state: &mut Checkpoint,
+        state: &State,
+        checkpoint: &mut Checkpoint,
         watch: &mut dyn Watch,
         epoch: Epoch,
     ) -> Result<()> {
-        let train = match (epoch.train_loss, epoch.train_top1) {
-            (Some(loss), Some(top1)) => {
-                format!("train loss {loss:.4}, top-1 {:.2} %; ", 100.0 * top1)
-            }
-            _ => String::new(),
-        };
-        watch.log(format!(
-            "epoch {}/{}: {train}valid loss {:.4}, top-1 {:.2} %",
-            epoch.epoch,
-            self.epochs,
-            epoch.valid_loss,
-            100.0 * epoch.valid_top1
-        ));
-        state.history.push(epoch);
-        if best(&state.history) + 1 == state.history.len() {
-            state.best = classifier.program.state()?;
+        watch.log(epoch.line(self.epochs));
+        checkpoint.history.push(epoch);
+        if best(&checkpoint.history) + 1 == checkpoint.history.len() {
+            checkpoint.best = match &state.average {
+                Some(average) => average.copy()?,
+                None => classifier.program.state()?,
+            };
         }
-        checkpoint::save(self.checkpoints, &classifier.program, optimizer, state)
+        let average = state.average.as_ref();
+        checkpoint::save(
+            self.checkpoints,
+            &classifier.program,
+            &state.optimizer,
+            average,
+            checkpoint,
+        )
     }
 
     fn message(&self, epoch: u32) -> String {
@@ -183,7 +222,7 @@ impl Fit<'_> {
     fn epoch(
         &self,
         classifier: &mut Classifier,
-        optimizer: &mut Optimizer,
+        state: &mut State,
         watch: &mut dyn Watch,
         epoch: u32,
     ) -> Result<(f64, f64, f64)> {
@@ -191,54 +230,87 @@ impl Fit<'_> {
         let (steps, before) =
             (per_epoch * u64::from(self.epochs), per_epoch * u64::from(epoch - 1));
         let order = Order::Shuffled { seed: self.seed, epoch: u64::from(epoch) };
-        let loader = Loader::new(self.train, self.batch_size, order, true, self.threads);
+        let mut loader = Loader::new(self.train, self.batch_size, order, true, self.threads);
         // Of dropout, which draws from libtorch's own generator.
         tch::manual_seed((self.seed ^ (u64::from(epoch) << 32)) as i64);
-        let (mut loss_sum, mut right, mut samples, mut lr) = (0.0, 0, 0, 0.0);
-        for (step, batch) in (0..per_epoch).zip(loader) {
-            let batch = batch?;
-            lr = rate(&self.schedule, self.optimizer.lr(), before + step, steps, per_epoch);
-            let count = batch.labels.size()[0];
-            let (loss, hits) = self.step(classifier, optimizer, &batch, lr)?;
-            if !loss.is_finite() {
-                return Err(self.not_finite(loss, epoch, step + 1, lr));
+        let (mut seen, mut lr, mut batches) = (Seen::default(), 0.0, 0);
+        for step in 0..per_epoch {
+            let at = before + step;
+            lr = rate(&self.schedule, self.optimizer.lr(), at, steps, per_epoch);
+            let mut sum = Sum::default();
+            for batch in loader.by_ref().take(self.accumulate.max(1)) {
+                batches += 1;
+                let loss = self.batch(classifier, state, &batch?, &mut sum, &mut seen)?;
+                if !loss.is_finite() {
+                    return Err(self.not_finite(loss, epoch, batches, lr));
+                }
             }
-            loss_sum += loss * count as f64;
-            right += hits;
-            samples += count;
-            let message = format!("{}, loss {:.3}", self.message(epoch), loss_sum / samples as f64);
-            watch.progress(before + step + 1, steps, &message);
+            let mut gradients = sum.mean()?;
+            if let Some(most) = self.clip_norm {
+                gradients::clip(&mut gradients, most)?;
+            }
+            state.optimizer.step(classifier.program.parameters(), &gradients, lr)?;
+            let follows = |ema: &ScaleEma| (at as f64) < ema.until * steps as f64;
+            if let Some(follower) = &mut state.follower
+                && self.scale_ema.as_ref().is_some_and(follows)
+            {
+                follower.update()?;
+            }
+            if let Some(average) = &mut state.average {
+                average.update(&classifier.program)?;
+            }
+            let mean = seen.loss / seen.samples.max(1) as f64;
+            let message = format!("{}, loss {mean:.3}", self.message(epoch));
+            watch.progress(at + 1, steps, &message);
         }
-        let samples = samples.max(1) as f64;
-        Ok((lr, loss_sum / samples, right as f64 / samples))
+        let samples = seen.samples.max(1) as f64;
+        Ok((lr, seen.loss / samples, seen.right as f64 / samples))
     }
 
-    /// One step: its loss, and how many samples were right before it.
-    fn step(
+    /// Adds the gradients of a batch, if its loss is finite; the loss.
+    fn batch(
         &self,
         classifier: &mut Classifier,
-        optimizer: &mut Optimizer,
+        state: &mut State,
         batch: &Batch,
-        lr: f64,
-    ) -> Result<(f64, i64)> {
+        sum: &mut Sum,
+        seen: &mut Seen,
+    ) -> Result<f64> {
         let images = [batch.images.shallow_clone()];
-        let logits =
-            classifier.program.forward(&images, Mode::Train, &mut |_, _| Ok(()))?.remove(0);
+        let compared = state.teacher.as_ref().map_or(0, |teacher| teacher.layers.len());
+        let mut features: Vec<Option<Tensor>> = (0..compared).map(|_| None).collect();
+        let follower = &mut state.follower;
+        let mut watch = |index: usize, value: &Tensor| -> Result<()> {
+            match (features.get_mut(index), follower.as_mut()) {
+                (Some(feature), _) => *feature = Some(value.shallow_clone()),
+                (None, Some(follower)) => follower.see(&self.watched[index], value)?,
+                (None, None) => {}
+            }
+            Ok(())
+        };
+        let logits = classifier.program.forward(&images, Mode::Train, &mut watch)?.remove(0);
         let labels = batch.labels.f_to_device(logits.device())?;
-        let loss = logits.f_cross_entropy_loss::<Tensor>(
+        let mut loss = logits.f_cross_entropy_loss::<Tensor>(
             &labels,
             None,
             tch::Reduction::Mean,
             -100,
             self.label_smoothing,
         )?;
+        if let Some(teacher) = &mut state.teacher {
+            let own = teacher.loss(&batch.images, &logits, &features)?;
+            loss = loss.f_mul_scalar(teacher.settings.labels)?.f_add(&own)?;
+        }
         let value = loss.f_double_value(&[])?;
+        let count = batch.labels.size()[0];
         if value.is_finite() {
-            let gradients = classifier.program.gradients(&loss)?;
-            optimizer.step(classifier.program.parameters(), &gradients, lr)?;
+            sum.add(classifier.program.gradients(&loss)?, count)?;
         }
         let hits = logits.f_detach()?.f_argmax(1, false)?.f_eq_tensor(&labels)?;
-        Ok((value, hits.f_sum(Kind::Int64)?.f_int64_value(&[])?))
+        seen.loss += value * count as f64;
+        seen.right += hits.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+        seen.samples += count;
+        Ok(value)
     }
 
     fn validate(
@@ -264,8 +336,10 @@ impl Fit<'_> {
         Ok(score.figures())
     }
 
-    fn not_finite(&self, loss: f64, epoch: u32, step: u64, lr: f64) -> Error {
-        let first = (step as usize - 1) * self.batch_size;
+    /// Of the loss of an epoch's batch, counted from 1.
+    fn not_finite(&self, loss: f64, epoch: u32, batch: usize, lr: f64) -> Error {
+        let first = (batch - 1) * self.batch_size;
+        let step = batch.div_ceil(self.accumulate.max(1));
         let order = crate::data::permutation(self.train.len(), self.seed, u64::from(epoch));
         let names: Vec<String> =
             order.iter().skip(first).take(3).map(|&index| self.train.name(index)).collect();
@@ -275,15 +349,4 @@ impl Fit<'_> {
         ))
         .help("lower the learning rate or add warm-up; if it is so in the first step, look at these samples and at `normalize`")
     }
-}
-
-/// Position of the best epoch.
-fn best(history: &[Epoch]) -> usize {
-    let better = |best: usize, index: usize| {
-        let (a, b) = (&history[index], &history[best]);
-        let wins = a.valid_top1 > b.valid_top1
-            || (a.valid_top1 == b.valid_top1 && a.valid_loss < b.valid_loss);
-        if wins { index } else { best }
-    };
-    (0..history.len()).fold(0, better)
 }

@@ -1,14 +1,20 @@
-//! Training: loop, optimizers, schedules, checkpoints, and the count of what is right.
+//! Training: loop, optimizers, schedules, averages, distillation, checkpoints, and the count of what is right.
 
+mod averages;
 mod checkpoint;
 mod classifier;
+mod distillation;
 mod fit;
+mod gradients;
+mod history;
 mod optimizer;
 mod schedule;
 mod score;
 
 pub use classifier::Classifier;
-pub use fit::{Epoch, Fit, Fitted, Watch};
+pub use distillation::Teacher;
+pub use fit::{Fit, Fitted, Watch};
+pub use history::Epoch;
 pub use optimizer::Optimizer;
 pub use schedule::rate;
 pub use score::{Figures, Score};

@@ -31,10 +31,11 @@ pub fn rate(schedule: &Schedule, peak: f64, step: u64, steps: u64, per_epoch: u6
                 cosine((at + 1.0 - top) / (all - top).max(1.0), 0.0)
             }
         }
-        Schedule::Step { epochs, factor } => {
+        Schedule::Step { epochs, factor, warmup_epochs } => {
             let epoch = step / per_epoch.max(1);
             let falls = epochs.iter().filter(|&&fall| u64::from(fall) <= epoch).count();
-            factor.powi(falls as i32)
+            let warmup = warmup_epochs * per_epoch as f64;
+            ((at + 1.0) / (warmup + 1.0)).min(1.0) * factor.powi(falls as i32)
         }
     }
 }
@@ -73,8 +74,15 @@ mod tests {
 
     #[test]
     fn steps_multiply() {
-        let rates = all(&Schedule::Step { epochs: vec![3, 6], factor: 0.1 });
+        let steps = |warmup_epochs| {
+            all(&Schedule::Step { epochs: vec![3, 6], factor: 0.1, warmup_epochs })
+        };
+        let rates = steps(0.0);
+        assert_eq!(rates[0], 2.0);
         assert_eq!([rates[29], rates[30]], [2.0, 2.0 * 0.1]);
         assert!((rates[60] - 0.02).abs() < 1e-12);
+        let warmed = steps(2.0);
+        assert!(warmed[0] < 0.2 && warmed[..20].is_sorted() && warmed[19] < 2.0);
+        assert_eq!(warmed[20..], rates[20..]);
     }
 }

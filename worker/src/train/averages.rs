@@ -1,0 +1,112 @@
+//! Running averages that training keeps beside the weights: of the weights themselves, and of the activations' magnitudes.
+
+use std::collections::HashMap;
+
+use tch::Tensor;
+
+use crate::Result;
+use crate::interp::Program;
+
+/// Exponential moving average of all that training changes.
+pub(super) struct Average {
+    decay: f64,
+    /// Steps averaged.
+    pub steps: u64,
+    /// As [`Program::state`].
+    pub tensors: Vec<(String, Tensor)>,
+}
+
+impl Average {
+    /// Begins at what the program has.
+    pub fn new(decay: f64, program: &Program) -> Result<Self> {
+        Ok(Self { decay, steps: 0, tensors: program.state()? })
+    }
+
+    /// Takes up what a step made.
+    pub fn update(&mut self, program: &Program) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        self.steps += 1;
+        let steps = self.steps as f64;
+        let decay = self.decay.min((1.0 + steps) / (10.0 + steps));
+        for ((_, average), (_, now)) in self.tensors.iter_mut().zip(program.state()?) {
+            let _ = average.f_mul_scalar_(decay)?;
+            let _ = average.f_add_(&now.f_mul_scalar(1.0 - decay)?)?;
+        }
+        Ok(())
+    }
+
+    /// Copies of the averages, as [`Program::state`].
+    pub fn copy(&self) -> Result<Vec<(String, Tensor)>> {
+        let copies = self.tensors.iter();
+        copies.map(|(name, tensor)| Ok((name.clone(), tensor.f_detach_copy()?))).collect()
+    }
+
+    /// Runs with the averages in the program, and puts the program's own state back.
+    pub fn within<T>(
+        &self,
+        classifier: &mut super::Classifier,
+        run: impl FnOnce(&mut super::Classifier) -> Result<T>,
+    ) -> Result<T> {
+        let own = classifier.program.state()?;
+        classifier.program.load_state(&self.tensors)?;
+        let made = run(classifier);
+        classifier.program.load_state(&own)?;
+        made
+    }
+}
+
+/// Lets scales of activations follow the largest magnitudes: each step `scale = m·scale + (1 − m)·amax/levels`, with the largest
+/// magnitude of the step's batches in all values that share the scale.
+pub(super) struct Follower {
+    momentum: f64,
+    scales: Vec<Scale>,
+    /// Positions in `scales` by the value's name.
+    of: HashMap<String, Vec<usize>>,
+}
+
+struct Scale {
+    tensor: Tensor,
+    levels: f64,
+    seen: f64,
+}
+
+impl Follower {
+    pub fn new(momentum: f64, program: &Program) -> Self {
+        let (mut scales, mut of) = (Vec::new(), HashMap::<String, Vec<usize>>::new());
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        for followed in program.followed() {
+            let position = *known.entry(&followed.name).or_insert_with(|| {
+                let tensor = followed.scale.shallow_clone();
+                scales.push(Scale { tensor, levels: followed.levels, seen: 0.0 });
+                scales.len() - 1
+            });
+            of.entry(followed.value.clone()).or_default().push(position);
+        }
+        Self { momentum, scales, of }
+    }
+
+    /// Looks at a value of a forward pass.
+    pub fn see(&mut self, name: &str, value: &Tensor) -> Result<()> {
+        let Some(positions) = self.of.get(name) else { return Ok(()) };
+        let amax = value.f_detach()?.f_abs()?.f_max()?.f_double_value(&[])?;
+        for &position in positions {
+            let scale = &mut self.scales[position];
+            scale.seen = scale.seen.max(amax);
+        }
+        Ok(())
+    }
+
+    /// Ends a step. A value of zeros, or none, says nothing.
+    pub fn update(&mut self) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        for scale in &mut self.scales {
+            let amax = std::mem::take(&mut scale.seen);
+            if amax > 0.0 && amax.is_finite() {
+                let _ = scale.tensor.f_mul_scalar_(self.momentum)?;
+                let part = (1.0 - self.momentum) * amax / scale.levels;
+                let _ = scale.tensor.f_add_scalar_(part)?;
+            }
+        }
+        Ok(())
+    }
+}
