@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
-use super::training::{
-    EarlyStop, Optimizer, Schedule, WeightAverage, check, default_accumulate,
-};
+use super::training::{EarlyStop, Optimizer, Schedule, WeightAverage, check, default_accumulate};
 
 /// Quantization-aware training: Q/DQ pairs act as fake quantization with a straight-through
 /// gradient, at scales that are frozen, learned or follow the data. Every epoch is checkpointed, the best is kept; epoch 0 is the model
@@ -178,12 +176,18 @@ impl Distillation {
         }
         match (self.features > 0.0, self.layers.is_empty()) {
             (true, true) => Some(
-                Problem::at("distillation.features", "`features` needs `layers`: whose outputs are compared")
-                    .help("for example: layers = [\"layer4.*\"]"),
+                Problem::at(
+                    "distillation.features",
+                    "`features` needs `layers`: whose outputs are compared",
+                )
+                .help("for example: layers = [\"layer4.*\"]"),
             ),
             (false, false) => Some(
-                Problem::at("distillation.layers", "`layers` are compared only where `features` has a weight")
-                    .help("add features = 1.0"),
+                Problem::at(
+                    "distillation.layers",
+                    "`layers` are compared only where `features` has a weight",
+                )
+                .help("add features = 1.0"),
             ),
             _ => None,
         }

@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
-use super::training::{
-    EarlyStop, Optimizer, Schedule, WeightAverage, check, default_accumulate,
-};
+use super::training::{EarlyStop, Optimizer, Schedule, WeightAverage, check, default_accumulate};
 
 /// Trains a classifier in floating point; the epoch with the best validation accuracy is kept.
 ///

@@ -115,15 +115,20 @@ pub(super) fn check(epochs: u32, schedule: &Schedule, stop: Option<&EarlyStop>) 
     if let Schedule::Step { epochs: falls, .. } = schedule
         && let Some(late) = falls.iter().find(|&&fall| fall >= epochs)
     {
-        let text = format!("the rate falls at epoch {late}, which never begins: epochs count from 0, and there are {epochs}");
-        problems.push(Problem::at("schedule.epochs", text).help("name epochs before the last, or train longer"));
+        let text = format!(
+            "the rate falls at epoch {late}, which never begins: epochs count from 0, and there are {epochs}"
+        );
+        problems.push(
+            Problem::at("schedule.epochs", text)
+                .help("name epochs before the last, or train longer"),
+        );
     }
     if let Some(stop) = stop.filter(|stop| stop.patience >= epochs) {
-        let text = format!(
-            "patience {} can never run out in {epochs} epoch(s)",
-            stop.patience
+        let text = format!("patience {} can never run out in {epochs} epoch(s)", stop.patience);
+        problems.push(
+            Problem::at("early_stop.patience", text)
+                .help("give less patience than epochs, or leave `early_stop` out"),
         );
-        problems.push(Problem::at("early_stop.patience", text).help("give less patience than epochs, or leave `early_stop` out"));
     }
     problems
 }

@@ -7,8 +7,10 @@ use crate::graph::Graph;
 pub fn share_pair_scales(graph: &mut Graph) {
     let producers: Vec<(usize, usize)> = {
         let producers = graph.producers();
-        let dequantizes = graph.nodes.iter().enumerate().filter(|(_, n)| n.op_type == "DequantizeLinear");
-        let pairs = dequantizes.filter_map(|(index, node)| Some((index, *producers.get(node.input(0)?)?)));
+        let dequantizes =
+            graph.nodes.iter().enumerate().filter(|(_, n)| n.op_type == "DequantizeLinear");
+        let pairs =
+            dequantizes.filter_map(|(index, node)| Some((index, *producers.get(node.input(0)?)?)));
         pairs.filter(|&(_, maker)| graph.nodes[maker].op_type == "QuantizeLinear").collect()
     };
     for (dequantize, quantize) in producers {

@@ -89,9 +89,7 @@ fn activation_pair<'p>(
 ) -> Vec<Node> {
     let range_of = tensor.range_of.as_deref().unwrap_or(&tensor.tensor);
     let key = (range_of, tensor.dtype, tensor.zero_point);
-    let new = || {
-        constant(graph, &tensor.tensor, "scale", TensorData::f32(&[], &[tensor.scale]))
-    };
+    let new = || constant(graph, &tensor.tensor, "scale", TensorData::f32(&[], &[tensor.scale]));
     let scale = shared.entry(key).or_insert_with(new).clone();
     let zero_point = tensor.scheme.zero_point_data(&[]);
     let (nodes, value) = pair(graph, &tensor.tensor, &scale, zero_point, None);

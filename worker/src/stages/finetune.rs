@@ -3,9 +3,9 @@
 use qpipe::stages::contract::Metrics;
 use qpipe::stages::finetune::{Finetune, Scales};
 
+use super::Context;
 use super::model::{model, model_at};
 use super::training::{Lesson, Settings, train};
-use super::Context;
 use crate::passes::share_pair_scales;
 use crate::quant::prepare::prepare;
 use crate::{Error, Result, interp};

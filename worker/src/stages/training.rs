@@ -60,8 +60,7 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
     if settings.scales == Scales::Followed {
         watched.extend(quantized(&model.graph));
     }
-    let options =
-        Options { watch: watched.clone(), scales: settings.scales, ..Options::default() };
+    let options = Options { watch: watched.clone(), scales: settings.scales, ..Options::default() };
     let mut classifier = Classifier::with(model, &train, &options)?;
     let mut teacher = match settings.lesson {
         Some(lesson) => Some(
@@ -128,9 +127,10 @@ fn compared(student: &Graph, teacher: &Graph, patterns: &[String]) -> Result<Vec
         let named = matches(student, pattern).map_err(|error| error.key("distillation"))?;
         for (node, _) in student.nodes.iter().zip(named).filter(|(_, named)| *named) {
             let label = node.label();
-            let other = teacher.nodes.iter().find(|other| {
-                other.label() == label && other.op_type == node.op_type
-            });
+            let other = teacher
+                .nodes
+                .iter()
+                .find(|other| other.label() == label && other.op_type == node.op_type);
             let outputs = (node.outputs.first(), other.and_then(|other| other.outputs.first()));
             let (Some(student), Some(teacher)) = outputs else { continue };
             both = true;
@@ -191,5 +191,46 @@ impl Watch for Told<'_> {
 
     fn log(&mut self, message: String) {
         self.0.log(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Node;
+
+    fn graph(nodes: &[(&str, &str, &str)]) -> Graph {
+        let nodes = nodes.iter().map(|(name, op, output)| Node::new(name, op, &["x"], &[output]));
+        Graph { nodes: nodes.collect(), ..Graph::default() }
+    }
+
+    #[test]
+    fn layers_are_compared_that_both_models_have() {
+        let student = graph(&[
+            ("a.conv", "Conv", "a"),
+            ("a.conv_quantize", "QuantizeLinear", "q"),
+            ("b.conv", "Conv", "b"),
+            ("own", "Relu", "r"),
+            ("c", "Conv", "c"),
+        ]);
+        let teacher =
+            graph(&[("b.conv", "Conv", "other"), ("a.conv", "Conv", "a"), ("c", "Relu", "c")]);
+        let names = |patterns: &[&str]| {
+            let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
+            let layers = compared(&student, &teacher, &patterns).map_err(|error| error.message)?;
+            let of = |layer: Compared| (layer.layer, layer.student, layer.teacher);
+            Ok(layers.into_iter().map(of).collect::<Vec<_>>())
+        };
+        let layer = |name: &str, own: &str, other: &str| {
+            (name.to_owned(), own.to_owned(), other.to_owned())
+        };
+        let both = vec![layer("a.conv", "a", "a"), layer("b.conv", "b", "other")];
+        assert_eq!(names(&["*.conv*"]), Ok(both.clone()));
+        // Once each, whichever patterns name them.
+        assert_eq!(names(&["a.conv", "op:Conv"]), Ok(both.clone()));
+        assert_eq!(names(&["*.conv", "a.*"]), Ok(both));
+        assert!(names(&["own"]).unwrap_err().contains("no layer of the teacher"));
+        assert!(names(&["c"]).unwrap_err().contains("matches \"c\""), "another operator");
+        assert!(names(&["nobody"]).unwrap_err().contains("no node of the model matches"));
     }
 }

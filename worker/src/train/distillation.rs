@@ -38,8 +38,8 @@ impl Teacher {
             self.program.forward(&images, Mode::Eval, &mut watch)?.remove(0)
         };
         let temperature = self.settings.temperature;
-        let mut loss = divergence(logits, &expected, temperature)?
-            .f_mul_scalar(self.settings.logits)?;
+        let mut loss =
+            divergence(logits, &expected, temperature)?.f_mul_scalar(self.settings.logits)?;
         let weight = self.settings.features / self.layers.len().max(1) as f64;
         for ((layer, student), teacher) in self.layers.iter().zip(features).zip(&own) {
             let (Some(student), Some(teacher)) = (student, teacher) else {

@@ -27,7 +27,8 @@ impl Epoch {
         if let (Some(loss), Some(top1)) = (self.train_loss, self.train_top1) {
             line += &format!("train loss {loss:.4}, top-1 {:.2} %; ", 100.0 * top1);
         }
-        line += &format!("valid loss {:.4}, top-1 {:.2} %", self.valid_loss, 100.0 * self.valid_top1);
+        line +=
+            &format!("valid loss {:.4}, top-1 {:.2} %", self.valid_loss, 100.0 * self.valid_top1);
         if let Some(lr) = self.lr {
             line += &format!("; learning rate {lr:.3e}");
         }

@@ -74,9 +74,8 @@ mod tests {
 
     #[test]
     fn steps_multiply() {
-        let steps = |warmup_epochs| {
-            all(&Schedule::Step { epochs: vec![3, 6], factor: 0.1, warmup_epochs })
-        };
+        let steps =
+            |warmup_epochs| all(&Schedule::Step { epochs: vec![3, 6], factor: 0.1, warmup_epochs });
         let rates = steps(0.0);
         assert_eq!(rates[0], 2.0);
         assert_eq!([rates[29], rates[30]], [2.0, 2.0 * 0.1]);

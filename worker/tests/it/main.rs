@@ -2,6 +2,7 @@
 
 mod detectors;
 mod exporters;
+mod finetuning;
 mod gradient_cases;
 mod gradients;
 mod histories;
