@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
-use super::training::{EarlyStop, Optimizer, Schedule, WeightAverage, check, default_accumulate};
+use super::training::{EarlyStop, Optimizer, Schedule, WeightAverage, default_accumulate};
 
 /// Quantization-aware training: Q/DQ pairs act as fake quantization with a straight-through
 /// gradient, at scales that are frozen, learned or follow the data. Every epoch is checkpointed, the best is kept; epoch 0 is the model
@@ -277,10 +277,6 @@ impl Contract for Finetune {
                 );
             }
             problems.extend(distillation.check());
-        }
-        if self.epochs.is_some() || self.original.is_some() {
-            let stop = self.early_stop.as_ref();
-            problems.extend(check(self.resolved_epochs(), &self.schedule, stop));
         }
         let needs = match self.recipe {
             Recipe::Nvidia if self.original.is_some() => return problems,

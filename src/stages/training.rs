@@ -3,8 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::Problem;
-
 /// The optimizer.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
@@ -107,30 +105,6 @@ pub struct EarlyStop {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_delta: f64,
-}
-
-/// Rules between keys of a training of that many epochs.
-pub(super) fn check(epochs: u32, schedule: &Schedule, stop: Option<&EarlyStop>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if let Schedule::Step { epochs: falls, .. } = schedule
-        && let Some(late) = falls.iter().find(|&&fall| fall >= epochs)
-    {
-        let text = format!(
-            "the rate falls at epoch {late}, which never begins: epochs count from 0, and there are {epochs}"
-        );
-        problems.push(
-            Problem::at("schedule.epochs", text)
-                .help("name epochs before the last, or train longer"),
-        );
-    }
-    if let Some(stop) = stop.filter(|stop| stop.patience >= epochs) {
-        let text = format!("patience {} can never run out in {epochs} epoch(s)", stop.patience);
-        problems.push(
-            Problem::at("early_stop.patience", text)
-                .help("give less patience than epochs, or leave `early_stop` out"),
-        );
-    }
-    problems
 }
 
 pub(super) fn default_accumulate() -> u32 {
