@@ -108,7 +108,8 @@ mod tests {
         let values = [0.3_f32, -0.74, 40.0, -90.0, 0.05, 1.26, -3.3, 200.0];
         let upstream = [1.0_f32, -2.0, 0.5, 3.0, 1.5, -1.0, 2.0, 0.25];
         // Scales, type, zero point, shape of x, whether it is a weight.
-        let cases: [(&[f32], DType, u8, [i64; 2], bool); 5] = [
+        type Case = (&'static [f32], DType, u8, [i64; 2], bool);
+        let cases: [Case; 5] = [
             (&[0.25], DType::I8, 0, [2, 4], false),
             (&[0.25], DType::I8, 0, [2, 4], true),
             (&[0.5], DType::U8, 0, [4, 2], false),

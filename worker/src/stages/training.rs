@@ -219,7 +219,7 @@ mod tests {
             let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
             let layers = compared(&student, &teacher, &patterns).map_err(|error| error.message)?;
             let of = |layer: Compared| (layer.layer, layer.student, layer.teacher);
-            Ok(layers.into_iter().map(of).collect::<Vec<_>>())
+            Ok::<Vec<_>, String>(layers.into_iter().map(of).collect())
         };
         let layer = |name: &str, own: &str, other: &str| {
             (name.to_owned(), own.to_owned(), other.to_owned())
