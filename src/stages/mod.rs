@@ -7,6 +7,7 @@ pub mod command;
 pub mod contract;
 pub mod csv;
 pub mod data;
+pub mod equalize;
 pub mod evaluate;
 pub mod execution;
 pub mod export_onnx;
@@ -26,6 +27,7 @@ use contract::Kind;
 /// All kinds, in the order of a pipeline.
 pub const KINDS: &[Kind] = &[
     Kind::of::<train::Train>(),
+    Kind::of::<equalize::Equalize>(),
     Kind::of::<calibrate::Calibrate>(),
     Kind::of::<sensitivity::Sensitivity>(),
     Kind::of::<insert_qdq::InsertQdq>(),

@@ -17,6 +17,7 @@ const LEAST: &[(&str, &str)] = &[
         "train",
         "model = 'a'\ntrain = 'a'\nvalid = 'a'\nepochs = 1\noptimizer = { kind = 'sgd', lr = 1 }",
     ),
+    ("equalize", "model = 'a'"),
     ("calibrate", "model = 'a'\ndata = 'a'"),
     ("sensitivity", "model = 'a'\nranges = 'a'\ntarget = 'tensorrt'\ndata = 'a'"),
     ("insert-qdq", "model = 'a'\nranges = 'a'\ntarget = 'tensorrt'"),

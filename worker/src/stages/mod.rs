@@ -4,6 +4,7 @@ mod benchmark;
 mod build_engine;
 mod calibrate;
 mod context;
+mod equalize;
 mod evaluate;
 mod export_onnx;
 mod finetune;
@@ -33,6 +34,7 @@ pub struct Run {
 /// All kinds that the worker runs.
 pub const RUNS: &[Run] = &[
     Run { kind: contracts::train::Train::NAME, run: train::run },
+    Run { kind: contracts::equalize::Equalize::NAME, run: equalize::run },
     Run { kind: contracts::calibrate::Calibrate::NAME, run: calibrate::run },
     Run { kind: contracts::sensitivity::Sensitivity::NAME, run: sensitivity::run },
     Run { kind: contracts::insert_qdq::InsertQdq::NAME, run: insert_qdq::run },
