@@ -16,6 +16,7 @@ pub mod insert_qdq;
 pub mod inside;
 pub mod model_source;
 pub mod quantity;
+pub mod reconstruct;
 pub mod report;
 pub mod sensitivity;
 pub mod train;
@@ -31,6 +32,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<calibrate::Calibrate>(),
     Kind::of::<sensitivity::Sensitivity>(),
     Kind::of::<insert_qdq::InsertQdq>(),
+    Kind::of::<reconstruct::Reconstruct>(),
     Kind::of::<finetune::Finetune>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<export_onnx::ExportOnnx>(),

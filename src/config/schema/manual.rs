@@ -21,6 +21,7 @@ const LEAST: &[(&str, &str)] = &[
     ("calibrate", "model = 'a'\ndata = 'a'"),
     ("sensitivity", "model = 'a'\nranges = 'a'\ntarget = 'tensorrt'\ndata = 'a'"),
     ("insert-qdq", "model = 'a'\nranges = 'a'\ntarget = 'tensorrt'"),
+    ("reconstruct", "model = 'a'\ndata = 'a'"),
     ("finetune", "model = 'a'\ntrain = 'a'\nvalid = 'a'"),
     ("evaluate", "model = 'a'\ndata = 'a'"),
     ("export-onnx", "model = 'a'"),

@@ -10,6 +10,7 @@ mod export_onnx;
 mod finetune;
 mod insert_qdq;
 mod model;
+mod reconstruct;
 mod sensitivity;
 mod train;
 mod training;
@@ -38,6 +39,7 @@ pub const RUNS: &[Run] = &[
     Run { kind: contracts::calibrate::Calibrate::NAME, run: calibrate::run },
     Run { kind: contracts::sensitivity::Sensitivity::NAME, run: sensitivity::run },
     Run { kind: contracts::insert_qdq::InsertQdq::NAME, run: insert_qdq::run },
+    Run { kind: contracts::reconstruct::Reconstruct::NAME, run: reconstruct::run },
     Run { kind: contracts::finetune::Finetune::NAME, run: finetune::run },
     Run { kind: contracts::evaluate::Evaluate::NAME, run: evaluate::run },
     Run { kind: contracts::export_onnx::ExportOnnx::NAME, run: export_onnx::run },
