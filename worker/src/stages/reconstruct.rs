@@ -47,8 +47,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     };
     let (model, layers) = ladder::reconstruct(model, &dataset, &options, &|done, total, layer| {
         context.events.progress(done, total, "steps", layer);
-    })
-    .map_err(|error| error.key("model"))?;
+    })?;
     layers.iter().map(line).for_each(|line| context.events.log(line));
     write_model(&model, context.output("model")?)?;
     write_json(&layers, context.output("layers")?)?;

@@ -271,6 +271,8 @@ fn corrected_biases_leave_no_shift_of_means() {
 
 #[test]
 fn learned_rounding_is_nearer_to_the_float_model_and_survives_quantization() {
+    // Steps are small: threads that wait for each other beside other tests cost many times their work.
+    tch::set_num_threads(1);
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path(), 28);
     let (float, quantized) = quantized(Target::Onnxruntime, &dataset);

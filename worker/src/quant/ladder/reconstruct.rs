@@ -63,7 +63,8 @@ pub fn reconstruct(
     let all = layers(&model.graph)?;
     if all.is_empty() {
         return Err(Error::user("the model has no layer whose float weight has a Q/DQ pair of int8")
-            .help("give it the output of `insert-qdq`: a float model has no pairs, and an exported one no float weights"));
+            .help("give it the output of `insert-qdq`: a float model has no pairs, and an exported one no float weights")
+            .key("model"));
     }
     let mut chosen = permutation(dataset.len(), options.seed, 0);
     chosen.truncate(options.samples);
