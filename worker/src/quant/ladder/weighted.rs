@@ -36,7 +36,7 @@ impl Layout {
         let Some(weight) = weight.filter(|weight| weight.dtype == DType::F32) else {
             return Ok(None);
         };
-        if !node.domain.is_empty() || weight.len() == 0 {
+        if !node.domain.is_empty() || weight.is_empty() {
             return Ok(None);
         }
         Self::of_shape(node, &weight.shape)
