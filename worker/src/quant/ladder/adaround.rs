@@ -46,7 +46,7 @@ const ADAM: (f64, f64, f64) = (0.9, 0.999, 1e-8);
 
 impl Grid {
     fn of(graph: &Graph, layer: &Layer) -> Result<Self> {
-        let read = |name: &str| torch::to_tensor(&graph.initializers[name], Device::Cpu);
+        let read = |name: &str| torch::to_tensor(&graph.initializers[name], torch::device());
         let (weight, scale) = (read(&layer.weight)?, read(&layer.scale)?);
         let mut shape = vec![1_i64; weight.dim()];
         if scale.numel() > 1 {
@@ -99,8 +99,11 @@ pub(super) fn learn(
     let grid = Grid::of(graph, layer)?;
     let (input, output) = {
         let _no_grad = tch::no_grad_guard();
-        let output = function.activated(Tensor::f_cat(outputs, 0)?)?;
-        (Tensor::f_cat(inputs, 0)?, output)
+        let whole = |batches| -> Result<Tensor> {
+            Ok(Tensor::f_cat(batches, 0)?.f_to_device(torch::device())?)
+        };
+        let output = function.activated(whole(outputs)?)?;
+        (whole(inputs)?, output)
     };
     let rows = input.size().first().copied().unwrap_or(0) as usize;
     let channels = layer.channels as f64;
@@ -112,6 +115,7 @@ pub(super) fn learn(
     let mut order = Order { rows, seed, epoch: 0, left: Vec::new() };
     for iteration in 0..options.iterations {
         let chosen = Tensor::f_from_slice(&order.next(options.batch_size))?;
+        let chosen = chosen.f_to_device(torch::device())?;
         let (x, y) = (input.f_index_select(0, &chosen)?, output.f_index_select(0, &chosen)?);
         let up = rectified(&soft)?;
         let made = function.run(&x, &grid.weight(&up)?)?;
@@ -134,7 +138,8 @@ pub(super) fn learn(
     let after = error(function, &learned, &input, &output, options.batch_size)?;
     // Not better: as it was. A NaN is not better.
     let (weight, after) = if after < before { (learned, after) } else { (nearest, before) };
-    let values: Vec<f32> = Vec::try_from(weight.f_contiguous()?.f_view([-1])?)?;
+    let values: Vec<f32> =
+        Vec::try_from(weight.f_to_device(Device::Cpu)?.f_contiguous()?.f_view([-1])?)?;
     let shape = &graph.initializers[&layer.weight].shape;
     Ok(Learned { weight: TensorData::f32(shape, &values), error: (before, after) })
 }

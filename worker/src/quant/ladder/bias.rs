@@ -2,7 +2,7 @@
 //!
 //! Rounding shifts the mean of what a layer makes, channel by channel; the shift over calibration images is taken from the bias.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::layer::{Layer, own_bias};
 use super::walk::Walk;
@@ -32,7 +32,7 @@ pub(super) fn correct(float: &Walk, quantized: &mut Walk, layer: &Layer) -> Resu
     let Some(bias) = own_bias(quantized.graph_mut(), layer)? else {
         return Ok(Shift { largest, corrected: false });
     };
-    let difference: Vec<f64> = Vec::try_from(difference.f_contiguous()?)?;
+    let difference: Vec<f64> = Vec::try_from(difference.f_to_device(Device::Cpu)?.f_contiguous()?)?;
     let data = &quantized.graph().initializers[&bias];
     let values = data.to_f32()?;
     let corrected: Vec<f32> = values

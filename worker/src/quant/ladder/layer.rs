@@ -1,6 +1,6 @@
 //! The quantized layers of a model with Q/DQ pairs, as they stand.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::weighted::Layout;
 use crate::graph::{DType, Graph, Model, Node, TensorData, ValueInfo};
@@ -107,7 +107,8 @@ impl Function {
                 Error::user(format!("its bias \"{name}\" is not a constant")).at(node.place())
             })
         });
-        let bias = bias.transpose()?.map(|data| torch::to_tensor(data, Device::Cpu)).transpose()?;
+        let bias =
+            bias.transpose()?.map(|data| torch::to_tensor(data, torch::device())).transpose()?;
         let names = ["x", "w", "b"];
         let names = &names[..if bias.is_some() { 3 } else { 2 }];
         let own = Node {

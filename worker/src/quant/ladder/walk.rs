@@ -153,7 +153,7 @@ impl Walk {
         for live in &mut self.live {
             let value = live.get_mut(name);
             let value = value.ok_or_else(|| Error::bug(format!("value `{name}` is not kept")))?;
-            *value = value.f_add(by)?;
+            *value = value.f_add(&by.f_to_device(value.device())?)?;
         }
         Ok(())
     }
