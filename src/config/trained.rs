@@ -11,7 +11,7 @@ use crate::task::TrainableModel;
 const TRAINING: [&str; 2] = ["train", "finetune"];
 
 /// Kinds whose output `model` is their input `model` with the same operators, besides Q/DQ pairs.
-const PASSING: [&str; 3] = ["train", "finetune", "insert-qdq"];
+const PASSING: [&str; 5] = ["train", "finetune", "equalize", "insert-qdq", "reconstruct"];
 
 impl Pipeline {
     /// ONNX files that stages train, themselves or behind other stages; each once, in the order of their places.

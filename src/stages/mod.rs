@@ -7,6 +7,7 @@ pub mod command;
 pub mod contract;
 pub mod csv;
 pub mod data;
+pub mod equalize;
 pub mod evaluate;
 pub mod execution;
 pub mod export_onnx;
@@ -15,6 +16,7 @@ pub mod insert_qdq;
 pub mod inside;
 pub mod model_source;
 pub mod quantity;
+pub mod reconstruct;
 pub mod report;
 pub mod sensitivity;
 pub mod train;
@@ -26,9 +28,11 @@ use contract::Kind;
 /// All kinds, in the order of a pipeline.
 pub const KINDS: &[Kind] = &[
     Kind::of::<train::Train>(),
+    Kind::of::<equalize::Equalize>(),
     Kind::of::<calibrate::Calibrate>(),
     Kind::of::<sensitivity::Sensitivity>(),
     Kind::of::<insert_qdq::InsertQdq>(),
+    Kind::of::<reconstruct::Reconstruct>(),
     Kind::of::<finetune::Finetune>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<export_onnx::ExportOnnx>(),

@@ -5,6 +5,7 @@ pub mod best;
 pub mod calibrate;
 pub mod finalize;
 pub mod insert;
+pub mod ladder;
 pub mod lint;
 pub mod observer;
 pub mod placement;

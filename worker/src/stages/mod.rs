@@ -4,11 +4,13 @@ mod benchmark;
 mod build_engine;
 mod calibrate;
 mod context;
+mod equalize;
 mod evaluate;
 mod export_onnx;
 mod finetune;
 mod insert_qdq;
 mod model;
+mod reconstruct;
 mod sensitivity;
 mod train;
 mod training;
@@ -33,9 +35,11 @@ pub struct Run {
 /// All kinds that the worker runs.
 pub const RUNS: &[Run] = &[
     Run { kind: contracts::train::Train::NAME, run: train::run },
+    Run { kind: contracts::equalize::Equalize::NAME, run: equalize::run },
     Run { kind: contracts::calibrate::Calibrate::NAME, run: calibrate::run },
     Run { kind: contracts::sensitivity::Sensitivity::NAME, run: sensitivity::run },
     Run { kind: contracts::insert_qdq::InsertQdq::NAME, run: insert_qdq::run },
+    Run { kind: contracts::reconstruct::Reconstruct::NAME, run: reconstruct::run },
     Run { kind: contracts::finetune::Finetune::NAME, run: finetune::run },
     Run { kind: contracts::evaluate::Evaluate::NAME, run: evaluate::run },
     Run { kind: contracts::export_onnx::ExportOnnx::NAME, run: export_onnx::run },

@@ -8,6 +8,7 @@ mod gradients;
 mod histories;
 mod hostile_models;
 mod imports;
+mod ladder;
 mod large_models;
 mod old_opsets;
 mod onnx_nodes;

@@ -1,0 +1,157 @@
+//! `reconstruct`: weights and biases of a quantized model that make up for rounding.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
+use super::model_source::ModelSource;
+
+/// Changes the weights and biases of a model with Q/DQ pairs, layer by layer, so that it computes what it does without the pairs: learned
+/// rounding (`adaround`) and corrected means (`bias_correction`). No labels are used; scales stay. A layer is given what the quantized and
+/// already changed layers before it make, so that it makes up for what they lost.
+///
+/// Images, and what the layers that are at work make of all of them, are in memory: lower `samples` where that is too much.
+///
+/// Outputs: `model` (ONNX with Q/DQ; float weights that lie on the grid of their scales, so that quantization gives exactly the chosen integers),
+/// `layers` (JSON: of each layer the error with nearest and with learned rounding, and the shift of its means).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reconstruct {
+    /// The model with Q/DQ pairs on float weights: the output of `insert-qdq`.
+    pub model: ModelSource,
+    /// Calibration data; its random transforms are not applied.
+    pub data: Ref,
+    /// Images used, chosen at random by the seed.
+    #[serde(default = "default_samples")]
+    #[schemars(range(min = 1))]
+    pub samples: u64,
+    /// Images that the model is run on at once.
+    #[serde(default = "default_batch_size")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub batch_size: u32,
+    /// Take the shift of the mean of each output channel from the biases (Nagel et al. 2019).
+    #[serde(default = "yes")]
+    pub bias_correction: bool,
+    /// Learn which of its two neighbours on the grid each weight goes to (Nagel et al. 2020); `{}` takes all defaults. Without it, weights go to the nearest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaround: Option<Adaround>,
+}
+
+/// How rounding is learned.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Adaround {
+    /// Steps a layer.
+    #[serde(default = "default_iterations")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub iterations: u64,
+    /// Learning rate (Adam).
+    #[serde(default = "default_lr")]
+    #[schemars(range(min = 1e-9, max = 10.0))]
+    pub lr: f64,
+    /// Images a step.
+    #[serde(default = "default_step")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub batch_size: u32,
+    /// Weight λ of the penalty that drives each weight to one of its neighbours.
+    #[serde(default = "default_regularization")]
+    #[schemars(range(min = 0.0))]
+    pub regularization: f64,
+    /// Exponent β of the penalty, at its start and at the end: from flat to steep.
+    #[serde(default = "default_beta")]
+    #[schemars(inner(range(min = 1.0, max = 100.0)))]
+    pub beta: [f64; 2],
+    /// Share of the steps at the beginning without penalty.
+    #[serde(default = "default_warm_up")]
+    #[schemars(range(min = 0.0, max = 0.9))]
+    pub warm_up: f64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_samples() -> u64 {
+    512
+}
+
+fn default_batch_size() -> u32 {
+    32
+}
+
+fn default_iterations() -> u64 {
+    1000
+}
+
+fn default_lr() -> f64 {
+    0.01
+}
+
+fn default_step() -> u32 {
+    32
+}
+
+fn default_regularization() -> f64 {
+    0.01
+}
+
+fn default_beta() -> [f64; 2] {
+    [20.0, 2.0]
+}
+
+fn default_warm_up() -> f64 {
+    0.2
+}
+
+impl Contract for Reconstruct {
+    const NAME: &'static str = "reconstruct";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "learn rounding and correct biases of a quantized model (PTQ)";
+    const DEMAND: Demand = Demand::Whole;
+
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = self.model.inputs();
+        inputs.push(Input::reference("data", &self.data, &[PortType::Data]));
+        inputs
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![
+            Output::new("model", PortType::Model, "model.onnx"),
+            Output::new("layers", PortType::File, "layers.json"),
+        ]
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        vec![Fact::Libtorch]
+    }
+
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = self.model.check();
+        if matches!(self.model, ModelSource::Zoo(_)) {
+            problems.push(
+                Problem::at("model", "a network of the zoo has no Q/DQ pairs")
+                    .help("name the output of an `insert-qdq` stage"),
+            );
+        }
+        if !self.bias_correction && self.adaround.is_none() {
+            problems.push(
+                Problem::at(
+                    "bias_correction",
+                    "nothing is left to do: `adaround` is not given either",
+                )
+                .help("add adaround = {}, or take the model as it is"),
+            );
+        }
+        if let Some(adaround) = &self.adaround {
+            let [first, last] = adaround.beta;
+            if first < last {
+                problems.push(Problem::at(
+                    "adaround.beta",
+                    format!("it begins at {first} and ends at {last}: expected to fall"),
+                ));
+            }
+        }
+        problems
+    }
+}

@@ -1,0 +1,293 @@
+//! Cross-layer equalization (Nagel et al. 2019, section 4.1, <https://arxiv.org/abs/1906.04721>).
+//!
+//! Where `f(s x) = s f(x)` for `s > 0`, channel `i` between two layers may be divided by any `s_i` in the first and multiplied by it in the second:
+//! the model computes the same. With `s_i = √(r1_i / r2_i)`, where `r1_i` is the largest weight that makes the channel and `r2_i` the largest that
+//! reads it, both layers have the same range in each channel, which is what one scale for a whole weight wants. Pairs share layers (a depthwise
+//! convolution is in two), so they are equalized in turn until nothing changes.
+
+use std::collections::HashMap;
+
+use super::weighted::Layout;
+use crate::graph::{Graph, Model, Node, TensorData};
+use crate::{Error, Result};
+
+/// What becomes of a Clip from 0 to some bound (ReLU6) between two layers: channels behind it cannot be scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation6 {
+    /// It stays, and the layers around it are not equalized.
+    Keep,
+    /// It becomes a Relu, as in the paper; the model computes something else where a value reaches the bound.
+    Relu,
+}
+
+/// Two layers whose weights were equalized.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// The layer that makes the channels.
+    pub first: String,
+    /// The layer that reads them.
+    pub second: String,
+    /// Least and greatest factor by which a channel was divided, other pairs of the two layers left aside.
+    pub factors: (f64, f64),
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Equalized {
+    /// In the order of the graph.
+    pub pairs: Vec<Pair>,
+    /// Activations that became a Relu.
+    pub replaced: Vec<String>,
+    /// Activations with a bound that stand between two layers and stayed.
+    pub in_the_way: Vec<String>,
+}
+
+/// Rounds after which equalization ends in any case. A chain of `n` layers needs a few times `n`.
+const ROUNDS: usize = 400;
+
+/// A round that changes no factor by more than this is the last.
+const CHANGE: f64 = 1e-4;
+
+/// Between layers, channels keep the order and are scaled by themselves.
+const EQUIVARIANT: [&str; 8] = [
+    "Relu",
+    "LeakyRelu",
+    "PRelu",
+    "Identity",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+];
+
+/// Equalizes all pairs of layers of a prepared float model (BatchNormalization folded). The model computes the same, but for [`Activation6::Relu`].
+///
+/// # Errors
+/// A weight or bias that is not finite.
+pub fn equalize(model: &mut Model, bounded: Activation6) -> Result<Equalized> {
+    let graph = &mut model.graph;
+    let mut found = Equalized::default();
+    let mut links = Vec::new();
+    for index in 0..graph.nodes.len() {
+        if let Some(link) = link(graph, index, bounded, &mut found)? {
+            links.push(link);
+        }
+    }
+    let mut layers: HashMap<usize, Layer> = HashMap::new();
+    for link in &links {
+        for index in [link.first, link.second] {
+            if let std::collections::hash_map::Entry::Vacant(place) = layers.entry(index) {
+                place.insert(Layer::read(graph, index)?);
+            }
+        }
+    }
+    for _ in 0..ROUNDS {
+        let mut change = 0.0_f64;
+        for link in &mut links {
+            change = change.max(link.step(&mut layers));
+        }
+        if change < CHANGE {
+            break;
+        }
+    }
+    for link in &links {
+        let ends = link.factors.iter().fold((f64::INFINITY, 0.0_f64), |ends, &factor| {
+            (ends.0.min(factor), ends.1.max(factor))
+        });
+        let label = |index: usize| graph.nodes[index].label().to_owned();
+        let (first, second) = (label(link.first), label(link.second));
+        found.pairs.push(Pair { first, second, factors: ends });
+        for &index in &link.bounded {
+            found.replaced.push(label(index));
+        }
+    }
+    for &index in links.iter().flat_map(|link| &link.bounded) {
+        let node = &mut graph.nodes[index];
+        "Relu".clone_into(&mut node.op_type);
+        node.inputs.truncate(1);
+        node.attributes.clear();
+        node.attribute_notes.clear();
+    }
+    layers.into_values().for_each(|layer| layer.write(graph));
+    crate::passes::remove_dead(model)?;
+    Ok(found)
+}
+
+/// A layer's weight and bias, in double precision.
+struct Layer {
+    index: usize,
+    layout: Layout,
+    weight: Vec<f64>,
+    bias: Option<Vec<f64>>,
+}
+
+impl Layer {
+    fn read(graph: &Graph, index: usize) -> Result<Self> {
+        let node = &graph.nodes[index];
+        let layout =
+            Layout::of(graph, node)?.ok_or_else(|| Error::bug("a layer without weight"))?;
+        let values = |name: &str| -> Result<Vec<f64>> {
+            let values = graph.initializers[name].to_f32()?;
+            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                return Err(Error::user(format!(
+                    "element {index} of \"{name}\" is {}",
+                    values[index]
+                )));
+            }
+            Ok(values.into_iter().map(f64::from).collect())
+        };
+        let at = |error: Error| error.at(node.place());
+        let weight = values(&node.inputs[1]).map_err(at)?;
+        let bias = bias(graph, node, &layout).map(|name| values(name).map_err(at)).transpose()?;
+        Ok(Self { index, layout, weight, bias })
+    }
+
+    fn write(self, graph: &mut Graph) {
+        let node = &graph.nodes[self.index];
+        let (weight, bias) = (node.inputs[1].clone(), node.input(2).map(str::to_owned));
+        let mut store = |name: &str, values: &[f64]| {
+            if let Some(data) = graph.initializers.get_mut(name) {
+                let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+                *data = TensorData::f32(&data.shape.clone(), &values);
+            }
+        };
+        store(&weight, &self.weight);
+        if let (Some(name), Some(values)) = (bias, &self.bias) {
+            store(&name, values);
+        }
+    }
+}
+
+/// The constant bias of a layer, one value a channel.
+fn bias<'a>(graph: &Graph, node: &'a Node, layout: &Layout) -> Option<&'a str> {
+    let name = node.input(2).filter(|_| node.op_type != "MatMul")?;
+    graph.initializers.get(name).filter(|data| data.len() == layout.outputs)?;
+    Some(name)
+}
+
+/// Two layers with channels between them that can be scaled.
+struct Link {
+    first: usize,
+    second: usize,
+    /// Inputs of the second layer that a channel is: more than one behind a Flatten.
+    repeat: usize,
+    /// Activations in between that become a Relu.
+    bounded: Vec<usize>,
+    /// By what each channel of the first layer was divided.
+    factors: Vec<f64>,
+}
+
+impl Link {
+    /// Brings the ranges of both layers together once; the largest change of a factor, relative to it.
+    fn step(&mut self, layers: &mut HashMap<usize, Layer>) -> f64 {
+        let channels = self.factors.len();
+        let largest = |layer: &Layer, channel: &dyn Fn(usize) -> usize| {
+            let mut largest = vec![0.0_f64; channels];
+            for (element, value) in layer.weight.iter().enumerate() {
+                let most = &mut largest[channel(element)];
+                *most = most.max(value.abs());
+            }
+            largest
+        };
+        let (first, second) = (&layers[&self.first], &layers[&self.second]);
+        let made = largest(first, &|element| first.layout.channels(element).0);
+        let read = largest(second, &|element| second.layout.channels(element).1 / self.repeat);
+        let factor = |(&made, &read): (&f64, &f64)| {
+            let factor = (made / read).sqrt();
+            // A channel that nothing makes or nothing reads says nothing.
+            if factor.is_finite() && factor > 0.0 { factor } else { 1.0 }
+        };
+        let factors: Vec<f64> = made.iter().zip(&read).map(factor).collect();
+        if let Some(first) = layers.get_mut(&self.first) {
+            for (element, value) in first.weight.iter_mut().enumerate() {
+                *value /= factors[first.layout.channels(element).0];
+            }
+            for (value, factor) in first.bias.iter_mut().flatten().zip(&factors) {
+                *value /= factor;
+            }
+        }
+        if let Some(second) = layers.get_mut(&self.second) {
+            for (element, value) in second.weight.iter_mut().enumerate() {
+                *value *= factors[second.layout.channels(element).1 / self.repeat];
+            }
+        }
+        self.factors.iter_mut().zip(&factors).for_each(|(all, factor)| *all *= factor);
+        factors.iter().map(|factor| (factor - 1.0).abs()).fold(0.0, f64::max)
+    }
+}
+
+/// The pair whose first layer is node `index`, if its output goes to one other layer only.
+fn link(
+    graph: &Graph,
+    index: usize,
+    bounded: Activation6,
+    found: &mut Equalized,
+) -> Result<Option<Link>> {
+    let node = &graph.nodes[index];
+    let Some(layout) = Layout::of(graph, node)? else { return Ok(None) };
+    let plain_bias = node.input(2).is_none() || bias(graph, node, &layout).is_some();
+    let own = |name: &str| readers(graph, name).len() == 1;
+    if !plain_bias || !node.inputs.iter().skip(1).all(|name| name.is_empty() || own(name)) {
+        return Ok(None);
+    }
+    let (mut replaced, mut kept, mut flattened) = (Vec::new(), Vec::new(), false);
+    let mut value = node.outputs[0].as_str();
+    loop {
+        let [reader] = readers(graph, value)[..] else { return Ok(None) };
+        if graph.is_output(value) || graph.nodes[reader].input(0) != Some(value) {
+            return Ok(None);
+        }
+        let next = &graph.nodes[reader];
+        let constant = |name: &String| name.is_empty() || graph.initializers.contains_key(name);
+        match next.op_type.as_str() {
+            op if EQUIVARIANT.contains(&op) && next.inputs.iter().skip(1).all(constant) => {}
+            "Clip" if is_bounded_relu(graph, next) && bounded == Activation6::Relu => {
+                replaced.push(reader);
+            }
+            "Clip" => kept.push(reader),
+            "Flatten" if next.int("axis", 1)? == 1 => flattened = true,
+            _ => {
+                let Some(second) = Layout::of(graph, next)? else { return Ok(None) };
+                let fits = second.inputs.is_multiple_of(layout.outputs)
+                    && (flattened || second.inputs == layout.outputs)
+                    && own(&next.inputs[1]);
+                if fits && !kept.is_empty() {
+                    found
+                        .in_the_way
+                        .extend(kept.iter().map(|&i| graph.nodes[i].label().to_owned()));
+                }
+                return Ok((fits && kept.is_empty()).then(|| Link {
+                    first: index,
+                    second: reader,
+                    repeat: second.inputs / layout.outputs,
+                    bounded: replaced,
+                    factors: vec![1.0; layout.outputs],
+                }));
+            }
+        }
+        // A second output (indices of a MaxPool) that is read does not scale.
+        if next.outputs.iter().skip(1).any(|name| !name.is_empty()) {
+            return Ok(None);
+        }
+        value = next.outputs[0].as_str();
+    }
+}
+
+/// A Clip from 0 to a constant above it.
+fn is_bounded_relu(graph: &Graph, node: &Node) -> bool {
+    let number = |index: usize| {
+        let values = graph.initializers.get(node.input(index)?)?.to_f32().ok()?;
+        (values.len() == 1).then(|| values[0])
+    };
+    number(1) == Some(0.0) && number(2).is_some_and(|high| high > 0.0)
+}
+
+/// Nodes that read a value, one for each reading.
+fn readers(graph: &Graph, name: &str) -> Vec<usize> {
+    let nodes = graph.nodes.iter().enumerate();
+    nodes
+        .flat_map(|(index, node)| {
+            node.inputs.iter().filter(|input| *input == name).map(move |_| index)
+        })
+        .collect()
+}

@@ -1,0 +1,86 @@
+//! `reconstruct`: learned rounding and corrected biases of a quantized model.
+
+use qpipe::stages::contract::Metrics;
+use qpipe::stages::reconstruct::Reconstruct;
+use serde_json::json;
+
+use super::{
+    Context,
+    model::{model, write_json, write_model},
+};
+use crate::data::Dataset;
+use crate::quant::ladder::{self, Reconstructed};
+use crate::{Result, interp};
+
+/// Runs the stage.
+pub fn run(context: &Context) -> Result<Metrics> {
+    let config: Reconstruct = context.config()?;
+    let model = model(context, &config.model)?;
+    let (spec, paths) = context.data("data")?;
+    let dataset = Dataset::open(spec, paths)?.read_once();
+    if let Some((height, width)) = dataset.size() {
+        let image = [1, dataset.channels() as i64, height as i64, width as i64];
+        interp::check_sizes(&model, &[&image]).map_err(|error| error.key("data"))?;
+    }
+    let samples = usize::try_from(config.samples).unwrap_or(usize::MAX);
+    if samples > dataset.len() {
+        context.events.warn(format!(
+            "{samples} images were asked for, the data set has {}: all of them are used",
+            dataset.len()
+        ));
+    }
+    let adaround = config.adaround.as_ref().map(|adaround| ladder::Adaround {
+        iterations: adaround.iterations,
+        lr: adaround.lr,
+        batch_size: adaround.batch_size as usize,
+        regularization: adaround.regularization,
+        beta: adaround.beta,
+        warm_up: adaround.warm_up,
+    });
+    let options = ladder::Options {
+        samples,
+        batch_size: config.batch_size as usize,
+        bias_correction: config.bias_correction,
+        adaround,
+        seed: context.task.seed,
+        threads: context.task.threads,
+    };
+    let (model, layers) = ladder::reconstruct(model, &dataset, &options, &|done, total, layer| {
+        context.events.progress(done, total, "steps", layer);
+    })?;
+    layers.iter().map(line).for_each(|line| context.events.log(line));
+    write_model(&model, context.output("model")?)?;
+    write_json(&layers, context.output("layers")?)?;
+    let mut metrics = Metrics::from([("layers".to_owned(), json!(layers.len()))]);
+    let shifts = layers.iter().filter_map(|layer| layer.mean_shift);
+    if let Some(largest) = shifts.reduce(f64::max) {
+        metrics.insert("largest_mean_shift".to_owned(), json!(three_digits(largest)));
+    }
+    let kept = layers.iter().filter_map(|layer| Some(layer.learned_error? / layer.nearest_error?));
+    let kept: Vec<f64> = kept.filter(|share| share.is_finite() && *share > 0.0).collect();
+    if !kept.is_empty() {
+        let mean = kept.iter().map(|share| share.ln()).sum::<f64>() / kept.len() as f64;
+        metrics.insert("error_left".to_owned(), json!(three_digits(mean.exp())));
+    }
+    Ok(metrics)
+}
+
+/// What became of a layer, for the log.
+fn line(layer: &Reconstructed) -> String {
+    let mut text = format!("{} ({})", layer.node, layer.op);
+    if let (Some(nearest), Some(learned)) = (layer.nearest_error, layer.learned_error) {
+        text.push_str(&format!(": squared error {nearest:.2e}, learned {learned:.2e}"));
+    }
+    if let Some(shift) = layer.mean_shift {
+        text.push_str(&format!("; means shifted by up to {shift:.3} of the deviation"));
+    }
+    if let Some(left) = layer.left {
+        text.push_str(&format!("; left as it was: {left}"));
+    }
+    text
+}
+
+/// A figure for a table.
+fn three_digits(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
