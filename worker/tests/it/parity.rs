@@ -10,6 +10,8 @@ use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::{onnx, passes};
 use tch::{Kind, Reduction, Tensor};
 
+use crate::shapes;
+
 /// Largest difference of outputs, relative to the largest value.
 const FORWARD: f64 = 1e-4;
 
@@ -59,8 +61,9 @@ pub fn each_case(
     lines
 }
 
-/// Compares all outputs; as read, and in the form in which models are quantized.
-pub fn compare(folder: &Path) -> Result<(), String> {
+/// Compares all outputs, and what is known of shapes beforehand; as read, and in the form in which models are quantized, which is given
+/// back.
+pub fn compare(folder: &Path) -> Result<Model, String> {
     let case = arrays(&folder.join("case.npz"));
     let mut model = onnx::read(&folder.join("model.onnx")).map_err(|error| error.to_string())?;
     for step in ["as read", "simplified"] {
@@ -69,17 +72,30 @@ pub fn compare(folder: &Path) -> Result<(), String> {
             passes::fold_batch_norm(&mut model).map_err(|error| error.message)?;
             passes::simplify(&mut model).map_err(|error| error.message)?;
         }
-        same_outputs(&model, &case).map_err(|error| format!("{step}: {error}"))?;
+        // A value that is watched is not written over: once with watching, once as it is run.
+        same_outputs(&model, &case, step == "as read")
+            .map_err(|error| format!("{step}: {error}"))?;
     }
-    Ok(())
+    Ok(model)
 }
 
-fn same_outputs(model: &Model, case: &HashMap<String, Tensor>) -> Result<(), String> {
-    let mut program =
-        Program::compile(model, &Options::default()).map_err(|error| error.to_string())?;
+fn same_outputs(
+    model: &Model,
+    case: &HashMap<String, Tensor>,
+    watched: bool,
+) -> Result<(), String> {
+    let watch = if watched { shapes::values(model) } else { Vec::new() };
+    let options = Options { watch: watch.clone(), ..Options::default() };
+    let mut program = Program::compile(model, &options).map_err(|error| error.to_string())?;
     let input = [case["input"].shallow_clone()];
-    let made = tch::no_grad(|| program.forward(&input, Mode::Eval, &mut |_, _| Ok(())))
+    let mut values = HashMap::new();
+    let mut observe = |index: usize, tensor: &Tensor| {
+        values.insert(watch[index].clone(), shapes::made(tensor));
+        Ok(())
+    };
+    let made = tch::no_grad(|| program.forward(&input, Mode::Eval, &mut observe))
         .map_err(|error| error.to_string())?;
+    shapes::compare(model, &input, &values)?;
     for (index, found) in made.iter().enumerate() {
         let expected = &case[&format!("output_{index}")];
         if found.size() != expected.size() {
