@@ -6,6 +6,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+/// The default of a key that is on unless it is turned off.
+pub(super) const fn yes() -> bool {
+    true
+}
+
 /// Type of what flows through a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

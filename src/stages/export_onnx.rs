@@ -30,7 +30,7 @@ pub struct ExportOnnx {
     pub target: Option<Target>,
     /// Compare every value of the exported model with the one before its export, on random images; one that is lost (SQNR below 10 dB)
     /// fails the stage and is named. A `verify` stage does it on real images, on ONNX Runtime and on the engine.
-    #[serde(default = "yes")]
+    #[serde(default = "super::contract::yes")]
     pub verify: bool,
 }
 
@@ -69,10 +69,6 @@ mod dynamic {
             Err(serde::de::Error::custom("expected \"dynamic\" or a number"))
         }
     }
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn default_opset() -> u32 {

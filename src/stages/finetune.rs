@@ -235,7 +235,7 @@ impl Finetune {
 
 impl Contract for Finetune {
     const NAME: &'static str = "finetune";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "quantization-aware training (QAT)";
     const DEMAND: Demand = Demand::Whole;
 

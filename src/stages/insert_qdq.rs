@@ -37,7 +37,7 @@ pub struct InsertQdq {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub float_layers: Option<u32>,
     /// A scale for each output channel of a weight instead of one for all.
-    #[serde(default = "yes")]
+    #[serde(default = "super::contract::yes")]
     pub per_channel: bool,
 }
 
@@ -81,12 +81,8 @@ pub enum Target {
     Onnxruntime,
 }
 
-fn default_method() -> Method {
+pub(super) fn default_method() -> Method {
     Method::Mse
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Contract for InsertQdq {

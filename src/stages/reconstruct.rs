@@ -30,7 +30,7 @@ pub struct Reconstruct {
     #[schemars(range(min = 1, max = 65536))]
     pub batch_size: u32,
     /// Take the shift of the mean of each output channel from the biases (Nagel et al. 2019).
-    #[serde(default = "yes")]
+    #[serde(default = "super::contract::yes")]
     pub bias_correction: bool,
     /// Learn which of its two neighbours on the grid each weight goes to (Nagel et al. 2020); `{}` takes all defaults. Without it, weights go to the nearest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,10 +65,6 @@ pub struct Adaround {
     #[serde(default = "default_warm_up")]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub warm_up: f64,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn default_samples() -> u64 {

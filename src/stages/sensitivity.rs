@@ -22,7 +22,7 @@ pub struct Sensitivity {
     /// Ranges of its tensors.
     pub ranges: Ref,
     /// Which method's ranges to take.
-    #[serde(default = "default_method")]
+    #[serde(default = "super::insert_qdq::default_method")]
     pub method: Method,
     /// Runtime whose rules of placement and types hold.
     pub target: Target,
@@ -34,7 +34,7 @@ pub struct Sensitivity {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
     /// A scale for each output channel of a weight instead of one for all.
-    #[serde(default = "yes")]
+    #[serde(default = "super::contract::yes")]
     pub per_channel: bool,
     /// Labelled data on which outputs are compared; its random transforms are not applied.
     pub data: Ref,
@@ -62,14 +62,6 @@ pub enum Measure {
     Alone,
     /// All are quantized, but for it.
     Without,
-}
-
-fn default_method() -> Method {
-    Method::Mse
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn default_samples() -> u64 {

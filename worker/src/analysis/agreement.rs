@@ -33,16 +33,17 @@ impl Seen {
         Ok(Self { program: Program::compile(model, &options)?, names: names.to_vec() })
     }
 
-    /// The values of these images, by name.
-    pub fn run(&mut self, images: &Tensor) -> Result<HashMap<String, Tensor>> {
+    /// The outputs for these images, and the values, by name.
+    pub fn run(&mut self, images: &Tensor) -> Result<(Vec<Tensor>, HashMap<String, Tensor>)> {
         let _no_grad = tch::no_grad_guard();
         let mut values = HashMap::new();
         let names = &self.names;
-        self.program.forward(&[images.shallow_clone()], Mode::Eval, &mut |index, value| {
+        let images = [images.shallow_clone()];
+        let outputs = self.program.forward(&images, Mode::Eval, &mut |index, value| {
             values.insert(names[index].clone(), value.shallow_clone());
             Ok(())
         })?;
-        Ok(values)
+        Ok((outputs, values))
     }
 }
 

@@ -3,11 +3,12 @@
 //! For each batch the float model and the fully quantized one run once, and keep the values that others need. A variant is then
 //! computed from the first node on whose values differ ([`suffix`]), which halves the work on average.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use qpipe::stages::sensitivity::Measure;
 use tch::Tensor;
 
+use super::agreement::Seen;
 use super::fidelity::Fidelity;
 use super::report::{Layer, Outcome, Report, Step, VERSION};
 use super::suffix::{Suffix, suffix};
@@ -177,32 +178,14 @@ fn classes(model: &Model, dataset: &Dataset) -> Result<Option<usize>> {
 
 /// A whole model whose values others start from.
 struct Base {
-    program: Program,
-    watch: Vec<String>,
+    seen: Seen,
     outcome: Tally,
 }
 
 impl Base {
     fn new(model: &Model, watch: BTreeSet<String>, classes: Option<usize>) -> Result<Self> {
-        let watch: Vec<String> = watch.into_iter().collect();
-        let options = interp::Options { watch: watch.clone(), ..interp::Options::default() };
-        Ok(Self {
-            program: Program::compile(model, &options)?,
-            watch,
-            outcome: Tally::new(classes),
-        })
-    }
-
-    /// Its outputs, and the watched values.
-    fn run(&mut self, images: &Tensor) -> Result<(Vec<Tensor>, HashMap<String, Tensor>)> {
-        let mut values = HashMap::new();
-        let watch = &self.watch;
-        let outputs =
-            self.program.forward(&[images.shallow_clone()], Mode::Eval, &mut |index, value| {
-                values.insert(watch[index].clone(), value.shallow_clone());
-                Ok(())
-            })?;
-        Ok((outputs, values))
+        let names: Vec<String> = watch.into_iter().collect();
+        Ok(Self { seen: Seen::new(model, &names)?, outcome: Tally::new(classes) })
     }
 }
 
@@ -243,8 +226,8 @@ impl Run {
         labels: &Tensor,
         variants: impl Iterator<Item = &'a mut Variant>,
     ) -> Result<()> {
-        let (expected, float) = self.float.run(images)?;
-        let (outputs, quantized) = self.quantized.run(images)?;
+        let (expected, float) = self.float.seen.run(images)?;
+        let (outputs, quantized) = self.quantized.seen.run(images)?;
         self.float.outcome.add(&expected, &expected, labels)?;
         self.quantized.outcome.add(&expected, &outputs, labels)?;
         for (name, fidelity) in &mut self.along {
@@ -262,6 +245,7 @@ impl Run {
                 value.ok_or_else(|| Error::bug(format!("value `{name}` was not kept")))
             });
             let inputs: Vec<Tensor> = inputs.collect::<Result<_>>()?;
+            // Anew for each batch: kept, the weights would be in memory as often as there are layers.
             let mut program = Program::compile(&variant.suffix.model, &interp::Options::default())?;
             let found = program.forward(&inputs, Mode::Eval, &mut |_, _| Ok(()))?;
             variant.outcome.add(&expected, &found, labels)?;

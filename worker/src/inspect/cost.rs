@@ -22,12 +22,11 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// That of a model as its file declares its inputs.
-    pub fn of(model: &Model) -> Self {
-        let shapes = Shapes::declared(model);
+    /// That of a model whose values have these shapes.
+    pub fn of(model: &Model, shapes: &Shapes) -> Self {
         let (mut sum, mut unknown) = (Extent::from(0), Vec::new());
         for node in model.graph.nodes.iter().filter(|node| counts(node)) {
-            match multiply_adds(node, &shapes).and_then(|own| sum.plus(&own)) {
+            match multiply_adds(node, shapes).and_then(|own| sum.plus(&own)) {
                 Some(more) => sum = more,
                 None => unknown.push(node.label().to_owned()),
             }
@@ -134,7 +133,8 @@ mod tests {
                 stem: None,
                 weights: None,
             };
-            let cost = Cost::of(&zoo::build(&config, None, 0).unwrap());
+            let model = zoo::build(&config, None, 0).unwrap();
+            let cost = Cost::of(&model, &Shapes::declared(&model));
             let (factor, batch) = cost.sum.single_term().unwrap();
             assert_eq!(batch, "batch");
             assert!((factor as f64 / expected - 1.0).abs() < 1e-3, "{arch:?}: {factor}");
@@ -152,7 +152,8 @@ mod tests {
             };
             let count = weight.iter().product::<i64>() as usize;
             graph.initializers.insert("w".to_owned(), TensorData::f32(weight, &vec![0.0; count]));
-            Cost::of(&Model::new(graph, 17))
+            let model = Model::new(graph, 17);
+            Cost::of(&model, &Shapes::declared(&model))
         };
         let node = |op: &str| Node::new("n", op, &["x", "w"], &["y"]);
         // [1, 4, 6] by [6, 5].

@@ -95,7 +95,7 @@ impl Summary {
 
     /// Looks at a model as it is.
     pub fn of(model: &Model) -> Self {
-        let graph = &model.graph;
+        let (graph, shapes) = (&model.graph, Shapes::declared(model));
         let mut operators: IndexMap<String, usize> = IndexMap::new();
         for node in &graph.nodes {
             *operators.entry(operator(node)).or_default() += 1;
@@ -112,14 +112,11 @@ impl Summary {
             opsets: opsets(model),
             metadata: model.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             inputs: graph.inputs.iter().map(Value::of).collect(),
-            outputs: {
-                let shapes = Shapes::declared(model);
-                graph.outputs.iter().map(|output| Value::inferred(output, &shapes)).collect()
-            },
+            outputs: graph.outputs.iter().map(|output| Value::inferred(output, &shapes)).collect(),
             nodes: graph.nodes.len(),
             operators,
             constants: constants(model),
-            cost: Cost::of(model),
+            cost: Cost::of(model, &shapes),
             abilities: Abilities::of(model),
         }
     }

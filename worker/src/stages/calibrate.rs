@@ -4,9 +4,11 @@ use qpipe::stages::calibrate::Calibrate;
 use qpipe::stages::contract::Metrics;
 use serde_json::json;
 
-use super::{Context, model::model};
+use super::{
+    Context,
+    model::{check_images, model},
+};
 use crate::data::Dataset;
-use crate::interp;
 use crate::quant::calibrate::{Calibrated, Options, calibrate};
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::{Range, Ranges};
@@ -20,17 +22,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?.read_once();
     dataset.notes().into_iter().for_each(|note| context.events.log(note));
-    if let Some((height, width)) = dataset.size() {
-        let image = [1, dataset.channels() as i64, height as i64, width as i64];
-        interp::check_sizes(&model, &[&image])?;
-    }
-    let samples = usize::try_from(config.samples).unwrap_or(usize::MAX);
-    if samples > dataset.len() {
-        context.events.warn(format!(
-            "{samples} images were asked for, the data set has {}: all of them are used",
-            dataset.len()
-        ));
-    }
+    check_images(&model, &dataset)?;
+    let samples = context.samples(config.samples, &dataset);
     let mut methods = config.methods.clone();
     methods.sort_unstable();
     methods.dedup();

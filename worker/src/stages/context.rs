@@ -10,6 +10,7 @@ use qpipe::stages::contract::Contract;
 use qpipe::stages::data::DataSpec;
 use qpipe::task::{Event, Task, TaskInput};
 
+use crate::data::Dataset;
 use crate::{Error, Result};
 
 /// What a stage's run is given.
@@ -52,6 +53,18 @@ impl Context<'_> {
     pub fn output(&self, port: &str) -> Result<&Path> {
         let path = self.task.outputs.get(port).map(PathBuf::as_path);
         path.ok_or_else(|| self.missing("output", port))
+    }
+
+    /// How many images of a data set are used of so many that were asked for; warns where it has fewer.
+    pub fn samples(&self, wanted: u64, dataset: &Dataset) -> usize {
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        if wanted > dataset.len() {
+            self.events.warn(format!(
+                "{wanted} images were asked for, the data set has {}: all of them are used",
+                dataset.len()
+            ));
+        }
+        wanted
     }
 
     fn missing(&self, what: &str, port: &str) -> Error {

@@ -77,8 +77,8 @@ fn compare(before: &Model, after: &Model, seed: u64) -> Result<()> {
     let names = common(&before, &after);
     let mut comparison = Comparison::new("the exported model");
     comparison.add(
-        &Seen::new(&before, &names)?.run(&images)?,
-        &Seen::new(&after, &names)?.run(&images)?,
+        &Seen::new(&before, &names)?.run(&images)?.1,
+        &Seen::new(&after, &names)?.run(&images)?.1,
     )?;
     comparison.hold(&after, BUDGET)
 }

@@ -6,8 +6,9 @@ use qpipe::stages::contract::PLACEHOLDER;
 use qpipe::stages::model_source::ModelSource;
 
 use super::Context;
+use crate::data::Dataset;
 use crate::graph::Model;
-use crate::{Error, Result, onnx, passes, zoo};
+use crate::{Error, Result, interp, onnx, passes, zoo};
 
 /// The model that `source` names: read from input port `model`, or built by the zoo with the weights at
 /// input port `weights`.
@@ -38,6 +39,14 @@ pub fn model_at(
             zoo::build(config, weights, context.task.seed)
         }
     }
+}
+
+/// Refuses a data set whose images are of a size that the model cannot take, before anything runs. Images of several sizes are left to
+/// the loader.
+pub fn check_images(model: &Model, dataset: &Dataset) -> Result<()> {
+    let Some((height, width)) = dataset.size() else { return Ok(()) };
+    let image = [1, dataset.channels() as i64, height as i64, width as i64];
+    interp::check_sizes(model, &[&image]).map_err(|error| error.key("data"))
 }
 
 /// Writes a model to an output, whole or not at all. An output is one file, so weights are inside of it.

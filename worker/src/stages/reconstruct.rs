@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::{
     Context,
-    model::{model, write_json, write_model},
+    model::{check_images, model, write_json, write_model},
 };
+use crate::Result;
 use crate::data::Dataset;
 use crate::quant::ladder::{self, Reconstructed};
-use crate::{Result, interp};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
@@ -18,17 +18,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let model = model(context, &config.model)?;
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?.read_once();
-    if let Some((height, width)) = dataset.size() {
-        let image = [1, dataset.channels() as i64, height as i64, width as i64];
-        interp::check_sizes(&model, &[&image]).map_err(|error| error.key("data"))?;
-    }
-    let samples = usize::try_from(config.samples).unwrap_or(usize::MAX);
-    if samples > dataset.len() {
-        context.events.warn(format!(
-            "{samples} images were asked for, the data set has {}: all of them are used",
-            dataset.len()
-        ));
-    }
+    check_images(&model, &dataset)?;
+    let samples = context.samples(config.samples, &dataset);
     let adaround = config.adaround.as_ref().map(|adaround| ladder::Adaround {
         iterations: adaround.iterations,
         lr: adaround.lr,

@@ -9,12 +9,12 @@ use serde_json::json;
 use tch::Tensor;
 
 use super::Context;
-use super::model::{model, write_json};
+use super::model::{check_images, model, write_json};
 use crate::analysis::{Budget, Comparison, Seen, common};
 use crate::data::{Dataset, Loader, Order, permutation};
 use crate::engine::{self, Engine, Note, Threads, Unfused};
 use crate::graph::{Dim, Model};
-use crate::{Error, Result, interp, onnx, passes};
+use crate::{Error, Result, onnx, passes, torch};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
@@ -28,10 +28,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let dataset = Dataset::open(spec, paths)?;
     let batch = fixed_batch(&exported).unwrap_or(config.batch_size as usize);
     passes::set_batch(&mut reference, None)?;
-    if let Some((height, width)) = dataset.size() {
-        let image = [1, dataset.channels() as i64, height as i64, width as i64];
-        interp::check_sizes(&reference, &[&image])?;
-    }
+    check_images(&reference, &dataset)?;
     let names = common(&reference, &exported);
     if !exported.graph.outputs.iter().all(|output| names.contains(&output.name)) {
         return Err(Error::user(format!(
@@ -52,7 +49,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         {
             break;
         }
-        let expected = simulation.run(&images)?;
+        let (_, expected) = simulation.run(&images)?;
         forms.step(&images, &expected, &exported)?;
         done += images.size()[0] as u64;
         context.events.progress(done, total, "images", "");
@@ -126,9 +123,10 @@ impl Forms {
         expected: &HashMap<String, Tensor>,
         exported: &Model,
     ) -> Result<()> {
-        self.exported.0.add(expected, &self.exported.1.run(images)?)?;
+        let (_, found) = self.exported.1.run(images)?;
+        self.exported.0.add(expected, &found)?;
         let shape = images.size();
-        let floats = floats(images)?;
+        let floats = torch::tensor_data(images)?.to_f32()?;
         let tensor = |shape: &[i64], values: &[f32]| {
             Ok::<_, Error>(Tensor::f_from_slice(values)?.f_reshape(shape)?)
         };
@@ -160,12 +158,4 @@ impl Forms {
             .into_iter()
             .chain(engine)
     }
-}
-
-fn floats(images: &Tensor) -> Result<Vec<f32>> {
-    let images = images.f_contiguous()?;
-    let mut values = vec![0.0_f32; images.numel()];
-    let count = values.len();
-    images.f_copy_data(&mut values, count)?;
-    Ok(values)
 }

@@ -49,8 +49,8 @@ fn compare(
 ) -> [Result<Comparison, String>; 2] {
     let names = common(reference, exported);
     let images = images(dataset);
-    let expected = Seen::new(reference, &names).unwrap().run(&images).unwrap();
-    let on_libtorch = Seen::new(exported, &names).unwrap().run(&images).unwrap();
+    let expected = Seen::new(reference, &names).unwrap().run(&images).unwrap().1;
+    let on_libtorch = Seen::new(exported, &names).unwrap().run(&images).unwrap().1;
     let floats = Vec::<f32>::try_from(images.contiguous().view(-1)).unwrap();
     let values =
         Unfused::load(exported, &names, folder, 2).unwrap().run(&floats, &images.size()).unwrap();

@@ -10,8 +10,7 @@ use crate::Result;
 use crate::ops::kernel::{Kernel, Op, Prepare};
 use crate::shapes::rules;
 
-pub const OP: Op =
-    Op::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], prepare).shapes(rules::optional_mask);
+pub const OP: Op = Op::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], prepare).shapes(rules::dropout);
 
 fn prepare(prepare: &Prepare) -> Result<Kernel> {
     let inputs = prepare.opset >= 12;

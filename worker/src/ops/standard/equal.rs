@@ -11,4 +11,4 @@ use crate::shapes::rules;
 pub const OP: Op = Op::new("Equal", &[1, 7, 11, 13, 19], |p| binary(p, Tensor::f_eq_tensor))
     .limits("strings")
     .without_gradient()
-    .shapes(rules::compare_equal);
+    .shapes(rules::equal);

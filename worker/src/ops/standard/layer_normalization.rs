@@ -10,7 +10,7 @@ use crate::ops::normalization::Stash;
 use crate::shapes::rules;
 use crate::{Error, Result};
 
-pub const OP: Op = Op::new("LayerNormalization", &[17], prepare).shapes(rules::layer_norm);
+pub const OP: Op = Op::new("LayerNormalization", &[17], prepare).shapes(rules::layer_normalization);
 
 /// `[…]` to `[…]`, and the mean and the inverse standard deviation, whose axes from `axis` on are of extent 1.
 fn prepare(prepare: &Prepare) -> Result<Kernel> {

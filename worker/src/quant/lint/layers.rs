@@ -1,8 +1,11 @@
 //! Layers with a weight.
 
+use std::collections::HashSet;
+
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::Node;
+use crate::quant::placement::output_axis;
 
 /// Scales of a layer's weight, and their axis from the front.
 fn weight_scales(view: &PairView, layer: &Node) -> Option<(usize, i64)> {
@@ -16,12 +19,7 @@ fn weight_scales(view: &PairView, layer: &Node) -> Option<(usize, i64)> {
 /// The axis of a layer's output channels in its weight, and how many there are.
 fn channels(view: &PairView, layer: &Node) -> Option<(i64, i64)> {
     let shape = &view.constant(view.weight(layer)?)?.shape;
-    let axis = match layer.op_type.as_str() {
-        "Conv" => 0,
-        "ConvTranspose" => 1,
-        "Gemm" => i64::from(layer.int("transB", 0).ok()? == 0),
-        _ => shape.len() as i64 - 1,
-    };
+    let axis = output_axis(layer, shape.len() as i64)?;
     Some((axis, *shape.get(usize::try_from(axis).ok()?)?))
 }
 
@@ -62,24 +60,19 @@ pub(super) fn half<'a>(view: &PairView<'a>) -> Found<'a> {
 }
 
 /// The nearest layers on all ways back from a value.
-fn before<'a>(
-    view: &PairView<'a>,
-    name: &'a str,
-    seen: &mut Vec<&'a str>,
-    found: &mut Vec<&'a Node>,
-) {
-    let mut open = vec![name];
-    while let Some(name) = open.pop() {
-        if seen.contains(&name) {
+fn before<'a>(view: &PairView<'a>, value: &'a str) -> Vec<&'a Node> {
+    let (mut open, mut seen, mut found) = (vec![value], HashSet::new(), Vec::new());
+    while let Some(value) = open.pop() {
+        if !seen.insert(value) {
             continue;
         }
-        seen.push(name);
-        match view.producer(name) {
+        match view.producer(value) {
             Some(node) if view.is_layer(node) => found.push(node),
             Some(node) => open.extend(node.inputs.iter().map(String::as_str)),
             None => {}
         }
     }
+    found
 }
 
 /// Float layers whose input comes from integer layers only, and whose output goes to some.
@@ -88,13 +81,7 @@ pub(super) fn island<'a>(view: &PairView<'a>) -> Found<'a> {
     // For each layer those right before it.
     let layers: Vec<(&Node, Vec<&Node>)> = view
         .layers()
-        .map(|layer| {
-            let mut found = Vec::new();
-            if let Some(input) = layer.inputs.first() {
-                before(view, input, &mut Vec::new(), &mut found);
-            }
-            (layer, found)
-        })
+        .map(|layer| (layer, layer.input(0).map(|input| before(view, input)).unwrap_or_default()))
         .collect();
     for (layer, previous) in &layers {
         let is_float = view.quantized(layer) == (false, false);

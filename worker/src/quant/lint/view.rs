@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 
 use crate::graph::{Attribute, Graph, Node, TensorData};
-use crate::quant::placement::View;
-
-/// Operators with a weight.
-const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+use crate::quant::placement::{View, WEIGHTED};
 
 /// A graph with pairs, and facts about it.
 pub struct PairView<'a> {

@@ -17,6 +17,6 @@ mod view;
 pub use pattern::matches;
 pub use plan::{LayerPlan, Plan, Request, TensorPlan, WeightPlan, plan, plan_selected, survey};
 pub use selection::Selection;
-pub use sites::{Site, Sites};
+pub use sites::{Site, Sites, output_axis};
 pub use table::{POLICIES, Policy, policy, watched};
-pub use view::View;
+pub use view::{View, WEIGHTED};

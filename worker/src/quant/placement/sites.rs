@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 
 use super::{Selection, View};
+use crate::graph::Node;
 
 /// An input of a node: its index, the input's.
 pub type Site = (usize, usize);
@@ -53,13 +54,20 @@ fn weight_axis(view: &View, index: usize) -> Option<i64> {
     view.activation(index, 0)?;
     let weight = view.constant(node.input(1)?)?;
     let rank = weight.shape.len() as i64;
-    let flag = |name| node.int(name, 0).unwrap_or(0) != 0;
+    match node.op_type.as_str() {
+        "Gemm" if node.int("transA", 0).unwrap_or(0) != 0 => None,
+        "MatMul" if rank != 2 => None,
+        _ => output_axis(node, rank),
+    }
+}
+
+/// The axis of the output channels in a weight of that rank; `None` for other operators than [`super::WEIGHTED`].
+pub fn output_axis(node: &Node, rank: i64) -> Option<i64> {
     match node.op_type.as_str() {
         "Conv" => Some(0),
         "ConvTranspose" => Some(1),
-        "Gemm" if flag("transA") => None,
-        "Gemm" => Some(if flag("transB") { 0 } else { 1 }),
-        "MatMul" if rank == 2 => Some(1),
+        "Gemm" => Some(i64::from(node.int("transB", 0).unwrap_or(0) == 0)),
+        "MatMul" => Some(rank - 1),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::graph::{Graph, Node, TensorData};
 
 /// Operators with a weight.
-const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+pub const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 /// Operators that give values only of their first input, unchanged.
 const MOVING: [&str; 9] = [
     "MaxPool",

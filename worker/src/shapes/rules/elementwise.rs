@@ -15,7 +15,7 @@ pub fn same_as_first(asked: &Asked) -> Result<Vec<Fact>> {
 }
 
 /// The first input's shape, and again for the mask: Dropout.
-pub fn optional_mask(asked: &Asked) -> Result<Vec<Fact>> {
+pub fn dropout(asked: &Asked) -> Result<Vec<Fact>> {
     let input = asked.inputs.first().cloned().unwrap_or_default();
     Ok(vec![input.clone(), Fact { elements: None, ..input }])
 }
@@ -152,7 +152,7 @@ pub fn modulo(asked: &Asked) -> Result<Vec<Fact>> {
 }
 
 /// Equal.
-pub fn compare_equal(asked: &Asked) -> Result<Vec<Fact>> {
+pub fn equal(asked: &Asked) -> Result<Vec<Fact>> {
     arithmetic(asked, |a, b| {
         if a == b {
             Some(1.into())

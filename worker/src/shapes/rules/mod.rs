@@ -13,8 +13,8 @@ mod select;
 mod window;
 
 pub use elementwise::{
-    add, broadcast, cast, compare_equal, divide, modulo, multiply, not, optional_mask, same,
-    same_as_first, subtract, where_,
+    add, broadcast, cast, divide, dropout, equal, modulo, multiply, not, same, same_as_first,
+    subtract, where_,
 };
 pub use layout::{
     concat, depth_to_space, expand, flatten, pad, reshape, space_to_depth, split, squeeze, tile,
@@ -22,7 +22,7 @@ pub use layout::{
 };
 pub use linear::{einsum, gemm, matmul, qlinear_matmul};
 pub use produce::{constant_of_shape, range, shape, size};
-pub use reduce::{arg, layer_norm, reduce_13, reduce_18, reduce_product};
+pub use reduce::{arg, layer_normalization, reduce_13, reduce_18, reduce_product};
 pub use resize::{grid_sample, resize, upsample};
 pub use select::{
     gather, gather_elements, gather_nd, non_max_suppression, non_zero, one_hot, slice, top_k,

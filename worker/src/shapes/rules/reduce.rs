@@ -68,7 +68,7 @@ pub fn arg(asked: &Asked) -> Result<Vec<Fact>> {
 }
 
 /// LayerNormalization: the output, the mean and the inverse of the deviation.
-pub fn layer_norm(asked: &Asked) -> Result<Vec<Fact>> {
+pub fn layer_normalization(asked: &Asked) -> Result<Vec<Fact>> {
     let Some(shape) = asked.shape(0) else { return Ok(Vec::new()) };
     let axis = axis_of(asked.node.int("axis", -1)?, shape.len())?;
     let axes: Vec<usize> = (axis..shape.len()).collect();
