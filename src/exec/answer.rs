@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use super::failure::ending;
+use super::supervised::Supervised;
 
 /// What a program answered.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub fn of(mut command: Command, patience: Duration) -> io::Result<Said> {
     let start = Instant::now();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
+    let _supervised = Supervised::new(child.id().cast_signed());
     let (output, error) = (collect(child.stdout.take()), collect(child.stderr.take()));
     // The end of its output comes with its own end, as a rule.
     let first = output.recv_timeout(patience).unwrap_or_default();

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::supervised::Supervised;
+
 /// A commit of a git work tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
@@ -40,6 +42,7 @@ impl Asked {
             .stderr(Stdio::null())
             .spawn();
         if let Ok(git) = git {
+            let git = Git::new(git);
             // Without a thread there is no answer; and nobody may be left to take one.
             let wait = move || sender.send(answer(git));
             let _ = std::thread::Builder::new().spawn(wait);
@@ -53,8 +56,22 @@ impl Asked {
     }
 }
 
-fn answer(git: Child) -> Option<Commit> {
-    let output = git.wait_with_output().ok()?;
+/// A git that was started, and whose end is its asker's to note.
+struct Git {
+    child: Child,
+    _supervised: Supervised,
+}
+
+impl Git {
+    fn new(child: Child) -> Self {
+        let _supervised = Supervised::new(child.id().cast_signed());
+        Self { child, _supervised }
+    }
+}
+
+fn answer(git: Git) -> Option<Commit> {
+    let Git { child, _supervised } = git;
+    let output = child.wait_with_output().ok()?;
     read(&String::from_utf8_lossy(&output.stdout))
 }
 
@@ -69,6 +86,28 @@ fn read(text: &str) -> Option<Commit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::{Cache, Claimed, Digest};
+
+    /// A stage that ends looks for what it left, among all children of this process.
+    #[test]
+    fn a_git_that_ended_is_left_to_who_asked_it() {
+        let print = "printf '# branch.oid 12ab\\n'";
+        let child = Command::new("sh").args(["-c", print]).stdout(Stdio::piped()).spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let git = Git::new(child);
+        let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        while !stat().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let Claimed::Ours(claim) = cache.claim(&Digest::of(b"key")).unwrap() else {
+            panic!("not ours")
+        };
+        // Children of other tests are theirs.
+        claim.end_survivors(|other| other != pid || Supervised::is(other)).unwrap();
+        assert_eq!(answer(git), Some(Commit { id: "12ab".to_owned(), dirty: false }));
+    }
 
     #[test]
     fn a_commit_is_read_with_its_changes() {

@@ -51,6 +51,7 @@ pub mod shell;
 mod signals;
 mod spawn;
 mod stage_run;
+mod supervised;
 mod sweep;
 #[cfg(test)]
 mod test_program;

@@ -1,10 +1,8 @@
 //! A stage's process: in a group of its own, dead with its runner, its lines read as they come.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -12,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::lines::Lines;
 use super::signals::Signals;
 use super::spawn::spawn;
+use super::supervised::Supervised;
 use crate::cache::{Claim, MARK};
 
 /// What to start.
@@ -55,29 +54,6 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// How long output may still come after the last process that could print is dead.
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// Processes that are being supervised: whoever waits for them takes note of their end.
-static SUPERVISED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
-
-/// A process in [`SUPERVISED`], until this is dropped.
-struct Supervised(i32);
-
-impl Supervised {
-    fn new(pid: i32) -> Self {
-        SUPERVISED.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
-        Self(pid)
-    }
-
-    fn is(pid: i32) -> bool {
-        SUPERVISED.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
-    }
-}
-
-impl Drop for Supervised {
-    fn drop(&mut self) {
-        SUPERVISED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
-    }
-}
 
 /// Starts a process and stays with it until it and all that it started are gone.
 ///
