@@ -26,6 +26,10 @@ pub struct BuildEngine {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 65536))]
     pub batch: u32,
+    /// `onnxruntime` only: compare what the engine computes with the file that it was built from, on random images: its outputs and what
+    /// each integer kernel gives. A value that is lost (SQNR below 10 dB) fails the stage and is named.
+    #[serde(default = "super::contract::yes")]
+    pub verify: bool,
 }
 
 /// A runtime that engines are built for.
@@ -45,7 +49,7 @@ fn one() -> u32 {
 
 impl Contract for BuildEngine {
     const NAME: &'static str = "build-engine";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "build an inference engine from an ONNX file";
 
     fn inputs(&self) -> Vec<Input> {

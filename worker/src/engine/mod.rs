@@ -6,10 +6,10 @@ pub mod library;
 mod note;
 mod onnxruntime;
 mod table;
+mod tapped;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
-mod unfused;
 
 pub use note::{Layer, Note};
 pub use table::{BACKENDS, Backend, Build, Built, Engine, Threads, build, load};
-pub use unfused::Unfused;
+pub use tapped::{Tapped, Value};

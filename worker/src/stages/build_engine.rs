@@ -1,12 +1,19 @@
 //! `build-engine`: what a runtime makes of an ONNX file.
 
+use std::path::Path;
+
 use qpipe::stages::build_engine::BuildEngine;
 use qpipe::stages::contract::Metrics;
 use qpipe::stages::model_source::ModelSource;
 use serde_json::json;
+use tch::{Device, Kind, Tensor};
 
-use super::{Context, model::write_json};
+use super::Context;
+use super::forms::{BUDGET, Forms, Wanted, any_batch, fixed_batch, random_images};
+use super::model::write_json;
+use crate::analysis::{Seen, common};
 use crate::engine::{self, Build};
+use crate::graph::Model;
 use crate::{Error, Result, onnx};
 
 /// Runs the stage.
@@ -35,8 +42,39 @@ pub fn run(context: &Context) -> Result<Metrics> {
     )?;
     write_json(&layers, context.output("layers")?)?;
     let int8 = layers.iter().filter(|layer| layer.precision == "int8").count();
-    Ok(Metrics::from([
+    let mut metrics = Metrics::from([
         ("layers".to_owned(), json!(layers.len())),
         ("int8_layers".to_owned(), json!(int8)),
-    ]))
+    ]);
+    // A TensorRT-RTX engine is built here too where no GPU can load it.
+    if config.verify && config.backend == Backend::Onnxruntime {
+        metrics.extend(compare(context, &model, folder)?);
+    }
+    Ok(metrics)
+}
+
+/// Compares what the engine computes with the file that it was built from, on libtorch, on normally distributed images: outputs and inner
+/// values, of a large fixed batch outputs alone, since all values of a step are held at once.
+fn compare(context: &Context, model: &Model, engine: &Path) -> Result<Metrics> {
+    let free = any_batch(model)?;
+    let Some(mut images) = random_images(&free, context.task.seed)? else {
+        return Ok(Metrics::new());
+    };
+    let names = common(&free, model);
+    let (outputs, mut expected) = Seen::new(&free, &names)?.run(&images)?;
+    let few = images.size()[0];
+    let batch = fixed_batch(model).map_or(few, |batch| batch as i64);
+    if batch != few {
+        let index = Tensor::f_arange(batch, (Kind::Int64, Device::Cpu))?.f_remainder(few)?;
+        images = images.f_index_select(0, &index)?;
+        let names = free.graph.outputs.iter().map(|output| output.name.clone());
+        let rows = outputs.iter().map(|output| output.f_index_select(0, &index));
+        expected = names.zip(rows).map(|(name, rows)| Ok((name, rows?))).collect::<Result<_>>()?;
+    }
+    let wanted = Wanted { engine: Some(engine), inner: batch == few, ..Wanted::default() };
+    let mut forms = Forms::new(context, model, &names, wanted)?;
+    forms.step(&images, &expected)?;
+    forms.hold(BUDGET)?;
+    let worst = forms.comparisons().next().and_then(|(_, comparison)| comparison.worst_sqnr());
+    Ok(Metrics::from([("engine_sqnr_db".to_owned(), json!(worst))]))
 }

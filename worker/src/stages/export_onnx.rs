@@ -5,11 +5,10 @@ use qpipe::stages::export_onnx::{Batch, ExportOnnx};
 use serde_json::json;
 use tch::Tensor;
 
-use super::{
-    Context,
-    model::{model, write_model},
-};
-use crate::analysis::{Budget, Comparison, Seen, common};
+use super::Context;
+use super::forms::{BUDGET, Forms, Wanted, any_batch, random_images};
+use super::model::{model, write_model};
+use crate::analysis::{Comparison, Seen, common};
 use crate::graph::{Dim, Model};
 use crate::interp::{Mode, Options, Program};
 use crate::{Error, Result, passes, quant};
@@ -26,9 +25,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let before = model.clone();
     passes::set_opset(&mut model, i64::from(config.opset))?;
     quant::finalize::finalize(&mut model, config.target)?;
-    if config.verify {
-        compare(&before, &model, context.task.seed)?;
-    }
+    let compared = if config.verify { compare(context, &before, &model)? } else { Metrics::new() };
     let batch = match config.batch {
         Batch::Fixed(batch) => Some(batch),
         Batch::Dynamic => None,
@@ -39,48 +36,31 @@ pub fn run(context: &Context) -> Result<Metrics> {
     write_model(&model, path)?;
     let bytes = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?.len();
     let count = |op: &str| model.graph.nodes.iter().filter(|node| node.op_type == op).count();
-    Ok(Metrics::from([
+    let mut metrics = Metrics::from([
         ("nodes".to_owned(), json!(model.graph.nodes.len())),
         ("quantize_linear".to_owned(), json!(count("QuantizeLinear"))),
         ("dequantize_linear".to_owned(), json!(count("DequantizeLinear"))),
         ("bytes".to_owned(), json!(bytes)),
-    ]))
+    ]);
+    metrics.extend(compared);
+    Ok(metrics)
 }
 
-/// Images with which the exported model is compared.
-const COMPARED: i64 = 4;
-
-/// What is lost of a value, at most. Rounding of biases to integers alone gives 30 dB and more, 20 dB in deep networks that were hardly
-/// trained; a collapse gives 0.
-const BUDGET: Budget = Budget { sqnr_db: 10.0, agreement: 0.0 };
-
-/// Compares each value of the exported model with the one before, on normally distributed images; not for inputs whose size is free.
-fn compare(before: &Model, after: &Model, seed: u64) -> Result<()> {
-    let Some(shape) = before.graph.inputs.first().and_then(|input| input.shape.as_ref()) else {
-        return Ok(());
-    };
-    let extents = shape.iter().enumerate().map(|(axis, dim)| match dim {
-        Dim::Fixed(extent) => Some(if axis == 0 { (*extent).min(COMPARED) } else { *extent }),
-        _ => (axis == 0).then_some(COMPARED),
-    });
-    let Some(extents) =
-        extents.collect::<Option<Vec<i64>>>().filter(|_| before.graph.inputs.len() == 1)
-    else {
-        return Ok(());
-    };
-    let [mut before, mut after] = [before.clone(), after.clone()];
-    for model in [&mut before, &mut after] {
-        passes::set_batch(model, None)?;
-    }
-    tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
-    let images = Tensor::f_randn(&extents, (tch::Kind::Float, tch::Device::Cpu))?;
+/// Compares each value of the exported model with the one before, on normally distributed images, on libtorch and on ONNX Runtime without
+/// fusion; not where the input's size is free.
+fn compare(context: &Context, before: &Model, after: &Model) -> Result<Metrics> {
+    let (before, after) = (any_batch(before)?, any_batch(after)?);
+    let Some(images) = random_images(&after, context.task.seed)? else { return Ok(Metrics::new()) };
     let names = common(&before, &after);
-    let mut comparison = Comparison::new("the exported model");
-    comparison.add(
-        &Seen::new(&before, &names)?.run(&images)?.1,
-        &Seen::new(&after, &names)?.run(&images)?.1,
-    )?;
-    comparison.hold(&after, BUDGET)
+    let (_, expected) = Seen::new(&before, &names)?.run(&images)?;
+    let wanted = Wanted { libtorch: true, onnxruntime: true, ..Wanted::default() };
+    let mut forms = Forms::new(context, &after, &names, wanted)?;
+    forms.step(&images, &expected)?;
+    forms.hold(BUDGET)?;
+    let worst = |(key, comparison): (&str, &Comparison)| {
+        (format!("{key}_sqnr_db"), json!(comparison.worst_sqnr()))
+    };
+    Ok(forms.comparisons().map(worst).collect())
 }
 
 /// Runs the model once, which shows that its shapes fit at this batch, and notes the shape of its output.

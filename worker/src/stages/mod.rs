@@ -8,6 +8,7 @@ mod equalize;
 mod evaluate;
 mod export_onnx;
 mod finetune;
+mod forms;
 mod insert_qdq;
 mod model;
 mod reconstruct;

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use qpipe::stages::build_engine::Backend;
 use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::analysis::{Budget, Comparison, Seen, common};
 use qpipe_worker::data::{Dataset, Loader, Order};
-use qpipe_worker::engine::Unfused;
-use qpipe_worker::graph::{Model, TensorData};
+use qpipe_worker::engine::{self, Build, Note, Tapped, Value};
+use qpipe_worker::graph::{Dim, Model, TensorData};
+use qpipe_worker::onnx;
 use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, plan};
@@ -52,18 +54,19 @@ fn compare(
     let expected = Seen::new(reference, &names).unwrap().run(&images).unwrap().1;
     let on_libtorch = Seen::new(exported, &names).unwrap().run(&images).unwrap().1;
     let floats = Vec::<f32>::try_from(images.contiguous().view(-1)).unwrap();
-    let values =
-        Unfused::load(exported, &names, folder, 2).unwrap().run(&floats, &images.size()).unwrap();
-    let tensors = names.iter().zip(&values);
-    let on_onnxruntime: HashMap<String, Tensor> = tensors
-        .map(|(name, (shape, values))| (name.clone(), Tensor::from_slice(values).reshape(shape)))
-        .collect();
+    let mut unfused = Tapped::unfused(exported, &names, folder, 2).unwrap();
+    let on_onnxruntime = tensors(unfused.run(&floats, &images.size()).unwrap());
     [("libtorch", on_libtorch), ("ONNX Runtime", on_onnxruntime)].map(|(of, found)| {
         let mut comparison = Comparison::new(of);
         comparison.add(&expected, &found).map_err(|error| error.message)?;
         comparison.hold(exported, BUDGET).map_err(|error| error.message)?;
         Ok(comparison)
     })
+}
+
+fn tensors(values: Vec<Value>) -> HashMap<String, Tensor> {
+    let tensor = |value: &Value| Tensor::from_slice(&value.elements).reshape(&value.shape);
+    values.iter().map(|value| (value.name.clone(), tensor(value))).collect()
 }
 
 #[test]
@@ -106,4 +109,63 @@ fn the_first_value_that_is_lost_is_named() {
             "{message}"
         );
     }
+}
+
+/// Shows the values of the integer kernels of an engine that is built from `built`, under the names of `exported`.
+fn engine_values(
+    built: &Model,
+    exported: &Model,
+    images: &Tensor,
+    folder: &Path,
+) -> HashMap<String, Tensor> {
+    let path = folder.join("built.onnx");
+    onnx::write_one_file(built, &path).unwrap();
+    let request =
+        Build { path: &path, model: built, folder, batch: 1, compute_capability: None, threads: 2 };
+    engine::build(Backend::Onnxruntime, &request).unwrap();
+    let note = Note::read(folder).unwrap();
+    let mut fused = Tapped::fused(folder, &note, exported, folder, 2).unwrap().unwrap();
+    let floats = Vec::<f32>::try_from(images.contiguous().view(-1)).unwrap();
+    tensors(fused.run(&floats, &images.size()).unwrap())
+}
+
+#[test]
+fn what_each_integer_kernel_of_an_engine_gives_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 28);
+    let model = quantized(&dataset, Target::Onnxruntime);
+    let mut exported = exported(&model);
+    // The note of an engine holds the extents of its output.
+    exported.graph.outputs[0].shape = Some(vec![Dim::Named("batch".to_owned()), Dim::Fixed(10)]);
+    let names = common(&model, &exported);
+    let images = images(&dataset);
+    let expected = Seen::new(&model, &names).unwrap().run(&images).unwrap().1;
+    let compare = |built: &Model| {
+        let found = engine_values(built, &exported, &images, folder.path());
+        let mut comparison = Comparison::new("the engine");
+        comparison.add(&expected, &found).unwrap();
+        let held = comparison.hold(&exported, BUDGET).map_err(|error| error.message);
+        (found.len(), comparison.worst_sqnr(), held)
+    };
+    let (seen, worst, held) = compare(&exported);
+    let layers =
+        exported.graph.nodes.iter().filter(|node| matches!(&*node.op_type, "Conv" | "Add"));
+    println!("{seen} values, worst {worst:?} dB");
+    assert!(seen >= layers.count(), "{seen}");
+    held.unwrap();
+    // An engine of another model than the file: the fourth convolution's weights are turned around.
+    let mut broken = exported.clone();
+    let convolutions: Vec<_> =
+        broken.graph.nodes.iter().filter(|node| node.op_type == "Conv").cloned().collect();
+    let producers = broken.graph.producers();
+    let dequantize = &broken.graph.nodes[producers[convolutions[3].inputs[1].as_str()]];
+    let weight = dequantize.inputs[0].clone();
+    let data = broken.graph.initializers.get_mut(&weight).unwrap();
+    data.bytes = data.bytes.iter().map(|byte| byte.wrapping_neg()).collect::<Vec<u8>>().into();
+    let message = compare(&broken).2.unwrap_err();
+    assert!(message.contains("of the engine is not that of the simulation"), "{message}");
+    assert_eq!(convolutions[3].name, "layer2.0.conv1");
+    // What it gives behind its ReLU; "inf dB" before.
+    assert!(message.contains("\"layer2.0.relu1.output_dequantized\" of the engine"), "{message}");
+    assert!(message.ends_with("before it has inf dB"), "{message}");
 }

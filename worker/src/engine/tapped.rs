@@ -1,0 +1,271 @@
+//! A model on ONNX Runtime whose inner values are seen: the file as it stands, or what the runtime made of it.
+
+use std::path::Path;
+
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionOutputs};
+use ort::value::TensorRef;
+
+use super::onnxruntime::{refused, session};
+use super::{Note, Threads};
+use crate::graph::{DType, Graph, Model, Node, ValueInfo};
+use crate::{Error, Result, onnx};
+
+/// A value of a run: its name in the exported model, shape and elements row by row.
+pub struct Value {
+    /// Name in the exported model.
+    pub name: String,
+    /// Extents.
+    pub shape: Vec<i64>,
+    /// Elements.
+    pub elements: Vec<f32>,
+}
+
+/// A session that gives inner values.
+pub struct Tapped {
+    session: Session,
+    input: String,
+    taps: Vec<Tap>,
+}
+
+/// A value of the session's model, and what it is in the exported one.
+#[derive(Clone, Debug, PartialEq)]
+struct Tap {
+    /// Its name in the session's model.
+    own: String,
+    /// Name of the value that it stands for.
+    name: String,
+    /// Of integers: scale and zero point.
+    quantized: Option<Quantized>,
+    /// Whether the channels are its last axis.
+    channels_last: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Quantized {
+    dtype: DType,
+    scale: f32,
+    zero_point: i32,
+}
+
+impl Tapped {
+    /// `model` without any optimization, each node by itself; the float values `names` are seen. A file of it is made in `folder`.
+    ///
+    /// # Errors
+    /// What the runtime refuses.
+    pub fn unfused(model: &Model, names: &[String], folder: &Path, threads: usize) -> Result<Self> {
+        let tap = |name: &String| Tap {
+            own: name.clone(),
+            name: name.clone(),
+            quantized: None,
+            channels_last: false,
+        };
+        let input = model.graph.inputs.first().map(|input| input.name.clone()).unwrap_or_default();
+        Self::load(model.clone(), input, names.iter().map(tap).collect(), folder, threads)
+    }
+
+    /// The engine in `engine`, built from the file `exported`: what its integer kernels give is seen. Float values keep neither name nor
+    /// layout there. `None`: nothing is seen, a float engine.
+    ///
+    /// # Errors
+    /// An engine that is gone; what the runtime refuses.
+    pub fn fused(
+        engine: &Path,
+        note: &Note,
+        exported: &Model,
+        folder: &Path,
+        threads: usize,
+    ) -> Result<Option<Self>> {
+        let optimized = onnx::read(&engine.join(&note.file))?;
+        let taps = taps(&optimized.graph, &exported.graph);
+        if taps.is_empty() {
+            return Ok(None);
+        }
+        Self::load(optimized, note.input_name.clone(), taps, folder, threads).map(Some)
+    }
+
+    fn load(
+        mut shown: Model,
+        input: String,
+        taps: Vec<Tap>,
+        folder: &Path,
+        threads: usize,
+    ) -> Result<Self> {
+        for tap in taps.iter().filter(|tap| !shown.graph.is_output(&tap.own)).collect::<Vec<_>>() {
+            let dtype = tap.quantized.map_or(DType::F32, |quantized| quantized.dtype);
+            let name = tap.own.clone();
+            shown.graph.outputs.push(ValueInfo {
+                name,
+                dtype: Some(dtype),
+                shape: None,
+                opaque: None,
+            });
+        }
+        let file = tempfile::Builder::new().suffix(".onnx").tempfile_in(folder);
+        let path = file.map_err(|error| Error::io(folder, &error))?.into_temp_path();
+        onnx::write_one_file(&shown, &path)?;
+        let mut builder = session(&Threads::Free(threads), GraphOptimizationLevel::Disable)?;
+        let session = builder
+            .commit_from_file(&path)
+            .map_err(|error| refused("cannot load the model with its inner values", error))?;
+        Ok(Self { session, input, taps })
+    }
+
+    /// Runs images of `shape`; the values that are seen.
+    ///
+    /// # Errors
+    /// What the runtime refuses.
+    pub fn run(&mut self, images: &[f32], shape: &[i64]) -> Result<Vec<Value>> {
+        let tensor = TensorRef::from_array_view((shape, images))
+            .map_err(|error| refused("refuses the images", error))?;
+        let inputs = ort::inputs![self.input.as_str() => tensor];
+        let outputs =
+            self.session.run(inputs).map_err(|error| refused("cannot run the model", error))?;
+        self.taps.iter().map(|tap| tap.value(&outputs)).collect()
+    }
+}
+
+impl Tap {
+    fn value(&self, outputs: &SessionOutputs) -> Result<Value> {
+        let output = &outputs[self.own.as_str()];
+        let wrong = |error| refused("gave values of another type", error);
+        let (shape, elements) = match self.quantized {
+            None => {
+                let (shape, values) = output.try_extract_tensor::<f32>().map_err(wrong)?;
+                (shape.to_vec(), values.to_vec())
+            }
+            Some(Quantized { dtype, scale, zero_point }) => {
+                let real = |integer: i32| (integer - zero_point) as f32 * scale;
+                if dtype == DType::I8 {
+                    let (shape, values) = output.try_extract_tensor::<i8>().map_err(wrong)?;
+                    (shape.to_vec(), values.iter().map(|&value| real(value.into())).collect())
+                } else {
+                    let (shape, values) = output.try_extract_tensor::<u8>().map_err(wrong)?;
+                    (shape.to_vec(), values.iter().map(|&value| real(value.into())).collect())
+                }
+            }
+        };
+        let name = self.name.clone();
+        Ok(if self.channels_last {
+            channels_first(name, &shape, &elements)
+        } else {
+            Value { name, shape, elements }
+        })
+    }
+}
+
+/// `[N, …, C]` as `[N, C, …]`.
+fn channels_first(name: String, shape: &[i64], elements: &[f32]) -> Value {
+    let (first, inner) = shape.split_first().map_or((1, shape), |(first, rest)| (*first, rest));
+    let (channels, area) = inner.split_last().map_or((1, 1), |(channels, area)| {
+        (*channels as usize, area.iter().product::<i64>() as usize)
+    });
+    let mut turned = Vec::with_capacity(elements.len());
+    for image in elements.chunks(channels * area.max(1)) {
+        for channel in 0..channels {
+            turned.extend(image.iter().skip(channel).step_by(channels));
+        }
+    }
+    let mut shape = shape.to_vec();
+    shape[1..].rotate_right(1);
+    debug_assert_eq!(shape[0], first);
+    Value { name, shape, elements: turned }
+}
+
+/// The integer values of the runtime's graph, and what they are in the exported one: a fused node keeps the name of the layer that it
+/// began with, and gives what the QuantizeLinear behind that layer gives.
+fn taps(optimized: &Graph, exported: &Graph) -> Vec<Tap> {
+    let by_name = |name: &str| exported.nodes.iter().position(|node| node.name == name);
+    let fused = optimized.nodes.iter().filter(|node| node.op_type.starts_with("QLinear"));
+    let tap = |node: &Node| {
+        let layer = by_name(&node.name).or_else(|| by_name(layer_name(&node.name)))?;
+        let quantize = quantizer(exported, layer)?;
+        let real = dequantized(exported, quantize)?;
+        Some(Tap {
+            own: node.outputs.first()?.clone(),
+            name: real.to_owned(),
+            quantized: Some(quantized(exported, quantize)?),
+            channels_last: node.int("channels_last", 0).ok()? != 0
+                || channels_last_input(optimized, node),
+        })
+    };
+    fused.filter_map(tap).collect()
+}
+
+/// The name that a fused node was given one of its own after: `conv1_token_3` is of `conv1`.
+fn layer_name(name: &str) -> &str {
+    match name.rsplit_once("_token_") {
+        Some((layer, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => layer,
+        _ => name,
+    }
+}
+
+/// Whether a node without layout of its own, such as QLinearAdd, reads what is laid out with the channels last.
+fn channels_last_input(graph: &Graph, node: &Node) -> bool {
+    let producers = graph.producers();
+    let mut node = node;
+    // Bounded by the nodes of the graph, which has no cycles.
+    for _ in 0..graph.nodes.len() {
+        let Some(before) = node.input(0).and_then(|name| producers.get(name)) else { return false };
+        node = &graph.nodes[*before];
+        if node.op_type == "Transpose" {
+            let to_last = node.ints("perm").ok().flatten().is_some_and(|perm| perm == [0, 2, 3, 1]);
+            return to_last;
+        }
+        if node.int("channels_last", 0).is_ok_and(|last| last != 0) {
+            return true;
+        }
+        if !node.op_type.starts_with("QLinear") {
+            return false;
+        }
+    }
+    false
+}
+
+/// The QuantizeLinear that a layer's output goes to, itself or through nodes that alone read it.
+fn quantizer<'a>(graph: &'a Graph, layer: usize) -> Option<&'a Node> {
+    let consumers = graph.consumers();
+    let mut output = graph.nodes[layer].outputs.first()?;
+    for _ in 0..graph.nodes.len() {
+        let &[reader] = consumers.get(output.as_str())?.as_slice() else { return None };
+        let reader = &graph.nodes[reader];
+        if reader.op_type == "QuantizeLinear" {
+            return Some(reader);
+        }
+        output = reader.outputs.first()?;
+    }
+    None
+}
+
+fn dequantized<'a>(graph: &'a Graph, quantize: &Node) -> Option<&'a str> {
+    let integers = quantize.outputs.first()?;
+    let reads =
+        |node: &&Node| node.op_type == "DequantizeLinear" && node.input(0) == Some(integers);
+    Some(graph.nodes.iter().find(reads)?.outputs.first()?)
+}
+
+/// Scale and zero point of a QuantizeLinear of a whole tensor to 8 bits.
+fn quantized(graph: &Graph, quantize: &Node) -> Option<Quantized> {
+    let zero_point = graph.initializers.get(quantize.input(2)?)?;
+    let &[scale] = graph.initializers.get(quantize.input(1)?)?.to_f32().ok()?.as_slice() else {
+        return None;
+    };
+    let &[zero] = zero_point.whole_numbers()?.as_slice() else { return None };
+    let dtype = zero_point.dtype;
+    let zero_point = i32::try_from(zero).ok()?;
+    matches!(dtype, DType::I8 | DType::U8).then_some(Quantized { dtype, scale, zero_point })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_come_first() {
+        // Two images of 1 × 2 pixels with 3 channels.
+        let elements: Vec<f32> = (0..12).map(|element| element as f32).collect();
+        let value = channels_first("x".to_owned(), &[2, 1, 2, 3], &elements);
+        assert_eq!(value.shape, [2, 3, 1, 2]);
+        assert_eq!(value.elements, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0, 6.0, 9.0, 7.0, 10.0, 8.0, 11.0]);
+    }
+}
