@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
-use super::training::{EarlyStop, Optimizer, Schedule, WeightAverage, default_accumulate};
+use super::training::{Amp, EarlyStop, Optimizer, Schedule, WeightAverage, default_accumulate};
 
 /// Quantization-aware training: Q/DQ pairs act as fake quantization with a straight-through
 /// gradient, at scales that are frozen, learned or follow the data. Every epoch is checkpointed, the best is kept; epoch 0 is the model
@@ -59,6 +59,9 @@ pub struct Finetune {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_norm: Option<f64>,
+    /// Automatic mixed precision. Default: none, everything is float32 (convolutions TF32 on GPUs that have it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amp: Option<Amp>,
     /// What becomes of the scales. `frozen`: they stay as they came. `lsq`: they are parameters, of activations and of weights (LSQ,
     /// Esser et al. 2020), and begin as they came. `ema`: those of activations follow the largest magnitude of each step.
     #[serde(default)]
@@ -235,7 +238,7 @@ impl Finetune {
 
 impl Contract for Finetune {
     const NAME: &'static str = "finetune";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "quantization-aware training (QAT)";
     const DEMAND: Demand = Demand::Whole;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
-use super::training::{EarlyStop, Optimizer, Schedule, WeightAverage, default_accumulate};
+use super::training::{Amp, EarlyStop, Optimizer, Schedule, WeightAverage, default_accumulate};
 
 /// Trains a classifier in floating point; the epoch with the best validation accuracy is kept.
 ///
@@ -46,6 +46,9 @@ pub struct Train {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_norm: Option<f64>,
+    /// Automatic mixed precision. Default: none, everything is float32 (convolutions TF32 on GPUs that have it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amp: Option<Amp>,
     /// Label smoothing (Szegedy 2016).
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -66,7 +69,7 @@ fn default_schedule() -> Schedule {
 
 impl Contract for Train {
     const NAME: &'static str = "train";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "train a classifier in floating point";
     const DEMAND: Demand = Demand::Whole;
 

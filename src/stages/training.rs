@@ -107,6 +107,18 @@ pub struct EarlyStop {
     pub min_delta: f64,
 }
 
+/// The type of 16 bits that training steps compute convolutions and matrix products in (automatic mixed precision, as
+/// `torch.autocast`). Parameters, their gradients and the loss stay float32, and so does validation. For GPUs; a CPU without
+/// instructions for it is slower so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Amp {
+    /// IEEE half precision, with loss scaling as `torch.amp.GradScaler`: a step whose gradients overflow is left out.
+    Fp16,
+    /// The exponents of float32, less precise; it needs no loss scaling.
+    Bf16,
+}
+
 pub(super) fn default_accumulate() -> u32 {
     1
 }

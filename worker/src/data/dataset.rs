@@ -175,6 +175,11 @@ impl Dataset {
         Ok(pixels)
     }
 
+    /// The normalized value of each byte, channel by channel.
+    pub(super) fn byte_values(&self) -> &[[f32; 256]] {
+        self.inner.transforms.byte_values()
+    }
+
     /// Appends a sample's floats, `[C, H, W]`, normalized.
     pub(super) fn append_floats(&self, pixels: &Pixels, out: &mut Vec<f32>) {
         self.inner.transforms.append_floats(pixels, out);

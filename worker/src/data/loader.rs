@@ -2,15 +2,18 @@
 //!
 //! Thread `t` of `T` makes the batches `t`, `t + T`, … and hands them over in its own short queue;
 //! the consumer takes from the queues in turn. Order and content so do not depend on `T`.
+//!
+//! Where the process computes on a GPU, images go there as bytes through pinned memory, without anybody waiting for the copy, and
+//! become floats there: by the same table, so they are the same floats.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::{Dataset, permutation};
-use crate::{Error, Result};
+use crate::{Error, Result, torch};
 
 /// Batches that each thread is ahead.
 const AHEAD: usize = 2;
@@ -34,7 +37,7 @@ pub enum Order {
 /// A batch.
 #[derive(Debug)]
 pub struct Batch {
-    /// Float `[N, C, H, W]`.
+    /// Float `[N, C, H, W]`, where the process computes.
     pub images: Tensor,
     /// Int64 `[N]`.
     pub labels: Tensor,
@@ -42,19 +45,29 @@ pub struct Batch {
 
 /// The same before it is a tensor: threads do not touch libtorch.
 struct RawBatch {
-    images: Vec<f32>,
+    images: Images,
     /// `[N, C, H, W]`.
     shape: [i64; 4],
     labels: Vec<i64>,
 }
 
+enum Images {
+    /// `[N, C, H, W]`, normalized.
+    Floats(Vec<f32>),
+    /// `[N, H, W, C]`, as they are.
+    Bytes(Vec<u8>),
+}
+
 /// Iterates over the batches of a data set; the last may be smaller.
 pub struct Loader {
+    dataset: Dataset,
     queues: Vec<Receiver<Result<RawBatch>>>,
     threads: Vec<JoinHandle<()>>,
     next: usize,
     batches: usize,
     samples: usize,
+    /// The floats of each channel's bytes, where batches are bytes; on the GPU from the first batch on.
+    table: Option<Table>,
 }
 
 impl Loader {
@@ -82,9 +95,17 @@ impl Loader {
             indices,
             batch,
             augment: augment.then_some(key),
+            bytes: torch::device() != Device::Cpu,
         });
-        let mut loader =
-            Self { queues: Vec::new(), threads: Vec::new(), next: 0, batches, samples };
+        let mut loader = Self {
+            dataset: dataset.clone(),
+            queues: Vec::new(),
+            threads: Vec::new(),
+            next: 0,
+            batches,
+            samples,
+            table: None,
+        };
         for thread in 0..count {
             let (sender, receiver) = sync_channel(AHEAD);
             let work = Arc::clone(&work);
@@ -105,6 +126,54 @@ impl Loader {
     }
 }
 
+impl Loader {
+    fn tensors(&mut self, raw: RawBatch) -> Result<Batch> {
+        let labels = Tensor::f_from_slice(&raw.labels)?;
+        let images = match raw.images {
+            Images::Floats(floats) => Tensor::f_from_slice(&floats)?.f_reshape(raw.shape)?,
+            Images::Bytes(bytes) => {
+                let table = match self.table.take() {
+                    Some(table) => table,
+                    None => Table::new(&self.dataset, torch::device())?,
+                };
+                self.table.insert(table).floats(&bytes, raw.shape)?
+            }
+        };
+        Ok(Batch { images, labels })
+    }
+}
+
+/// The floats that bytes stand for.
+struct Table {
+    device: Device,
+    /// `[C · 256]`.
+    values: Tensor,
+    /// Where each channel's begin, `[C]`.
+    offsets: Tensor,
+}
+
+impl Table {
+    fn new(dataset: &Dataset, device: Device) -> Result<Self> {
+        let channels = dataset.channels() as i64;
+        Ok(Self {
+            device,
+            values: Tensor::f_from_slice(&dataset.byte_values().concat())?.f_to_device(device)?,
+            offsets: Tensor::f_arange(channels, (Kind::Int64, device))?.f_mul_scalar(256)?,
+        })
+    }
+
+    /// Bytes `[N, H, W, C]` to floats of shape `[N, C, H, W]`, the channels next to each other in memory.
+    fn floats(&self, bytes: &[u8], [n, c, h, w]: [i64; 4]) -> Result<Tensor> {
+        let bytes = Tensor::f_from_slice(bytes)?.f_reshape([n, h, w, c])?;
+        let bytes = match self.device {
+            Device::Cpu => bytes,
+            device => bytes.f_pin_memory(device)?.f_to_device_(device, Kind::Uint8, true, false)?,
+        };
+        let index = bytes.f_to_kind(Kind::Int64)?.f_add(&self.offsets)?;
+        Ok(self.values.f_take(&index)?.f_permute([0, 3, 1, 2])?)
+    }
+}
+
 impl Iterator for Loader {
     type Item = Result<Batch>;
 
@@ -122,7 +191,7 @@ impl Iterator for Loader {
             }
             Err(_) => return Some(Err(Error::bug("a thread of the loader ended before its work"))),
         };
-        Some(raw.into_tensors())
+        Some(self.tensors(raw))
     }
 }
 
@@ -142,6 +211,8 @@ struct Work {
     indices: Vec<usize>,
     batch: usize,
     augment: Option<(u64, u64)>,
+    /// Whether images stay bytes.
+    bytes: bool,
 }
 
 impl Work {
@@ -156,7 +227,7 @@ impl Work {
     }
 
     fn load(&self, indices: &[usize]) -> Result<RawBatch> {
-        let mut images = Vec::new();
+        let (mut floats, mut bytes) = (Vec::new(), Vec::new());
         let mut size = None;
         for &index in indices {
             let pixels = self.dataset.sample(index, self.augment)?;
@@ -174,23 +245,21 @@ impl Work {
                 ))
                 .help("bring them to one size: transform = [{ resize = [224, 224] }], or { resize = 256 }, { center_crop = 224 }"));
             }
-            if images.is_empty() {
-                images.reserve(indices.len() * pixels.bytes.len());
+            let all = indices.len() * pixels.bytes.len();
+            if self.bytes {
+                bytes.reserve(all - bytes.len());
+                bytes.extend_from_slice(&pixels.bytes);
+            } else {
+                floats.reserve(all - floats.len());
+                self.dataset.append_floats(&pixels, &mut floats);
             }
-            self.dataset.append_floats(&pixels, &mut images);
         }
+        let images = if self.bytes { Images::Bytes(bytes) } else { Images::Floats(floats) };
         let ((height, width), _) = size.ok_or_else(|| Error::bug("an empty batch"))?;
         let shape = [indices.len(), self.dataset.channels(), height, width].map(|n| n as i64);
         let labels = self.dataset.labels();
         let labels = indices.iter().map(|&index| labels[index] as i64).collect();
         Ok(RawBatch { images, shape, labels })
-    }
-}
-
-impl RawBatch {
-    fn into_tensors(self) -> Result<Batch> {
-        let images = Tensor::f_from_slice(&self.images)?.f_reshape(self.shape)?;
-        Ok(Batch { images, labels: Tensor::f_from_slice(&self.labels)? })
     }
 }
 
@@ -277,6 +346,20 @@ mod tests {
         assert!(error.message.contains("a/0.png is 4×4 pixels"), "{}", error.message);
         assert!(error.message.contains("a/1.png 5×6"), "{}", error.message);
         assert!(loader.next().is_none());
+    }
+
+    #[test]
+    fn bytes_become_the_same_floats_on_the_device() {
+        let root = images();
+        let transform = serde_json::json!([{ "normalize": { "mean": [0.3], "std": [0.7] } }]);
+        let data = dataset(root.path(), transform);
+        let floats = Loader::new(&data, 9, Order::Sequential, false, 1).next().unwrap().unwrap();
+        let bytes: Vec<u8> =
+            (0..9).flat_map(|index| data.sample(index, None).unwrap().bytes).collect();
+        let size = floats.images.size();
+        let shape = [size[0], size[1], size[2], size[3]];
+        let found = Table::new(&data, Device::Cpu).unwrap().floats(&bytes, shape).unwrap();
+        assert_eq!(found, floats.images);
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl Transforms {
         size
     }
 
+    /// The normalized value of each byte, channel by channel.
+    pub fn byte_values(&self) -> &[[f32; 256]] {
+        &self.table
+    }
+
     /// Appends the image as floats, `[C, H, W]`, normalized.
     pub fn append_floats(&self, pixels: &Pixels, out: &mut Vec<f32>) {
         for (channel, table) in self.table.iter().enumerate() {

@@ -129,6 +129,11 @@ impl Program {
         &self.followed
     }
 
+    /// Where it runs.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Whether parameters collect gradients.
     pub fn train(&mut self, on: bool) {
         for parameter in &self.parameters {

@@ -1,7 +1,7 @@
 //! A quantization followed by a dequantization with the same constants is one step, with the straight-through gradient
 //! inside the range (Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>).
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::kernel::{Kernel, axis_from_front, ints, single};
 use super::quantization::{output_dtype, range};
@@ -74,29 +74,41 @@ impl FakeQuantize {
         if let ([scale], [zero_point]) = (&self.scale[..], &self.zero_point[..]) {
             let (scale, zero_point) = (f64::from(*scale), i64::from(*zero_point));
             return single(move |arguments| {
-                let x = arguments.get(0)?;
-                Ok(x.f_fake_quantize_per_tensor_affine(scale, zero_point, low, high)?)
+                in_own_type(arguments.get(0)?, |x| {
+                    Ok(x.f_fake_quantize_per_tensor_affine(scale, zero_point, low, high)?)
+                })
             });
         }
         let scale = Tensor::f_from_slice(&self.scale)?.f_to_device(device)?;
         let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_device(device)?;
         let (axis, blocks) = (self.axis, self.blocks);
         single(move |arguments| {
-            let x = arguments.get(0)?;
-            let axis = axis_from_front(axis, x.dim())?;
-            if let Some((length, shape)) = &blocks {
-                return in_blocks(x, axis, *length, shape, |rows| {
-                    Ok(rows.f_fake_quantize_per_channel_affine(
-                        &scale,
-                        &zero_point,
-                        0,
-                        low,
-                        high,
-                    )?)
-                });
-            }
-            Ok(x.f_fake_quantize_per_channel_affine(&scale, &zero_point, axis, low, high)?)
+            let rows = |x: &Tensor, axis| {
+                Ok(x.f_fake_quantize_per_channel_affine(&scale, &zero_point, axis, low, high)?)
+            };
+            in_float(arguments.get(0)?, |x| {
+                let axis = axis_from_front(axis, x.dim())?;
+                match &blocks {
+                    Some((length, shape)) => in_blocks(x, axis, *length, shape, |x| rows(x, 0)),
+                    None => rows(x, axis),
+                }
+            })
         })
+    }
+}
+
+/// Applies `run` to a tensor as it is, where libtorch has it for this type: on CPUs it takes no floats of 16 bits.
+fn in_own_type(x: &Tensor, run: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    if x.device() == Device::Cpu { in_float(x, run) } else { run(x) }
+}
+
+/// Applies `run` to floats of 16 bits as float32, and gives back what they were.
+pub(super) fn in_float(x: &Tensor, run: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    match x.kind() {
+        kind @ (Kind::Half | Kind::BFloat16) => {
+            Ok(run(&x.f_to_kind(Kind::Float)?)?.f_to_kind(kind)?)
+        }
+        _ => run(x),
     }
 }
 
@@ -157,7 +169,7 @@ mod tests {
         let kernel = fake.kernel(Device::Cpu).unwrap();
         let y = kernel(&Arguments::of(&[Some(&x)])).unwrap().remove(0);
         assert_eq!(y, Tensor::from_slice(&[-3.5_f32, 0.5, 4.0]));
-        y.sum(tch::Kind::Float).backward();
+        y.sum(Kind::Float).backward();
         assert_eq!(x.grad(), Tensor::from_slice(&[0.0_f32, 1.0, 0.0]));
     }
 
@@ -179,7 +191,7 @@ mod tests {
             let zero = TensorData { dtype: DType::I8, shape: blocks.to_vec(), bytes: zeros };
             let quantize = pair("QuantizeLinear", "x", "q");
             let fake = FakeQuantize::of(&quantize, &scale, Some(&zero)).unwrap().unwrap();
-            let x = Tensor::arange(shape.iter().product::<i64>(), (tch::Kind::Float, Device::Cpu));
+            let x = Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, Device::Cpu));
             let x = (x * 0.9).sin().reshape(shape) * 6.0;
             let tensors = [&scale, &zero].map(|data| torch::to_tensor(data, Device::Cpu).unwrap());
             let apart = |node: &Node, x: &Tensor| {
@@ -196,16 +208,16 @@ mod tests {
             let y =
                 fake.kernel(Device::Cpu).unwrap()(&Arguments::of(&[Some(&x)])).unwrap().remove(0);
             assert!((&y - &expected).abs().max().double_value(&[]) < 1e-5, "axis {axis}");
-            y.sum(tch::Kind::Float).backward();
+            y.sum(Kind::Float).backward();
             // What is cut at an end of the range is off by more than half a step.
             let step = torch::to_tensor(&scale, Device::Cpu).unwrap();
             let place = axis_from_front(axis, 2).unwrap();
             let step = step.repeat_interleave_self_int(2, place, None);
             let step = step.narrow(place, 0, shape[place as usize]);
             let inside = (x.detach() - expected).abs().le_tensor(&(step * 0.5 + 1e-5));
-            let some = inside.to_kind(tch::Kind::Float).mean(tch::Kind::Float).double_value(&[]);
+            let some = inside.to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
             assert!(0.0 < some && some < 1.0, "{some} of all are inside the range");
-            assert_eq!(x.grad(), inside.to_kind(tch::Kind::Float));
+            assert_eq!(x.grad(), inside.to_kind(Kind::Float));
         }
     }
 

@@ -4,7 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::FakeQuantize;
-use super::fake_quantize::in_blocks;
+use super::fake_quantize::{in_blocks, in_float};
 use super::kernel::{Kernel, axis_from_front, single};
 use crate::Result;
 
@@ -23,36 +23,40 @@ impl FakeQuantize {
         let positive = (high - i64::from(least)).max(1) as f64;
         let (count, axis, blocks) = (self.scale.len(), self.axis, self.blocks);
         single(move |arguments| {
-            let (x, scale) = (arguments.get(0)?, arguments.get(1)?);
-            let scale = scale.f_reshape([-1])?;
-            let samples =
-                if weight { 1 } else { x.size().first().map_or(1, |&first| first.max(1) as usize) };
-            let values = (x.numel() / samples / count).max(1) as f64;
-            let factor = 1.0 / (values * positive).sqrt();
-            if count == 1 {
-                return Ok(x.f_internal_fake_quantize_learnable_per_tensor_affine(
-                    &scale,
-                    &zero_point,
-                    low,
-                    high,
-                    factor,
-                )?);
-            }
-            let rows = |x: &Tensor, axis| -> Result<Tensor> {
-                Ok(x.f_internal_fake_quantize_learnable_per_channel_affine(
-                    &scale,
-                    &zero_point,
-                    axis,
-                    low,
-                    high,
-                    factor,
-                )?)
-            };
-            let axis = axis_from_front(axis, x.dim())?;
-            match &blocks {
-                Some((length, shape)) => in_blocks(x, axis, *length, shape, |x| rows(x, 0)),
-                None => rows(x, axis),
-            }
+            let scale = arguments.get(1)?.f_reshape([-1])?;
+            in_float(arguments.get(0)?, |x| {
+                let samples = if weight {
+                    1
+                } else {
+                    x.size().first().map_or(1, |&first| first.max(1) as usize)
+                };
+                let values = (x.numel() / samples / count).max(1) as f64;
+                let factor = 1.0 / (values * positive).sqrt();
+                if count == 1 {
+                    return Ok(x.f_internal_fake_quantize_learnable_per_tensor_affine(
+                        &scale,
+                        &zero_point,
+                        low,
+                        high,
+                        factor,
+                    )?);
+                }
+                let rows = |x: &Tensor, axis| -> Result<Tensor> {
+                    Ok(x.f_internal_fake_quantize_learnable_per_channel_affine(
+                        &scale,
+                        &zero_point,
+                        axis,
+                        low,
+                        high,
+                        factor,
+                    )?)
+                };
+                let axis = axis_from_front(axis, x.dim())?;
+                match &blocks {
+                    Some((length, shape)) => in_blocks(x, axis, *length, shape, |x| rows(x, 0)),
+                    None => rows(x, axis),
+                }
+            })
         })
     }
 
@@ -61,13 +65,15 @@ impl FakeQuantize {
         let (low, high) = self.range;
         let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_device(device)?;
         single(move |arguments| {
-            let (x, scale) = (arguments.get(0)?, arguments.get(1)?);
-            Ok(x.f_fake_quantize_per_tensor_affine_tensor_qparams(
-                &scale.f_reshape([-1])?,
-                &zero_point,
-                low,
-                high,
-            )?)
+            let scale = arguments.get(1)?.f_reshape([-1])?;
+            in_float(arguments.get(0)?, |x| {
+                Ok(x.f_fake_quantize_per_tensor_affine_tensor_qparams(
+                    &scale,
+                    &zero_point,
+                    low,
+                    high,
+                )?)
+            })
         })
     }
 

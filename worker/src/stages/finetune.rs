@@ -37,6 +37,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         average: config.ema,
         early_stop: config.early_stop,
         clip_norm: config.clip_norm,
+        amp: config.amp,
         scales: match config.scales {
             Scales::Frozen => interp::Scales::Frozen,
             Scales::Lsq => interp::Scales::Learned,

@@ -21,6 +21,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         average: config.ema,
         early_stop: config.early_stop,
         clip_norm: config.clip_norm,
+        amp: config.amp,
         scales: Scales::Frozen,
         scale_ema: None,
         lesson: None,

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use qpipe::stages::contract::Metrics;
 use qpipe::stages::finetune::{Distillation, ScaleEma};
-use qpipe::stages::training::{EarlyStop, Optimizer, Schedule, WeightAverage};
+use qpipe::stages::training::{Amp, EarlyStop, Optimizer, Schedule, WeightAverage};
 
 use super::model::{write_json, write_model};
 use super::{Context, Events};
@@ -12,6 +12,7 @@ use crate::data::Dataset;
 use crate::graph::{Graph, Model};
 use crate::interp::{Options, Scales, check_trainable};
 use crate::quant::placement::matches;
+use crate::torch::Half;
 use crate::train::{Classifier, Fit, Teacher, Watch};
 use crate::{Error, Result};
 
@@ -28,6 +29,7 @@ pub struct Settings {
     pub average: Option<WeightAverage>,
     pub early_stop: Option<EarlyStop>,
     pub clip_norm: Option<f64>,
+    pub amp: Option<Amp>,
     pub scales: Scales,
     pub scale_ema: Option<ScaleEma>,
     pub lesson: Option<Lesson>,
@@ -91,6 +93,10 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
         average: settings.average,
         early_stop: settings.early_stop,
         clip_norm: settings.clip_norm,
+        amp: settings.amp.map(|amp| match amp {
+            Amp::Fp16 => Half::Float16,
+            Amp::Bf16 => Half::Bfloat16,
+        }),
         scale_ema: settings.scale_ema,
         watched: &watched,
         seed: context.task.seed,

@@ -11,7 +11,15 @@ use crate::Result;
 /// nothing, but libtorch asks them which layout is meant.
 pub fn channels_last(tensor: &Tensor) -> Result<Tensor> {
     let [_, c, h, w] = tensor.size()[..] else { return Ok(tensor.shallow_clone()) };
-    let strides = [h * w * c, 1, w * c, c];
+    strided(tensor, &[h * w * c, 1, w * c, c])
+}
+
+/// A tensor with its elements in the order in memory of another one of its shape; itself where they are.
+pub fn laid_out_as(tensor: &Tensor, other: &Tensor) -> Result<Tensor> {
+    strided(tensor, &other.stride())
+}
+
+fn strided(tensor: &Tensor, strides: &[i64]) -> Result<Tensor> {
     if tensor.stride() == strides {
         return Ok(tensor.shallow_clone());
     }

@@ -8,6 +8,7 @@ use tch::Tensor;
 use super::averages::Average;
 use super::history::Epoch;
 use super::optimizer::Optimizer;
+use super::scaler::Scaler;
 use crate::interp::Program;
 use crate::{Error, Result};
 
@@ -17,6 +18,20 @@ pub(super) struct Checkpoint {
     pub history: Vec<Epoch>,
     /// The best epoch's parameters and running statistics.
     pub best: Vec<(String, Tensor)>,
+}
+
+/// What a checkpoint keeps beside the program.
+pub(super) struct Kept<'a> {
+    pub optimizer: &'a Optimizer,
+    pub average: Option<&'a Average>,
+    pub scaler: Option<&'a Scaler>,
+}
+
+/// The same, to be put back.
+pub(super) struct Parts<'a> {
+    pub optimizer: &'a mut Optimizer,
+    pub average: Option<&'a mut Average>,
+    pub scaler: Option<&'a mut Scaler>,
 }
 
 const LAST: &str = "last.";
@@ -31,11 +46,11 @@ fn file(folder: &Path) -> PathBuf {
 pub(super) fn save(
     folder: &Path,
     program: &Program,
-    optimizer: &Optimizer,
-    average: Option<&Average>,
+    kept: &Kept,
     checkpoint: &Checkpoint,
 ) -> Result<()> {
-    let (moments, steps) = optimizer.state(program.parameters());
+    let (moments, steps) = kept.optimizer.state(program.parameters())?;
+    let average = kept.average;
     let mut tensors: Vec<(String, Vec<u8>, Vec<usize>)> = Vec::new();
     let mut add = |prefix: &str, name: &str, tensor: &Tensor| -> Result<()> {
         let tensor = tensor.f_to_kind(tch::Kind::Float)?;
@@ -52,6 +67,9 @@ pub(super) fn save(
     }
     for (name, tensor) in average.iter().flat_map(|average| &average.tensors) {
         add(AVERAGE, name, tensor)?;
+    }
+    for (name, tensor) in kept.scaler.iter().flat_map(|scaler| scaler.state()) {
+        add("", name, tensor)?;
     }
     for (name, tensor) in &checkpoint.best {
         add(BEST, name, tensor)?;
@@ -86,8 +104,7 @@ pub(super) fn save(
 pub(super) fn load(
     folder: &Path,
     program: &mut Program,
-    optimizer: &mut Optimizer,
-    average: Option<&mut Average>,
+    parts: &mut Parts,
 ) -> Result<Option<Checkpoint>> {
     let Ok(bytes) = std::fs::read(file(folder)) else { return Ok(None) };
     let (Ok((_, header)), Ok(tensors)) =
@@ -113,7 +130,7 @@ pub(super) fn load(
         own.filter_map(|(name, full)| Some((name.to_owned(), find(full)?))).collect()
     };
     // The averages have the names and shapes of what they are of: loading them first tells whether they are whole.
-    if let Some(average) = average {
+    if let Some(average) = &mut parts.average {
         let tensors = state(AVERAGE);
         if program.load_state(&tensors).is_err() {
             return Ok(None);
@@ -125,7 +142,12 @@ pub(super) fn load(
         return Ok(None);
     }
     let parameters = program.parameters();
-    if !optimizer.load(parameters, find, steps)? {
+    if !parts.optimizer.load(parameters, find, steps)? {
+        return Ok(None);
+    }
+    if let Some(scaler) = &mut parts.scaler
+        && !scaler.load(find)?
+    {
         return Ok(None);
     }
     Ok(Some(Checkpoint { history, best: state(BEST) }))

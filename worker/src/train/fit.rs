@@ -4,7 +4,7 @@ use std::path::Path;
 
 use qpipe::stages::finetune::ScaleEma;
 use qpipe::stages::training::{EarlyStop, Optimizer as Rule, Schedule, WeightAverage};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::averages::{Average, Follower};
 use super::checkpoint::{self, Checkpoint};
@@ -13,10 +13,13 @@ use super::distillation::Teacher;
 use super::gradients::{self, Sum};
 use super::history::{Epoch, best, stops};
 use super::optimizer::Optimizer;
+use super::pending::{self, NotFinite, Seen};
+use super::scaler::Scaler;
 use super::schedule::rate;
 use super::score::Figures;
 use crate::data::{Batch, Dataset, Loader, Order};
-use crate::interp::Mode;
+use crate::interp::{Mode, Program};
+use crate::torch::{Autocast, Half};
 use crate::{Error, Result};
 
 /// How to train.
@@ -43,6 +46,8 @@ pub struct Fit<'a> {
     pub early_stop: Option<EarlyStop>,
     /// Largest norm of a step's gradients.
     pub clip_norm: Option<f64>,
+    /// What training steps compute convolutions and matrix products in, where not in float32.
+    pub amp: Option<Half>,
     /// How scales of activations follow their magnitudes, where the program was compiled for it.
     pub scale_ema: Option<ScaleEma>,
     /// Names of the values that the program watches: first those that a teacher compares, then others.
@@ -81,15 +86,11 @@ struct State<'a> {
     average: Option<Average>,
     follower: Option<Follower>,
     teacher: Option<&'a mut Teacher>,
+    scaler: Option<Scaler>,
 }
 
-/// Sums over the samples of an epoch.
-#[derive(Default)]
-struct Seen {
-    loss: f64,
-    right: i64,
-    samples: i64,
-}
+/// Batches that a GPU is ahead of what is told of them.
+const AHEAD: usize = 16;
 
 impl Fit<'_> {
     fn per_epoch(&self) -> u64 {
@@ -169,8 +170,17 @@ impl Fit<'_> {
             self.average.as_ref().map(|own| Average::new(own.decay, program)).transpose()
         };
         let mut averaged = average(program)?;
-        let resumed =
-            checkpoint::load(self.checkpoints, program, &mut optimizer, averaged.as_mut())?;
+        let scaler = |program: &Program| {
+            let wanted = self.amp == Some(Half::Float16);
+            wanted.then(|| Scaler::new(program.device())).transpose()
+        };
+        let mut scaled = scaler(program)?;
+        let mut parts = checkpoint::Parts {
+            optimizer: &mut optimizer,
+            average: averaged.as_mut(),
+            scaler: scaled.as_mut(),
+        };
+        let resumed = checkpoint::load(self.checkpoints, program, &mut parts)?;
         let checkpoint = if let Some(checkpoint) = resumed {
             let done = checkpoint.history.last().map_or(0, |epoch| epoch.epoch);
             watch.log(format!("going on after epoch {done}, from its checkpoint"));
@@ -180,11 +190,13 @@ impl Fit<'_> {
             program.load_state(&start)?;
             optimizer = Optimizer::new(self.optimizer.clone(), program.parameters())?;
             averaged = average(program)?;
+            scaled = scaler(program)?;
             Checkpoint { history: Vec::new(), best: start }
         };
         let follower =
             self.scale_ema.as_ref().map(|ema| Follower::new(ema.momentum, &classifier.program));
-        Ok((State { optimizer, average: averaged, follower, teacher }, checkpoint))
+        let state = State { optimizer, average: averaged, follower, teacher, scaler: scaled };
+        Ok((state, checkpoint))
     }
 
     /// Records an epoch, keeps its parameters, or their average, if it is the best, and writes the checkpoint.
@@ -204,14 +216,12 @@ impl Fit<'_> {
                 None => classifier.program.state()?,
             };
         }
-        let average = state.average.as_ref();
-        checkpoint::save(
-            self.checkpoints,
-            &classifier.program,
-            &state.optimizer,
-            average,
-            checkpoint,
-        )
+        let parts = checkpoint::Kept {
+            optimizer: &state.optimizer,
+            average: state.average.as_ref(),
+            scaler: state.scaler.as_ref(),
+        };
+        checkpoint::save(self.checkpoints, &classifier.program, &parts, checkpoint)
     }
 
     fn message(&self, epoch: u32) -> String {
@@ -233,23 +243,18 @@ impl Fit<'_> {
         let mut loader = Loader::new(self.train, self.batch_size, order, true, self.threads);
         // Of dropout, which draws from libtorch's own generator.
         tch::manual_seed((self.seed ^ (u64::from(epoch) << 32)) as i64);
-        let (mut seen, mut lr, mut batches) = (Seen::default(), 0.0, 0);
+        let ahead = if classifier.program.device() == Device::Cpu { 1 } else { AHEAD };
+        let (mut seen, mut batch) = (Seen::new(ahead), pending::Batch { number: 0, lr: 0.0 });
         for step in 0..per_epoch {
             let at = before + step;
-            lr = rate(&self.schedule, self.optimizer.lr(), at, steps, per_epoch);
+            batch.lr = rate(&self.schedule, self.optimizer.lr(), at, steps, per_epoch);
             let mut sum = Sum::default();
-            for batch in loader.by_ref().take(self.accumulate.max(1)) {
-                batches += 1;
-                let loss = self.batch(classifier, state, &batch?, &mut sum, &mut seen)?;
-                if !loss.is_finite() {
-                    return Err(self.not_finite(loss, epoch, batches, lr));
-                }
+            for loaded in loader.by_ref().take(self.accumulate.max(1)) {
+                batch.number += 1;
+                let bad = self.batch(classifier, state, &loaded?, &mut sum, &mut seen, batch)?;
+                self.check(bad, state, epoch)?;
             }
-            let mut gradients = sum.mean()?;
-            if let Some(most) = self.clip_norm {
-                gradients::clip(&mut gradients, most)?;
-            }
-            state.optimizer.step(classifier.program.parameters(), &gradients, lr)?;
+            self.step(classifier, state, sum.mean()?, batch.lr)?;
             let follows = |ema: &ScaleEma| (at as f64) < ema.until * steps as f64;
             if let Some(follower) = &mut state.follower
                 && self.scale_ema.as_ref().is_some_and(follows)
@@ -259,15 +264,41 @@ impl Fit<'_> {
             if let Some(average) = &mut state.average {
                 average.update(&classifier.program)?;
             }
-            let mean = seen.loss / seen.samples.max(1) as f64;
-            let message = format!("{}, loss {mean:.3}", self.message(epoch));
+            let message = format!("{}, loss {:.3}", self.message(epoch), seen.figures().0);
             watch.progress(at + 1, steps, &message);
         }
-        let samples = seen.samples.max(1) as f64;
-        Ok((lr, seen.loss / samples, seen.right as f64 / samples))
+        let bad = seen.tell()?;
+        self.check(bad, state, epoch)?;
+        let (loss, top1) = seen.figures();
+        Ok((batch.lr, loss, top1))
     }
 
-    /// Adds the gradients of a batch, if its loss is finite; the loss.
+    /// One step of the optimizer; none where gradients in half precision overflowed.
+    fn step(
+        &self,
+        classifier: &Classifier,
+        state: &mut State,
+        mut gradients: Vec<Tensor>,
+        lr: f64,
+    ) -> Result<()> {
+        let found = state.scaler.as_mut().map(|scaler| scaler.unscale(&gradients)).transpose()?;
+        if let Some(most) = self.clip_norm {
+            gradients::clip(&mut gradients, most)?;
+        }
+        state.optimizer.step(classifier.program.parameters(), &gradients, lr, found)?;
+        state.scaler.as_mut().map_or(Ok(()), Scaler::update)
+    }
+
+    /// A loss that is not finite ends the training. In half precision it is one that overflowed, until the scale of losses says otherwise.
+    fn check(&self, bad: Option<NotFinite>, state: &State, epoch: u32) -> Result<()> {
+        let Some(bad) = bad else { return Ok(()) };
+        match &state.scaler {
+            Some(scaler) if scaler.factor()? >= 1.0 => Ok(()),
+            _ => Err(self.not_finite(bad, epoch)),
+        }
+    }
+
+    /// Adds the gradients of a batch; a loss that turns out not to be finite.
     fn batch(
         &self,
         classifier: &mut Classifier,
@@ -275,7 +306,8 @@ impl Fit<'_> {
         batch: &Batch,
         sum: &mut Sum,
         seen: &mut Seen,
-    ) -> Result<f64> {
+        number: pending::Batch,
+    ) -> Result<Option<NotFinite>> {
         let images = [batch.images.shallow_clone()];
         let compared = state.teacher.as_ref().map_or(0, |teacher| teacher.layers.len());
         let mut features: Vec<Option<Tensor>> = (0..compared).map(|_| None).collect();
@@ -288,7 +320,12 @@ impl Fit<'_> {
             }
             Ok(())
         };
-        let logits = classifier.program.forward(&images, Mode::Train, &mut watch)?.remove(0);
+        let logits = {
+            let device = classifier.program.device();
+            let _mixed = self.amp.map(|half| Autocast::begin(device, half)).transpose()?;
+            classifier.program.forward(&images, Mode::Train, &mut watch)?.remove(0)
+        };
+        let logits = if self.amp.is_some() { logits.f_to_kind(Kind::Float)? } else { logits };
         let labels = batch.labels.f_to_device(logits.device())?;
         let mut loss = logits.f_cross_entropy_loss::<Tensor>(
             &labels,
@@ -301,16 +338,14 @@ impl Fit<'_> {
             let own = teacher.loss(&batch.images, &logits, &features)?;
             loss = loss.f_mul_scalar(teacher.settings.labels)?.f_add(&own)?;
         }
-        let value = loss.f_double_value(&[])?;
+        let scaled = match &state.scaler {
+            Some(scaler) => scaler.scaled(&loss)?,
+            None => loss.shallow_clone(),
+        };
         let count = batch.labels.size()[0];
-        if value.is_finite() {
-            sum.add(classifier.program.gradients(&loss)?, count)?;
-        }
+        sum.add(classifier.program.gradients(&scaled)?, count)?;
         let hits = logits.f_detach()?.f_argmax(1, false)?.f_eq_tensor(&labels)?;
-        seen.loss += value * count as f64;
-        seen.right += hits.f_sum(Kind::Int64)?.f_int64_value(&[])?;
-        seen.samples += count;
-        Ok(value)
+        seen.add(&loss, &hits.f_sum(Kind::Int64)?, count, number)
     }
 
     fn validate(
@@ -337,7 +372,8 @@ impl Fit<'_> {
     }
 
     /// Of the loss of an epoch's batch, counted from 1.
-    fn not_finite(&self, loss: f64, epoch: u32, batch: usize, lr: f64) -> Error {
+    fn not_finite(&self, bad: NotFinite, epoch: u32) -> Error {
+        let NotFinite { loss, batch: pending::Batch { number: batch, lr } } = bad;
         let first = (batch - 1) * self.batch_size;
         let step = batch.div_ceil(self.accumulate.max(1));
         let order = crate::data::permutation(self.train.len(), self.seed, u64::from(epoch));

@@ -8,6 +8,8 @@ mod fit;
 mod gradients;
 mod history;
 mod optimizer;
+mod pending;
+mod scaler;
 mod schedule;
 mod score;
 

@@ -1,10 +1,11 @@
-//! Optimizers, with their state in the open so that a checkpoint can hold it.
+//! Optimizers, with their state in the open so that a checkpoint can hold it. A step is one call of libtorch's for all parameters.
 
 use qpipe::stages::training::Optimizer as Rule;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::Result;
 use crate::interp::{Parameter, Role};
+use crate::torch::{Group, laid_out_as};
 
 /// An optimizer over a program's parameters; SGD as `torch.optim.SGD` or AdamW as `torch.optim.AdamW`.
 ///
@@ -13,7 +14,8 @@ pub struct Optimizer {
     rule: Rule,
     /// Momentum, or AdamW's first and second moments, in the order of the parameters.
     state: Vec<Vec<Tensor>>,
-    steps: i64,
+    /// Steps made, one float, where the parameters are: a step that overflowed is none, which only they know.
+    steps: Tensor,
 }
 
 impl Optimizer {
@@ -24,79 +26,89 @@ impl Optimizer {
             Rule::Adamw { .. } => 2,
         };
         let zeros = |parameter: &Parameter| {
-            (0..moments).map(|_| Ok(parameter.tensor.f_zeros_like()?)).collect::<Result<Vec<_>>>()
+            let own = &parameter.tensor;
+            let new = || {
+                let options = (own.kind(), own.device());
+                let mut tensor = Tensor::f_empty_strided(own.size(), own.stride(), options)?;
+                let _ = tensor.f_zero_()?;
+                Ok(tensor)
+            };
+            (0..moments).map(|_| new()).collect::<Result<Vec<_>>>()
         };
         let state = parameters.iter().map(zeros).collect::<Result<_>>()?;
-        Ok(Self { rule, state, steps: 0 })
+        let device = parameters.first().map_or(Device::Cpu, |first| first.tensor.device());
+        Ok(Self { rule, state, steps: Tensor::f_zeros([], (Kind::Float, device))? })
     }
 
-    /// One step along the gradients, one for each parameter; undefined: the loss does not depend on it.
-    pub fn step(&mut self, parameters: &[Parameter], gradients: &[Tensor], lr: f64) -> Result<()> {
+    /// One step along the gradients, one for each parameter; undefined: the loss does not depend on it. Nothing changes where
+    /// `found`, one number, is 1.
+    pub fn step(
+        &mut self,
+        parameters: &[Parameter],
+        gradients: &[Tensor],
+        lr: f64,
+        found: Option<&Tensor>,
+    ) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
-        self.steps += 1;
-        for ((parameter, gradient), state) in parameters.iter().zip(gradients).zip(&mut self.state)
-        {
-            if !gradient.defined() {
+        let _ = self.steps.f_add_scalar_(1.0)?;
+        let before: Vec<Tensor> =
+            scales(parameters).map(Tensor::f_detach_copy).collect::<std::result::Result<_, _>>()?;
+        for decays in [true, false] {
+            let group = self.group(parameters, gradients, decays)?;
+            if group.parameters.is_empty() {
                 continue;
             }
-            let mut value = parameter.tensor.shallow_clone();
-            let before =
-                if parameter.role == Role::Scale { Some(value.f_detach_copy()?) } else { None };
-            let decays = parameter.role == Role::Weight;
-            match &self.rule {
+            let decay = |weight_decay: f64| if decays { weight_decay } else { 0.0 };
+            match self.rule {
                 Rule::Sgd { momentum, weight_decay, nesterov, .. } => {
-                    let mut step = if decays && *weight_decay > 0.0 {
-                        gradient.f_add(&value.f_mul_scalar(*weight_decay)?)?
-                    } else {
-                        gradient.shallow_clone()
-                    };
-                    if *momentum > 0.0 {
-                        let velocity = &mut state[0];
-                        let _ = velocity.f_mul_scalar_(*momentum)?;
-                        // The first step's momentum is the gradient itself, as in PyTorch.
-                        let _ = velocity.f_add_(&step)?;
-                        step = if *nesterov {
-                            step.f_add(&velocity.f_mul_scalar(*momentum)?)?
-                        } else {
-                            velocity.shallow_clone()
-                        };
-                    }
-                    let _ = value.f_sub_(&step.f_mul_scalar(lr)?)?;
+                    // Without momentum there is nothing to look ahead by.
+                    let nesterov = nesterov && momentum > 0.0;
+                    group.sgd(lr, momentum, decay(weight_decay), nesterov, found)?;
                 }
                 Rule::Adamw { weight_decay, .. } => {
-                    const BETAS: (f64, f64) = (0.9, 0.999);
-                    if decays {
-                        let _ = value.f_mul_scalar_(1.0 - lr * weight_decay)?;
-                    }
-                    let [first, second] = &mut state[..] else { continue };
-                    let _ = first.f_mul_scalar_(BETAS.0)?;
-                    let _ = first.f_add_(&gradient.f_mul_scalar(1.0 - BETAS.0)?)?;
-                    let _ = second.f_mul_scalar_(BETAS.1)?;
-                    let square = gradient.f_mul(gradient)?.f_mul_scalar(1.0 - BETAS.1)?;
-                    let _ = second.f_add_(&square)?;
-                    let steps = self.steps as f64;
-                    let (c1, c2) = (1.0 - BETAS.0.powf(steps), 1.0 - BETAS.1.powf(steps));
-                    let root = second.f_sqrt()?.f_div_scalar(c2.sqrt())?.f_add_scalar(1e-8)?;
-                    let _ = value.f_sub_(&first.f_div(&root)?.f_mul_scalar(lr / c1)?)?;
+                    group.adamw(&self.steps, lr, decay(weight_decay), found)?;
                 }
             }
-            // A scale stays above zero: a step halves it at most.
-            if let Some(before) = before {
-                let least = before.f_mul_scalar(0.5)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
-                value.f_copy_(&value.f_maximum(&least)?)?;
-            }
+        }
+        // A scale stays above zero: a step halves it at most.
+        for (scale, before) in scales(parameters).zip(before) {
+            let least = before.f_mul_scalar(0.5)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
+            scale.shallow_clone().f_copy_(&scale.f_maximum(&least)?)?;
+        }
+        if let Some(found) = found {
+            let _ = self.steps.f_sub_(&found.f_reshape([])?)?;
         }
         Ok(())
     }
 
+    /// The parameters that decay, or those that do not, as far as the loss depends on them.
+    fn group(&self, parameters: &[Parameter], gradients: &[Tensor], decays: bool) -> Result<Group> {
+        let moments = self.state.first().map_or(0, Vec::len);
+        let mut group = Group {
+            parameters: Vec::new(),
+            gradients: Vec::new(),
+            moments: (0..moments).map(|_| Vec::new()).collect(),
+        };
+        for ((parameter, gradient), state) in parameters.iter().zip(gradients).zip(&self.state) {
+            if gradient.defined() && (parameter.role == Role::Weight) == decays {
+                group.parameters.push(parameter.tensor.shallow_clone());
+                group.gradients.push(laid_out_as(gradient, &parameter.tensor)?);
+                for (list, moment) in group.moments.iter_mut().zip(state) {
+                    list.push(moment.shallow_clone());
+                }
+            }
+        }
+        Ok(group)
+    }
+
     /// Its tensors by name, and its count of steps.
-    pub(super) fn state(&self, parameters: &[Parameter]) -> (Vec<(String, Tensor)>, i64) {
+    pub(super) fn state(&self, parameters: &[Parameter]) -> Result<(Vec<(String, Tensor)>, i64)> {
         let named = parameters.iter().zip(&self.state).flat_map(|(parameter, state)| {
             state.iter().enumerate().map(|(moment, tensor)| {
                 (format!("optimizer.{moment}.{}", parameter.name), tensor.shallow_clone())
             })
         });
-        (named.collect(), self.steps)
+        Ok((named.collect(), self.steps.f_double_value(&[])? as i64))
     }
 
     /// Puts a [`Optimizer::state`] back; `false` where a tensor is missing.
@@ -106,7 +118,7 @@ impl Optimizer {
         find: impl Fn(&str) -> Option<Tensor>,
         steps: i64,
     ) -> Result<bool> {
-        self.steps = steps;
+        let _ = self.steps.f_fill_(steps)?;
         for (parameter, state) in parameters.iter().zip(&mut self.state) {
             for (moment, tensor) in state.iter_mut().enumerate() {
                 match find(&format!("optimizer.{moment}.{}", parameter.name)) {
@@ -117,6 +129,11 @@ impl Optimizer {
         }
         Ok(true)
     }
+}
+
+/// The learned scales among the parameters.
+fn scales(parameters: &[Parameter]) -> impl Iterator<Item = &Tensor> {
+    parameters.iter().filter(|own| own.role == Role::Scale).map(|own| &own.tensor)
 }
 
 #[cfg(test)]
@@ -134,9 +151,9 @@ mod tests {
         let mut optimizer = Optimizer::new(rule, &parameters).unwrap();
         for _ in 0..3 {
             let w = &parameters[0].tensor;
-            let loss = (w * w).sum(tch::Kind::Float);
+            let loss = (w * w).sum(Kind::Float);
             let gradients = Tensor::run_backward(&[loss], &[w], false, false);
-            optimizer.step(&parameters, &gradients, 0.1).unwrap();
+            optimizer.step(&parameters, &gradients, 0.1, None).unwrap();
         }
         Vec::try_from(parameters[0].tensor.detach()).unwrap()
     }
@@ -176,12 +193,45 @@ mod tests {
             let mut optimizer = Optimizer::new(rule, &parameters).unwrap();
             let mut step = |gradient: f32| {
                 let gradient = Tensor::from_slice(&[gradient]);
-                optimizer.step(&parameters, &[gradient], 10.0).unwrap();
+                optimizer.step(&parameters, &[gradient], 10.0, None).unwrap();
                 f32::try_from(parameters[0].tensor.detach()).unwrap()
             };
             assert_eq!(step(0.0), 0.5);
             assert_eq!(step(1.0), 0.25);
             assert_eq!(step(1.0), 0.125);
+        }
+    }
+
+    /// A step that overflowed changes neither parameters nor moments, and does not count.
+    #[test]
+    fn a_step_that_overflowed_is_none() {
+        for rule in [
+            Rule::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false },
+            Rule::Adamw { lr: 0.1, weight_decay: 0.5 },
+        ] {
+            let run = |overflow: bool| {
+                let parameters = parameter(Role::Weight);
+                let mut optimizer = Optimizer::new(rule.clone(), &parameters).unwrap();
+                for skip in [false, overflow, false] {
+                    if skip {
+                        let gradients = [Tensor::from_slice(&[f32::INFINITY, 1.0])];
+                        let found = Tensor::from_slice(&[1.0_f32]);
+                        optimizer.step(&parameters, &gradients, 0.1, Some(&found)).unwrap();
+                    } else if !overflow || optimizer.steps.double_value(&[]) < 2.0 {
+                        let gradients = [Tensor::from_slice(&[0.3_f32, -0.2])];
+                        let found = Tensor::from_slice(&[0.0_f32]);
+                        optimizer.step(&parameters, &gradients, 0.1, Some(&found)).unwrap();
+                    }
+                }
+                let values: Vec<f32> = Vec::try_from(parameters[0].tensor.detach()).unwrap();
+                (values, optimizer.steps.double_value(&[]))
+            };
+            let (values, steps) = run(true);
+            assert_eq!(steps, 2.0);
+            assert!(values.iter().all(|value| value.is_finite()));
+            let (more, three) = run(false);
+            assert_eq!(three, 3.0);
+            assert_ne!(values, more);
         }
     }
 

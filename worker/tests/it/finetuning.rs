@@ -14,6 +14,7 @@ use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::prepare;
+use qpipe_worker::torch::Half;
 use qpipe_worker::train::{Classifier, Epoch, Fit, Fitted, Teacher, Watch};
 use tch::Tensor;
 
@@ -55,6 +56,7 @@ fn fit<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
         average: None,
         early_stop: None,
         clip_norm: None,
+        amp: None,
         scale_ema: None,
         watched: &[],
         max_steps: None,
@@ -484,4 +486,33 @@ fn the_gradient_of_a_scale_is_the_difference_quotient_where_all_is_cut() {
     let quotient = (at(&mut program, 0.26) - at(&mut program, 0.24)) / 0.02;
     let factor = 1.0 / (2.0_f64 * 255.0).sqrt();
     assert!((gradient - quotient * factor).abs() < 1e-3, "{gradient}, {quotient} · {factor}");
+}
+
+/// Mixed precision trains as far as float32 does, keeps float32 parameters, and goes on from a checkpoint with the same bytes.
+#[test]
+fn mixed_precision_trains_and_goes_on_as_if_it_had_not_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 28);
+    let (_, model) = quantized(&dataset, Target::Tensorrt);
+    let run = |amp: Option<Half>, scales: Scales, stops: &[u32]| {
+        let checkpoints = tempfile::tempdir().unwrap();
+        let mut last = None;
+        for &epochs in stops {
+            let own = classifier(&model, &dataset, scales, &[]);
+            let fit = Fit { amp, epochs, ..fit(&dataset, checkpoints.path()) };
+            last = Some(trained(&fit, own, None));
+        }
+        last.unwrap()
+    };
+    let loss = |fitted: &Fitted| fitted.history.last().unwrap().train_loss.unwrap();
+    let (float, _) = run(None, Scales::Frozen, &[2]);
+    for half in [Half::Bfloat16, Half::Float16] {
+        let (whole, expected) = run(Some(half), Scales::Frozen, &[2]);
+        assert!((loss(&whole) - loss(&float)).abs() < 0.05, "{half:?}: {}", loss(&whole));
+        assert_ne!(loss(&whole), loss(&float), "{half:?} computes as float32");
+        let (_, found) = run(Some(half), Scales::Frozen, &[1, 2]);
+        assert_eq!(bytes(&found), bytes(&expected), "{half:?}");
+    }
+    let (learned, _) = run(Some(Half::Float16), Scales::Learned, &[2]);
+    assert!(loss(&learned).is_finite());
 }

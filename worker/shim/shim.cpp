@@ -1,0 +1,94 @@
+// What tch lacks of libtorch, behind a C interface. Each function gives a message on failure, which the caller frees with
+// `qpipe_free`, and null on success. Tensors are `at::Tensor *`, as tch passes them.
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/_fused_sgd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <optional>
+#include <vector>
+
+namespace {
+
+using Tensors = const at::Tensor *const *;
+
+std::vector<at::Tensor> list(Tensors tensors, size_t count) {
+  std::vector<at::Tensor> out;
+  out.reserve(count);
+  for (size_t i = 0; i < count; ++i) out.push_back(*tensors[i]);
+  return out;
+}
+
+std::optional<at::Tensor> optional(const at::Tensor *tensor) {
+  return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
+}
+
+template <typename F> char *guarded(F &&run) {
+  try {
+    run();
+    return nullptr;
+  } catch (const std::exception &error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("an unknown exception of libtorch");
+  }
+}
+
+} // namespace
+
+extern "C" {
+
+void qpipe_free(char *message) { std::free(message); }
+
+// Convolutions and matrix products of this thread take 16-bit floats from here to the matching end.
+char *qpipe_autocast_begin(bool cuda, bool bfloat16) {
+  return guarded([&] {
+    auto device = cuda ? at::kCUDA : at::kCPU;
+    at::autocast::set_autocast_dtype(device, bfloat16 ? at::kBFloat16 : at::kHalf);
+    at::autocast::set_autocast_enabled(device, true);
+    at::autocast::increment_nesting();
+  });
+}
+
+char *qpipe_autocast_end(bool cuda) {
+  return guarded([&] {
+    at::autocast::set_autocast_enabled(cuda ? at::kCUDA : at::kCPU, false);
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  });
+}
+
+// Divides gradients by a scale (given as its inverse) in place; `found` becomes 1 where one of them is not finite.
+char *qpipe_unscale(Tensors gradients, size_t count, at::Tensor *found, const at::Tensor *inverse) {
+  return guarded([&] {
+    auto all = list(gradients, count);
+    at::_amp_foreach_non_finite_check_and_unscale_(all, *found, *inverse);
+  });
+}
+
+// One step of SGD, as torch.optim.SGD with fused=True; nothing changes where `found` (may be null) is 1.
+char *qpipe_sgd(Tensors parameters, Tensors gradients, Tensors momenta, size_t count, double lr, double momentum,
+                double weight_decay, bool nesterov, const at::Tensor *found) {
+  return guarded([&] {
+    auto self = list(parameters, count), steps = list(gradients, count);
+    auto velocities = momentum > 0 ? list(momenta, count) : std::vector<at::Tensor>();
+    at::_fused_sgd_(self, steps, velocities, weight_decay, momentum, lr, /*dampening=*/0.0, nesterov,
+                    /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/{}, optional(found));
+  });
+}
+
+// One step of AdamW, as torch.optim.AdamW with fused=True; `step` counts from 1.
+char *qpipe_adamw(Tensors parameters, Tensors gradients, Tensors first, Tensors second, size_t count,
+                  const at::Tensor *step, double lr, double weight_decay, const at::Tensor *found) {
+  return guarded([&] {
+    auto self = list(parameters, count), steps = list(gradients, count);
+    auto means = list(first, count), squares = list(second, count);
+    std::vector<at::Tensor> none, counts(count, *step);
+    at::_fused_adamw_(self, steps, means, squares, none, counts, lr, 0.9, 0.999, weight_decay, 1e-8,
+                      /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, optional(found));
+  });
+}
+}

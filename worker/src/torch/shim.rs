@@ -1,0 +1,217 @@
+//! What tch lacks of libtorch, through `shim/shim.cpp`: mixed precision, and optimizers whose step is one kernel for all parameters.
+
+use std::ffi::{CStr, c_char};
+
+use tch::{Device, Tensor};
+use torch_sys::C_tensor;
+
+use crate::{Error, Result};
+
+type Pointers = *const *const C_tensor;
+
+// SAFETY: declared as in `shim/shim.cpp`, which catches libtorch's exceptions.
+unsafe extern "C" {
+    fn qpipe_free(message: *mut c_char);
+    fn qpipe_autocast_begin(cuda: bool, bfloat16: bool) -> *mut c_char;
+    fn qpipe_autocast_end(cuda: bool) -> *mut c_char;
+    fn qpipe_unscale(
+        gradients: Pointers,
+        count: usize,
+        found: *mut C_tensor,
+        inverse: *const C_tensor,
+    ) -> *mut c_char;
+    fn qpipe_sgd(
+        parameters: Pointers,
+        gradients: Pointers,
+        momenta: Pointers,
+        count: usize,
+        lr: f64,
+        momentum: f64,
+        weight_decay: f64,
+        nesterov: bool,
+        found: *const C_tensor,
+    ) -> *mut c_char;
+    fn qpipe_adamw(
+        parameters: Pointers,
+        gradients: Pointers,
+        first: Pointers,
+        second: Pointers,
+        count: usize,
+        step: *const C_tensor,
+        lr: f64,
+        weight_decay: f64,
+        found: *const C_tensor,
+    ) -> *mut c_char;
+}
+
+/// The error of a call, with libtorch's text.
+fn done(message: *mut c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the shim gives a string that ends with 0 and is ours.
+    let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
+    // SAFETY: it is freed once, where it was made.
+    unsafe { qpipe_free(message) };
+    let first = text.split("\nException raised from").next().unwrap_or(&text).trim();
+    Err(Error::bug(format!("libtorch: {first}")))
+}
+
+fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
+    tensors.iter().map(Tensor::as_ptr).collect()
+}
+
+fn optional(tensor: Option<&Tensor>) -> *const C_tensor {
+    tensor.map_or(std::ptr::null(), Tensor::as_ptr)
+}
+
+/// A type of 16 bits that convolutions and matrix products compute in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// IEEE half precision: gradients need a scale, or small ones vanish.
+    Float16,
+    /// The exponents of float32.
+    Bfloat16,
+}
+
+/// Automatic mixed precision of this thread, as `torch.autocast`, until it is dropped.
+pub struct Autocast {
+    cuda: bool,
+}
+
+impl Autocast {
+    /// Begins; ranges do not nest.
+    pub fn begin(device: Device, half: Half) -> Result<Self> {
+        let cuda = device != Device::Cpu;
+        // SAFETY: plain values.
+        done(unsafe { qpipe_autocast_begin(cuda, half == Half::Bfloat16) })?;
+        Ok(Self { cuda })
+    }
+}
+
+impl Drop for Autocast {
+    fn drop(&mut self) {
+        // SAFETY: plain values. It cannot fail but for want of memory, when there is nobody to tell.
+        let message = unsafe { qpipe_autocast_end(self.cuda) };
+        let _ = done(message);
+    }
+}
+
+/// Multiplies gradients by `inverse`, one number, in place; `found`, one number, becomes 1 where one of them is not finite.
+pub fn unscale(gradients: &[Tensor], found: &mut Tensor, inverse: &Tensor) -> Result<()> {
+    let gradients = pointers(gradients);
+    // SAFETY: all pointers are those of live tensors.
+    done(unsafe {
+        qpipe_unscale(gradients.as_ptr(), gradients.len(), found.as_mut_ptr(), inverse.as_ptr())
+    })
+}
+
+/// Parameters with their gradients and moments, as many of each, of one type, device and memory layout each.
+pub struct Group {
+    /// They are changed.
+    pub parameters: Vec<Tensor>,
+    /// Of the loss.
+    pub gradients: Vec<Tensor>,
+    /// Momenta of SGD, or AdamW's first and second moments; they are changed.
+    pub moments: Vec<Vec<Tensor>>,
+}
+
+impl Group {
+    fn check(&self, moments: usize) -> Result<()> {
+        let count = self.parameters.len();
+        let fits = self.gradients.len() == count
+            && self.moments.len() == moments
+            && self.moments.iter().all(|tensors| tensors.len() == count);
+        if fits { Ok(()) } else { Err(Error::bug("parameters without a gradient or a moment")) }
+    }
+
+    /// A step of SGD as `torch.optim.SGD`; nothing changes where `found`, one number, is 1.
+    pub fn sgd(
+        &self,
+        lr: f64,
+        momentum: f64,
+        weight_decay: f64,
+        nesterov: bool,
+        found: Option<&Tensor>,
+    ) -> Result<()> {
+        self.check(1)?;
+        let lists = [&self.parameters, &self.gradients, &self.moments[0]];
+        let [parameters, gradients, momenta] = lists.map(|tensors| pointers(tensors));
+        // SAFETY: all pointers are those of live tensors, as many in each list.
+        done(unsafe {
+            qpipe_sgd(
+                parameters.as_ptr(),
+                gradients.as_ptr(),
+                momenta.as_ptr(),
+                parameters.len(),
+                lr,
+                momentum,
+                weight_decay,
+                nesterov,
+                optional(found),
+            )
+        })
+    }
+
+    /// A step of AdamW as `torch.optim.AdamW` with its default betas and epsilon; `step`, one float, counts from 1.
+    pub fn adamw(
+        &self,
+        step: &Tensor,
+        lr: f64,
+        weight_decay: f64,
+        found: Option<&Tensor>,
+    ) -> Result<()> {
+        self.check(2)?;
+        let lists = [&self.parameters, &self.gradients, &self.moments[0], &self.moments[1]];
+        let [parameters, gradients, first, second] = lists.map(|tensors| pointers(tensors));
+        // SAFETY: all pointers are those of live tensors, as many in each list.
+        done(unsafe {
+            qpipe_adamw(
+                parameters.as_ptr(),
+                gradients.as_ptr(),
+                first.as_ptr(),
+                second.as_ptr(),
+                parameters.len(),
+                step.as_ptr(),
+                lr,
+                weight_decay,
+                optional(found),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+
+    #[test]
+    fn products_take_16_bits_while_it_lasts_and_parameters_do_not() {
+        let options = (Kind::Float, Device::Cpu);
+        let (x, w) = (Tensor::ones([2, 3], options), Tensor::ones([3, 4], options));
+        let w = w.set_requires_grad(true);
+        let made = {
+            let _mixed = Autocast::begin(Device::Cpu, Half::Bfloat16).unwrap();
+            x.f_matmul(&w).unwrap()
+        };
+        assert_eq!(made.kind(), Kind::BFloat16);
+        let gradients = Tensor::run_backward(&[made.sum(Kind::Float)], &[&w], false, false);
+        assert_eq!(gradients[0].kind(), Kind::Float);
+        assert_eq!(x.f_matmul(&w).unwrap().kind(), Kind::Float);
+    }
+
+    #[test]
+    fn what_libtorch_refuses_is_an_error() {
+        let group = Group {
+            parameters: vec![Tensor::from_slice(&[1.0_f32])],
+            gradients: vec![Tensor::from_slice(&[1.0_f64])],
+            moments: vec![vec![Tensor::from_slice(&[0.0_f32])]],
+        };
+        let error = group.sgd(0.1, 0.9, 0.0, false, None).expect_err("two types");
+        assert!(error.message.starts_with("libtorch: "), "{}", error.message);
+        let group = Group { moments: Vec::new(), ..group };
+        assert!(group.sgd(0.1, 0.9, 0.0, false, None).is_err());
+    }
+}
