@@ -69,6 +69,10 @@ pub struct Finetune {
     /// `scales = "ema"` only: how fast, and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_ema: Option<ScaleEma>,
+    /// BatchNormalization that `insert-qdq` kept. `frozen`: it normalizes by the running statistics, which stay; scale and shift are
+    /// trained. `trained`: by each batch's own, as in float training, and the running statistics follow.
+    #[serde(default, skip_serializing_if = "BatchNormMode::is_frozen")]
+    pub batch_norm: BatchNormMode,
     /// The float model to learn from, such as the one that was quantized: distillation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<ModelSource>,
@@ -116,6 +120,23 @@ pub enum Scales {
     Lsq,
     /// Those of activations follow a running largest magnitude; those of weights stay as they came.
     Ema,
+}
+
+/// What becomes of BatchNormalization that the model has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNormMode {
+    /// It normalizes by the running statistics, which stay.
+    #[default]
+    Frozen,
+    /// It normalizes by each batch's own statistics, and the running ones follow.
+    Trained,
+}
+
+impl BatchNormMode {
+    fn is_frozen(&self) -> bool {
+        *self == Self::Frozen
+    }
 }
 
 /// How the scales of activations follow their largest magnitudes.

@@ -39,6 +39,27 @@ pub struct InsertQdq {
     /// A scale for each output channel of a weight instead of one for all.
     #[serde(default = "super::contract::yes")]
     pub per_channel: bool,
+    /// What becomes of BatchNormalization behind layers. `folded`: it is part of the layer's weights. `kept`: it stays, so that `finetune`
+    /// trains it; `export-onnx` folds it into the scales of the weights, whose integers stay as they are.
+    #[serde(default, skip_serializing_if = "BatchNorm::is_folded")]
+    pub batch_norm: BatchNorm,
+}
+
+/// What becomes of BatchNormalization behind layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNorm {
+    /// It is folded before Q/DQ pairs are inserted.
+    #[default]
+    Folded,
+    /// It stays behind layers whose weights have a scale for each channel.
+    Kept,
+}
+
+impl BatchNorm {
+    fn is_folded(&self) -> bool {
+        *self == Self::Folded
+    }
 }
 
 /// Ranges: an output of another stage, or a file.
@@ -107,6 +128,19 @@ impl Contract for InsertQdq {
     }
 
     fn check(&self) -> Vec<Problem> {
+        let mut problems = self.sensitivity_problems();
+        if self.batch_norm == BatchNorm::Kept && !self.per_channel {
+            problems.push(
+                Problem::at("batch_norm", "BatchNormalization is folded into the scales of each channel: with one scale for all it cannot be kept")
+                    .help("leave out `per_channel = false`, or write batch_norm = \"folded\""),
+            );
+        }
+        problems
+    }
+}
+
+impl InsertQdq {
+    fn sensitivity_problems(&self) -> Vec<Problem> {
         match (&self.sensitivity, self.float_layers) {
             (Some(_), None) => vec![
                 Problem::at("sensitivity", "nothing says how many layers stay in float")

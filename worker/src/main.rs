@@ -15,7 +15,7 @@ use qpipe_worker::stages::{Context, Events, RUNS};
 use qpipe_worker::{Error, Result, components, inspect, torch};
 
 fn main() -> ExitCode {
-    open_cuda();
+    torch::open_cuda();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
@@ -91,21 +91,6 @@ fn print(value: &impl serde::Serialize) -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// libtorch's part for GPUs, which the linker drops because nothing names it; without a GPU it is not there.
-/// It must be open before anything asks for CUDA.
-fn open_cuda() {
-    // SAFETY: libtorch's own library; its initialisers register its kernels.
-    let opened = unsafe {
-        libloading::os::unix::Library::open(
-            Some("libtorch_cuda.so"),
-            libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
-        )
-    };
-    if let Ok(library) = opened {
-        std::mem::forget(library);
     }
 }
 

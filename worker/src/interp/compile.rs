@@ -63,6 +63,13 @@ impl Program {
     }
 }
 
+/// A kernel that does in training what it does at inference.
+fn at_inference(kernel: Kernel) -> Kernel {
+    Box::new(move |arguments| {
+        kernel(&ops::Arguments { training: false, spare: arguments.spare, ..*arguments })
+    })
+}
+
 /// The values of `Constant` nodes.
 fn constant_nodes(graph: &Graph) -> Result<Vec<(&str, TensorData)>> {
     let nodes = graph.nodes.iter().filter(|node| node.is_constant());
@@ -149,11 +156,14 @@ impl<'a> Compiler<'a> {
         let device = self.options.device;
         let kernel = prepare::kernel(node, self.opset, device, &self.constants, &self.types)?;
         let kernel = self.types.wrapping(node, kernel);
+        let statistics = ops::running_statistics(node);
+        let frozen = self.options.frozen_statistics && !statistics.is_empty();
+        let kernel = if frozen { at_inference(kernel) } else { kernel };
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for name in &node.inputs {
             inputs.push(if name.is_empty() { Source::Nothing } else { self.source(name)? });
         }
-        for &index in ops::running_statistics(node) {
+        for &index in statistics.iter().filter(|_| !frozen) {
             match inputs.get(index) {
                 Some(&Source::Constant(c)) if !self.program.statistics.contains(&c) => {
                     self.program.statistics.push(c);

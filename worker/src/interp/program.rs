@@ -20,6 +20,8 @@ pub struct Options {
     pub device: Device,
     /// What becomes of the scales of Q/DQ pairs.
     pub scales: Scales,
+    /// BatchNormalization takes its running statistics in training mode too, and leaves them.
+    pub frozen_statistics: bool,
 }
 
 /// What becomes of the scales of Q/DQ pairs that are executed as one step.
@@ -54,6 +56,7 @@ impl Default for Options {
             channels_last: true,
             device: torch::device(),
             scales: Scales::Frozen,
+            frozen_statistics: false,
         }
     }
 }

@@ -17,7 +17,7 @@ mod scales;
 mod shapes;
 
 pub use batch::set_batch;
-pub use batch_norm::fold_batch_norm;
+pub use batch_norm::{Folded, fold_and_tell, fold_batch_norm, unfold_batch_norm};
 pub use dead::remove_dead;
 pub use inference::inference_form;
 pub use list::{Applied, LIST, Pass, SIMPLIFY, apply, simplify};

@@ -11,6 +11,14 @@ const PER_CHANNEL: i64 = 13;
 /// # Errors
 /// A model that is quantized already; an opset without per-channel quantization.
 pub fn prepare(model: &mut Model) -> Result<()> {
+    prepare_and_tell(model).map(drop)
+}
+
+/// The same; the normalizations that were folded, for [`passes::unfold_batch_norm`].
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_and_tell(model: &mut Model) -> Result<Vec<passes::Folded>> {
     let quantized = |op: &str| ["QuantizeLinear", "DequantizeLinear"].contains(&op);
     if let Some(node) = model.graph.nodes.iter().find(|node| quantized(&node.op_type)) {
         return Err(Error::user("the model is quantized already").at(node.place()).help(
@@ -22,6 +30,7 @@ pub fn prepare(model: &mut Model) -> Result<()> {
             .map_err(|error| error.at("quantization per channel needs opset 13 or later"))?;
     }
     passes::simplify(model)?;
-    passes::fold_batch_norm(model)?;
-    passes::set_batch(model, None)
+    let folded = passes::fold_and_tell(model)?;
+    passes::set_batch(model, None)?;
+    Ok(folded)
 }

@@ -21,8 +21,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: ExportOnnx = context.config()?;
     let mut model = model(context, &config.model)?;
     passes::simplify(&mut model)?;
-    passes::fold_batch_norm(&mut model)?;
     let before = model.clone();
+    passes::fold_batch_norm(&mut model)?;
     passes::set_opset(&mut model, i64::from(config.opset))?;
     quant::finalize::finalize(&mut model, config.target)?;
     let compared = if config.verify { compare(context, &before, &model)? } else { Metrics::new() };

@@ -1,7 +1,7 @@
 //! `finetune`: quantization-aware training.
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::finetune::{Finetune, Scales};
+use qpipe::stages::finetune::{BatchNormMode, Finetune, Scales};
 
 use super::Context;
 use super::model::{model, model_at};
@@ -17,6 +17,13 @@ pub fn run(context: &Context) -> Result<Metrics> {
     if !model.graph.nodes.iter().any(|node| node.op_type == "QuantizeLinear") {
         return Err(Error::user("the model has no Q/DQ pairs: there is nothing to fine-tune for")
             .help("fine-tune the output of an `insert-qdq` stage: model = \"ptq.model\""));
+    }
+    let norms = model.graph.nodes.iter().any(|node| node.op_type == "BatchNormalization");
+    if config.batch_norm == BatchNormMode::Trained && !norms {
+        return Err(Error::user(
+            "batch_norm = \"trained\", but the model has no BatchNormalization",
+        )
+        .help("it is folded by default; keep it with batch_norm = \"kept\" in `insert-qdq`"));
     }
     share_pair_scales(&mut model.graph);
     let lesson = match &config.teacher {
@@ -43,6 +50,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
             Scales::Lsq => interp::Scales::Learned,
             Scales::Ema => interp::Scales::Followed,
         },
+        frozen_statistics: config.batch_norm == BatchNormMode::Frozen,
         scale_ema: (config.scales == Scales::Ema).then(|| config.scale_ema.unwrap_or_default()),
         lesson,
         label_smoothing: 0.0,

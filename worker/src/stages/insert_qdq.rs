@@ -1,7 +1,7 @@
 //! `insert-qdq`: Q/DQ pairs by the rules of a runtime.
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::insert_qdq::InsertQdq;
+use qpipe::stages::insert_qdq::{BatchNorm, InsertQdq};
 use serde_json::json;
 
 use super::{
@@ -12,15 +12,15 @@ use crate::analysis::Report;
 use crate::graph::Graph;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Plan, Request, Selection, plan_selected};
-use crate::quant::prepare::prepare;
+use crate::quant::prepare::prepare_and_tell;
 use crate::quant::ranges::Ranges;
-use crate::{Error, Result};
+use crate::{Error, Result, passes};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
     let config: InsertQdq = context.config()?;
     let mut model = model(context, &config.model)?;
-    prepare(&mut model)?;
+    let folded = prepare_and_tell(&mut model)?;
     let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
     let request = Request {
         target: config.target,
@@ -50,6 +50,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
     }
     remarks(&plan, &ranges, &model.graph).into_iter().for_each(|text| context.events.warn(text));
     insert(&mut model, &plan)?;
+    if config.batch_norm == BatchNorm::Kept {
+        passes::unfold_batch_norm(&mut model, &folded)?;
+    }
     write_model(&model, context.output("model")?)?;
     write_json(&plan, context.output("plan")?)?;
     Ok(Metrics::from([

@@ -23,6 +23,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         clip_norm: config.clip_norm,
         amp: config.amp,
         scales: Scales::Frozen,
+        frozen_statistics: false,
         scale_ema: None,
         lesson: None,
         label_smoothing: config.label_smoothing,

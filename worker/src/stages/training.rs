@@ -31,6 +31,7 @@ pub struct Settings {
     pub clip_norm: Option<f64>,
     pub amp: Option<Amp>,
     pub scales: Scales,
+    pub frozen_statistics: bool,
     pub scale_ema: Option<ScaleEma>,
     pub lesson: Option<Lesson>,
 }
@@ -62,7 +63,12 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
     if settings.scales == Scales::Followed {
         watched.extend(quantized(&model.graph));
     }
-    let options = Options { watch: watched.clone(), scales: settings.scales, ..Options::default() };
+    let options = Options {
+        watch: watched.clone(),
+        scales: settings.scales,
+        frozen_statistics: settings.frozen_statistics,
+        ..Options::default()
+    };
     let mut classifier = Classifier::with(model, &train, &options)?;
     let mut teacher = match settings.lesson {
         Some(lesson) => Some(

@@ -11,6 +11,21 @@ pub const DEVICE_VARIABLE: &str = "QPIPE_DEVICE";
 
 static CHOSEN: OnceLock<Device> = OnceLock::new();
 
+/// libtorch's part for GPUs, which the linker drops because nothing names it; without a GPU it is not there.
+/// It must be open before anything asks for CUDA.
+pub fn open_cuda() {
+    // SAFETY: libtorch's own library; its initialisers register its kernels.
+    let opened = unsafe {
+        libloading::os::unix::Library::open(
+            Some("libtorch_cuda.so"),
+            libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
+        )
+    };
+    if let Ok(library) = opened {
+        std::mem::forget(library);
+    }
+}
+
 /// Where this process computes: the CPU until [`open_device`] chose.
 pub fn device() -> Device {
     CHOSEN.get().copied().unwrap_or(Device::Cpu)

@@ -8,7 +8,7 @@ mod layout;
 mod shim;
 
 pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};
-pub use device::{DEVICE_VARIABLE, device, open_device};
+pub use device::{DEVICE_VARIABLE, device, open_cuda, open_device};
 pub use elements::with_f32;
 pub use layout::{channels_last, laid_out_as};
 pub use shim::{Autocast, Group, Half, unscale};
