@@ -52,7 +52,12 @@ pub fn driver() -> String {
     let gpus = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
     let mut gpus: Vec<String> = gpus
         .filter_map(|gpu| std::fs::read_to_string(gpu.path().join("information")).ok())
-        .flat_map(|text| text.lines().filter(|line| line.starts_with("Model")).map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|text| {
+            text.lines()
+                .filter(|line| line.starts_with("Model"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
         .collect();
     gpus.sort();
     text.push_str(&gpus.join("\n"));

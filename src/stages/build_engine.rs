@@ -201,17 +201,26 @@ impl BuildEngine {
             let name = flag.split('=').next().unwrap_or_default();
             if !flag.starts_with("--") || flag.contains(char::is_whitespace) {
                 let message = format!("{flag:?} is no flag of trtexec");
-                problems.push(Problem::at("flags", message).help("expected one flag a string, such as \"--noTF32\""));
+                problems.push(
+                    Problem::at("flags", message)
+                        .help("expected one flag a string, such as \"--noTF32\""),
+                );
             } else if let Some((_, instead)) = OURS.iter().find(|(ours, _)| *ours == name) {
                 problems.push(Problem::at("flags", format!("{name} is set by {instead}")));
             }
         }
         let (least, most) = (self.min_batch.unwrap_or(1), self.max_batch.unwrap_or(self.batch));
         if least > self.batch {
-            problems.push(Problem::at("min_batch", format!("the least batch, {least}, is greater than `batch`, {}", self.batch)));
+            problems.push(Problem::at(
+                "min_batch",
+                format!("the least batch, {least}, is greater than `batch`, {}", self.batch),
+            ));
         }
         if most < self.batch {
-            problems.push(Problem::at("max_batch", format!("the greatest batch, {most}, is less than `batch`, {}", self.batch)));
+            problems.push(Problem::at(
+                "max_batch",
+                format!("the greatest batch, {most}, is less than `batch`, {}", self.batch),
+            ));
         }
         problems
     }
@@ -229,7 +238,10 @@ mod tests {
 
     fn problems(config: serde_json::Value) -> Vec<String> {
         let problems = Contract::check(&of(config));
-        problems.into_iter().map(|problem| format!("{}: {}", problem.field.join("."), problem.message)).collect()
+        problems
+            .into_iter()
+            .map(|problem| format!("{}: {}", problem.field.join("."), problem.message))
+            .collect()
     }
 
     #[test]
@@ -247,11 +259,23 @@ mod tests {
             config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             problems(config)
         };
-        assert_eq!(tensorrt(serde_json::json!({"flags": ["--noTF32"], "max_batch": 32})), Vec::<String>::new());
-        assert_eq!(tensorrt(serde_json::json!({"flags": ["--onnx=x"]})), ["flags: --onnx is set by the stage's `model`"]);
-        assert_eq!(tensorrt(serde_json::json!({"flags": ["--a --b"]})), ["flags: \"--a --b\" is no flag of trtexec"]);
+        assert_eq!(
+            tensorrt(serde_json::json!({"flags": ["--noTF32"], "max_batch": 32})),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            tensorrt(serde_json::json!({"flags": ["--onnx=x"]})),
+            ["flags: --onnx is set by the stage's `model`"]
+        );
+        assert_eq!(
+            tensorrt(serde_json::json!({"flags": ["--a --b"]})),
+            ["flags: \"--a --b\" is no flag of trtexec"]
+        );
         assert_eq!(tensorrt(serde_json::json!({"min_batch": 9, "max_batch": 7})).len(), 2);
-        assert_eq!(tensorrt(serde_json::json!({"tune": true, "precision": "int8"})), ["precision: `tune` chooses the precision itself"]);
+        assert_eq!(
+            tensorrt(serde_json::json!({"tune": true, "precision": "int8"})),
+            ["precision: `tune` chooses the precision itself"]
+        );
     }
 
     #[test]

@@ -115,7 +115,9 @@ impl Events {
     /// What an engine's build or benchmark says.
     pub fn told(&self, told: Told) {
         match told {
-            Told::Progress { done, total, unit, message } => self.progress(done, total, unit, message),
+            Told::Progress { done, total, unit, message } => {
+                self.progress(done, total, unit, message)
+            }
             Told::Log(line) => self.log(line),
             Told::Warning(message) => self.warn(message),
         }

@@ -24,7 +24,9 @@ fn model(batch: Dim) -> Model {
         graph.nodes.push(conv);
         let channels = if name == "/conv1/Conv" { 1 } else { 2 };
         let weights = vec![0.5; 2 * channels];
-        graph.initializers.insert(value("w"), TensorData::f32(&[2, channels as i64, 1, 1], &weights));
+        graph
+            .initializers
+            .insert(value("w"), TensorData::f32(&[2, channels as i64, 1, 1], &weights));
         x = value("y");
     }
     graph.nodes.push(Node::new("pool", "GlobalAveragePool", &[&x], &["p"]));
@@ -32,7 +34,9 @@ fn model(batch: Dim) -> Model {
     graph.initializers.insert("scale".to_owned(), TensorData::f32(&[], &[0.02]));
     graph.initializers.insert("zero".to_owned(), TensorData::i8(&[], &[0]));
     let fixed = |extents: [i64; 3]| extents.map(Dim::Fixed);
-    graph.inputs.push(ValueInfo::f32("x", [vec![batch.clone()], fixed([1, 4, 4]).to_vec()].concat()));
+    graph
+        .inputs
+        .push(ValueInfo::f32("x", [vec![batch.clone()], fixed([1, 4, 4]).to_vec()].concat()));
     graph.outputs.push(ValueInfo::f32("y", vec![batch, Dim::Fixed(2)]));
     Model::new(graph, 13)
 }
@@ -86,11 +90,20 @@ impl Machine {
     }
 
     /// Runs a stage of this kind.
-    fn stage(&self, name: &str, kind: &str, config: Value, inputs: Value, outputs: &[(&str, &str)]) -> Ended {
+    fn stage(
+        &self,
+        name: &str,
+        kind: &str,
+        config: Value,
+        inputs: Value,
+        outputs: &[(&str, &str)],
+    ) -> Ended {
         for part in ["out", "scratch", "checkpoints"] {
             std::fs::create_dir_all(self.path(name).join(part)).unwrap();
         }
-        let outputs = outputs.iter().map(|(port, file)| ((*port).to_owned(), json!(self.path(name).join("out").join(file))));
+        let outputs = outputs.iter().map(|(port, file)| {
+            ((*port).to_owned(), json!(self.path(name).join("out").join(file)))
+        });
         let task = json!({
             "protocol": qpipe::task::PROTOCOL, "version": env!("CARGO_PKG_VERSION"), "stage": name, "kind": kind,
             "config": config, "inputs": inputs, "outputs": outputs.collect::<serde_json::Map<_, _>>(),
@@ -100,7 +113,12 @@ impl Machine {
         let file = self.path(name).join("task.json");
         std::fs::write(&file, task.to_string()).unwrap();
         let output = self.worker(&["run", file.to_str().unwrap()]).output().unwrap();
-        let mut ended = Ended { metrics: Metrics::new(), failure: None, warnings: Vec::new(), progress: Vec::new() };
+        let mut ended = Ended {
+            metrics: Metrics::new(),
+            failure: None,
+            warnings: Vec::new(),
+            progress: Vec::new(),
+        };
         for line in String::from_utf8(output.stdout).unwrap().lines() {
             let event: Value = serde_json::from_str(line).unwrap();
             let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
@@ -120,13 +138,20 @@ impl Machine {
         let mut config = json!({"model": "@input", "backend": "tensorrt", "batch": 8});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let inputs = json!({"model": {"is": "path", "path": self.path(file)}});
-        self.stage(name, "build-engine", config, inputs, &[("engine", "engine"), ("layers", "layers.json")])
+        self.stage(
+            name,
+            "build-engine",
+            config,
+            inputs,
+            &[("engine", "engine"), ("layers", "layers.json")],
+        )
     }
 
     fn benchmark(&self, name: &str, engine: &str, more: Value) -> Ended {
         let mut config = json!({"engine": "@input"});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let inputs = json!({"engine": {"is": "path", "path": self.path(engine).join("out/engine")}});
+        let inputs =
+            json!({"engine": {"is": "path", "path": self.path(engine).join("out/engine")}});
         self.stage(name, "benchmark", config, inputs, &[("metrics", "metrics.json")])
     }
 
@@ -139,33 +164,55 @@ impl Machine {
 }
 
 fn message(ended: &Ended) -> String {
-    ended.failure.as_ref().map(|failure| failure["message"].as_str().unwrap().to_owned()).unwrap_or_default()
+    ended
+        .failure
+        .as_ref()
+        .map(|failure| failure["message"].as_str().unwrap().to_owned())
+        .unwrap_or_default()
 }
 
 #[test]
 fn an_engine_is_built_timed_and_reported() {
     let machine = Machine::new("ok");
-    let built = machine.build("engine", "fixed.onnx", json!({"flags": ["--tacticSources=-CUBLAS"]}));
+    let built =
+        machine.build("engine", "fixed.onnx", json!({"flags": ["--tacticSources=-CUBLAS"]}));
     assert_eq!(built.failure, None, "{built:?}");
     let calls = machine.calls();
-    let has = |call: &str, flags: &[&str]| flags.iter().all(|flag| call.split(' ').any(|word| word == *flag));
-    let flags = ["--int8", "--fp16", "--buildOnly", "--profilingVerbosity=detailed", "--tacticSources=-CUBLAS"];
+    let has = |call: &str, flags: &[&str]| {
+        flags.iter().all(|flag| call.split(' ').any(|word| word == *flag))
+    };
+    let flags = [
+        "--int8",
+        "--fp16",
+        "--buildOnly",
+        "--profilingVerbosity=detailed",
+        "--tacticSources=-CUBLAS",
+    ];
     assert_eq!(calls.len(), 1);
     assert!(has(&calls[0], &flags), "{calls:?}");
     assert!(calls[0].contains("--timingCacheFile=") && !calls[0].contains("Shapes"), "{calls:?}");
     let metric = |name: &str| &built.metrics[name];
-    assert_eq!((metric("planned_int8"), metric("float_fallbacks")), (&json!(2), &json!(0)), "{built:?}");
+    assert_eq!(
+        (metric("planned_int8"), metric("float_fallbacks")),
+        (&json!(2), &json!(0)),
+        "{built:?}"
+    );
     assert_eq!(metric("timing_cache"), "new");
     assert_eq!(metric("gpu"), "NVIDIA H100 80GB HBM3 (compute 9.0, driver 550)");
-    assert!(metric("advice")[0].as_str().unwrap().contains("additionally specifying --fp16 or --best"));
+    assert!(
+        metric("advice")[0].as_str().unwrap().contains("additionally specifying --fp16 or --best")
+    );
     assert!(built.progress.iter().any(|line| line.starts_with("Engine built in")), "{built:?}");
     let folder = machine.path("engine/out/engine");
     for file in ["engine.json", "model.engine", "build.log", "layer-info.json"] {
         assert!(folder.join(file).is_file(), "{file}");
     }
     assert!(std::fs::read_to_string(folder.join("build.log")).unwrap().contains("Engine built in"));
-    let layers: Value = serde_json::from_slice(&std::fs::read(machine.path("engine/out/layers.json")).unwrap()).unwrap();
-    let conv = layers.as_array().unwrap().iter().find(|layer| layer["kind"] == "CaskConvolution").unwrap();
+    let layers: Value =
+        serde_json::from_slice(&std::fs::read(machine.path("engine/out/layers.json")).unwrap())
+            .unwrap();
+    let conv =
+        layers.as_array().unwrap().iter().find(|layer| layer["kind"] == "CaskConvolution").unwrap();
     assert_eq!(conv["precision"], "int8");
     // The second build finds what the first measured.
     assert_eq!(machine.build("again", "fixed.onnx", json!({})).metrics["timing_cache"], "used");
@@ -174,23 +221,41 @@ fn an_engine_is_built_timed_and_reported() {
     let timed = machine.benchmark("bench", "engine", json!({"seconds": 2.0, "iterations": 20}));
     assert_eq!(timed.failure, None, "{timed:?}");
     let calls = machine.calls();
-    let flags = ["--warmUp=200", "--duration=2", "--iterations=20", "--useCudaGraph", "--useSpinWait"];
+    let flags =
+        ["--warmUp=200", "--duration=2", "--iterations=20", "--useCudaGraph", "--useSpinWait"];
     assert!(calls.len() == 1 && has(&calls[0], &flags), "{calls:?}");
     let batch = &timed.metrics["batches"][0];
     let figure = |name: &str| batch[name]["median"].as_f64().unwrap();
     assert_eq!((&batch["batch"], &batch["iterations"]), (&json!(8), &json!(150)));
-    assert!((figure("compute_ms") - 0.215_683).abs() < 1e-9 && (figure("latency_ms") - 0.253_975).abs() < 1e-9);
+    assert!(
+        (figure("compute_ms") - 0.215_683).abs() < 1e-9
+            && (figure("latency_ms") - 0.253_975).abs() < 1e-9
+    );
     assert!((batch["throughput"].as_f64().unwrap() - 8.0 / 0.215_683e-3).abs() < 1e-3);
     assert_eq!(batch["trtexec_throughput"], json!(1497.0 * 8.0));
-    assert_eq!(timed.metrics["gpu"]["after"], json!({"sm_clock_mhz": 1980.0, "temperature_c": 34.0}));
+    assert_eq!(
+        timed.metrics["gpu"]["after"],
+        json!({"sm_clock_mhz": 1980.0, "temperature_c": 34.0})
+    );
     let text = report(timed.metrics);
-    for part in ["batch 8", "0.254", "37,091", "GPU compute time", "trtexec: Throughput may be bound by Enqueue Time", "--fp16 or --best"] {
+    for part in [
+        "batch 8",
+        "0.254",
+        "37,091",
+        "GPU compute time",
+        "trtexec: Throughput may be bound by Enqueue Time",
+        "--fp16 or --best",
+    ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
 }
 
 fn report(metrics: Metrics) -> String {
-    let source = qpipe::report::Source { id: "bench".to_owned(), name: "bench".to_owned(), cell: Vec::new() };
+    let source = qpipe::report::Source {
+        id: "bench".to_owned(),
+        name: "bench".to_owned(),
+        cell: Vec::new(),
+    };
     let config = serde_json::from_value(json!({})).unwrap();
     qpipe::report::build(&config, "p", &[(source, metrics)]).unwrap().text(400)
 }
@@ -201,13 +266,22 @@ fn a_free_batch_has_a_profile() {
     let built = machine.build("engine", "free.onnx", json!({"max_batch": 32, "precision": "best"}));
     assert_eq!(built.failure, None, "{built:?}");
     let call = machine.calls().remove(0);
-    for flag in ["--best", "--minShapes=x:1x1x4x4", "--optShapes=x:8x1x4x4", "--maxShapes=x:32x1x4x4"] {
+    for flag in
+        ["--best", "--minShapes=x:1x1x4x4", "--optShapes=x:8x1x4x4", "--maxShapes=x:32x1x4x4"]
+    {
         assert!(call.contains(flag), "{call}");
     }
-    let timed = machine.benchmark("bench", "engine", json!({"batch_sizes": [1, 32], "cuda_graph": false, "warmup_ms": 5}));
+    let timed = machine.benchmark(
+        "bench",
+        "engine",
+        json!({"batch_sizes": [1, 32], "cuda_graph": false, "warmup_ms": 5}),
+    );
     assert_eq!(timed.failure, None, "{timed:?}");
     let calls = machine.calls();
-    assert!(calls[0].contains("--shapes=x:1x1x4x4") && calls[1].contains("--shapes=x:32x1x4x4"), "{calls:?}");
+    assert!(
+        calls[0].contains("--shapes=x:1x1x4x4") && calls[1].contains("--shapes=x:32x1x4x4"),
+        "{calls:?}"
+    );
     assert!(!calls[0].contains("--useCudaGraph") && calls[0].contains("--warmUp=5"), "{calls:?}");
     let refused = machine.benchmark("beyond", "engine", json!({"batch_sizes": [64]}));
     assert_eq!(message(&refused), "the engine takes batches of 1 to 32, not 64");
@@ -221,16 +295,26 @@ fn a_timing_cache_never_costs_the_build() {
     assert_eq!(built.metrics["timing_cache"], "failed");
     assert!(built.warnings[0].contains("signal 6"), "{built:?}");
     let calls = machine.calls();
-    assert!(calls[0].contains("--timingCacheFile") && !calls[1].contains("--timingCacheFile"), "{calls:?}");
+    assert!(
+        calls[0].contains("--timingCacheFile") && !calls[1].contains("--timingCacheFile"),
+        "{calls:?}"
+    );
     // That it was so is known from now on.
     let again = machine.build("again", "fixed.onnx", json!({}));
-    assert_eq!((&again.metrics["timing_cache"], machine.calls().len()), (&json!("off"), 1), "{again:?}");
+    assert_eq!(
+        (&again.metrics["timing_cache"], machine.calls().len()),
+        (&json!("off"), 1),
+        "{again:?}"
+    );
 
     let machine = Machine::new("ignored");
     let built = machine.build("engine", "fixed.onnx", json!({}));
     assert_eq!(built.metrics["timing_cache"], "refused", "{built:?}");
     assert!(built.warnings[0].contains("The timing cache will not be used!"), "{built:?}");
-    assert_eq!(machine.build("again", "fixed.onnx", json!({"timing_cache": false})).metrics["timing_cache"], "off");
+    assert_eq!(
+        machine.build("again", "fixed.onnx", json!({"timing_cache": false})).metrics["timing_cache"],
+        "off"
+    );
 }
 
 #[test]
@@ -239,7 +323,10 @@ fn what_fell_back_to_float_is_listed_with_its_pairs() {
     let built = machine.build("engine", "fixed.onnx", json!({}));
     assert_eq!(built.metrics["float_fallbacks"], json!(1), "{built:?}");
     let fallback = &built.metrics["fallbacks"][0];
-    assert_eq!((&fallback["node"], &fallback["precision"]), (&json!("/conv1/Conv"), &json!("float32")));
+    assert_eq!(
+        (&fallback["node"], &fallback["precision"]),
+        (&json!("/conv1/Conv"), &json!("float32"))
+    );
     let pairs = ["/conv1/Conv.x_q", "/conv1/Conv.x_dq", "/conv1/Conv.w_q", "/conv1/Conv.w_dq"];
     assert_eq!(fallback["pairs"], json!(pairs));
     assert!(built.warnings[0].contains("\"/conv1/Conv\" in float32"), "{built:?}");
@@ -256,9 +343,17 @@ fn tuning_keeps_the_fastest_and_records_all() {
     assert_eq!(flags, lists.iter().flat_map(|list| [*list, *list]).collect::<Vec<_>>());
     assert_eq!(built.metrics["flags"], json!(["--best"]));
     let calls = machine.calls();
-    assert!(calls.iter().all(|call| !call.contains("--buildOnly") && !call.contains("--timingCacheFile")), "{calls:?}");
+    assert!(
+        calls
+            .iter()
+            .all(|call| !call.contains("--buildOnly") && !call.contains("--timingCacheFile")),
+        "{calls:?}"
+    );
     let folder = machine.path("engine/out/engine");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     files.sort();
     assert_eq!(files, ["build.log", "engine.json", "layer-info.json", "model.engine"]);
 }
@@ -270,8 +365,13 @@ fn later_versions_are_asked_in_their_words() {
     let built = machine.build("engine", "fixed.onnx", json!({}));
     assert_eq!(built.metrics["runtime"], "11.0.0", "{built:?}");
     let call = machine.calls().remove(0);
-    assert!(call.contains("--skipInference") && !call.contains("--int8") && !call.contains("--fp16"), "{call}");
-    assert!(built.metrics["advice"][0].as_str().unwrap().contains("takes all types from the ONNX file"));
+    assert!(
+        call.contains("--skipInference") && !call.contains("--int8") && !call.contains("--fp16"),
+        "{call}"
+    );
+    assert!(
+        built.metrics["advice"][0].as_str().unwrap().contains("takes all types from the ONNX file")
+    );
     let refused = machine.build("best", "fixed.onnx", json!({"precision": "best"}));
     assert!(message(&refused).contains("precision = \"best\" on TensorRT 11.0.0"), "{refused:?}");
     machine.benchmark("bench", "engine", json!({}));
@@ -288,9 +388,14 @@ fn bad_input_is_told_in_our_words() {
     };
     let parser = failed("parser", json!({}));
     assert!(parser.starts_with("TensorRT 8.5.3 cannot read the model: node \"/conv1/Conv\" (Conv): [8] Assertion failed: nchan"), "{parser}");
-    assert_eq!(failed("ok", json!({"flags": ["--unheard-of"]})), "TensorRT 8.5.3 has no flag --unheard-of");
+    assert_eq!(
+        failed("ok", json!({"flags": ["--unheard-of"]})),
+        "TensorRT 8.5.3 has no flag --unheard-of"
+    );
     assert!(failed("no-gpu", json!({})).starts_with("no NVIDIA GPU is visible here"));
-    assert!(failed("ok", json!({"precision": "fp16"})).contains("reads them with INT8 enabled only"));
+    assert!(
+        failed("ok", json!({"precision": "fp16"})).contains("reads them with INT8 enabled only")
+    );
 
     let mut machine = Machine::new("ok");
     machine.set("FAKE_TRTEXEC_VERSION", "8403");
@@ -305,7 +410,11 @@ fn bad_input_is_told_in_our_words() {
     machine.build("engine", "fixed.onnx", json!({}));
     machine.set("FAKE_TRTEXEC", "foreign");
     let foreign = message(&machine.benchmark("bench", "engine", json!({})));
-    assert!(foreign.contains("built for another GPU or version") && foreign.contains("it was built by TensorRT 8.5.3 for NVIDIA H100"), "{foreign}");
+    assert!(
+        foreign.contains("built for another GPU or version")
+            && foreign.contains("it was built by TensorRT 8.5.3 for NVIDIA H100"),
+        "{foreign}"
+    );
 }
 
 /// What cache keys hold, so that a colleague's other card never gets this engine.

@@ -108,7 +108,12 @@ impl Attempts<'_> {
             if let Some(step) = log::step(line) {
                 let words = line.rsplit("] ").next().unwrap_or(line);
                 let message = format!("{}{words}", attempt.title);
-                (self.request.tell)(Told::Progress { done: step, total: log::STEPS, unit: "steps", message: &message });
+                (self.request.tell)(Told::Progress {
+                    done: step,
+                    total: log::STEPS,
+                    unit: "steps",
+                    message: &message,
+                });
             }
         };
         self.program.run(&arguments, &attempt.folder.join(LOG), &mut each)
@@ -121,7 +126,10 @@ impl Attempts<'_> {
     fn done(&self, attempt: &Attempt, log: Log, cache: &'static str) -> Result<Done> {
         let engine = attempt.folder.join(ENGINE);
         if !engine.is_file() {
-            return Err(Error::machine(format!("trtexec said that it passed and wrote no {}", engine.display())));
+            return Err(Error::machine(format!(
+                "trtexec said that it passed and wrote no {}",
+                engine.display()
+            )));
         }
         let path = attempt.folder.join(LAYERS);
         let text = std::fs::read(&path).map_err(|error| Error::io(&path, &error))?;

@@ -60,11 +60,17 @@ pub fn time(timing: &Timing) -> Result<Metrics> {
     let before = gpu::state();
     for (index, &batch) in timing.batches.iter().enumerate() {
         let message = format!("batch {batch}");
-        (timing.tell)(Told::Progress { done: index as u64, total: timing.batches.len() as u64, unit: "batches", message: &message });
+        (timing.tell)(Told::Progress {
+            done: index as u64,
+            total: timing.batches.len() as u64,
+            unit: "batches",
+            message: &message,
+        });
         let (timed, hints) = one(timing, &program, batch)?;
         batches.push(timed);
         for hint in hints {
-            let hint = if timing.batches.len() > 1 { format!("batch {batch}: {hint}") } else { hint };
+            let hint =
+                if timing.batches.len() > 1 { format!("batch {batch}: {hint}") } else { hint };
             if !advice.contains(&hint) {
                 advice.push(hint);
             }
@@ -77,8 +83,11 @@ pub fn time(timing: &Timing) -> Result<Metrics> {
         // The one that enqueues.
         ("threads".to_owned(), json!(1)),
         ("cuda_graph".to_owned(), json!(timing.cuda_graph)),
-        ("gpu".to_owned(), json!({ "name": device.name, "compute_capability": device.compute_capability,
-            "driver": device.driver, "before": before, "after": after })),
+        (
+            "gpu".to_owned(),
+            json!({ "name": device.name, "compute_capability": device.compute_capability,
+            "driver": device.driver, "before": before, "after": after }),
+        ),
         ("batches".to_owned(), json!(batches)),
         ("advice".to_owned(), json!(advice)),
     ]))
@@ -124,7 +133,11 @@ fn rate(batch: usize, compute_ms: &Latency) -> f64 {
 /// Says what the engine was built by and for, since an error of loading is most often about that.
 pub fn with_origin(mut error: Error, note: &Note) -> Error {
     if let Some(on) = &note.on_gpu {
-        error.message.push_str(&format!("; it was built by TensorRT {} for {}", note.runtime, on.gpu.words()));
+        error.message.push_str(&format!(
+            "; it was built by TensorRT {} for {}",
+            note.runtime,
+            on.gpu.words()
+        ));
     }
     error
 }

@@ -39,9 +39,16 @@ pub fn build(request: &Build) -> Result<Built> {
     let (wishes, version) = (&request.tensorrt, program.version);
     let quantized = layers::has_pairs(&request.model.graph);
     let mut note = Note::of(request.model, "tensorrt", version.to_string(), ENGINE)?;
-    let batches = note.batch.is_none().then(|| [wishes.min_batch.max(1), request.batch, wishes.max_batch.unwrap_or(request.batch)]);
-    let mut common = vec![format!("--onnx={}", request.path.display()), "--profilingVerbosity=detailed".to_owned()];
-    common.extend(batches.iter().flat_map(|batches| flags::profile(&note.input_name, note.input, *batches)));
+    let batches = note.batch.is_none().then(|| {
+        [wishes.min_batch.max(1), request.batch, wishes.max_batch.unwrap_or(request.batch)]
+    });
+    let mut common = vec![
+        format!("--onnx={}", request.path.display()),
+        "--profilingVerbosity=detailed".to_owned(),
+    ];
+    common.extend(
+        batches.iter().flat_map(|batches| flags::profile(&note.input_name, note.input, *batches)),
+    );
     common.extend(wishes.flags.iter().cloned());
     let mut attempts = Attempts { program: &program, request, common, cache: None };
     let mut advice = Vec::new();
@@ -84,7 +91,12 @@ pub fn build(request: &Build) -> Result<Built> {
     for line in &advice {
         (request.tell)(Told::Log(&format!("advice: {line}")));
     }
-    note.on_gpu = Some(OnGpu { gpu, flags: chosen.into_iter().chain(wishes.flags.iter().cloned()).collect(), batches, advice });
+    note.on_gpu = Some(OnGpu {
+        gpu,
+        flags: chosen.into_iter().chain(wishes.flags.iter().cloned()).collect(),
+        batches,
+        advice,
+    });
     Ok(Built { note, layers: done.layers.layers, metrics })
 }
 
@@ -93,7 +105,10 @@ fn cache(request: &Build, program: &Program, gpu: &super::Gpu) -> Option<TimingC
     let cache = TimingCache::of(program.version, gpu).filter(|_| request.tensorrt.timing_cache)?;
     match cache.refusal() {
         Some(reason) => {
-            let line = format!("built without a timing cache, as an earlier build had to be ({reason}); remove {} to try it again", cache.note().display());
+            let line = format!(
+                "built without a timing cache, as an earlier build had to be ({reason}); remove {} to try it again",
+                cache.note().display()
+            );
             (request.tell)(Told::Log(&line));
             None
         }
@@ -107,7 +122,8 @@ fn fell_back(planned: &Planned) -> bool {
 
 /// Counts of what was meant to be INT8, and the list of what is not.
 fn of_planned(planned: &[Planned]) -> Vec<(String, Value)> {
-    let unseen: BTreeSet<&str> = planned.iter().filter(|it| it.precision.is_none()).map(|it| it.node.as_str()).collect();
+    let unseen: BTreeSet<&str> =
+        planned.iter().filter(|it| it.precision.is_none()).map(|it| it.node.as_str()).collect();
     let fallbacks: Vec<&Planned> = planned.iter().filter(|it| fell_back(it)).collect();
     vec![
         ("planned_int8".to_owned(), json!(planned.len())),
@@ -138,11 +154,11 @@ fn warn_of_fallbacks(request: &Build, planned: &[Planned]) {
 pub fn check_batch(note: &Note, batch: usize) -> Result<()> {
     let batches = note.on_gpu.as_ref().and_then(|on| on.batches);
     match (note.batch, batches) {
-        (None, Some([least, _, most])) if batch < least as usize || batch > most as usize => Err(Error::user(format!(
-            "the engine takes batches of {least} to {most}, not {batch}"
-        ))
-        .help("build it with a greater `max_batch` (or a smaller `min_batch`)")
-        .key("batch_sizes")),
+        (None, Some([least, _, most])) if batch < least as usize || batch > most as usize => {
+            Err(Error::user(format!("the engine takes batches of {least} to {most}, not {batch}"))
+                .help("build it with a greater `max_batch` (or a smaller `min_batch`)")
+                .key("batch_sizes"))
+        }
         _ => Ok(()),
     }
 }

@@ -22,23 +22,35 @@ pub fn of(program: &Program, what: &str, ended: &Ended, model: Option<&Model>) -
     }
     if let Some(flag) = log.said("Unknown option: ") {
         let flag = flag.trim_start_matches("Unknown option: ").trim();
-        return Error::user(format!("{runtime} has no flag {flag}")).help(format!("`{} --help` lists what it has", program.path.display())).key("flags");
+        return Error::user(format!("{runtime} has no flag {flag}"))
+            .help(format!("`{} --help` lists what it has", program.path.display()))
+            .key("flags");
     }
     if let Some(words) = foreign(log) {
-        return Error::user(format!("{runtime} {what}: the engine was built for another GPU or version: {words}"))
-            .help("an engine runs on the GPU and the version of TensorRT that built it: build it here");
+        return Error::user(format!(
+            "{runtime} {what}: the engine was built for another GPU or version: {words}"
+        ))
+        .help(
+            "an engine runs on the GPU and the version of TensorRT that built it: build it here",
+        );
     }
     if let Some(error) = model.and_then(|model| refused_node(log, model)) {
         return error.at(format!("{runtime} cannot read the model"));
     }
     if let Some(signal) = ended.status.signal() {
-        let last = log.errors.last().or(log.loose.last()).cloned().unwrap_or_else(|| "it said no error".to_owned());
+        let last = log
+            .errors
+            .last()
+            .or(log.loose.last())
+            .cloned()
+            .unwrap_or_else(|| "it said no error".to_owned());
         return Error::machine(format!("{runtime} {what}: trtexec was ended by signal {signal}: {last}"))
             .help("signal 6 is an abort of its own, often for a library that is missing (libcudnn, libcublas); signal 9 often a lack of memory");
     }
     // The first is the cause, the last the consequence.
     let cause = log.errors.first().or(log.loose.last()).cloned();
-    let cause = cause.unwrap_or_else(|| format!("trtexec ended with {} and no error", ended.status));
+    let cause =
+        cause.unwrap_or_else(|| format!("trtexec ended with {} and no error", ended.status));
     Error::user(format!("{runtime} {what}: {cause}"))
         .help("it takes Q/DQ pairs placed for TensorRT: insert-qdq with target = \"tensorrt\"; the log of the stage has all that it said")
 }
@@ -73,17 +85,22 @@ fn refused_node(log: &Log, model: &Model) -> Option<Error> {
         let rest = line.split_once("arsing node number ")?.1;
         let output = rest.split_once("-> \"").and_then(|(_, rest)| rest.split('"').next());
         let number = rest.split(' ').next()?.parse::<usize>().ok();
-        let named = output.and_then(|output| nodes.iter().find(|node| node.outputs.iter().any(|name| name == output)));
+        let named = output.and_then(|output| {
+            nodes.iter().find(|node| node.outputs.iter().any(|name| name == output))
+        });
         named.or_else(|| nodes.get(number?))?
     } else {
         let line = log.said("In node ")?;
         let rest = line.split_once("In node ")?.1;
-        let name = rest.split_once("with name: ").and_then(|(_, rest)| rest.split(" and operator").next());
+        let name =
+            rest.split_once("with name: ").and_then(|(_, rest)| rest.split(" and operator").next());
         let number = rest.split(' ').next()?.parse::<usize>().ok();
         let named = name.and_then(|name| nodes.iter().find(|node| node.name == name));
         named.or_else(|| nodes.get(number?))?
     };
-    let reason = ["Assertion failed", "Invalid Node", "but must have type", "ERROR: ", "In node "].iter().find_map(|words| log.said(words));
+    let reason = ["Assertion failed", "Invalid Node", "but must have type", "ERROR: ", "In node "]
+        .iter()
+        .find_map(|words| log.said(words));
     let name = super::layers::name_in_engine(node);
     Some(
         Error::user(format!("node \"{name}\" ({}): {}", node.op_type, reason.unwrap_or("it gave no reason").trim()))
@@ -153,12 +170,19 @@ mod tests {
         let error = told("Cuda failure: no CUDA-capable device is detected\n", 6);
         assert!(error.message.starts_with("no NVIDIA GPU is visible here"), "{error}");
         let error = told("[t] [E] Unknown option: --fast \n", FAILED);
-        assert_eq!((error.message.as_str(), error.key), ("TensorRT 8.5.3 has no flag --fast", Some("flags")));
+        assert_eq!(
+            (error.message.as_str(), error.key),
+            ("TensorRT 8.5.3 has no flag --fast", Some("flags"))
+        );
         let error = told(
             "[t] [E] Error[6]: The engine plan file is generated on an incompatible device, expecting compute 9.0 got compute 8.9, please rebuild.\n",
             FAILED,
         );
-        assert!(error.message.contains("built for another GPU") && error.message.contains("got compute 8.9"), "{error}");
+        assert!(
+            error.message.contains("built for another GPU")
+                && error.message.contains("got compute 8.9"),
+            "{error}"
+        );
         let error = told("[t] [E] first\n[t] [E] last\n", FAILED);
         assert_eq!(error.message, "TensorRT 8.5.3 cannot build the model: first");
     }
@@ -169,6 +193,9 @@ mod tests {
         assert_eq!(of_cache(&ended("", libc::SIGTERM)), None);
         assert_eq!(of_cache(&ended("[t] [E] Failed to parse onnx file\n", FAILED)), None);
         assert!(of_cache(&ended("[t] [E] TimingCache creation failed\n", FAILED)).is_some());
-        assert_eq!(of_cache(&ended("[t] [E] Error[4]: The timing cache will not be used!\n", 0)), None);
+        assert_eq!(
+            of_cache(&ended("[t] [E] Error[4]: The timing cache will not be used!\n", 0)),
+            None
+        );
     }
 }

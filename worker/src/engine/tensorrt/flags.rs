@@ -85,7 +85,9 @@ pub fn precision(version: Version, precision: Precision, quantized: bool) -> Res
     let name = precision.name();
     if !quantized && matches!(precision, Precision::Int8 | Precision::Int8Fp32 | Precision::Best) {
         return refuse(
-            format!("precision = \"{name}\" of a model without Q/DQ pairs: trtexec would make up the ranges of its tensors"),
+            format!(
+                "precision = \"{name}\" of a model without Q/DQ pairs: trtexec would make up the ranges of its tensors"
+            ),
             "quantize it with `insert-qdq` (target = \"tensorrt\"), or use \"fp16\" or \"fp32\"",
         );
     }
@@ -93,14 +95,18 @@ pub fn precision(version: Version, precision: Precision, quantized: bool) -> Res
         return match precision {
             Precision::Fp32 | Precision::Int8 | Precision::Int8Fp32 => Ok(Vec::new()),
             Precision::Fp16 | Precision::Best => refuse(
-                format!("precision = \"{name}\" on TensorRT {version}: it takes all types from the ONNX file and has no such flag"),
+                format!(
+                    "precision = \"{name}\" on TensorRT {version}: it takes all types from the ONNX file and has no such flag"
+                ),
                 "leave `precision` out, or build with TensorRT 8.5 to 10",
             ),
         };
     }
     if quantized && matches!(precision, Precision::Fp32 | Precision::Fp16) {
         return refuse(
-            format!("precision = \"{name}\" of a model with Q/DQ pairs: TensorRT {version} reads them with INT8 enabled only"),
+            format!(
+                "precision = \"{name}\" of a model with Q/DQ pairs: TensorRT {version} reads them with INT8 enabled only"
+            ),
             "use \"int8\", \"int8-fp32\" or \"best\", or build the float model",
         );
     }
@@ -129,7 +135,9 @@ pub fn candidates(version: Version, quantized: bool) -> Vec<Vec<String>> {
 /// `--minShapes=…`, `--optShapes=…` and `--maxShapes=…` of an input `[batch, C, H, W]` whose batch is free.
 pub fn profile(input: &str, extents: [usize; 3], batches: [u32; 3]) -> Vec<String> {
     let shapes = ["min", "opt", "max"].iter().zip(batches);
-    shapes.map(|(which, batch)| format!("--{which}Shapes={}", shape(input, extents, batch as usize))).collect()
+    shapes
+        .map(|(which, batch)| format!("--{which}Shapes={}", shape(input, extents, batch as usize)))
+        .collect()
 }
 
 /// `--shapes=…` for a run of an engine whose batch is free.

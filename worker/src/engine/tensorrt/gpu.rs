@@ -91,7 +91,10 @@ mod tests {
         let gpus = gpus_of("NVIDIA H100 80GB HBM3, 550.54.15, 9.0\nTesla P4, 390.1, [N/A]\n");
         assert_eq!(gpus[0].words(), "NVIDIA H100 80GB HBM3 (compute 9.0, driver 550)");
         assert_eq!(gpus[1].compute_capability, None);
-        assert_eq!(state_of("1980, 34\n"), Some(State { sm_clock_mhz: 1980.0, temperature_c: 34.0 }));
+        assert_eq!(
+            state_of("1980, 34\n"),
+            Some(State { sm_clock_mhz: 1980.0, temperature_c: 34.0 })
+        );
         assert_eq!(state_of("[N/A], 34\n"), None);
         assert!(gpus_of("").is_empty());
     }

@@ -55,10 +55,14 @@ impl Engine for TensorRt {
             arguments.push(flags::shapes(&self.note.input_name, self.note.input, batch));
         }
         // Since 11 nothing is copied, neither images nor logits, unless that is asked for.
-        arguments.extend(flags::of(self.program.version, flags::Wish::Transfers).unwrap_or_default());
+        arguments
+            .extend(flags::of(self.program.version, flags::Wish::Transfers).unwrap_or_default());
         let ended = self.program.run(&arguments, &at("run.log"), &mut |_| ())?;
         if !ended.status.success() {
-            return Err(with_origin(failure::of(&self.program, "cannot run the engine", &ended, None), &self.note));
+            return Err(with_origin(
+                failure::of(&self.program, "cannot run the engine", &ended, None),
+                &self.note,
+            ));
         }
         let text = std::fs::read(&output).map_err(|error| Error::io(&output, &error))?;
         logits(&text, &self.note, batch)
@@ -67,12 +71,18 @@ impl Engine for TensorRt {
 
 /// The logits in the file of `--exportOutput`: as many as the batch has.
 fn logits(text: &[u8], note: &Note, batch: usize) -> Result<Vec<f32>> {
-    let broken = |reason: String| Error::machine(format!("trtexec's --exportOutput file: {reason}"));
-    let outputs: Vec<Output> = serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
+    let broken =
+        |reason: String| Error::machine(format!("trtexec's --exportOutput file: {reason}"));
+    let outputs: Vec<Output> =
+        serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
     let found = outputs.into_iter().find(|output| output.name == note.output_name);
     let values = found.ok_or_else(|| broken(format!("no output `{}`", note.output_name)))?.values;
     if values.len() != batch * note.classes {
-        return Err(broken(format!("{} values, expected {batch} × {}", values.len(), note.classes)));
+        return Err(broken(format!(
+            "{} values, expected {batch} × {}",
+            values.len(),
+            note.classes
+        )));
     }
     Ok(values)
 }

@@ -82,8 +82,9 @@ impl Layers {
     /// # Errors
     /// A text of another form.
     pub fn read(text: &[u8], graph: &Graph) -> Result<Self> {
-        let file: File = serde_json::from_slice(text)
-            .map_err(|error| Error::machine(format!("trtexec's --exportLayerInfo file: {error}")))?;
+        let file: File = serde_json::from_slice(text).map_err(|error| {
+            Error::machine(format!("trtexec's --exportLayerInfo file: {error}"))
+        })?;
         let entries: Vec<Detailed> = file.layers.into_iter().map(Detailed::of).collect();
         let mut places: HashMap<&str, Vec<&Detailed>> = HashMap::new();
         let mut alone = HashSet::new();
@@ -99,17 +100,24 @@ impl Layers {
         let planned = quantized(graph).into_iter().map(|(node, pairs)| {
             let name = name_in_engine(node);
             let layer = places.get(name.as_str()).and_then(|found| computing(found));
-            let unfused: Vec<&String> = pairs.iter().filter(|pair| alone.contains(pair.as_str())).collect();
+            let unfused: Vec<&String> =
+                pairs.iter().filter(|pair| alone.contains(pair.as_str())).collect();
             Planned {
                 node: name.clone(),
                 op: node.op_type.clone(),
                 layer: layer.map(|layer| layer.name.clone()),
                 precision: layer.and_then(Detailed::precision).map(str::to_owned),
-                pairs: if unfused.is_empty() { pairs } else { unfused.into_iter().cloned().collect() },
+                pairs: if unfused.is_empty() {
+                    pairs
+                } else {
+                    unfused.into_iter().cloned().collect()
+                },
             }
         });
         let planned = planned.collect();
-        let layers = entries.iter().filter(|entry| !["Constant", "NoOp"].contains(&entry.layer_type.as_str()));
+        let layers = entries
+            .iter()
+            .filter(|entry| !["Constant", "NoOp"].contains(&entry.layer_type.as_str()));
         let layers = layers.map(|entry| Layer {
             name: entry.name.clone(),
             kind: entry.layer_type.clone(),
@@ -137,11 +145,17 @@ impl Detailed {
     /// Names of the ONNX nodes in it: `a + b + PWN(c)`, or what its metadata lists.
     fn nodes(&self) -> Vec<&str> {
         let listed = self.metadata.split("[ONNX Layer: ").skip(1);
-        let listed: Vec<&str> = listed.map(|rest| rest.trim_end().trim_end_matches(['\u{1e}', '\u{1f}']).trim_end_matches(']')).collect();
+        let listed: Vec<&str> = listed
+            .map(|rest| {
+                rest.trim_end().trim_end_matches(['\u{1e}', '\u{1f}']).trim_end_matches(']')
+            })
+            .collect();
         if !listed.is_empty() {
             return listed;
         }
-        let bare = |name: &'_ str| name.strip_prefix("PWN(").and_then(|name| name.strip_suffix(')')).map(str::len);
+        let bare = |name: &'_ str| {
+            name.strip_prefix("PWN(").and_then(|name| name.strip_suffix(')')).map(str::len)
+        };
         let parts = self.name.split(" + ");
         parts.map(|part| bare(part).map_or(part, |length| &part[4..4 + length])).collect()
     }
@@ -238,7 +252,8 @@ mod tests {
     fn add(graph: &mut Graph, name: &str, op: &str) {
         let value = |part: &str| format!("{name}.{part}");
         for part in ["x", "w"] {
-            let (from, q, dq) = (value(part), value(&format!("{part}_q")), value(&format!("{part}_dq")));
+            let (from, q, dq) =
+                (value(part), value(&format!("{part}_q")), value(&format!("{part}_dq")));
             graph.nodes.push(Node::new("", "QuantizeLinear", &[&from, "s", "z"], &[&q]));
             graph.nodes.push(Node::new("", "DequantizeLinear", &[&q, "s", "z"], &[&dq]));
         }
@@ -256,7 +271,8 @@ mod tests {
         // 57 entries, 16 of them constants, one a squeeze that does nothing.
         assert_eq!(found.layers.len(), 40);
         assert_eq!(found.layers.iter().filter(|layer| layer.precision == "int8").count(), 23);
-        let planned: Vec<_> = found.planned.iter().map(|it| (it.node.as_str(), it.precision.as_deref())).collect();
+        let planned: Vec<_> =
+            found.planned.iter().map(|it| (it.node.as_str(), it.precision.as_deref())).collect();
         assert_eq!(
             planned,
             [
@@ -285,12 +301,17 @@ mod tests {
         let [conv, gone] = &found.planned[..] else { panic!("{found:?}") };
         assert_eq!(conv.precision.as_deref(), Some("float16"));
         assert_eq!(conv.pairs, ["node_of_conv.x_q"]);
-        assert_eq!((gone.layer.as_ref(), gone.precision.as_ref(), gone.pairs.len()), (None, None, 4));
+        assert_eq!(
+            (gone.layer.as_ref(), gone.precision.as_ref(), gone.pairs.len()),
+            (None, None, 4)
+        );
     }
 
     #[test]
     fn names_alone_say_nothing_of_types() {
-        let found = Layers::read(br#"{"Layers": ["a + PWN(b)", "c"], "Bindings": []}"#, &Graph::default()).unwrap();
+        let found =
+            Layers::read(br#"{"Layers": ["a + PWN(b)", "c"], "Bindings": []}"#, &Graph::default())
+                .unwrap();
         assert_eq!(found.layers[0].precision, "unknown");
         let error = Layers::read(b"{}", &Graph::default()).unwrap_err();
         assert!(error.message.contains("Layers"), "{error}");

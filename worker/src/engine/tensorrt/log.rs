@@ -119,7 +119,9 @@ impl Log {
             }
             return;
         }
-        if NOISE.iter().any(|noise| text.contains(noise)) || text.contains("Could not read timing cache") {
+        if NOISE.iter().any(|noise| text.contains(noise))
+            || text.contains("Could not read timing cache")
+        {
             return;
         }
         let text = text.strip_prefix("* ").unwrap_or(text).trim();
@@ -178,7 +180,9 @@ mod tests {
         assert_eq!(log.errors, Vec::<String>::new());
         assert_eq!(
             log.advice,
-            ["FP32 and INT8 precisions have been specified - more performance might be enabled by additionally specifying --fp16 or --best"]
+            [
+                "FP32 and INT8 precisions have been specified - more performance might be enabled by additionally specifying --fp16 or --best"
+            ]
         );
     }
 
@@ -190,7 +194,9 @@ mod tests {
         assert!(log.advice[0].ends_with(
             "under-utilized. If not already in use, --useCudaGraph (utilize CUDA graphs where possible) may increase the throughput."
         ));
-        assert!(log.advice[1].starts_with("GPU compute time is unstable, with coefficient of variance = 6.17519%. If not"));
+        assert!(log.advice[1].starts_with(
+            "GPU compute time is unstable, with coefficient of variance = 6.17519%. If not"
+        ));
     }
 
     #[test]

@@ -14,8 +14,12 @@ pub const PROGRAM_VARIABLE: &str = "TRTEXEC";
 pub const FOLDER_VARIABLE: &str = "TENSORRT_DIR";
 
 /// Where packages of distributions and containers put it, beside `PATH`.
-const USUAL: &[&str] =
-    &["/usr/src/tensorrt/bin", "/opt/tensorrt/bin", "/usr/local/tensorrt/bin", "/usr/local/TensorRT/bin"];
+const USUAL: &[&str] = &[
+    "/usr/src/tensorrt/bin",
+    "/opt/tensorrt/bin",
+    "/usr/local/tensorrt/bin",
+    "/usr/local/TensorRT/bin",
+];
 
 const NAME: &str = "trtexec";
 
@@ -44,7 +48,8 @@ pub struct Ended {
 /// # Errors
 /// None there.
 pub fn find() -> Result<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable =
+        |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path: Vec<PathBuf> = std::env::split_paths(&path).collect();
     find_in(variable(PROGRAM_VARIABLE), variable(FOLDER_VARIABLE), &path)
@@ -57,14 +62,22 @@ fn find_in(named: Option<PathBuf>, folder: Option<PathBuf>, path: &[PathBuf]) ->
         if named.is_file() {
             return Ok(named);
         }
-        return Err(Error::machine(format!("{PROGRAM_VARIABLE}={}: expected the program trtexec", named.display())).help(HELP));
+        return Err(Error::machine(format!(
+            "{PROGRAM_VARIABLE}={}: expected the program trtexec",
+            named.display()
+        ))
+        .help(HELP));
     }
     if let Some(folder) = folder {
         let folder = absolute(folder);
         let below = ["bin", "", "targets/x86_64-linux-gnu/bin", "targets/aarch64-linux-gnu/bin"];
         let mut places = below.iter().map(|below| folder.join(below).join(NAME));
         return places.find(|place| place.is_file()).ok_or_else(|| {
-            Error::machine(format!("{FOLDER_VARIABLE}={}: expected a folder with bin/trtexec in it", folder.display())).help(HELP)
+            Error::machine(format!(
+                "{FOLDER_VARIABLE}={}: expected a folder with bin/trtexec in it",
+                folder.display()
+            ))
+            .help(HELP)
         });
     }
     let usual = USUAL.iter().map(PathBuf::from);
@@ -118,7 +131,8 @@ impl Program {
         let mut command = Command::new(path);
         let beside = path.parent().map(|folder| folder.join("../lib"));
         let named = std::env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join("lib"));
-        let mut libraries: Vec<PathBuf> = beside.into_iter().chain(named).filter(|folder| has_library(folder)).collect();
+        let mut libraries: Vec<PathBuf> =
+            beside.into_iter().chain(named).filter(|folder| has_library(folder)).collect();
         if !libraries.is_empty() {
             let old = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
             libraries.extend(std::env::split_paths(&old));
@@ -137,7 +151,12 @@ impl Program {
     ///
     /// # Errors
     /// A program that does not start, a log that cannot be written.
-    pub fn run(&self, arguments: &[String], log: &Path, each: &mut dyn FnMut(&str)) -> Result<Ended> {
+    pub fn run(
+        &self,
+        arguments: &[String],
+        log: &Path,
+        each: &mut dyn FnMut(&str),
+    ) -> Result<Ended> {
         let io = |error: std::io::Error| Error::io(log, &error);
         let mut file = std::fs::File::options().create(true).append(true).open(log).map_err(io)?;
         // One pipe for both: warnings go to standard error and belong to lines of the other.
@@ -165,7 +184,9 @@ impl Program {
 
 fn has_library(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("libnvinfer.so"))
+    entries
+        .into_iter()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("libnvinfer.so"))
 }
 
 fn too_old(path: &Path, version: &str) -> Error {

@@ -35,8 +35,10 @@ impl Times {
     /// # Errors
     /// A text that is no such list, an empty one.
     pub fn read(text: &[u8]) -> Result<Self> {
-        let broken = |reason: String| Error::machine(format!("trtexec's --exportTimes file: {reason}"));
-        let queries: Vec<Query> = serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
+        let broken =
+            |reason: String| Error::machine(format!("trtexec's --exportTimes file: {reason}"));
+        let queries: Vec<Query> =
+            serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
         if queries.is_empty() {
             return Err(broken("no query was timed".to_owned()));
         }
@@ -67,7 +69,10 @@ mod tests {
         assert!((times.latency_ms.median - 0.253975).abs() < 1e-9, "{times:?}");
         let parts = times.h2d_ms.mean + times.compute_ms.mean + times.d2h_ms.mean;
         assert!((times.latency_ms.mean - parts).abs() < 1e-4, "{times:?}");
-        assert!(times.compute_ms.min <= times.compute_ms.median && times.compute_ms.median <= times.compute_ms.p99);
+        assert!(
+            times.compute_ms.min <= times.compute_ms.median
+                && times.compute_ms.median <= times.compute_ms.p99
+        );
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub struct TimingCache {
 impl TimingCache {
     /// The cache in `$XDG_CACHE_HOME/qpipe/tensorrt`, in `~/.cache` where that is not set; `None` where there is no home either.
     pub fn of(version: Version, gpu: &Gpu) -> Option<Self> {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set =
+            |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let folder = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
         Some(Self::within(&folder.join("qpipe/tensorrt"), version, gpu))
     }
@@ -83,7 +84,11 @@ mod tests {
     #[test]
     fn a_cache_belongs_to_a_card_a_driver_and_a_version() {
         let folder = tempfile::tempdir().unwrap();
-        let gpu = |name: &str, driver: &str| Gpu { name: name.to_owned(), compute_capability: None, driver: driver.to_owned() };
+        let gpu = |name: &str, driver: &str| Gpu {
+            name: name.to_owned(),
+            compute_capability: None,
+            driver: driver.to_owned(),
+        };
         let of = |version, gpu: &Gpu| TimingCache::within(folder.path(), version, gpu);
         let cache = of(Version::new(8, 5, 3), &gpu("NVIDIA H100", "550.54"));
         let built = folder.path().join("built");

@@ -18,7 +18,8 @@ const BUILDS: usize = 2;
 pub fn tune(attempts: &Attempts, candidates: &[Vec<String>]) -> Result<(Done, Vec<String>, Value)> {
     let version = attempts.program.version;
     let measured = [Wish::CudaGraph, Wish::SpinWait, Wish::Transfers];
-    let measured: Vec<String> = measured.iter().filter_map(|&wish| flags::of(version, wish)).flatten().collect();
+    let measured: Vec<String> =
+        measured.iter().filter_map(|&wish| flags::of(version, wish)).flatten().collect();
     let folder = attempts.request.folder;
     let mut best: Option<(f64, tempfile::TempDir, Done, Vec<String>)> = None;
     let mut record = Vec::new();

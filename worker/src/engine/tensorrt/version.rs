@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn banners_of_all_majors() {
-        let banner = |tag: &str| format!("loading\n&&&& RUNNING TensorRT.trtexec {tag} # trtexec --help\n");
+        let banner =
+            |tag: &str| format!("loading\n&&&& RUNNING TensorRT.trtexec {tag} # trtexec --help\n");
         for (tag, version) in [
             ("[TensorRT v8503]", Version::new(8, 5, 3)),
             ("[TensorRT v8601]", Version::new(8, 6, 1)),
@@ -64,7 +65,9 @@ mod tests {
             assert_eq!(Version::of_banner(&banner(tag)), Some(version), "{tag}");
         }
         assert_eq!(Version::of_banner("&&&& RUNNING TensorRT.trtexec # trtexec --help"), None);
-        assert!(Version::new(8, 4, 3) < Version::OLDEST && Version::OLDEST < Version::new(10, 0, 1));
+        assert!(
+            Version::new(8, 4, 3) < Version::OLDEST && Version::OLDEST < Version::new(10, 0, 1)
+        );
         assert_eq!(Version::new(10, 13, 3).to_string(), "10.13.3");
     }
 }
