@@ -386,6 +386,10 @@ fn bad_input_is_told_in_our_words() {
         assert!(ended.failure.is_some(), "{ended:?}");
         message(&ended)
     };
+    // What was no fault of the cache is not blamed on it.
+    let machine = Machine::new("no-gpu");
+    machine.build("engine", "fixed.onnx", json!({}));
+    assert!(!machine.path("home").exists(), "a note of a refused cache");
     let parser = failed("parser", json!({}));
     assert!(parser.starts_with("TensorRT 8.5.3 cannot read the model: node \"/conv1/Conv\" (Conv): [8] Assertion failed: nchan"), "{parser}");
     assert_eq!(
@@ -414,6 +418,51 @@ fn bad_input_is_told_in_our_words() {
         foreign.contains("built for another GPU or version")
             && foreign.contains("it was built by TensorRT 8.5.3 for NVIDIA H100"),
         "{foreign}"
+    );
+}
+
+/// Ten images through an engine of batch 8: one process a batch, the second filled up; the last label is wrong on purpose.
+#[test]
+fn an_engine_is_evaluated_a_process_a_batch() {
+    let machine = Machine::new("ok");
+    machine.build("engine", "fixed.onnx", json!({}));
+    machine.calls();
+    let count = 10_u8;
+    let labels: Vec<u8> = (0..count).map(|i| i % 2).collect();
+    let pixels = labels.iter().enumerate().flat_map(|(index, &label)| {
+        let bright = (label == 0) != (index == 9);
+        [if bright { 255 } else { 0 }; 16]
+    });
+    let images =
+        [vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 4, 0, 0, 0, 4], pixels.collect()].concat();
+    std::fs::write(machine.path("images-idx3"), images).unwrap();
+    std::fs::write(
+        machine.path("labels-idx1"),
+        [vec![0, 0, 8, 1, 0, 0, 0, count], labels].concat(),
+    )
+    .unwrap();
+    let spec =
+        json!({"format": "idx", "path": "@input", "labels": "@input", "classes": ["a", "b"]});
+    let paths = json!({"path": machine.path("images-idx3"), "labels": machine.path("labels-idx1")});
+    let inputs = json!({
+        "engine": {"is": "path", "path": machine.path("engine/out/engine")},
+        "data": {"is": "data", "spec": spec, "paths": paths},
+    });
+    let config = json!({"engine": "@input", "data": "@input"});
+    let outputs =
+        [("metrics", "metrics.json"), ("confusion", "confusion.json"), ("logits", "logits.npy")];
+    let ended = machine.stage("evaluate", "evaluate", config, inputs, &outputs);
+    assert_eq!(ended.failure, None, "{ended:?}");
+    let metric = |name: &str| &ended.metrics[name];
+    assert_eq!(
+        (metric("samples"), metric("top1"), metric("backend")),
+        (&json!(10), &json!(0.9), &json!("tensorrt"))
+    );
+    let calls = machine.calls();
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    assert!(
+        calls[0].contains("--loadInputs=x:") && calls[0].contains("--iterations=1"),
+        "{calls:?}"
     );
 }
 

@@ -51,7 +51,6 @@ impl Attempts<'_> {
     /// What TensorRT refuses.
     pub fn run(&self, attempt: &Attempt) -> Result<Done> {
         let (place, tell) = (attempt.folder.join("timing.cache"), self.request.tell);
-        let mut state = "off";
         if let Some(cache) = &self.cache {
             let there = cache.copy_to(&place)?;
             let ended = self.start(attempt, Some(&place))?;
@@ -77,17 +76,23 @@ impl Attempts<'_> {
             }
             let _ = std::fs::remove_file(&place);
             let Some(reason) = failed else { return Err(self.failed(&ended)) };
+            tell(Told::Log(&format!("again without a timing cache: {reason}")));
+            let ended = self.start(attempt, None)?;
+            if !ended.status.success() {
+                // It was not the cache.
+                return Err(self.failed(&ended));
+            }
             tell(Told::Warning(format!(
-                "a build with a timing cache failed ({reason}): it is done again without one, as later builds are; {again}"
+                "a build with a timing cache failed ({reason}) and was done again without one, as later builds are; {again}"
             )));
             cache.refuse(&reason);
-            state = "failed";
+            return self.done(attempt, ended.log, "failed");
         }
         let ended = self.start(attempt, None)?;
         if !ended.status.success() {
             return Err(self.failed(&ended));
         }
-        self.done(attempt, ended.log, state)
+        self.done(attempt, ended.log, "off")
     }
 
     fn start(&self, attempt: &Attempt, cache: Option<&Path>) -> Result<super::Ended> {

@@ -20,6 +20,10 @@ pub fn of(program: &Program, what: &str, ended: &Ended, model: Option<&Model>) -
     if no_gpu_words(log) {
         return no_gpu();
     }
+    if let Some(words) = log.said("CUDA driver version is insufficient") {
+        return Error::machine(format!("NVIDIA's driver is too old for {runtime}: {words}"))
+            .help("update the driver, or name the TensorRT of an older CUDA with TENSORRT_DIR");
+    }
     if let Some(flag) = log.said("Unknown option: ") {
         let flag = flag.trim_start_matches("Unknown option: ").trim();
         return Error::user(format!("{runtime} has no flag {flag}"))
@@ -59,8 +63,6 @@ fn no_gpu_words(log: &Log) -> bool {
     const WORDS: &[&str] = &[
         "no CUDA-capable device",
         "Cannot find any available devices",
-        "CUDA driver version is insufficient",
-        "CUDA initialization failure with error",
         "libcuda.so.1: cannot open",
     ];
     WORDS.iter().any(|words| log.said(words).is_some())
@@ -111,7 +113,7 @@ fn refused_node(log: &Log, model: &Model) -> Option<Error> {
 /// Whether it may be the timing cache that a run failed of: an abort, or errors about it.
 pub fn of_cache(ended: &Ended) -> Option<String> {
     const OURS: &[i32] = &[libc::SIGKILL, libc::SIGTERM, libc::SIGINT];
-    if ended.status.success() {
+    if ended.status.success() || no_gpu_words(&ended.log) {
         return None;
     }
     match ended.status.signal() {
@@ -169,6 +171,12 @@ mod tests {
     fn machines_flags_and_foreign_engines_are_told_apart() {
         let error = told("Cuda failure: no CUDA-capable device is detected\n", 6);
         assert!(error.message.starts_with("no NVIDIA GPU is visible here"), "{error}");
+        let error =
+            told("Cuda failure: CUDA driver version is insufficient for CUDA runtime version\n", 6);
+        assert!(
+            error.message.starts_with("NVIDIA's driver is too old for TensorRT 8.5.3"),
+            "{error}"
+        );
         let error = told("[t] [E] Unknown option: --fast \n", FAILED);
         assert_eq!(
             (error.message.as_str(), error.key),
@@ -191,6 +199,7 @@ mod tests {
     fn only_what_may_be_the_caches_fault_is_tried_without_it() {
         assert_eq!(of_cache(&ended("", 6)).as_deref(), Some("trtexec was ended by signal 6"));
         assert_eq!(of_cache(&ended("", libc::SIGTERM)), None);
+        assert_eq!(of_cache(&ended("Cuda failure: no CUDA-capable device is detected\n", 6)), None);
         assert_eq!(of_cache(&ended("[t] [E] Failed to parse onnx file\n", FAILED)), None);
         assert!(of_cache(&ended("[t] [E] TimingCache creation failed\n", FAILED)).is_some());
         assert_eq!(
