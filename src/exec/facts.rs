@@ -22,6 +22,9 @@ const VARIABLES: &[&str] = &[
     "LD_PRELOAD",
     "LIBTORCH",
     "TENSORRT_RTX_DIR",
+    "TENSORRT_DIR",
+    "TRTEXEC",
+    "CUDA_DEVICE_ORDER",
     "QPIPE_DEVICE",
     "CUDA_VISIBLE_DEVICES",
 ];
@@ -83,7 +86,9 @@ impl Facts {
         let value = match fact {
             Fact::Cpu => host::cpu(),
             Fact::Host => host::identity(),
-            Fact::OnnxRuntime | Fact::TensorRtRtx | Fact::Libtorch => self.of_worker(&name)?,
+            Fact::OnnxRuntime | Fact::TensorRt | Fact::TensorRtRtx | Fact::Libtorch => {
+                self.of_worker(&name)?
+            }
         };
         self.known.insert(name.clone(), value.clone());
         Ok((name, value))
@@ -107,7 +112,12 @@ impl Facts {
 
     fn of_worker(&mut self, fact: &str) -> Result<String> {
         let worker = worker::locate()?;
-        let asked = asked(&worker);
+        let mut asked = asked(&worker);
+        if self.wanted.contains(&Fact::TensorRt) {
+            // Where it is looked for, and what it runs on.
+            asked.push(format!("PATH={}", std::env::var_os("PATH").unwrap_or_default().display()));
+            asked.push(host::driver());
+        }
         if self.answer.is_none() {
             let bytes = files::read(&self.path)?;
             let old: Option<Answer> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());

@@ -46,6 +46,24 @@ pub fn gpus() -> Vec<String> {
     (0..count).map(|number| number.to_string()).collect()
 }
 
+/// What NVIDIA's driver says of itself and its GPUs; empty where there is none. To see that one of them changed, not to be read.
+pub fn driver() -> String {
+    let mut text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+    let gpus = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    let mut gpus: Vec<String> = gpus
+        .filter_map(|gpu| std::fs::read_to_string(gpu.path().join("information")).ok())
+        .flat_map(|text| {
+            text.lines()
+                .filter(|line| line.starts_with("Model"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    gpus.sort();
+    text.push_str(&gpus.join("\n"));
+    text
+}
+
 /// This machine and no other: its name, and a digest of its id. (The id itself is confidential; see
 /// machine-id(5). It alone may be that of a container image.)
 pub fn identity() -> String {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::figures::{Benchmark, Evaluation, Figures, Subject};
+use super::figures::{self, Benchmark, Evaluation, Figures, Subject};
 use super::number;
 use super::table::{Accuracy, Report, Row, Timing, TimingColumn};
 use crate::stages::contract::Metrics;
@@ -48,12 +48,20 @@ pub fn build(
         notes: Vec::new(),
     };
     let mut conditions = Vec::new();
+    let mut advice: Vec<(&str, Vec<usize>)> = Vec::new();
     for (source, metrics) in sources {
         let figures = Figures::read(metrics).map_err(|error| {
             let help = "a metrics file of a command needs the keys of docs/pipeline.md";
             (format!("stage `{}`: {error}", source.id), help.to_owned())
         })?;
         let row = report.row(config, source);
+        for line in figures::advice(metrics) {
+            match advice.iter_mut().find(|(known, _)| *known == line) {
+                Some((_, rows)) if rows.contains(&row) => {}
+                Some((_, rows)) => rows.push(row),
+                None => advice.push((line, vec![row])),
+            }
+        }
         match figures {
             Figures::Evaluation(evaluation) => report.add_evaluation(row, source, &evaluation),
             Figures::Benchmark(benchmark) => {
@@ -75,6 +83,10 @@ pub fn build(
     }
     report.compare();
     report.notes.extend(conditions);
+    for (line, rows) in advice {
+        let titles: Vec<&str> = rows.iter().map(|&row| report.rows[row].title.as_str()).collect();
+        report.notes.push(format!("{}: trtexec: {line}", titles.join(", ")));
+    }
     Ok(report)
 }
 
@@ -222,6 +234,15 @@ fn slot<T: Clone>(places: &mut Vec<Option<T>>, index: usize) -> &mut Option<T> {
 
 /// How a benchmark was run: `onnxruntime, 2 threads on CPUs 0, 1`.
 fn condition(benchmark: &Benchmark) -> String {
+    if let Some(gpu) = &benchmark.gpu {
+        let runtime = benchmark.runtime.as_deref().unwrap_or_default();
+        let graph = if benchmark.cuda_graph { ", as a CUDA graph" } else { "" };
+        return format!(
+            "Timed: {} {runtime} on {}{graph}; latency of a whole batch with its copies to and from the GPU, throughput from the median of \
+             GPU compute time.",
+            benchmark.backend, gpu.name
+        );
+    }
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     let threads = benchmark.threads;
     let mut text =

@@ -47,8 +47,30 @@ pub(super) struct Benchmark {
     /// Processors that the threads were pinned to.
     #[serde(default)]
     pub cpus: Vec<u32>,
+    /// Version of the runtime.
+    #[serde(default)]
+    pub runtime: Option<String>,
+    /// The GPU that it ran on.
+    #[serde(default)]
+    pub gpu: Option<Gpu>,
+    /// Whether it was launched as a CUDA graph.
+    #[serde(default)]
+    pub cuda_graph: bool,
     /// An entry a batch size.
     pub batches: Vec<Batch>,
+}
+
+/// A GPU.
+#[derive(Deserialize)]
+pub(super) struct Gpu {
+    /// Its name.
+    pub name: String,
+}
+
+/// What a runtime advises, in the metrics of `benchmark` and `build-engine`: a list of sentences.
+pub(super) fn advice(metrics: &Metrics) -> impl Iterator<Item = &str> {
+    let lines = metrics.get("advice").and_then(serde_json::Value::as_array);
+    lines.into_iter().flatten().filter_map(serde_json::Value::as_str)
 }
 
 /// The timing of one batch size.

@@ -8,7 +8,13 @@ use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Ref};
 /// Times an engine: warm-up, then runs until both `iterations` and `seconds` are reached.
 ///
 /// Output: `metrics` (JSON): for each batch size `latency_ms` (min, mean, median, p90, p95, p99),
-/// `throughput` (images a second, from the median), `iterations`, `threads` and the processors that they were pinned to.
+/// `throughput` (images a second, from the median), `iterations`, `threads` and the processors that they were pinned to. `latency_ms` is
+/// that of a whole batch from input in host memory to logits in host memory.
+///
+/// An engine of backend `tensorrt` is timed by trtexec on its GPU, spinning while it waits. `latency_ms` is what trtexec calls latency, the
+/// sum of `h2d_ms` (copies to the GPU), `compute_ms` (what it calls GPU compute time) and `d2h_ms` (copies back), each with the same figures.
+/// `throughput` is batch over the median of `compute_ms`, since copies run beside the next batch; `trtexec_throughput` is its own queries a second
+/// times the batch. Besides: `gpu` (name, driver, clock and temperature before and after), `cuda_graph`, `advice` (hints of trtexec).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Benchmark {
@@ -18,7 +24,7 @@ pub struct Benchmark {
     #[serde(default = "default_batch_sizes")]
     #[schemars(length(min = 1), inner(range(min = 1, max = 65536)))]
     pub batch_sizes: Vec<u32>,
-    /// Runs before the clock starts, at each batch size.
+    /// Runs before the clock starts, at each batch size; not of backend `tensorrt`, see `warmup_ms`.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
     /// Runs at least.
@@ -33,6 +39,14 @@ pub struct Benchmark {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<u32>,
+    /// Backend `tensorrt` only: milliseconds before the clock starts (`--warmUp`). Default: 200, as trtexec's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 600_000))]
+    pub warmup_ms: Option<u32>,
+    /// Backend `tensorrt` only: launch the engine as a CUDA graph (`--useCudaGraph`), so that small models are not bound by launching kernels one by
+    /// one.
+    #[serde(default = "super::contract::yes", skip_serializing_if = "super::contract::is_yes")]
+    pub cuda_graph: bool,
 }
 
 fn default_batch_sizes() -> Vec<u32> {

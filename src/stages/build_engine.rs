@@ -3,13 +3,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Contract, Fact, Input, Output, PortType, Problem};
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem};
 use super::model_source::ModelSource;
 
 /// Builds an engine from an ONNX file.
 ///
 /// Outputs: `engine` (a directory: `engine.json` and the backend's files), `layers` (JSON: what the
 /// runtime made of each layer and in which type).
+///
+/// Backend `tensorrt` needs a GPU and takes the machine for itself, since its builder times kernels. Its `engine` also holds `build.log`, all that
+/// trtexec said, and `layer-info.json`; its metrics `advice` (hints and warnings of TensorRT), `planned_int8`, `float_fallbacks` and `fallbacks`: the
+/// weighted layers behind Q/DQ pairs that do not compute in INT8, with those pairs.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildEngine {
@@ -26,6 +30,28 @@ pub struct BuildEngine {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 65536))]
     pub batch: u32,
+    /// `tensorrt` only: least batch of the engine, where the model's batch is free (`--minShapes`). Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub min_batch: Option<u32>,
+    /// `tensorrt` only: greatest batch, where the model's is free (`--maxShapes`). Default: `batch`, which is `--optShapes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_batch: Option<u32>,
+    /// `tensorrt` only: types that it may compute in. Default: `int8` where the model has Q/DQ pairs, else `fp32`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+    /// `tensorrt` only: more flags for trtexec's build, such as `"--builderOptimizationLevel=5"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// `tensorrt` only: try several lists of flags, build and time each twice on this GPU, and keep the engine of the least median GPU compute time:
+    /// `--int8 --fp16`, `--int8` and `--best`; of a model without Q/DQ pairs none and `--fp16`; since TensorRT 8.6 also the first with
+    /// `--builderOptimizationLevel=5`. All tries are in the metrics (`tries`). The timing cache is not used.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub tune: bool,
+    /// `tensorrt` only: keep what the builder measured for later builds for the same GPU, driver branch and version on this machine.
+    #[serde(default = "super::contract::yes", skip_serializing_if = "super::contract::is_yes")]
+    pub timing_cache: bool,
     /// `onnxruntime` only: compare what the engine computes with the file that it was built from, on random images: its outputs and what
     /// each integer kernel gives. A value that is lost (SQNR below 10 dB) fails the stage and is named.
     #[serde(default = "super::contract::yes")]
@@ -39,13 +65,70 @@ pub enum Backend {
     /// ONNX Runtime on the CPU: the optimized model.
     #[default]
     Onnxruntime,
+    /// TensorRT 8.5 to 11, driven through its program `trtexec`, on the GPU of this machine.
+    Tensorrt,
     /// TensorRT-RTX; built without a GPU too (cargo feature `tensorrt-rtx` of the worker).
     TensorrtRtx,
+}
+
+/// Types that TensorRT may compute in, and the flags of trtexec that say so. TensorRT 11 has none of these flags: it takes all types from the
+/// ONNX file, `fp16` and `best` are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// No flag: FP32, with TF32 in matrix products and convolutions as is TensorRT's default (`flags = ["--noTF32"]` turns it off).
+    Fp32,
+    /// `--fp16`.
+    Fp16,
+    /// `--int8 --fp16`: INT8 where Q/DQ pairs say so, the rest in FP16 where that is faster.
+    Int8,
+    /// `--int8`: INT8 where Q/DQ pairs say so, the rest in FP32.
+    Int8Fp32,
+    /// `--best`: all types that the GPU has.
+    Best,
+}
+
+impl Precision {
+    /// The word in a pipeline file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+            Self::Int8Fp32 => "int8-fp32",
+            Self::Best => "best",
+        }
+    }
 }
 
 fn one() -> u32 {
     1
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_no(value: &bool) -> bool {
+    !value
+}
+
+/// Flags of trtexec that the stage sets itself, and what says so instead.
+const OURS: &[(&str, &str)] = &[
+    ("--onnx", "the stage's `model`"),
+    ("--saveEngine", "the stage's output"),
+    ("--loadEngine", "the stage's output"),
+    ("--exportLayerInfo", "the stage's output `layers`"),
+    ("--exportTimes", "a `benchmark` stage"),
+    ("--profilingVerbosity", "the stage, always `detailed`"),
+    ("--timingCacheFile", "`timing_cache`"),
+    ("--skipInference", "the stage"),
+    ("--buildOnly", "the stage"),
+    ("--minShapes", "`min_batch`"),
+    ("--optShapes", "`batch`"),
+    ("--maxShapes", "`max_batch`"),
+    ("--shapes", "`batch`"),
+    ("--int8", "`precision`"),
+    ("--fp16", "`precision`"),
+    ("--best", "`precision`"),
+];
 
 impl Contract for BuildEngine {
     const NAME: &'static str = "build-engine";
@@ -66,17 +149,139 @@ impl Contract for BuildEngine {
     fn facts(&self) -> Vec<Fact> {
         match self.backend {
             Backend::Onnxruntime => vec![Fact::Cpu, Fact::OnnxRuntime],
+            Backend::Tensorrt => vec![Fact::TensorRt],
             Backend::TensorrtRtx => vec![Fact::TensorRtRtx],
         }
     }
 
+    /// TensorRT's builder times kernels: whatever runs beside it changes what it chooses.
+    fn demand(&self) -> Demand {
+        match self.backend {
+            Backend::Tensorrt => Demand::Alone,
+            Backend::Onnxruntime | Backend::TensorrtRtx => Self::DEMAND,
+        }
+    }
+
     fn check(&self) -> Vec<Problem> {
-        if self.backend == Backend::Onnxruntime && self.compute_capability.is_some() {
-            return vec![Problem::at(
+        let mut problems = Vec::new();
+        if self.backend != Backend::TensorrtRtx && self.compute_capability.is_some() {
+            problems.push(Problem::at(
                 "compute_capability",
                 "`compute_capability` belongs to backend \"tensorrt-rtx\" only",
-            )];
+            ));
         }
-        Vec::new()
+        if self.backend == Backend::Tensorrt {
+            problems.extend(self.check_tensorrt());
+        } else {
+            let given = [
+                ("precision", self.precision.is_some()),
+                ("flags", !self.flags.is_empty()),
+                ("tune", self.tune),
+                ("timing_cache", !self.timing_cache),
+                ("min_batch", self.min_batch.is_some()),
+                ("max_batch", self.max_batch.is_some()),
+            ];
+            let given = given.iter().filter(|(_, given)| *given);
+            problems.extend(given.map(|(key, _)| {
+                Problem::at(key, format!("`{key}` belongs to backend \"tensorrt\" only"))
+            }));
+        }
+        problems
+    }
+}
+
+impl BuildEngine {
+    fn check_tensorrt(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.tune && self.precision.is_some() {
+            let problem = Problem::at("precision", "`tune` chooses the precision itself");
+            problems.push(problem.help("leave out one of the two"));
+        }
+        for flag in &self.flags {
+            let name = flag.split('=').next().unwrap_or_default();
+            if !flag.starts_with("--") || flag.contains(char::is_whitespace) {
+                let message = format!("{flag:?} is no flag of trtexec");
+                problems.push(
+                    Problem::at("flags", message)
+                        .help("expected one flag a string, such as \"--noTF32\""),
+                );
+            } else if let Some((_, instead)) = OURS.iter().find(|(ours, _)| *ours == name) {
+                problems.push(Problem::at("flags", format!("{name} is set by {instead}")));
+            }
+        }
+        let (least, most) = (self.min_batch.unwrap_or(1), self.max_batch.unwrap_or(self.batch));
+        if least > self.batch {
+            problems.push(Problem::at(
+                "min_batch",
+                format!("the least batch, {least}, is greater than `batch`, {}", self.batch),
+            ));
+        }
+        if most < self.batch {
+            problems.push(Problem::at(
+                "max_batch",
+                format!("the greatest batch, {most}, is less than `batch`, {}", self.batch),
+            ));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(config: serde_json::Value) -> BuildEngine {
+        let mut config = config;
+        config["model"] = "onnx.model".into();
+        serde_json::from_value(config).unwrap()
+    }
+
+    fn problems(config: serde_json::Value) -> Vec<String> {
+        let problems = Contract::check(&of(config));
+        problems
+            .into_iter()
+            .map(|problem| format!("{}: {}", problem.field.join("."), problem.message))
+            .collect()
+    }
+
+    #[test]
+    fn keys_of_tensorrt_are_its_own() {
+        let keys = serde_json::json!({"precision": "best", "flags": ["--x"], "tune": true, "timing_cache": false, "max_batch": 8});
+        assert_eq!(problems(keys).len(), 5);
+        let quiet = serde_json::to_value(of(serde_json::json!({}))).unwrap();
+        assert_eq!(quiet.as_object().unwrap().len(), 4, "old files keep their keys: {quiet}");
+    }
+
+    #[test]
+    fn flags_and_batches_that_contradict_the_stage() {
+        let tensorrt = |more: serde_json::Value| {
+            let mut config = serde_json::json!({"backend": "tensorrt", "batch": 8});
+            config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            problems(config)
+        };
+        assert_eq!(
+            tensorrt(serde_json::json!({"flags": ["--noTF32"], "max_batch": 32})),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            tensorrt(serde_json::json!({"flags": ["--onnx=x"]})),
+            ["flags: --onnx is set by the stage's `model`"]
+        );
+        assert_eq!(
+            tensorrt(serde_json::json!({"flags": ["--a --b"]})),
+            ["flags: \"--a --b\" is no flag of trtexec"]
+        );
+        assert_eq!(tensorrt(serde_json::json!({"min_batch": 9, "max_batch": 7})).len(), 2);
+        assert_eq!(
+            tensorrt(serde_json::json!({"tune": true, "precision": "int8"})),
+            ["precision: `tune` chooses the precision itself"]
+        );
+    }
+
+    #[test]
+    fn an_engine_of_tensorrt_belongs_to_its_gpu_and_is_built_alone() {
+        let config = of(serde_json::json!({"backend": "tensorrt"}));
+        assert_eq!(Contract::facts(&config), [Fact::TensorRt]);
+        assert_eq!(Contract::demand(&config), Demand::Alone);
     }
 }

@@ -11,6 +11,12 @@ pub(super) const fn yes() -> bool {
     true
 }
 
+/// Whether such a key is as by default, so that it need not be written.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(super) const fn is_yes(value: &bool) -> bool {
+    *value
+}
+
 /// Type of what flows through a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -128,6 +134,8 @@ pub enum Fact {
     Host,
     /// The ONNX Runtime library: its path's file name, size and version.
     OnnxRuntime,
+    /// Version of the TensorRT that `trtexec` belongs to; name, compute capability and driver branch of the GPUs that are visible.
+    TensorRt,
     /// The TensorRT-RTX library's version.
     TensorRtRtx,
     /// The libtorch that the worker is linked to.
@@ -182,6 +190,11 @@ pub trait Contract: Serialize + DeserializeOwned + JsonSchema + std::fmt::Debug 
         Vec::new()
     }
 
+    /// What this one takes of the machine where its table does not say: [`Contract::DEMAND`] unless its configuration decides.
+    fn demand(&self) -> Demand {
+        Self::DEMAND
+    }
+
     /// Rules between keys.
     fn check(&self) -> Vec<Problem> {
         Vec::new()
@@ -225,7 +238,7 @@ impl<C: Contract> Stage for C {
     }
 
     fn demand(&self) -> Demand {
-        C::DEMAND
+        Contract::demand(self)
     }
 
     fn config(&self) -> serde_json::Value {

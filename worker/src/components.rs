@@ -5,7 +5,7 @@ use std::path::Path;
 use qpipe::stages::contract::Fact;
 use qpipe::task::Component;
 
-use crate::engine::library;
+use crate::engine::{library, tensorrt};
 use crate::{Error, Result, torch};
 
 /// Version of libtorch that tch 0.24 belongs to.
@@ -33,6 +33,7 @@ pub fn fact(fact: Fact) -> Result<String> {
             let path = library::tensorrt_rtx()?;
             Ok(fingerprint(&path)?)
         }
+        Fact::TensorRt => tensorrt::fact(),
         Fact::Cpu | Fact::Host => Err(Error::bug(format!("{fact:?} is not the worker's to tell"))),
     }
 }
@@ -43,6 +44,7 @@ pub fn files(fact: Fact) -> Vec<std::path::PathBuf> {
         Fact::Libtorch => libtorch().map(|(path, _)| path.into()),
         Fact::OnnxRuntime => library::onnxruntime(),
         Fact::TensorRtRtx => library::tensorrt_rtx(),
+        Fact::TensorRt => tensorrt::find(),
         Fact::Cpu | Fact::Host => return Vec::new(),
     };
     found.into_iter().collect()
@@ -124,7 +126,9 @@ pub fn all() -> Vec<Component> {
         let version = library::onnxruntime_version(&path)?;
         Ok((path.display().to_string(), version))
     });
-    let tensorrt = if cfg!(feature = "tensorrt-rtx") {
+    let trtexec = tensorrt::Program::find()
+        .map(|program| (program.path.display().to_string(), program.version.to_string()));
+    let rtx = if cfg!(feature = "tensorrt-rtx") {
         library::tensorrt_rtx().map(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let version = name.split(".so.").nth(1).unwrap_or("unknown").to_owned();
@@ -147,7 +151,13 @@ pub fn all() -> Vec<Component> {
             onnxruntime,
             "ORT_DYLIB_PATH=/path/to/libonnxruntime.so names your own (1.24 or later)",
         ),
-        component("TensorRT-RTX", false, tensorrt, "TENSORRT_RTX_DIR=/path/to/lib names your own"),
+        component(
+            "TensorRT (trtexec)",
+            false,
+            trtexec,
+            "TENSORRT_DIR=/path/to/TensorRT or TRTEXEC=/path/to/trtexec names your own (8.5 or later)",
+        ),
+        component("TensorRT-RTX", false, rtx, "TENSORRT_RTX_DIR=/path/to/lib names your own"),
         gpu(),
     ]
 }

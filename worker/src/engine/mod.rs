@@ -7,9 +7,10 @@ mod note;
 mod onnxruntime;
 mod table;
 mod tapped;
+pub mod tensorrt;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
 
-pub use note::{Layer, Note};
-pub use table::{BACKENDS, Backend, Build, Built, Engine, Threads, build, load};
+pub use note::{Layer, Note, OnGpu};
+pub use table::{BACKENDS, Backend, Build, Built, Engine, Tell, Threads, Told, build, load, timer};
 pub use tapped::{Tapped, Value};

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::tensorrt::Gpu;
 use crate::graph::{Dim, Model};
 use crate::{Error, Result};
 
@@ -28,6 +29,22 @@ pub struct Note {
     pub output_name: String,
     /// Count of classes.
     pub classes: usize,
+    /// Of an engine for a GPU: what it was built for, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_gpu: Option<OnGpu>,
+}
+
+/// What is known of an engine for a GPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnGpu {
+    /// The GPU that it was built on, and for.
+    pub gpu: Gpu,
+    /// Flags that decided what was built.
+    pub flags: Vec<String>,
+    /// Least, usual and greatest batch, where it is free.
+    pub batches: Option<[u32; 3]>,
+    /// What the runtime advised when it was built.
+    pub advice: Vec<String>,
 }
 
 /// What a runtime made of a layer.
@@ -89,6 +106,7 @@ impl Note {
             input: [channels, height, width],
             output_name: output.name.clone(),
             classes,
+            on_gpu: None,
         })
     }
 

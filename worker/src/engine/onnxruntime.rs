@@ -12,6 +12,8 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 
+use qpipe::stages::contract::Metrics;
+
 use super::table::layers_of_onnx;
 use super::{Build, Built, Engine, Note, Threads, library};
 use crate::{Error, Result};
@@ -74,7 +76,7 @@ pub fn build(request: &Build) -> Result<Built> {
     builder
         .commit_from_file(request.path)
         .map_err(|error| refused("cannot build the model", error))?;
-    Ok(Built { layers: layers_of_onnx(&path)?, note })
+    Ok(Built { layers: layers_of_onnx(&path)?, note, metrics: Metrics::new() })
 }
 
 /// Loads a saved model as it stands.

@@ -3,10 +3,26 @@
 use std::path::Path;
 
 use qpipe::stages::build_engine::Backend as Name;
+use qpipe::stages::contract::Metrics;
 
-use super::{Layer, Note, onnxruntime};
+use super::{Layer, Note, onnxruntime, tensorrt};
 use crate::graph::Model;
 use crate::{Error, Result, onnx};
+
+/// What a build or a benchmark says while it goes on.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// How far it is: `done` of `total` units.
+    #[expect(missing_docs, reason = "as `Events::progress` has them")]
+    Progress { done: u64, total: u64, unit: &'a str, message: &'a str },
+    /// A line for the log.
+    Log(&'a str),
+    /// Something that the user should know although it goes on.
+    Warning(String),
+}
+
+/// Who is told.
+pub type Tell<'a> = &'a dyn Fn(Told);
 
 /// What to build.
 pub struct Build<'a> {
@@ -22,6 +38,10 @@ pub struct Build<'a> {
     pub compute_capability: Option<u32>,
     /// CPU threads for building.
     pub threads: usize,
+    /// What is asked of TensorRT.
+    pub tensorrt: tensorrt::Wishes,
+    /// Where to tell of it.
+    pub tell: Tell<'a>,
 }
 
 /// What was built.
@@ -30,6 +50,8 @@ pub struct Built {
     pub note: Note,
     /// What became of each layer.
     pub layers: Vec<Layer>,
+    /// More figures of the build.
+    pub metrics: Metrics,
 }
 
 /// An engine, loaded.
@@ -67,6 +89,8 @@ pub struct Backend {
     pub build: fn(&Build) -> Result<Built>,
     /// Loads what it built.
     pub load: fn(&Path, &Note, &Threads) -> Result<Box<dyn Engine>>,
+    /// Times an engine with the runtime's own program, where it has one; `None`: runs are timed from outside.
+    pub time: Option<fn(&tensorrt::Timing) -> Result<Metrics>>,
 }
 
 /// All runtimes of this build.
@@ -76,6 +100,14 @@ pub const BACKENDS: &[Backend] = &[
         name: "onnxruntime",
         build: onnxruntime::build,
         load: onnxruntime::load,
+        time: None,
+    },
+    Backend {
+        backend: Name::Tensorrt,
+        name: "tensorrt",
+        build: tensorrt::build,
+        load: tensorrt::load,
+        time: Some(tensorrt::time),
     },
     #[cfg(feature = "tensorrt-rtx")]
     Backend {
@@ -83,14 +115,15 @@ pub const BACKENDS: &[Backend] = &[
         name: "tensorrt-rtx",
         build: super::tensorrt_rtx::build,
         load: super::tensorrt_rtx::load,
+        time: None,
     },
 ];
 
-/// Builds an engine with its `engine.json`; what became of each layer.
+/// Builds an engine with its `engine.json`.
 ///
 /// # Errors
 /// A runtime that this build is without; what the runtime refuses.
-pub fn build(backend: Name, request: &Build) -> Result<Vec<Layer>> {
+pub fn build(backend: Name, request: &Build) -> Result<Built> {
     let row = BACKENDS.iter().find(|row| row.backend == backend).ok_or_else(|| {
         Error::machine(format!("this qpipe-worker was built without {backend:?}"))
             .help("build it with: cargo build --release --features qpipe-worker/tensorrt-rtx")
@@ -100,7 +133,12 @@ pub fn build(backend: Name, request: &Build) -> Result<Vec<Layer>> {
     let text = serde_json::to_vec_pretty(&built.note)
         .map_err(|error| Error::bug(format!("{}: {error}", path.display())))?;
     std::fs::write(&path, text).map_err(|error| Error::io(&path, &error))?;
-    Ok(built.layers)
+    Ok(built)
+}
+
+/// The runtime's own clock for an engine, where its backend has one.
+pub fn timer(note: &Note) -> Option<fn(&tensorrt::Timing) -> Result<Metrics>> {
+    BACKENDS.iter().find(|row| row.name == note.backend)?.time
 }
 
 /// Loads an engine from its folder.

@@ -118,7 +118,7 @@ pub fn build(request: &Build) -> Result<Built> {
     let path = request.folder.join(FILE);
     std::fs::write(&path, engine.as_ref()).map_err(|error| Error::io(&path, &error))?;
     let layers = std::mem::take(&mut log.0.lock().unwrap_or_else(PoisonError::into_inner).layers);
-    Ok(Built { note, layers })
+    Ok(Built { note, layers, metrics: qpipe::stages::contract::Metrics::new() })
 }
 
 fn capability(number: u32) -> Result<trtx::ComputeCapability> {

@@ -6,21 +6,47 @@ use serde_json::json;
 
 use super::{Context, model::write_json};
 use crate::bench::{self, Protocol};
-use crate::engine::Threads;
+use crate::engine::tensorrt::Timing;
+use crate::engine::{Note, Threads, Told};
 use crate::{Result, engine};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
     let config: Benchmark = context.config()?;
+    let folder = context.need("engine")?;
+    let note = Note::read(folder)?;
+    let sizes: Vec<usize> = match note.batch {
+        Some(fixed) => vec![fixed],
+        None => config.batch_sizes.iter().map(|&batch| batch as usize).collect(),
+    };
+    let metrics = match engine::timer(&note) {
+        Some(time) => time(&Timing {
+            folder,
+            note: &note,
+            batches: &sizes,
+            warmup_ms: config.warmup_ms.unwrap_or(WARMUP_MS),
+            iterations: config.iterations,
+            seconds: config.seconds,
+            cuda_graph: config.cuda_graph,
+            scratch: &context.task.scratch,
+            tell: &|told: Told| context.events.told(told),
+        })?,
+        None => from_outside(context, &config, &sizes)?,
+    };
+    write_json(&metrics, context.output("metrics")?)?;
+    Ok(metrics)
+}
+
+/// As trtexec has it where nothing is said.
+const WARMUP_MS: u32 = 200;
+
+/// Times runs of an engine in this process, image memory to logits.
+fn from_outside(context: &Context, config: &Benchmark, sizes: &[usize]) -> Result<Metrics> {
     let threads = config.threads.map_or(context.task.threads, |threads| threads as usize);
     // One thread on each processor: two that share one for a while make a series of two speeds.
     let cpus = bench::cpus(threads)?;
     let (note, mut engine) = engine::load(context.need("engine")?, &Threads::Pinned(cpus.clone()))?;
     bench::pin(&cpus[..1])?;
-    let sizes: Vec<usize> = match note.batch {
-        Some(fixed) => vec![fixed],
-        None => config.batch_sizes.iter().map(|&batch| batch as usize).collect(),
-    };
     let protocol =
         Protocol { warmup: config.warmup, iterations: config.iterations, seconds: config.seconds };
     let mut batches = Vec::new();
@@ -33,15 +59,13 @@ pub fn run(context: &Context) -> Result<Metrics> {
         };
         batches.push(bench::time(&protocol, batch, &mut run, &mut progress)?);
     }
-    let metrics = Metrics::from([
+    Ok(Metrics::from([
         ("backend".to_owned(), json!(note.backend)),
         ("runtime".to_owned(), json!(note.runtime)),
         ("threads".to_owned(), json!(threads)),
         ("cpus".to_owned(), json!(cpus)),
         ("batches".to_owned(), json!(batches)),
-    ]);
-    write_json(&metrics, context.output("metrics")?)?;
-    Ok(metrics)
+    ]))
 }
 
 /// Values in -2…2 that look like normalized pixels; zeros would let some kernels off lightly.

@@ -12,7 +12,7 @@ use super::Context;
 use super::forms::{BUDGET, Forms, Wanted, any_batch, fixed_batch, random_images};
 use super::model::write_json;
 use crate::analysis::{Seen, common};
-use crate::engine::{self, Build};
+use crate::engine::{self, Build, tensorrt};
 use crate::graph::Model;
 use crate::{Error, Result, onnx};
 
@@ -29,7 +29,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let model = onnx::read(path)?;
     let folder = context.output("engine")?;
     std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, &error))?;
-    let layers = engine::build(
+    let tell = |told: engine::Told| context.events.told(told);
+    let built = engine::build(
         config.backend,
         &Build {
             path,
@@ -38,14 +39,24 @@ pub fn run(context: &Context) -> Result<Metrics> {
             batch: config.batch,
             compute_capability: config.compute_capability,
             threads: context.task.threads,
+            tensorrt: tensorrt::Wishes {
+                precision: config.precision,
+                flags: config.flags.clone(),
+                tune: config.tune,
+                timing_cache: config.timing_cache,
+                min_batch: config.min_batch.unwrap_or(1),
+                max_batch: config.max_batch,
+            },
+            tell: &tell,
         },
     )?;
-    write_json(&layers, context.output("layers")?)?;
-    let int8 = layers.iter().filter(|layer| layer.precision == "int8").count();
+    write_json(&built.layers, context.output("layers")?)?;
+    let int8 = built.layers.iter().filter(|layer| layer.precision == "int8").count();
     let mut metrics = Metrics::from([
-        ("layers".to_owned(), json!(layers.len())),
+        ("layers".to_owned(), json!(built.layers.len())),
         ("int8_layers".to_owned(), json!(int8)),
     ]);
+    metrics.extend(built.metrics);
     // A TensorRT-RTX engine is built here too where no GPU can load it.
     if config.verify && config.backend == Backend::Onnxruntime {
         metrics.extend(compare(context, &model, folder)?);

@@ -11,6 +11,7 @@ use qpipe::stages::data::DataSpec;
 use qpipe::task::{Event, Task, TaskInput};
 
 use crate::data::Dataset;
+use crate::engine::Told;
 use crate::{Error, Result};
 
 /// What a stage's run is given.
@@ -109,6 +110,17 @@ impl Events {
         }
         let (unit, message) = (unit.to_owned(), message.to_owned());
         self.send(&Event::Progress { done, total, unit, message });
+    }
+
+    /// What an engine's build or benchmark says.
+    pub fn told(&self, told: Told) {
+        match told {
+            Told::Progress { done, total, unit, message } => {
+                self.progress(done, total, unit, message)
+            }
+            Told::Log(line) => self.log(line),
+            Told::Warning(message) => self.warn(message),
+        }
     }
 
     /// A line for the log.

@@ -22,4 +22,5 @@ mod shapes;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
 mod torchvision;
+mod trtexec;
 mod verify;

@@ -45,9 +45,17 @@ fn model(zero_point: TensorData) -> Model {
 fn build(model: &Model, folder: &Path) -> qpipe_worker::Result<Vec<engine::Layer>> {
     let path = folder.join("model.onnx");
     onnx::write(model, &path)?;
-    let request =
-        Build { path: &path, model, folder, batch: 2, compute_capability: Some(89), threads: 2 };
-    engine::build(Backend::TensorrtRtx, &request)
+    let request = Build {
+        path: &path,
+        model,
+        folder,
+        batch: 2,
+        compute_capability: Some(89),
+        threads: 2,
+        tensorrt: Default::default(),
+        tell: &|_| (),
+    };
+    Ok(engine::build(Backend::TensorrtRtx, &request)?.layers)
 }
 
 #[test]

@@ -120,8 +120,16 @@ fn engine_values(
 ) -> HashMap<String, Tensor> {
     let path = folder.join("built.onnx");
     onnx::write_one_file(built, &path).unwrap();
-    let request =
-        Build { path: &path, model: built, folder, batch: 1, compute_capability: None, threads: 2 };
+    let request = Build {
+        path: &path,
+        model: built,
+        folder,
+        batch: 1,
+        compute_capability: None,
+        threads: 2,
+        tensorrt: Default::default(),
+        tell: &|_| (),
+    };
     engine::build(Backend::Onnxruntime, &request).unwrap();
     let note = Note::read(folder).unwrap();
     let mut fused = Tapped::fused(folder, &note, exported, folder, 2).unwrap().unwrap();

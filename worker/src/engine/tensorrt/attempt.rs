@@ -1,0 +1,145 @@
+//! One build by trtexec, with the timing cache where there is one, and once more without it where it may be at fault.
+
+use std::path::{Path, PathBuf};
+
+use super::layers::Layers;
+use super::{Log, Program, TimingCache, failure, log};
+use crate::engine::{Build, Told};
+use crate::{Error, Result};
+
+/// The engine's file, its layers as TensorRT tells them, and all that trtexec said.
+pub const ENGINE: &str = "model.engine";
+pub const LAYERS: &str = "layer-info.json";
+pub const LOG: &str = "build.log";
+const TIMES: &str = "times.json";
+
+/// All builds of a stage.
+pub struct Attempts<'a> {
+    pub program: &'a Program,
+    pub request: &'a Build<'a>,
+    /// `--onnx=…` and what else all builds have.
+    pub common: Vec<String>,
+    pub cache: Option<TimingCache>,
+}
+
+/// One of them.
+pub struct Attempt<'a> {
+    /// Where its files go.
+    pub folder: &'a Path,
+    /// Flags beyond the common ones.
+    pub flags: Vec<String>,
+    /// Whether the engine is run and timed after it was built.
+    pub timed: bool,
+    /// Beginning of what is said of it, such as `try 2 of 6: `.
+    pub title: String,
+}
+
+/// What came of it.
+pub struct Done {
+    pub log: Log,
+    pub layers: Layers,
+    /// `off`, `new`, `used`, `refused` or `failed`.
+    pub cache: &'static str,
+    /// The file of times, where it was timed.
+    pub times: Option<PathBuf>,
+}
+
+impl Attempts<'_> {
+    /// Builds.
+    ///
+    /// # Errors
+    /// What TensorRT refuses.
+    pub fn run(&self, attempt: &Attempt) -> Result<Done> {
+        let (place, tell) = (attempt.folder.join("timing.cache"), self.request.tell);
+        if let Some(cache) = &self.cache {
+            let there = cache.copy_to(&place)?;
+            let ended = self.start(attempt, Some(&place))?;
+            let (failed, refused) = (failure::of_cache(&ended), ended.log.cache_refused.clone());
+            let again = format!("remove {} to try it again", cache.note().display());
+            if ended.status.success() {
+                let state = match &refused {
+                    Some(words) => {
+                        tell(Told::Warning(format!(
+                            "TensorRT {} refused its timing cache and built without it ({words}); later builds do not use one: {again}",
+                            self.program.version
+                        )));
+                        cache.refuse(words);
+                        "refused"
+                    }
+                    None => {
+                        cache.publish(&place);
+                        if there { "used" } else { "new" }
+                    }
+                };
+                let _ = std::fs::remove_file(&place);
+                return self.done(attempt, ended.log, state);
+            }
+            let _ = std::fs::remove_file(&place);
+            let Some(reason) = failed else { return Err(self.failed(&ended)) };
+            tell(Told::Log(&format!("again without a timing cache: {reason}")));
+            let ended = self.start(attempt, None)?;
+            if !ended.status.success() {
+                // It was not the cache.
+                return Err(self.failed(&ended));
+            }
+            tell(Told::Warning(format!(
+                "a build with a timing cache failed ({reason}) and was done again without one, as later builds are; {again}"
+            )));
+            cache.refuse(&reason);
+            return self.done(attempt, ended.log, "failed");
+        }
+        let ended = self.start(attempt, None)?;
+        if !ended.status.success() {
+            return Err(self.failed(&ended));
+        }
+        self.done(attempt, ended.log, "off")
+    }
+
+    fn start(&self, attempt: &Attempt, cache: Option<&Path>) -> Result<super::Ended> {
+        let at = |name: &str| attempt.folder.join(name).display().to_string();
+        let mut arguments = self.common.clone();
+        arguments.extend(attempt.flags.iter().cloned());
+        arguments.push(format!("--saveEngine={}", at(ENGINE)));
+        arguments.push(format!("--exportLayerInfo={}", at(LAYERS)));
+        if attempt.timed {
+            arguments.push(format!("--exportTimes={}", at(TIMES)));
+        }
+        arguments.extend(cache.map(|place| format!("--timingCacheFile={}", place.display())));
+        let mut each = |line: &str| {
+            if log::tedious(line) {
+                return;
+            }
+            (self.request.tell)(Told::Log(line));
+            if let Some(step) = log::step(line) {
+                let words = line.rsplit("] ").next().unwrap_or(line);
+                let message = format!("{}{words}", attempt.title);
+                (self.request.tell)(Told::Progress {
+                    done: step,
+                    total: log::STEPS,
+                    unit: "steps",
+                    message: &message,
+                });
+            }
+        };
+        self.program.run(&arguments, &attempt.folder.join(LOG), &mut each)
+    }
+
+    fn failed(&self, ended: &super::Ended) -> Error {
+        failure::of(self.program, "cannot build the model", ended, Some(self.request.model))
+    }
+
+    fn done(&self, attempt: &Attempt, log: Log, cache: &'static str) -> Result<Done> {
+        let engine = attempt.folder.join(ENGINE);
+        if !engine.is_file() {
+            return Err(Error::machine(format!(
+                "trtexec said that it passed and wrote no {}",
+                engine.display()
+            )));
+        }
+        let path = attempt.folder.join(LAYERS);
+        let text = std::fs::read(&path).map_err(|error| Error::io(&path, &error))?;
+        let layers = Layers::read(&text, &self.request.model.graph)?;
+        let times = attempt.timed.then(|| attempt.folder.join(TIMES));
+        Ok(Done { log, layers, cache, times })
+    }
+}

@@ -1,0 +1,143 @@
+//! Times an engine with trtexec: on its GPU, with its clock.
+
+use std::path::Path;
+
+use qpipe::stages::contract::Metrics;
+use serde::Serialize;
+use serde_json::json;
+
+use super::flags::{self, Wish};
+use super::times::Times;
+use super::{Program, build, failure, gpu, log};
+use crate::bench::Latency;
+use crate::engine::{Note, Tell, Told};
+use crate::{Error, Result};
+
+/// How an engine is timed.
+pub struct Timing<'a> {
+    /// The engine's folder.
+    pub folder: &'a Path,
+    /// What it says of itself.
+    pub note: &'a Note,
+    /// Batch sizes, in order.
+    pub batches: &'a [usize],
+    /// Milliseconds before the clock starts.
+    pub warmup_ms: u32,
+    /// Queries at least.
+    pub iterations: u32,
+    /// Seconds at least.
+    pub seconds: f64,
+    /// Whether the engine is launched as a CUDA graph.
+    pub cuda_graph: bool,
+    /// A folder for files that are needed meanwhile.
+    pub scratch: &'a Path,
+    /// Where to tell of it.
+    pub tell: Tell<'a>,
+}
+
+/// Figures of a batch size.
+#[derive(Serialize)]
+struct Timed {
+    batch: usize,
+    #[serde(flatten)]
+    times: Times,
+    /// Images a second: batch over the median of GPU compute time.
+    throughput: f64,
+    /// The same by trtexec's count of queries a second, over its wall clock.
+    trtexec_throughput: Option<f64>,
+}
+
+/// Times an engine at each batch size.
+///
+/// # Errors
+/// No trtexec, no GPU, an engine of another GPU or version, a batch that it was not built for.
+pub fn time(timing: &Timing) -> Result<Metrics> {
+    timing.batches.iter().try_for_each(|&batch| build::check_batch(timing.note, batch))?;
+    let program = Program::find()?;
+    let device = gpu::visible().into_iter().next().ok_or_else(failure::no_gpu)?;
+    let (mut batches, mut advice) = (Vec::new(), Vec::new());
+    advice.extend(timing.note.on_gpu.iter().flat_map(|on| on.advice.iter().cloned()));
+    let before = gpu::state();
+    for (index, &batch) in timing.batches.iter().enumerate() {
+        let message = format!("batch {batch}");
+        (timing.tell)(Told::Progress {
+            done: index as u64,
+            total: timing.batches.len() as u64,
+            unit: "batches",
+            message: &message,
+        });
+        let (timed, hints) = one(timing, &program, batch)?;
+        batches.push(timed);
+        for hint in hints {
+            let hint =
+                if timing.batches.len() > 1 { format!("batch {batch}: {hint}") } else { hint };
+            if !advice.contains(&hint) {
+                advice.push(hint);
+            }
+        }
+    }
+    let after = gpu::state();
+    Ok(Metrics::from([
+        ("backend".to_owned(), json!(timing.note.backend)),
+        ("runtime".to_owned(), json!(program.version.to_string())),
+        // The one that enqueues.
+        ("threads".to_owned(), json!(1)),
+        ("cuda_graph".to_owned(), json!(timing.cuda_graph)),
+        (
+            "gpu".to_owned(),
+            json!({ "name": device.name, "compute_capability": device.compute_capability,
+            "driver": device.driver, "before": before, "after": after }),
+        ),
+        ("batches".to_owned(), json!(batches)),
+        ("advice".to_owned(), json!(advice)),
+    ]))
+}
+
+fn one(timing: &Timing, program: &Program, batch: usize) -> Result<(Timed, Vec<String>)> {
+    let note = timing.note;
+    let file = timing.scratch.join(format!("times-{batch}.json"));
+    let graph = if timing.cuda_graph { Wish::CudaGraph } else { Wish::NoCudaGraph };
+    let mut arguments = vec![
+        format!("--loadEngine={}", timing.folder.join(&note.file).display()),
+        format!("--exportTimes={}", file.display()),
+        format!("--warmUp={}", timing.warmup_ms),
+        format!("--iterations={}", timing.iterations),
+        format!("--duration={}", timing.seconds),
+        "--avgRuns=1000".to_owned(),
+    ];
+    if note.batch.is_none() {
+        arguments.push(flags::shapes(&note.input_name, note.input, batch));
+    }
+    let wishes = [graph, Wish::SpinWait, Wish::Transfers];
+    arguments.extend(wishes.iter().filter_map(|&wish| flags::of(program.version, wish)).flatten());
+    let mut each = |line: &str| {
+        if !log::tedious(line) {
+            (timing.tell)(Told::Log(line));
+        }
+    };
+    let ended = program.run(&arguments, &timing.scratch.join("benchmark.log"), &mut each)?;
+    if !ended.status.success() {
+        return Err(with_origin(failure::of(program, "cannot run the engine", &ended, None), note));
+    }
+    let times = Times::read(&std::fs::read(&file).map_err(|error| Error::io(&file, &error))?)?;
+    let throughput = rate(batch, &times.compute_ms);
+    let trtexec_throughput = ended.log.queries_per_second.map(|rate| rate * batch as f64);
+    Ok((Timed { batch, times, throughput, trtexec_throughput }, ended.log.advice))
+}
+
+/// Images a second of back-to-back runs.
+fn rate(batch: usize, compute_ms: &Latency) -> f64 {
+    batch as f64 / compute_ms.median * 1e3
+}
+
+/// Says what the engine was built by and for, since an error of loading is most often about that.
+pub fn with_origin(mut error: Error, note: &Note) -> Error {
+    if let Some(on) = &note.on_gpu {
+        error.message.push_str(&format!(
+            "; it was built by TensorRT {} for {}",
+            note.runtime,
+            on.gpu.words()
+        ));
+    }
+    error
+}

@@ -1,0 +1,164 @@
+//! Builds an engine with trtexec.
+
+use std::collections::BTreeSet;
+
+use qpipe::stages::build_engine::Precision;
+use qpipe::stages::contract::Metrics;
+use serde_json::{Value, json};
+
+use super::attempt::ENGINE;
+use super::flags::{self, Wish};
+use super::layers::{self, Planned};
+use super::tune::tune;
+use super::{Attempt, Attempts, Program, TimingCache, failure, gpu};
+use crate::engine::note::OnGpu;
+use crate::engine::{Build, Built, Note, Told};
+use crate::{Error, Result};
+
+/// What a pipeline asks of TensorRT.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// Types that it may compute in; `None`: INT8 where the model has Q/DQ pairs, else float.
+    pub precision: Option<Precision>,
+    /// More flags for trtexec.
+    pub flags: Vec<String>,
+    /// Whether several lists of flags are tried.
+    pub tune: bool,
+    /// Whether the machine's timing cache is used.
+    pub timing_cache: bool,
+    /// Least batch of an engine whose batch is free.
+    pub min_batch: u32,
+    /// Greatest; `None`: the one that it is optimised for.
+    pub max_batch: Option<u32>,
+}
+
+/// Builds an engine, with its log and its layers.
+pub fn build(request: &Build) -> Result<Built> {
+    let program = Program::find()?;
+    let gpu = gpu::visible().into_iter().next().ok_or_else(failure::no_gpu)?;
+    let (wishes, version) = (&request.tensorrt, program.version);
+    let quantized = layers::has_pairs(&request.model.graph);
+    let mut note = Note::of(request.model, "tensorrt", version.to_string(), ENGINE)?;
+    let batches = note.batch.is_none().then(|| {
+        [wishes.min_batch.max(1), request.batch, wishes.max_batch.unwrap_or(request.batch)]
+    });
+    let mut common = vec![
+        format!("--onnx={}", request.path.display()),
+        "--profilingVerbosity=detailed".to_owned(),
+    ];
+    common.extend(
+        batches.iter().flat_map(|batches| flags::profile(&note.input_name, note.input, *batches)),
+    );
+    common.extend(wishes.flags.iter().cloned());
+    let mut attempts = Attempts { program: &program, request, common, cache: None };
+    let mut advice = Vec::new();
+    let (done, chosen, tries) = if wishes.tune {
+        // Builds of one list of flags are compared: times from a cache would make the second a copy of the first.
+        let (done, chosen, tries) = tune(&attempts, &flags::candidates(version, quantized))?;
+        (done, chosen, Some(tries))
+    } else {
+        let usual = if quantized { Precision::Int8 } else { Precision::Fp32 };
+        let chosen = flags::precision(version, wishes.precision.unwrap_or(usual), quantized)?;
+        if version.major >= 11 && quantized && wishes.precision != Some(Precision::Int8Fp32) {
+            advice.push(format!(
+                "TensorRT {version} takes all types from the ONNX file: what is not INT8 there computes in FP32; casting it to FP16 in the file is not done yet"
+            ));
+        }
+        attempts.cache = cache(request, &program, &gpu);
+        let build_only = flags::of(version, Wish::BuildOnly).unwrap_or_default();
+        let attempt = Attempt {
+            folder: request.folder,
+            flags: chosen.iter().cloned().chain(build_only).collect(),
+            timed: false,
+            title: String::new(),
+        };
+        (attempts.run(&attempt)?, chosen, None)
+    };
+    advice.extend(done.log.advice.iter().cloned());
+    warn_of_fallbacks(request, &done.layers.planned);
+    let bytes = std::fs::metadata(request.folder.join(ENGINE)).map_or(0, |file| file.len());
+    let mut metrics = Metrics::from([
+        ("runtime".to_owned(), json!(version.to_string())),
+        ("gpu".to_owned(), json!(gpu.words())),
+        ("flags".to_owned(), json!(chosen.iter().chain(&wishes.flags).collect::<Vec<_>>())),
+        ("build_seconds".to_owned(), json!(done.log.build_seconds)),
+        ("engine_bytes".to_owned(), json!(bytes)),
+        ("timing_cache".to_owned(), json!(done.cache)),
+        ("advice".to_owned(), json!(advice)),
+    ]);
+    metrics.extend(of_planned(&done.layers.planned));
+    metrics.extend(tries.map(|tries| ("tries".to_owned(), tries)));
+    for line in &advice {
+        (request.tell)(Told::Log(&format!("advice: {line}")));
+    }
+    note.on_gpu = Some(OnGpu {
+        gpu,
+        flags: chosen.into_iter().chain(wishes.flags.iter().cloned()).collect(),
+        batches,
+        advice,
+    });
+    Ok(Built { note, layers: done.layers.layers, metrics })
+}
+
+/// The timing cache, unless it is not wanted or an earlier build had to do without it.
+fn cache(request: &Build, program: &Program, gpu: &super::Gpu) -> Option<TimingCache> {
+    let cache = TimingCache::of(program.version, gpu).filter(|_| request.tensorrt.timing_cache)?;
+    match cache.refusal() {
+        Some(reason) => {
+            let line = format!(
+                "built without a timing cache, as an earlier build had to be ({reason}); remove {} to try it again",
+                cache.note().display()
+            );
+            (request.tell)(Told::Log(&line));
+            None
+        }
+        None => Some(cache),
+    }
+}
+
+fn fell_back(planned: &Planned) -> bool {
+    planned.precision.as_deref().is_some_and(|precision| precision != "int8")
+}
+
+/// Counts of what was meant to be INT8, and the list of what is not.
+fn of_planned(planned: &[Planned]) -> Vec<(String, Value)> {
+    let unseen: BTreeSet<&str> =
+        planned.iter().filter(|it| it.precision.is_none()).map(|it| it.node.as_str()).collect();
+    let fallbacks: Vec<&Planned> = planned.iter().filter(|it| fell_back(it)).collect();
+    vec![
+        ("planned_int8".to_owned(), json!(planned.len())),
+        ("float_fallbacks".to_owned(), json!(fallbacks.len())),
+        ("fallbacks".to_owned(), json!(fallbacks)),
+        ("unseen".to_owned(), json!(unseen)),
+    ]
+}
+
+fn warn_of_fallbacks(request: &Build, planned: &[Planned]) {
+    let fallbacks: Vec<&Planned> = planned.iter().filter(|it| fell_back(it)).collect();
+    let Some(first) = fallbacks.first() else { return };
+    (request.tell)(Told::Warning(format!(
+        "{} of {} layers that were meant to be INT8 compute in another type: \"{}\" in {} in spite of {}{}",
+        fallbacks.len(),
+        planned.len(),
+        first.node,
+        first.precision.as_deref().unwrap_or_default(),
+        first.pairs.join(", "),
+        if fallbacks.len() > 1 { "; the metrics list all" } else { "" }
+    )));
+}
+
+/// Refuses a batch that an engine was not built for.
+///
+/// # Errors
+/// A batch beyond the engine's profile.
+pub fn check_batch(note: &Note, batch: usize) -> Result<()> {
+    let batches = note.on_gpu.as_ref().and_then(|on| on.batches);
+    match (note.batch, batches) {
+        (None, Some([least, _, most])) if batch < least as usize || batch > most as usize => {
+            Err(Error::user(format!("the engine takes batches of {least} to {most}, not {batch}"))
+                .help("build it with a greater `max_batch` (or a smaller `min_batch`)")
+                .key("batch_sizes"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,229 @@
+//! Which flags a version of trtexec takes: the table, and what is chosen from it.
+//!
+//! Read from `trtexec --help` of 8.5 to 11.1 (`samples/common/sampleOptions.cpp` in <https://github.com/NVIDIA/TensorRT>). A wish
+//! that a version fulfils by default has a row without flags; one that it cannot fulfil has none.
+
+use qpipe::stages::build_engine::Precision;
+
+use super::Version;
+use crate::{Error, Result};
+
+/// Something that is wanted of trtexec and said differently by versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// INT8 kernels where the model has Q/DQ pairs.
+    Int8,
+    /// FP16 kernels where the model says float.
+    Fp16,
+    /// All types, whatever is fastest.
+    Best,
+    /// Build, and measure nothing.
+    BuildOnly,
+    /// Launch the engine as a CUDA graph.
+    CudaGraph,
+    /// Enqueue kernel by kernel.
+    NoCudaGraph,
+    /// Wait for the GPU in a loop: steadier times.
+    SpinWait,
+    /// Copy inputs and outputs in each run, and time it.
+    Transfers,
+}
+
+struct Row {
+    wish: Wish,
+    /// First version with it: major, minor.
+    from: (u32, u32),
+    /// First version without it.
+    until: (u32, u32),
+    flags: &'static [&'static str],
+}
+
+const ALL: (u32, u32) = (0, 0);
+const NEVER: (u32, u32) = (u32::MAX, 0);
+
+const TABLE: &[Row] = &[
+    // Since 11 networks are strongly typed: the types are those of the ONNX file.
+    Row { wish: Wish::Int8, from: ALL, until: (11, 0), flags: &["--int8"] },
+    Row { wish: Wish::Fp16, from: ALL, until: (11, 0), flags: &["--fp16"] },
+    Row { wish: Wish::Best, from: ALL, until: (11, 0), flags: &["--best"] },
+    Row { wish: Wish::BuildOnly, from: ALL, until: (8, 6), flags: &["--buildOnly"] },
+    Row { wish: Wish::BuildOnly, from: (8, 6), until: NEVER, flags: &["--skipInference"] },
+    Row { wish: Wish::CudaGraph, from: ALL, until: (11, 0), flags: &["--useCudaGraph"] },
+    Row { wish: Wish::CudaGraph, from: (11, 0), until: NEVER, flags: &[] },
+    Row { wish: Wish::NoCudaGraph, from: ALL, until: (11, 0), flags: &[] },
+    Row { wish: Wish::NoCudaGraph, from: (11, 0), until: NEVER, flags: &["--noCudaGraph"] },
+    Row { wish: Wish::SpinWait, from: ALL, until: (11, 0), flags: &["--useSpinWait"] },
+    Row { wish: Wish::SpinWait, from: (11, 0), until: NEVER, flags: &[] },
+    Row { wish: Wish::Transfers, from: ALL, until: (11, 0), flags: &[] },
+    Row { wish: Wish::Transfers, from: (11, 0), until: NEVER, flags: &["--includeDataTransfers"] },
+];
+
+/// The flags for a wish; `None`: this version cannot do it.
+pub fn of(version: Version, wish: Wish) -> Option<Vec<String>> {
+    let number = (version.major, version.minor);
+    let row = TABLE.iter().find(|row| row.wish == wish && (row.from..row.until).contains(&number));
+    row.map(|row| row.flags.iter().map(|&flag| flag.to_owned()).collect())
+}
+
+/// What a precision asks for.
+fn wishes(precision: Precision) -> &'static [Wish] {
+    match precision {
+        Precision::Fp32 => &[],
+        Precision::Fp16 => &[Wish::Fp16],
+        Precision::Int8 => &[Wish::Int8, Wish::Fp16],
+        Precision::Int8Fp32 => &[Wish::Int8],
+        Precision::Best => &[Wish::Best],
+    }
+}
+
+/// The flags of a precision for a model with or without Q/DQ pairs; from version 11 on none.
+///
+/// # Errors
+/// A precision that the model or this version does not have.
+pub fn precision(version: Version, precision: Precision, quantized: bool) -> Result<Vec<String>> {
+    let refuse = |reason: String, help: &str| Err(Error::user(reason).help(help).key("precision"));
+    let name = precision.name();
+    if !quantized && matches!(precision, Precision::Int8 | Precision::Int8Fp32 | Precision::Best) {
+        return refuse(
+            format!(
+                "precision = \"{name}\" of a model without Q/DQ pairs: trtexec would make up the ranges of its tensors"
+            ),
+            "quantize it with `insert-qdq` (target = \"tensorrt\"), or use \"fp16\" or \"fp32\"",
+        );
+    }
+    if version.major >= 11 {
+        return match precision {
+            Precision::Fp32 | Precision::Int8 | Precision::Int8Fp32 => Ok(Vec::new()),
+            Precision::Fp16 | Precision::Best => refuse(
+                format!(
+                    "precision = \"{name}\" on TensorRT {version}: it takes all types from the ONNX file and has no such flag"
+                ),
+                "leave `precision` out, or build with TensorRT 8.5 to 10",
+            ),
+        };
+    }
+    if quantized && matches!(precision, Precision::Fp32 | Precision::Fp16) {
+        return refuse(
+            format!(
+                "precision = \"{name}\" of a model with Q/DQ pairs: TensorRT {version} reads them with INT8 enabled only"
+            ),
+            "use \"int8\", \"int8-fp32\" or \"best\", or build the float model",
+        );
+    }
+    let flags = wishes(precision).iter().filter_map(|&wish| of(version, wish));
+    Ok(flags.flatten().collect())
+}
+
+/// What `tune` tries: lists of flags, the first what is built without it.
+pub fn candidates(version: Version, quantized: bool) -> Vec<Vec<String>> {
+    let precisions: &[Precision] = match (version.major >= 11, quantized) {
+        (true, _) => &[Precision::Fp32],
+        (false, true) => &[Precision::Int8, Precision::Int8Fp32, Precision::Best],
+        (false, false) => &[Precision::Fp32, Precision::Fp16],
+    };
+    let lists = precisions.iter().filter_map(|&wanted| precision(version, wanted, quantized).ok());
+    let mut lists: Vec<Vec<String>> = lists.collect();
+    // Since 8.6 the builder can be told to search longer; the default is 3.
+    if version >= Version::new(8, 6, 0) {
+        let mut longer = lists[0].clone();
+        longer.push("--builderOptimizationLevel=5".to_owned());
+        lists.push(longer);
+    }
+    lists
+}
+
+/// `--minShapes=…`, `--optShapes=…` and `--maxShapes=…` of an input `[batch, C, H, W]` whose batch is free.
+pub fn profile(input: &str, extents: [usize; 3], batches: [u32; 3]) -> Vec<String> {
+    let shapes = ["min", "opt", "max"].iter().zip(batches);
+    shapes
+        .map(|(which, batch)| format!("--{which}Shapes={}", shape(input, extents, batch as usize)))
+        .collect()
+}
+
+/// `--shapes=…` for a run of an engine whose batch is free.
+pub fn shapes(input: &str, extents: [usize; 3], batch: usize) -> String {
+    format!("--shapes={}", shape(input, extents, batch))
+}
+
+/// `input:8x3x224x224`; a name with a colon in it stands in single quotes.
+fn shape(input: &str, [channels, height, width]: [usize; 3], batch: usize) -> String {
+    let name = quoted(input);
+    format!("{name}:{batch}x{channels}x{height}x{width}")
+}
+
+/// A tensor's name where trtexec expects `name:value`.
+pub fn quoted(name: &str) -> String {
+    if name.contains(':') { format!("'{name}'") } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V85: Version = Version::new(8, 5, 3);
+    const V86: Version = Version::new(8, 6, 1);
+    const V10: Version = Version::new(10, 3, 0);
+    const V11: Version = Version::new(11, 0, 0);
+
+    fn flags(version: Version, wish: Wish) -> String {
+        of(version, wish).unwrap().join(" ")
+    }
+
+    #[test]
+    fn each_version_is_asked_in_its_words() {
+        assert_eq!(flags(V85, Wish::BuildOnly), "--buildOnly");
+        assert_eq!(flags(V86, Wish::BuildOnly), "--skipInference");
+        assert_eq!(flags(V10, Wish::CudaGraph), "--useCudaGraph");
+        assert_eq!(flags(V11, Wish::CudaGraph), "");
+        assert_eq!(flags(V11, Wish::NoCudaGraph), "--noCudaGraph");
+        assert_eq!(flags(V10, Wish::Transfers), "");
+        assert_eq!(flags(V11, Wish::Transfers), "--includeDataTransfers");
+        assert_eq!(of(V11, Wish::Fp16), None);
+    }
+
+    #[test]
+    fn precisions_of_quantized_models() {
+        let of = |version, wanted| precision(version, wanted, true).map(|flags| flags.join(" "));
+        assert_eq!(of(V85, Precision::Int8).unwrap(), "--int8 --fp16");
+        assert_eq!(of(V10, Precision::Int8Fp32).unwrap(), "--int8");
+        assert_eq!(of(V86, Precision::Best).unwrap(), "--best");
+        assert_eq!(of(V11, Precision::Int8).unwrap(), "");
+        for (version, wanted, word) in [
+            (V85, Precision::Fp16, "INT8 enabled only"),
+            (V11, Precision::Best, "types from the ONNX file"),
+        ] {
+            let error = of(version, wanted).unwrap_err();
+            assert!(error.message.contains(word), "{error}");
+            assert_eq!(error.key, Some("precision"));
+        }
+    }
+
+    #[test]
+    fn a_float_model_is_not_given_made_up_ranges() {
+        for wanted in [Precision::Int8, Precision::Int8Fp32, Precision::Best] {
+            let error = precision(V85, wanted, false).unwrap_err();
+            assert!(error.message.contains("without Q/DQ pairs"), "{error}");
+        }
+        assert_eq!(precision(V85, Precision::Fp16, false).unwrap(), ["--fp16"]);
+        assert!(precision(V11, Precision::Fp32, false).unwrap().is_empty());
+    }
+
+    #[test]
+    fn tuning_tries_what_the_version_has() {
+        let of = |version, quantized| -> Vec<String> {
+            candidates(version, quantized).iter().map(|flags| flags.join(" ")).collect()
+        };
+        assert_eq!(of(V85, true), ["--int8 --fp16", "--int8", "--best"]);
+        assert_eq!(of(V85, false), ["", "--fp16"]);
+        assert_eq!(of(V10, true).last().unwrap(), "--int8 --fp16 --builderOptimizationLevel=5");
+        assert_eq!(of(V11, true), ["", "--builderOptimizationLevel=5"]);
+    }
+
+    #[test]
+    fn shapes_of_a_profile() {
+        let flags = profile("input", [3, 224, 224], [1, 8, 32]);
+        assert_eq!(flags[0], "--minShapes=input:1x3x224x224");
+        assert_eq!(flags[2], "--maxShapes=input:32x3x224x224");
+        assert_eq!(shapes("onnx::in:0", [1, 2, 3], 4), "--shapes='onnx::in:0':4x1x2x3");
+    }
+}

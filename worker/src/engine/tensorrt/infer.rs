@@ -1,0 +1,113 @@
+//! Runs an engine on images, for `evaluate`: a process of trtexec for each batch.
+//!
+//! TensorRT has no C interface that a program could open at run time, and its C++ classes differ from version to version, so images go in
+//! through `--loadInputs` and logits come out through `--exportOutput`. A process takes seconds to start: use great batches and few images.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::benchmark::with_origin;
+use super::{Program, build, failure, flags, gpu};
+use crate::engine::{Engine, Note, Threads};
+use crate::{Error, Result};
+
+struct TensorRt {
+    program: Program,
+    engine: PathBuf,
+    note: Note,
+    scratch: tempfile::TempDir,
+}
+
+/// An output in the file of `--exportOutput`.
+#[derive(Deserialize)]
+struct Output {
+    name: String,
+    values: Vec<f32>,
+}
+
+/// An engine that is run by trtexec.
+pub fn load(folder: &Path, note: &Note, _: &Threads) -> Result<Box<dyn Engine>> {
+    let program = Program::find()?;
+    if gpu::visible().is_empty() {
+        return Err(failure::no_gpu());
+    }
+    let scratch = tempfile::tempdir().map_err(|error| Error::io(&std::env::temp_dir(), &error))?;
+    Ok(Box::new(TensorRt { program, engine: folder.join(&note.file), note: note.clone(), scratch }))
+}
+
+impl Engine for TensorRt {
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>> {
+        build::check_batch(&self.note, batch)?;
+        let at = |name: &str| self.scratch.path().join(name);
+        let (input, output) = (at("input.raw"), at("output.json"));
+        let bytes: Vec<u8> = images.iter().flat_map(|value| value.to_le_bytes()).collect();
+        std::fs::write(&input, bytes).map_err(|error| Error::io(&input, &error))?;
+        let mut arguments = vec![
+            format!("--loadEngine={}", self.engine.display()),
+            format!("--loadInputs={}:{}", flags::quoted(&self.note.input_name), input.display()),
+            format!("--exportOutput={}", output.display()),
+            "--iterations=1".to_owned(),
+            "--warmUp=0".to_owned(),
+            "--duration=0".to_owned(),
+        ];
+        if self.note.batch.is_none() {
+            arguments.push(flags::shapes(&self.note.input_name, self.note.input, batch));
+        }
+        // Since 11 nothing is copied, neither images nor logits, unless that is asked for.
+        arguments
+            .extend(flags::of(self.program.version, flags::Wish::Transfers).unwrap_or_default());
+        let ended = self.program.run(&arguments, &at("run.log"), &mut |_| ())?;
+        if !ended.status.success() {
+            return Err(with_origin(
+                failure::of(&self.program, "cannot run the engine", &ended, None),
+                &self.note,
+            ));
+        }
+        let text = std::fs::read(&output).map_err(|error| Error::io(&output, &error))?;
+        logits(&text, &self.note, batch)
+    }
+}
+
+/// The logits in the file of `--exportOutput`: as many as the batch has.
+fn logits(text: &[u8], note: &Note, batch: usize) -> Result<Vec<f32>> {
+    let broken =
+        |reason: String| Error::machine(format!("trtexec's --exportOutput file: {reason}"));
+    let outputs: Vec<Output> =
+        serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
+    let found = outputs.into_iter().find(|output| output.name == note.output_name);
+    let values = found.ok_or_else(|| broken(format!("no output `{}`", note.output_name)))?.values;
+    if values.len() != batch * note.classes {
+        return Err(broken(format!(
+            "{} values, expected {batch} × {}",
+            values.len(),
+            note.classes
+        )));
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_are_those_of_the_whole_batch() {
+        let note = Note {
+            version: 1,
+            backend: "tensorrt".to_owned(),
+            runtime: "8.5.3".to_owned(),
+            file: "model.engine".to_owned(),
+            batch: Some(2),
+            input_name: "x".to_owned(),
+            input: [1, 2, 2],
+            output_name: "y".to_owned(),
+            classes: 2,
+            on_gpu: None,
+        };
+        // As 8.5 writes it.
+        let text = b"[\n  { \"name\" : \"y\"\n  , \"dimensions\" : \"2x2\"\n  , \"values\" : [ 0.5, -1, 2e-05, 3 ]\n  }\n]\n";
+        assert_eq!(logits(text, &note, 2).unwrap(), [0.5, -1.0, 2e-5, 3.0]);
+        assert!(logits(text, &note, 3).unwrap_err().message.contains("4 values, expected 3 × 2"));
+    }
+}

@@ -1,0 +1,319 @@
+//! The file of `--exportLayerInfo` at `--profilingVerbosity=detailed`: what became of each layer.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Layer;
+use crate::graph::{Graph, Node};
+use crate::{Error, Result};
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(rename = "Layers")]
+    layers: Vec<Entry>,
+}
+
+/// A layer, or only its name where the engine was not built with details.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Detailed(Box<Detailed>),
+    Name(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Detailed {
+    name: String,
+    #[serde(default)]
+    layer_type: String,
+    #[serde(default)]
+    inputs: Vec<Binding>,
+    #[serde(default)]
+    outputs: Vec<Binding>,
+    #[serde(default)]
+    weights: Option<Weights>,
+    /// Since 8.6: `[ONNX Layer: /conv1/Conv]`, one a node.
+    #[serde(default)]
+    metadata: String,
+}
+
+#[derive(Deserialize)]
+struct Binding {
+    #[serde(rename = "Format/Datatype", default)]
+    format: String,
+}
+
+#[derive(Deserialize)]
+struct Weights {
+    #[serde(rename = "Type", default)]
+    kind: String,
+}
+
+/// A weighted node behind Q/DQ pairs in the ONNX file, and what the engine computes it in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The node's name in the ONNX file.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// The engine's layer; `None`: none names the node, as in graphs that were compiled whole.
+    pub layer: Option<String>,
+    /// What that layer computes in, such as `int8` or `float32`.
+    pub precision: Option<String>,
+    /// The QuantizeLinear and DequantizeLinear nodes of its input and of its weight: those that stand alone in the engine where some do,
+    /// since they were not fused, else all.
+    pub pairs: Vec<String>,
+}
+
+/// What a layer file says of an engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layers {
+    /// Its layers, without those that compute nothing.
+    pub layers: Vec<Layer>,
+    /// What became of each weighted node that was meant to be INT8.
+    pub planned: Vec<Planned>,
+}
+
+impl Layers {
+    /// Reads a layer file of an engine that was built from `graph`.
+    ///
+    /// # Errors
+    /// A text of another form.
+    pub fn read(text: &[u8], graph: &Graph) -> Result<Self> {
+        let file: File = serde_json::from_slice(text).map_err(|error| {
+            Error::machine(format!("trtexec's --exportLayerInfo file: {error}"))
+        })?;
+        let entries: Vec<Detailed> = file.layers.into_iter().map(Detailed::of).collect();
+        let mut places: HashMap<&str, Vec<&Detailed>> = HashMap::new();
+        let mut alone = HashSet::new();
+        for entry in &entries {
+            let names = entry.nodes();
+            if let [name] = names[..] {
+                alone.insert(name);
+            }
+            for name in names {
+                places.entry(name).or_default().push(entry);
+            }
+        }
+        let planned = quantized(graph).into_iter().map(|(node, pairs)| {
+            let name = name_in_engine(node);
+            let layer = places.get(name.as_str()).and_then(|found| computing(found));
+            let unfused: Vec<&String> =
+                pairs.iter().filter(|pair| alone.contains(pair.as_str())).collect();
+            Planned {
+                node: name.clone(),
+                op: node.op_type.clone(),
+                layer: layer.map(|layer| layer.name.clone()),
+                precision: layer.and_then(Detailed::precision).map(str::to_owned),
+                pairs: if unfused.is_empty() {
+                    pairs
+                } else {
+                    unfused.into_iter().cloned().collect()
+                },
+            }
+        });
+        let planned = planned.collect();
+        let layers = entries
+            .iter()
+            .filter(|entry| !["Constant", "NoOp"].contains(&entry.layer_type.as_str()));
+        let layers = layers.map(|entry| Layer {
+            name: entry.name.clone(),
+            kind: entry.layer_type.clone(),
+            precision: entry.precision().unwrap_or("unknown").to_owned(),
+        });
+        Ok(Self { layers: layers.collect(), planned })
+    }
+}
+
+impl Detailed {
+    fn of(entry: Entry) -> Self {
+        match entry {
+            Entry::Detailed(detailed) => *detailed,
+            Entry::Name(name) => Self {
+                name,
+                layer_type: String::new(),
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                weights: None,
+                metadata: String::new(),
+            },
+        }
+    }
+
+    /// Names of the ONNX nodes in it: `a + b + PWN(c)`, or what its metadata lists.
+    fn nodes(&self) -> Vec<&str> {
+        let listed = self.metadata.split("[ONNX Layer: ").skip(1);
+        let listed: Vec<&str> = listed
+            .map(|rest| {
+                rest.trim_end().trim_end_matches(['\u{1e}', '\u{1f}']).trim_end_matches(']')
+            })
+            .collect();
+        if !listed.is_empty() {
+            return listed;
+        }
+        let bare = |name: &'_ str| {
+            name.strip_prefix("PWN(").and_then(|name| name.strip_suffix(')')).map(str::len)
+        };
+        let parts = self.name.split(" + ");
+        parts.map(|part| bare(part).map_or(part, |length| &part[4..4 + length])).collect()
+    }
+
+    /// What it computes in: the type of its first input; of weights too where they are listed.
+    fn precision(&self) -> Option<&'static str> {
+        let first = self.inputs.first().or_else(|| self.outputs.first())?;
+        let input = datatype(&first.format)?;
+        match &self.weights {
+            Some(weights) if input == "int8" => datatype(&weights.kind).or(Some(input)),
+            _ => Some(input),
+        }
+    }
+
+    fn is_weighted(&self) -> bool {
+        const KINDS: &[&str] = &["conv", "gemm", "matr", "correlation", "fusion", "fully"];
+        let kind = self.layer_type.to_lowercase();
+        self.weights.is_some() || KINDS.iter().any(|word| kind.contains(word))
+    }
+}
+
+/// Of the layers that name a node the one that computes it.
+fn computing<'a>(found: &[&'a Detailed]) -> Option<&'a Detailed> {
+    const NOT: &[&str] = &["Constant", "NoOp", "Reformat"];
+    let mut able = found.iter().filter(|layer| !NOT.contains(&layer.layer_type.as_str()));
+    let first = able.clone().next();
+    able.find(|layer| layer.is_weighted()).or(first).copied()
+}
+
+/// The type in texts such as `Thirty-two wide channel vectorized row major Int8 format`, `Row major linear FP32` or `Half`.
+fn datatype(format: &str) -> Option<&'static str> {
+    const TYPES: &[(&str, &str)] = &[
+        ("int8", "int8"),
+        ("bfloat16", "bfloat16"),
+        ("bf16", "bfloat16"),
+        ("fp16", "float16"),
+        ("half", "float16"),
+        ("fp8", "float8"),
+        ("int4", "int4"),
+        ("int32", "int32"),
+        ("int64", "int64"),
+        ("bool", "bool"),
+        ("fp32", "float32"),
+        ("float", "float32"),
+    ];
+    let format = format.to_lowercase();
+    TYPES.iter().find(|(word, _)| format.contains(word)).map(|(_, name)| *name)
+}
+
+/// A node's name as TensorRT's parser gives it: its own, or one from its first output.
+pub fn name_in_engine(node: &Node) -> String {
+    match (node.name.as_str(), node.outputs.first()) {
+        ("", Some(output)) => format!("node_of_{output}"),
+        (name, _) => name.to_owned(),
+    }
+}
+
+/// Whether a graph has Q/DQ pairs.
+pub fn has_pairs(graph: &Graph) -> bool {
+    graph.nodes.iter().any(|node| node.op_type == "DequantizeLinear")
+}
+
+/// Weighted nodes whose input and weight both come from a DequantizeLinear, each with the names of those nodes and of the
+/// QuantizeLinear before them.
+fn quantized(graph: &Graph) -> Vec<(&Node, Vec<String>)> {
+    const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+    let producers = graph.producers();
+    let maker = |value: Option<&String>, op: &str| {
+        let node = &graph.nodes[*producers.get(value?.as_str())?];
+        (node.op_type == op).then_some(node)
+    };
+    let pair = |value: Option<&String>| {
+        let dequantize = maker(value, "DequantizeLinear")?;
+        let quantize = maker(dequantize.inputs.first(), "QuantizeLinear");
+        Some(quantize.into_iter().chain([dequantize]).map(name_in_engine).collect::<Vec<_>>())
+    };
+    let weighted = graph.nodes.iter().filter(|node| WEIGHTED.contains(&node.op_type.as_str()));
+    weighted
+        .filter_map(|node| {
+            let mut pairs = pair(node.inputs.first())?;
+            pairs.extend(pair(node.inputs.get(1))?);
+            Some((node, pairs))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORDED: &str = include_str!("recorded/layers.json");
+
+    /// A node behind pairs with names as in the recording.
+    fn add(graph: &mut Graph, name: &str, op: &str) {
+        let value = |part: &str| format!("{name}.{part}");
+        for part in ["x", "w"] {
+            let (from, q, dq) =
+                (value(part), value(&format!("{part}_q")), value(&format!("{part}_dq")));
+            graph.nodes.push(Node::new("", "QuantizeLinear", &[&from, "s", "z"], &[&q]));
+            graph.nodes.push(Node::new("", "DequantizeLinear", &[&q, "s", "z"], &[&dq]));
+        }
+        graph.nodes.push(Node::new(name, op, &[&value("x_dq"), &value("w_dq")], &[&value("y")]));
+    }
+
+    #[test]
+    fn all_layers_of_the_recorded_engine_are_int8() {
+        let mut graph = Graph::default();
+        add(&mut graph, "/conv1/Conv", "Conv");
+        add(&mut graph, "/layer1/layer1.0/conv2/Conv", "Conv");
+        add(&mut graph, "/fc/Gemm", "Gemm");
+        graph.nodes.push(Node::new("/float/Conv", "Conv", &["a", "b"], &["c"]));
+        let found = Layers::read(RECORDED.as_bytes(), &graph).unwrap();
+        // 57 entries, 16 of them constants, one a squeeze that does nothing.
+        assert_eq!(found.layers.len(), 40);
+        assert_eq!(found.layers.iter().filter(|layer| layer.precision == "int8").count(), 23);
+        let planned: Vec<_> =
+            found.planned.iter().map(|it| (it.node.as_str(), it.precision.as_deref())).collect();
+        assert_eq!(
+            planned,
+            [
+                ("/conv1/Conv", Some("int8")),
+                ("/layer1/layer1.0/conv2/Conv", Some("int8")),
+                ("/fc/Gemm", Some("int8")),
+            ]
+        );
+        assert!(found.planned[0].layer.as_ref().unwrap().ends_with("/conv1/Conv + /relu/Relu"));
+    }
+
+    /// As TensorRT 10 writes them: metadata, short types; a convolution that stayed float behind a pair that stands alone.
+    #[test]
+    fn what_fell_back_is_named_with_its_pairs() {
+        let mut graph = Graph::default();
+        add(&mut graph, "conv", "Conv");
+        add(&mut graph, "gone", "MatMul");
+        let text = r#"{"Layers": [
+            {"Name": "q", "LayerType": "Reformat", "Metadata": "[ONNX Layer: node_of_conv.x_q]",
+             "Inputs": [{"Format/Datatype": "Float"}], "Outputs": [{"Format/Datatype": "Int8"}]},
+            {"Name": "__myl_Conv", "LayerType": "CaskConvolution",
+             "Metadata": "[ONNX Layer: conv]\u001e[ONNX Layer: relu]",
+             "Inputs": [{"Format/Datatype": "Half"}], "Outputs": [{"Format/Datatype": "Half"}]}],
+            "Bindings": ["x", "y"]}"#;
+        let found = Layers::read(text.as_bytes(), &graph).unwrap();
+        let [conv, gone] = &found.planned[..] else { panic!("{found:?}") };
+        assert_eq!(conv.precision.as_deref(), Some("float16"));
+        assert_eq!(conv.pairs, ["node_of_conv.x_q"]);
+        assert_eq!(
+            (gone.layer.as_ref(), gone.precision.as_ref(), gone.pairs.len()),
+            (None, None, 4)
+        );
+    }
+
+    #[test]
+    fn names_alone_say_nothing_of_types() {
+        let found =
+            Layers::read(br#"{"Layers": ["a + PWN(b)", "c"], "Bindings": []}"#, &Graph::default())
+                .unwrap();
+        assert_eq!(found.layers[0].precision, "unknown");
+        let error = Layers::read(b"{}", &Graph::default()).unwrap_err();
+        assert!(error.message.contains("Layers"), "{error}");
+    }
+}

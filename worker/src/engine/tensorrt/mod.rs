@@ -1,0 +1,49 @@
+//! TensorRT through its own program `trtexec`: builds, times and runs engines on the GPU of this machine.
+//!
+//! Versions 8.5 to 11, whichever the user has: [`program`] finds it and asks its version, [`flags`] says it in that version's words,
+//! [`log`], [`layers`] and [`times`] read what it says and writes, [`failure`] tells why it failed. Only a run of the program needs a GPU.
+
+mod attempt;
+mod benchmark;
+mod build;
+mod failure;
+mod flags;
+mod gpu;
+mod infer;
+mod layers;
+mod log;
+mod program;
+mod times;
+mod timing_cache;
+mod tune;
+mod version;
+
+pub use benchmark::{Timing, time};
+pub use build::{Wishes, build};
+pub use gpu::Gpu;
+pub use infer::load;
+pub use program::{Program, find};
+pub use version::Version;
+
+use attempt::{Attempt, Attempts};
+use log::Log;
+use program::Ended;
+use timing_cache::TimingCache;
+
+use crate::Result;
+
+/// What results of TensorRT depend on here, for cache keys: its version, and name, compute capability and driver branch of each GPU that is
+/// visible. Cards of one kind count once.
+///
+/// # Errors
+/// No trtexec, no GPU.
+pub fn fact() -> Result<String> {
+    let program = Program::find()?;
+    let mut gpus: Vec<String> = gpu::visible().iter().map(Gpu::words).collect();
+    gpus.sort();
+    gpus.dedup();
+    if gpus.is_empty() {
+        return Err(failure::no_gpu());
+    }
+    Ok(format!("{} on {}", program.version, gpus.join(", ")))
+}
