@@ -16,7 +16,7 @@ const WORKER: Ranks = &[
     ("passes", 4),
     ("zoo", 4),
     ("data", 5),
-    ("bench", 5),
+    ("bench", 4),
     ("engine", 5),
     ("train", 6),
     ("quant", 6),
