@@ -4,6 +4,7 @@
 //! entry in the file of its family (`rules/`) and a name in the lists of the runtimes that it holds for; a new runtime is a file
 //! beside `tensorrt.rs` and a line in [`POLICIES`]. `docs/placement.md` has all of them with their reasons.
 
+#[cfg(test)]
 mod document;
 mod onnxruntime;
 mod pattern;
