@@ -49,7 +49,7 @@ enum Action {
         /// The ONNX file.
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// Runtime whose rules hold: `tensorrt` or `onnxruntime`. Default: the one that the file names, else all.
+        /// Runtime whose rules hold: `tensorrt`, `tensorrt-rtx` or `onnxruntime`. Default: the one that the file names, else all.
         #[arg(long, value_name = "RUNTIME")]
         target: Option<String>,
         /// As JSON, for programs.

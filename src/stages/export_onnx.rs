@@ -24,7 +24,7 @@ pub struct ExportOnnx {
     #[schemars(range(min = 13, max = 21))]
     pub opset: u32,
     /// Form of quantized weights. `onnxruntime`: int8 weights and int32 bias with DequantizeLinear
-    /// only. `tensorrt`: float weights with Q and DQ. Default: the target that the Q/DQ pairs were
+    /// only. `tensorrt`, `tensorrt-rtx`: float weights with Q and DQ. Default: the target that the Q/DQ pairs were
     /// placed for, which the model's metadata names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,

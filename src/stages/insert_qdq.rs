@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::calibrate::Method;
 use super::contract::{Contract, Input, InputPath, Output, PortType, Problem, Ref};
 use super::model_source::ModelSource;
+use super::tensorrt_version::TensorrtVersion;
 
 /// Folds BatchNormalization and writes Q/DQ pairs by the rules of the target runtime.
 ///
 /// Outputs: `model` (ONNX with Q/DQ; weights still float, so that it can be fine-tuned), `plan`
-/// (JSON: which tensors and layers were quantized, and why others were not).
+/// (JSON: which tensors and layers were quantized, by [which rule](placement.md), and why others were not).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InsertQdq {
@@ -23,7 +24,12 @@ pub struct InsertQdq {
     pub method: Method,
     /// Runtime whose rules of placement and types hold.
     pub target: Target,
-    /// Quantize only these layers: node names, globs (`layer1.*`) or operators (`op:Conv`).
+    /// TensorRT that builds the engine, `"8.5"` to `"11.0"`; with target `tensorrt` only. Default: the newest. Until 10.1 the weights of
+    /// ConvTranspose have their scales along the input channels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensorrt_version: Option<String>,
+    /// Quantize only these layers: node names, globs (`layer1.*`), operators (`op:Conv`), all between two nodes (`between:A:B`), what
+    /// computes an output from the last layers on (`output:NAME`), `first`, `last` ([patterns](placement.md#patterns)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub include: Option<Vec<String>>,
@@ -98,8 +104,26 @@ impl RangesSource {
 pub enum Target {
     /// TensorRT: int8, zero point 0; inputs and weights of Conv and Gemm, the identity branch of residual Adds.
     Tensorrt,
+    /// TensorRT-RTX: as the newest TensorRT.
+    #[serde(rename = "tensorrt-rtx")]
+    TensorrtRtx,
     /// ONNX Runtime on CPUs: uint8 (zero point 128 at the same scales; 0 where no value is negative), also on outputs, int32 bias, so that all fuses to QLinear operators.
     Onnxruntime,
+}
+
+impl Target {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tensorrt, Self::TensorrtRtx, Self::Onnxruntime];
+}
+
+impl InsertQdq {
+    /// The TensorRT whose rules hold.
+    ///
+    /// # Errors
+    /// What was expected of `tensorrt_version`.
+    pub fn version(&self) -> Result<TensorrtVersion, String> {
+        self.tensorrt_version.as_deref().map_or(Ok(TensorrtVersion::NEWEST), str::parse)
+    }
 }
 
 pub(super) fn default_method() -> Method {
@@ -108,7 +132,7 @@ pub(super) fn default_method() -> Method {
 
 impl Contract for InsertQdq {
     const NAME: &'static str = "insert-qdq";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "insert Q/DQ pairs by a runtime's rules (PTQ)";
 
     fn inputs(&self) -> Vec<Input> {
@@ -129,6 +153,7 @@ impl Contract for InsertQdq {
 
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.sensitivity_problems();
+        problems.extend(self.version_problems());
         if self.batch_norm == BatchNorm::Kept && !self.per_channel {
             problems.push(
                 Problem::at("batch_norm", "BatchNormalization is folded into the scales of each channel: with one scale for all it cannot be kept")
@@ -152,5 +177,23 @@ impl InsertQdq {
             ],
             _ => Vec::new(),
         }
+    }
+
+    fn version_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        match &self.tensorrt_version {
+            Some(_) if self.target != Target::Tensorrt => problems.push(
+                Problem::at("tensorrt_version", "only the rules of TensorRT depend on its version")
+                    .help("take the key away, or place the pairs for it: target = \"tensorrt\""),
+            ),
+            Some(version) => {
+                if let Err(expected) = self.version() {
+                    let message = format!("no TensorRT \"{version}\" is known");
+                    problems.push(Problem::at("tensorrt_version", message).help(expected));
+                }
+            }
+            None => {}
+        }
+        problems
     }
 }

@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod reconstruct;
 pub mod report;
 pub mod sensitivity;
+pub mod tensorrt_version;
 pub mod train;
 pub mod training;
 pub mod verify;

@@ -26,7 +26,7 @@ pub struct Sensitivity {
     pub method: Method,
     /// Runtime whose rules of placement and types hold.
     pub target: Target,
-    /// Look only at these layers: node names, globs (`layer1.*`) or operators (`op:Conv`).
+    /// Look only at these layers: node names, globs (`layer1.*`), operators (`op:Conv`) and the other [patterns](placement.md#patterns).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub include: Option<Vec<String>>,
@@ -78,7 +78,7 @@ fn both() -> Vec<Measure> {
 
 impl Contract for Sensitivity {
     const NAME: &'static str = "sensitivity";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "what quantizing each layer costs";
     const DEMAND: Demand = Demand::Whole;
 

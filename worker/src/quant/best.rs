@@ -68,7 +68,7 @@ impl Judge {
     /// A layer that cannot be executed, a weight that is not float.
     pub fn new(model: &Model, ranges: &[Range]) -> Result<Self> {
         let view = View::of(&model.graph);
-        let sites = (policy(Target::Tensorrt)?.place)(&view, &Selection::all(&model.graph));
+        let sites = policy(Target::Tensorrt)?.place(&view, &Selection::all(&model.graph));
         let mut tensors = Vec::with_capacity(ranges.len());
         for range in ranges {
             let reads = |node: usize| model.graph.nodes[node].input(0) == Some(&range.tensor);

@@ -11,7 +11,7 @@ use super::{
 use crate::analysis::Report;
 use crate::graph::Graph;
 use crate::quant::insert::insert;
-use crate::quant::placement::{Plan, Request, Selection, plan_selected};
+use crate::quant::placement::{Plan, Request, Selection, plan_for};
 use crate::quant::prepare::prepare_and_tell;
 use crate::quant::ranges::Ranges;
 use crate::{Error, Result, passes};
@@ -42,7 +42,12 @@ pub fn run(context: &Context) -> Result<Metrics> {
             context.events.log(format!("{} ({}) stays in float", layer.node, layer.op));
         }
     }
-    let plan = plan_selected(&model.graph, &ranges, &request, &selection)?;
+    let version = config.version().map_err(|expected| {
+        Error::user("a TensorRT of that version is not known")
+            .help(expected)
+            .key("tensorrt_version")
+    })?;
+    let plan = plan_for(&model.graph, &ranges, &request, &selection, version)?;
     let quantized = plan.layers.iter().filter(|layer| layer.quantized).count();
     if quantized == 0 {
         return Err(Error::user("no layer is left to quantize")

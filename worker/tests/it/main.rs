@@ -13,6 +13,7 @@ mod large_models;
 mod old_opsets;
 mod onnx_nodes;
 mod parity;
+mod placement;
 mod python;
 mod pytorch;
 mod quant;

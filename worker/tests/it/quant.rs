@@ -94,21 +94,21 @@ pub fn ranges(model: &Model, dataset: &Dataset) -> Ranges {
     calibrate(model, dataset, &options(64, 2), &|_, _| ()).expect("calibrates").ranges
 }
 
-fn request(target: Target) -> Request<'static> {
+pub fn request(target: Target) -> Request<'static> {
     Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true }
 }
 
-struct Batch {
+pub struct Batch {
     images: tch::Tensor,
 }
 
 impl Batch {
-    fn all(dataset: &Dataset) -> Self {
+    pub fn all(dataset: &Dataset) -> Self {
         let mut loader = Loader::new(dataset, IMAGES, Order::Sequential, false, 1);
         Self { images: loader.next().expect("a batch").expect("loads").images }
     }
 
-    fn simulate(&self, model: &Model) -> Vec<f32> {
+    pub fn simulate(&self, model: &Model) -> Vec<f32> {
         let mut program = Program::compile(model, &Options::default()).expect("compiles");
         let images = [self.images.shallow_clone()];
         let outputs = program.forward(&images, Mode::Eval, &mut |_, _| Ok(())).expect("runs");
@@ -116,7 +116,7 @@ impl Batch {
     }
 
     /// Outputs of Python's onnxruntime and the operators that it ran.
-    fn onnxruntime(
+    pub fn onnxruntime(
         &self,
         folder: &Path,
         model: &Model,
@@ -140,7 +140,7 @@ impl Batch {
 
 /// Share of images of the same predicted class, and the median over images of signal over noise of
 /// the logits, decibels.
-fn agreement(ours: &[f32], theirs: &[f32]) -> (f64, f64) {
+pub fn agreement(ours: &[f32], theirs: &[f32]) -> (f64, f64) {
     assert_eq!(ours.len(), theirs.len());
     let classes = ours.len() / IMAGES;
     let best = |row: &[f32]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]));
@@ -165,30 +165,35 @@ fn the_simulation_is_what_onnxruntime_computes() {
         ("torchscript", fixture("tiny_resnet_torchscript.onnx"), 32),
         ("mobilenet", fixture("tiny_mobilenet_torchscript.onnx"), 32),
     ];
-    for (name, mut model, side) in networks {
-        let folder = tempfile::tempdir().expect("a folder");
-        let dataset = dataset(folder.path(), side);
-        prepare(&mut model).expect("prepares");
-        let ranges = ranges(&model, &dataset);
-        let batch = Batch::all(&dataset);
-        for target in [Target::Tensorrt, Target::Onnxruntime] {
-            let mut quantized = model.clone();
-            let plan = plan(&model.graph, &ranges, &request(target)).expect("plans");
-            insert(&mut quantized, &plan).expect("inserts");
-            let simulated = batch.simulate(&quantized);
-            let (_, against_float) = agreement(&simulated, &batch.simulate(&model));
-            assert!((8.0..60.0).contains(&against_float), "{name} {target:?}: {against_float} dB");
-            finalize(&mut quantized, None).expect("finalizes");
-            // What is exported computes in the interpreter what it did before.
-            let (_, form) = agreement(&batch.simulate(&quantized), &simulated);
-            assert!(form > 45.0, "{name} {target:?}: the exported form differs: {form} dB");
-            let (outputs, _) = batch.onnxruntime(folder.path(), &quantized, "off");
-            let (same, decibels) = agreement(&simulated, &outputs);
-            println!(
-                "{name} {target:?}: {same} alike, {decibels:.1} dB; {against_float:.1} dB to float"
-            );
-            assert!(same >= 0.99 && decibels >= 45.0, "{name} {target:?}: {same}, {decibels} dB");
-        }
+    for (name, model, side) in networks {
+        agrees(name, model, side);
+    }
+}
+
+/// For each target: the simulation, the exported form in the interpreter, and ONNX Runtime compute the same.
+pub fn agrees(name: &str, mut model: Model, side: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dataset = dataset(folder.path(), side);
+    prepare(&mut model).expect("prepares");
+    let ranges = ranges(&model, &dataset);
+    let batch = Batch::all(&dataset);
+    for target in [Target::Tensorrt, Target::Onnxruntime] {
+        let mut quantized = model.clone();
+        let plan = plan(&model.graph, &ranges, &request(target)).expect("plans");
+        insert(&mut quantized, &plan).expect("inserts");
+        let simulated = batch.simulate(&quantized);
+        let (_, against_float) = agreement(&simulated, &batch.simulate(&model));
+        assert!((8.0..60.0).contains(&against_float), "{name} {target:?}: {against_float} dB");
+        finalize(&mut quantized, None).expect("finalizes");
+        // What is exported computes in the interpreter what it did before.
+        let (_, form) = agreement(&batch.simulate(&quantized), &simulated);
+        assert!(form > 45.0, "{name} {target:?}: the exported form differs: {form} dB");
+        let (outputs, _) = batch.onnxruntime(folder.path(), &quantized, "off");
+        let (same, decibels) = agreement(&simulated, &outputs);
+        println!(
+            "{name} {target:?}: {same} alike, {decibels:.1} dB; {against_float:.1} dB to float"
+        );
+        assert!(same >= 0.99 && decibels >= 45.0, "{name} {target:?}: {same}, {decibels} dB");
     }
 }
 

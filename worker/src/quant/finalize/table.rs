@@ -11,8 +11,11 @@ use crate::{Error, Result, passes};
 /// A runtime and what it wants changed. The target whose rules the pairs follow is the second argument.
 type Form = (Target, fn(&mut Model, Option<Target>) -> Result<()>);
 
-const FORMS: &[Form] =
-    &[(Target::Onnxruntime, onnxruntime::finalize), (Target::Tensorrt, tensorrt::finalize)];
+const FORMS: &[Form] = &[
+    (Target::Onnxruntime, onnxruntime::finalize),
+    (Target::Tensorrt, tensorrt::finalize),
+    (Target::TensorrtRtx, tensorrt::finalize),
+];
 
 /// Brings a Q/DQ model into the form that `target` wants; by default the runtime that its pairs were placed
 /// for, which its metadata names. A model without pairs stays as it is.

@@ -40,8 +40,8 @@ pub struct Rule {
     find: for<'a> fn(&PairView<'a>) -> Found<'a>,
 }
 
-const BOTH: &[Target] = &[Target::Tensorrt, Target::Onnxruntime];
-const TENSORRT: &[Target] = &[Target::Tensorrt];
+const ALL: &[Target] = &Target::ALL;
+const TENSORRT: &[Target] = &[Target::Tensorrt, Target::TensorrtRtx];
 
 /// All rules.
 pub const RULES: &[Rule] = &[
@@ -49,7 +49,7 @@ pub const RULES: &[Rule] = &[
         name: "double-pair",
         cost: "values are rounded twice, and one more kernel converts them",
         remedy: "take one of the two pairs away",
-        targets: BOTH,
+        targets: ALL,
         find: pairs::double,
     },
     Rule {
@@ -63,35 +63,35 @@ pub const RULES: &[Rule] = &[
         name: "per-tensor-weight",
         cost: "channels with small weights have few of the 256 steps: accuracy, most of all of depthwise convolutions",
         remedy: "one scale for each output channel: per_channel = true",
-        targets: BOTH,
+        targets: ALL,
         find: layers::per_tensor,
     },
     Rule {
         name: "weight-axis",
         cost: "runtimes refuse it, or run the layer in float",
         remedy: "scales belong to the output channels: axis 0 of Conv, 1 of ConvTranspose, the columns of a MatMul",
-        targets: BOTH,
+        targets: ALL,
         find: layers::axis,
     },
     Rule {
         name: "half-quantized",
         cost: "the layer runs in float, and the pair is computed for nothing",
         remedy: "quantize both input and weight, or neither",
-        targets: BOTH,
+        targets: ALL,
         find: layers::half,
     },
     Rule {
         name: "float-island",
         cost: "values are made float and integer again around it, which may cost more than the layer gains",
         remedy: "quantize it, or leave its neighbours in float too",
-        targets: BOTH,
+        targets: ALL,
         find: layers::island,
     },
     Rule {
         name: "blocked-fusion",
         cost: "the activation is a kernel of its own, and its input is written to memory",
         remedy: "put the pair behind the activation",
-        targets: BOTH,
+        targets: ALL,
         find: neighbours::blocked,
     },
     Rule {
@@ -112,7 +112,7 @@ pub const RULES: &[Rule] = &[
         name: "concat-scales",
         cost: "all inputs but one are scaled anew",
         remedy: "give the inputs one scale: the largest",
-        targets: BOTH,
+        targets: ALL,
         find: neighbours::concat,
     },
 ];

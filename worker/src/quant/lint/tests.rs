@@ -162,7 +162,7 @@ fn our_own_placement_breaks_no_rule() {
         };
         let mut model = zoo::build(&config, None, 1).unwrap();
         prepare(&mut model).unwrap();
-        for target in [Target::Tensorrt, Target::Onnxruntime] {
+        for target in Target::ALL {
             let found = lint(&quantized(&model, target).graph, Some(target));
             assert_eq!(found, [], "{arch:?}, {target:?}");
         }

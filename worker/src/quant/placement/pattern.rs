@@ -1,38 +1,75 @@
-//! Patterns that name layers: `layer1.0.conv1`, `layer1.*`, `op:Conv`.
+//! Patterns that name layers.
+//!
+//! | pattern | nodes |
+//! | --- | --- |
+//! | `layer1.0.conv1` | of that name |
+//! | `layer1.*` | whose name the glob covers: `*` any text, `?` any character |
+//! | `op:Conv` | of that operator, also a glob |
+//! | `between:A:B` | on a way from node A to node B, both included |
+//! | `output:NAME` | that compute an output of the graph, back to the nearest layers, these included |
+//! | `first`, `last` | the layers before, and behind, which there is no other |
 
+use super::{View, region};
 use crate::graph::Graph;
 use crate::{Error, Result};
 
-/// For each node whether `pattern` names it. A node without a name goes by that of its first output.
+/// The nodes that what stands behind a prefix names.
+type Find = fn(&View, &str) -> Result<Vec<bool>>;
+
+const FORMS: &[(&str, Find)] =
+    &[("op:", operators), ("between:", region::between), ("output:", region::output)];
+
+const WORDS: &[(&str, fn(&View) -> Vec<bool>)] =
+    &[("first", region::first), ("last", region::last)];
+
+/// For each node whether `pattern` names it. A node without a name goes by that of its first output; one that is
+/// called like a word goes before the word.
 ///
 /// # Errors
 /// A pattern that names nothing, with the nearest name.
 pub fn matches(graph: &Graph, pattern: &str) -> Result<Vec<bool>> {
-    let (op, glob) = match pattern.strip_prefix("op:") {
-        Some(op) => (true, op),
-        None => (false, pattern),
-    };
-    let names: Vec<&str> = graph
-        .nodes
-        .iter()
-        .map(|node| if op { node.op_type.as_str() } else { node.label() })
-        .collect();
-    let found: Vec<bool> =
-        names.iter().map(|name| covers(glob.as_bytes(), name.as_bytes())).collect();
+    let view = View::of(graph);
+    let form = FORMS.iter().find_map(|(prefix, find)| Some((find, pattern.strip_prefix(prefix)?)));
+    if let Some((find, rest)) = form {
+        return find(&view, rest);
+    }
+    let names: Vec<&str> = graph.nodes.iter().map(|node| node.label()).collect();
+    let found = covered(&names, pattern);
     if found.contains(&true) {
         return Ok(found);
     }
-    let what = if op { "operator" } else { "node" };
-    let likeness = |name: &str| strsim::jaro_winkler(name, glob);
+    if let Some((_, find)) = WORDS.iter().find(|(word, _)| *word == pattern) {
+        let found = find(&view);
+        if !found.contains(&true) {
+            return Err(Error::user(format!("\"{pattern}\": the model has no layer"))
+                .help("layers are Conv, ConvTranspose, Gemm and MatMul"));
+        }
+        return Ok(found);
+    }
+    Err(unknown("node", "", pattern, &names))
+}
+
+fn operators(view: &View, glob: &str) -> Result<Vec<bool>> {
+    let names: Vec<&str> = view.graph.nodes.iter().map(|node| node.op_type.as_str()).collect();
+    let found = covered(&names, glob);
+    if found.contains(&true) { Ok(found) } else { Err(unknown("operator", "op:", glob, &names)) }
+}
+
+fn covered(names: &[&str], glob: &str) -> Vec<bool> {
+    names.iter().map(|name| covers(glob.as_bytes(), name.as_bytes())).collect()
+}
+
+/// That none of `names` is meant by `given`, with the nearest of them.
+pub(super) fn unknown(what: &str, prefix: &str, given: &str, names: &[&str]) -> Error {
+    let likeness = |name: &str| strsim::jaro_winkler(name, given);
     let nearest = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let error = Error::user(format!("no {what} of the model matches \"{pattern}\""));
-    Err(match nearest {
+    let error = Error::user(format!("no {what} of the model matches \"{prefix}{given}\""));
+    match nearest {
         Some(name) => error.help(format!(
-            "did you mean \"{}{name}\"? Names are those after BatchNormalization is folded; `*` stands for any text",
-            if op { "op:" } else { "" }
+            "did you mean \"{prefix}{name}\"? Names are those after BatchNormalization is folded; `*` stands for any text"
         )),
         None => error,
-    })
+    }
 }
 
 /// Whether a glob covers the whole text: `*` any text, `?` any character.

@@ -2,6 +2,7 @@
 
 use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
+use qpipe::stages::tensorrt_version::TensorrtVersion;
 use serde::Serialize;
 
 use super::sites::reason;
@@ -81,7 +82,7 @@ pub struct WeightPlan {
     /// The input that reads it.
     #[serde(skip)]
     pub site: Site,
-    /// Axis of the output channels, whether or not each has a scale.
+    /// Axis of the channels that may have a scale each, whether or not they have.
     #[serde(skip)]
     pub channel_axis: i64,
 }
@@ -95,6 +96,9 @@ pub struct LayerPlan {
     pub op: String,
     /// Whether it reads quantized values.
     pub quantized: bool,
+    /// The target's rule that decided so; none: no rule covers it, or it was left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<&'static str>,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -119,15 +123,42 @@ pub fn plan_selected(
     request: &Request,
     selection: &Selection,
 ) -> Result<Plan> {
+    plan_for(graph, ranges, request, selection, TensorrtVersion::NEWEST)
+}
+
+/// The same for a version of TensorRT; other runtimes' rules do not depend on it.
+///
+/// # Errors
+/// A range that is missing.
+pub fn plan_for(
+    graph: &Graph,
+    ranges: &Ranges,
+    request: &Request,
+    selection: &Selection,
+    version: TensorrtVersion,
+) -> Result<Plan> {
     let policy = policy(request.target)?;
     let view = View::of(graph);
-    let sites = (policy.place)(&view, selection);
+    let sites = policy.place_for(&view, selection, version);
     let mut tensors = Vec::new();
     for name in values(graph) {
         let Some(readers) = sites.tensors.get(name) else { continue };
-        let range_of = (policy.range_of)(&view, name);
-        let (amax, abs_max) = ranges.find(range_of, request.method)?;
         let scheme = (policy.scheme)(&view, name);
+        // Values that have one scale take the range of the one whose steps are widest.
+        let members = match sites.group(name) {
+            Some(group) => values(graph).filter(|value| group.contains(*value)).collect(),
+            None => vec![name],
+        };
+        let mut widest: Option<(f32, &str, (f32, f32))> = None;
+        for member in members {
+            let range_of = (policy.range_of)(&view, member);
+            let (amax, abs_max) = ranges.find(range_of, request.method)?;
+            let scale = scheme.scale(amax, abs_max);
+            if widest.is_none_or(|(most, ..)| scale > most) {
+                widest = Some((scale, range_of, (amax, abs_max)));
+            }
+        }
+        let Some((_, range_of, (amax, abs_max))) = widest else { continue };
         let label = |site: &Site| graph.nodes[site.0].label().to_owned();
         tensors.push(TensorPlan {
             tensor: name.to_owned(),
@@ -165,7 +196,7 @@ pub fn plan_selected(
 /// What would become of each node of a prepared float graph under a runtime's rules, all layers allowed.
 pub fn survey(graph: &Graph, policy: &Policy) -> Vec<LayerPlan> {
     let (view, selection) = (View::of(graph), Selection::all(graph));
-    layers(graph, &(policy.place)(&view, &selection), &selection)
+    layers(graph, &policy.place(&view, &selection), &selection)
 }
 
 /// Names of all computed values, in the order of the graph.
@@ -181,6 +212,7 @@ fn layers(graph: &Graph, sites: &Sites, selection: &Selection) -> Vec<LayerPlan>
             node: node.label().to_owned(),
             op: node.op_type.clone(),
             quantized,
+            rule: sites.rules.get(&index).copied(),
             reason: (!quantized).then(|| reason(sites, selection, index)),
         }
     };

@@ -1,5 +1,7 @@
 //! What a policy gives: the values that are read quantized, and by whom.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use indexmap::IndexMap;
 
 use super::{Selection, View};
@@ -13,12 +15,16 @@ pub type Site = (usize, usize);
 pub struct Sites {
     /// Computed values and the inputs that read them quantized.
     pub tensors: IndexMap<String, Vec<Site>>,
-    /// Weights: the input that reads one, and the axis of its output channels.
+    /// Weights: the input that reads one, and the axis of its channels that have a scale each.
     pub weights: Vec<(Site, i64)>,
     /// Nodes that are quantized.
     pub quantized: Vec<usize>,
     /// Nodes that could be but are not, and why.
     pub refused: Vec<(usize, String)>,
+    /// For each node that a rule decided about that rule's name.
+    pub rules: BTreeMap<usize, &'static str>,
+    /// Values that have one scale together; no value is in two of them.
+    pub groups: Vec<BTreeSet<String>>,
 }
 
 impl Sites {
@@ -30,34 +36,60 @@ impl Sites {
         }
     }
 
-    /// Quantizes a layer's input and its constant weight. Returns whether it is such a layer.
-    pub fn weighted(&mut self, view: &View, index: usize) -> bool {
-        let node = &view.graph.nodes[index];
-        let Some(axis) = weight_axis(view, index) else {
-            let reason = "its weight is not a constant of the model, or its input is one";
-            self.refused.push((index, reason.to_owned()));
-            return false;
-        };
-        let Some(input) = view.activation(index, 0) else { return false };
-        debug_assert_eq!(node.input(0), Some(input));
-        self.read(input, (index, 0));
-        self.weights.push(((index, 1), axis));
-        self.quantized.push(index);
-        true
+    /// Whether some input reads `tensor` quantized.
+    pub fn has(&self, tensor: &str) -> bool {
+        self.tensors.contains_key(tensor)
+    }
+
+    /// Gives two values, and all that share a scale with one of them, one scale.
+    pub fn share(&mut self, first: &str, second: &str) {
+        if first == second {
+            return;
+        }
+        let mut joined = BTreeSet::from([first.to_owned(), second.to_owned()]);
+        self.groups.retain(|group| {
+            let apart = !group.contains(first) && !group.contains(second);
+            if !apart {
+                joined.extend(group.iter().cloned());
+            }
+            apart
+        });
+        self.groups.push(joined);
+    }
+
+    /// The values that have one scale with `tensor`, itself among them, where there are others.
+    pub fn group(&self, tensor: &str) -> Option<&BTreeSet<String>> {
+        self.groups.iter().find(|group| group.contains(tensor))
+    }
+
+    /// Brings all lists into the order of the graph, whatever the order of the rules was.
+    pub(super) fn sort(&mut self) {
+        self.tensors.values_mut().for_each(|sites| sites.sort_unstable());
+        self.weights.sort_unstable();
+        self.quantized.sort_unstable();
+        self.refused.sort_by_key(|(index, _)| *index);
     }
 }
 
-/// The axis of the output channels in the weight of a Conv, ConvTranspose, Gemm or MatMul; `None` where
-/// there is no constant weight for a computed input.
-fn weight_axis(view: &View, index: usize) -> Option<i64> {
+/// The axis of the output channels in the constant weight of a Conv, ConvTranspose, Gemm or MatMul.
+///
+/// # Errors
+/// Why the node is no layer with a weight that can be quantized.
+pub(super) fn weight_axis(view: &View, index: usize) -> Result<i64, String> {
     let node = &view.graph.nodes[index];
-    view.activation(index, 0)?;
-    let weight = view.constant(node.input(1)?)?;
+    let weight = node.input(1).and_then(|name| view.constant(name));
+    let (Some(_), Some(weight)) = (view.activation(index, 0), weight) else {
+        return Err("its weight is not a constant of the model, or its input is one".to_owned());
+    };
     let rank = weight.shape.len() as i64;
     match node.op_type.as_str() {
-        "Gemm" if node.int("transA", 0).unwrap_or(0) != 0 => None,
-        "MatMul" if rank != 2 => None,
-        _ => output_axis(node, rank),
+        "Gemm" if node.int("transA", 0).unwrap_or(0) != 0 => {
+            Err("it reads its input transposed".to_owned())
+        }
+        "MatMul" if rank != 2 => Err(format!(
+            "its weight has {rank} dimension(s): only of a matrix all output channels are along one axis"
+        )),
+        _ => output_axis(node, rank).ok_or_else(|| "it has no weight".to_owned()),
     }
 }
 
@@ -72,7 +104,7 @@ pub fn output_axis(node: &Node, rank: i64) -> Option<i64> {
     }
 }
 
-/// For nodes that no policy touches: why.
+/// Why a node is not quantized.
 pub(super) fn reason(sites: &Sites, selection: &Selection, index: usize) -> String {
     if let Some(reason) = selection.why_not(index) {
         return reason.to_owned();

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use qpipe::stages::insert_qdq::Target;
+use qpipe::stages::tensorrt_version::TensorrtVersion;
 
+use super::rule::{self, Rule, Scene};
 use super::{Selection, Sites, View, onnxruntime, tensorrt};
 use crate::graph::Graph;
 use crate::quant::scheme::Scheme;
@@ -15,16 +17,28 @@ pub struct Policy {
     pub target: Target,
     /// Its name in files.
     pub name: &'static str,
-    /// Chooses the sites among the selected nodes.
-    pub place: fn(&View, &Selection) -> Sites,
+    /// Its rules; of those that cover an operator the first that has something to say of a node decides.
+    pub rules: &'static [&'static Rule],
     /// Type and zero point of a computed value.
     pub scheme: fn(&View, &str) -> Scheme,
     /// Whose range a value has: its own, or that of the value whose elements it holds.
     pub range_of: for<'a> fn(&View<'a>, &'a str) -> &'a str,
 }
 
+impl Policy {
+    /// Chooses the sites among the selected nodes, for the newest version of the runtime.
+    pub fn place(&self, view: &View, selection: &Selection) -> Sites {
+        self.place_for(view, selection, TensorrtVersion::NEWEST)
+    }
+
+    /// The same for another version of TensorRT; other runtimes' rules do not depend on it.
+    pub fn place_for(&self, view: &View, selection: &Selection, version: TensorrtVersion) -> Sites {
+        rule::place(self, &Scene { view, selection, version })
+    }
+}
+
 /// All policies.
-pub const POLICIES: &[Policy] = &[tensorrt::POLICY, onnxruntime::POLICY];
+pub const POLICIES: &[Policy] = &[tensorrt::POLICY, tensorrt::RTX, onnxruntime::POLICY];
 
 /// The policy of `target`.
 pub fn policy(target: Target) -> Result<&'static Policy> {
@@ -37,7 +51,7 @@ pub fn watched(graph: &Graph) -> Vec<String> {
     let view = View::of(graph);
     let mut needed = HashSet::new();
     for policy in POLICIES {
-        let sites = (policy.place)(&view, &Selection::all(graph));
+        let sites = policy.place(&view, &Selection::all(graph));
         for tensor in sites.tensors.keys() {
             // The view lives as long as the graph; the sites do not.
             let name = graph.nodes.iter().flat_map(|node| &node.inputs).find(|n| *n == tensor);
@@ -55,7 +69,7 @@ mod tests {
 
     #[test]
     fn every_target_has_one_policy() {
-        for target in [Target::Tensorrt, Target::Onnxruntime] {
+        for target in Target::ALL {
             assert_eq!(POLICIES.iter().filter(|policy| policy.target == target).count(), 1);
         }
     }

@@ -1,4 +1,9 @@
-//! Placement on networks of the zoo and files of PyTorch's exporters.
+//! Placement on networks of the zoo and files of PyTorch's exporters; by rules, on small graphs, in the files below.
+
+mod draft;
+mod onnxruntime;
+mod patterns;
+mod tensorrt;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -91,7 +96,10 @@ fn tensorrt_quantizes_inputs_weights_and_identity_branches() {
     assert_eq!(tensor(&plan, "fc").len(), 1);
     let relu = layer(&plan, "layer1.0.relu1");
     assert!(!relu.quantized);
-    assert_eq!(relu.reason.as_deref(), Some("the target's rules have no pair for this operator"));
+    let reason = "it is part of \"layer1.0.conv1\"'s kernel: the pair stands behind it";
+    assert_eq!((relu.rule, relu.reason.as_deref()), (Some("fused-activation"), Some(reason)));
+    let conv = layer(&plan, "layer1.0.conv1");
+    assert_eq!((conv.rule, conv.reason.as_deref()), (Some("weighted-layer"), None));
 }
 
 #[test]
@@ -152,7 +160,7 @@ fn pytorchs_exports_are_placed_alike() {
 
 #[test]
 fn pairs_are_inserted_once_a_tensor_and_the_graph_stays_whole() {
-    for target in [Target::Tensorrt, Target::Onnxruntime] {
+    for target in Target::ALL {
         let mut model = resnet18();
         let plan = planned(&model, &request(target));
         insert(&mut model, &plan).expect("inserts");
@@ -167,46 +175,6 @@ fn pairs_are_inserted_once_a_tensor_and_the_graph_stays_whole() {
         let scale = &model.graph.initializers["conv1.weight_scale"];
         assert_eq!(scale.shape, [64]);
     }
-}
-
-#[test]
-fn layers_can_be_named_and_left_out() {
-    let model = resnet18();
-    let exclude = ["layer1.*".to_owned(), "op:Gemm".to_owned()];
-    let all = request(Target::Tensorrt);
-    let plan = planned(&model, &Request { exclude: &exclude, ..all });
-    assert_eq!(plan.weights.len(), 21 - 4 - 1);
-    assert_eq!(layer(&plan, "layer1.0.conv1").reason.as_deref(), Some("excluded by \"layer1.*\""));
-    assert!(tensor(&plan, "layer1.1.add").is_empty());
-
-    let include = ["op:Conv".to_owned()];
-    let exclude = ["conv1".to_owned()];
-    let plan = planned(&model, &Request { include: Some(&include), exclude: &exclude, ..all });
-    assert_eq!(plan.weights.len(), 19);
-    assert_eq!(layer(&plan, "fc").reason.as_deref(), Some("`include` does not name it"));
-    assert_eq!(layer(&plan, "conv1").reason.as_deref(), Some("excluded by \"conv1\""));
-
-    // With ONNX Runtime a layer that is left in float reads what the layers round it made.
-    let exclude = ["layer1.0.conv2".to_owned()];
-    let plan = planned(&model, &Request { exclude: &exclude, ..request(Target::Onnxruntime) });
-    assert_eq!(plan.weights.len(), 20);
-    assert_eq!(tensor(&plan, "layer1.0.conv2").len(), 1);
-}
-
-#[test]
-fn a_pattern_that_names_nothing_is_refused_with_the_nearest_name() {
-    let model = resnet18();
-    let refused = |pattern: &str| {
-        let exclude = [pattern.to_owned()];
-        let request = Request { exclude: &exclude, ..request(Target::Tensorrt) };
-        plan(&model.graph, &ranges(&model.graph), &request).expect_err("refused")
-    };
-    let error = refused("layer1.0.conv3");
-    assert_eq!(error.message, "`exclude`: no node of the model matches \"layer1.0.conv3\"");
-    assert_eq!(error.key, Some("exclude"), "the runner shows its line");
-    let help = error.help.expect("a help");
-    assert!(help.starts_with("did you mean \"layer1.0.conv"), "{help}");
-    assert!(refused("op:Convv").help.expect("a help").starts_with("did you mean \"op:Conv\"?"));
 }
 
 #[test]

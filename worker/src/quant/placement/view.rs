@@ -1,6 +1,6 @@
 //! What policies ask of a graph.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::graph::{Graph, Node, TensorData};
 
@@ -104,9 +104,38 @@ impl<'a> View<'a> {
         self.producers.get(name).map(|&index| &self.graph.nodes[index])
     }
 
+    /// Index of the node that makes a value.
+    pub fn producer_index(&self, name: &str) -> Option<usize> {
+        self.producers.get(name).copied()
+    }
+
+    /// Whether the node is a layer: it has a weight, or multiplies two matrices.
+    pub fn is_layer(&self, node: usize) -> bool {
+        let node = &self.graph.nodes[node];
+        node.domain.is_empty() && WEIGHTED.contains(&node.op_type.as_str())
+    }
+
+    /// The nearest layers on all ways back from a value.
+    pub fn layers_behind(&self, value: &str) -> BTreeSet<usize> {
+        let (mut seen, mut found) = (HashSet::new(), BTreeSet::new());
+        let mut open: Vec<usize> = self.producer_index(value).into_iter().collect();
+        while let Some(node) = open.pop() {
+            if self.is_layer(node) {
+                found.insert(node);
+            } else if seen.insert(node) {
+                let inputs = &self.graph.nodes[node].inputs;
+                open.extend(inputs.iter().filter_map(|input| self.producer_index(input)));
+            }
+        }
+        found
+    }
+
     /// The value that a value's elements are copies of: itself, but behind a max pooling or a change of
     /// shape that operator's input.
-    pub fn origin(&self, mut name: &'a str) -> &'a str {
+    pub fn origin<'b>(&self, mut name: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
         while let Some(node) = self.producer(name)
             && MOVING.contains(&node.op_type.as_str())
             && let Some(input) = node.input(0)

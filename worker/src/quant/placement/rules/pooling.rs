@@ -1,0 +1,77 @@
+//! Poolings that compute means.
+
+use super::{ONNXRUNTIME_SELECTORS, TENSORRT_GUIDE, integer};
+use crate::quant::placement::View;
+use crate::quant::placement::rule::{Order, Rule, Verdict};
+
+pub(in super::super) const GLOBAL: Rule = Rule {
+    name: "global-pool",
+    operators: &["GlobalAveragePool", "GlobalMaxPool", "ReduceMean"],
+    about: "The input of a global pooling is quantized. A ReduceMean is one where it is over two axes or more and not over the batch; the means of a normalization stay float.",
+    reason: "It reads the largest value behind the last convolution: as integers a quarter of the bytes, and that convolution writes integers.",
+    source: TENSORRT_GUIDE,
+    order: Order::Forward,
+    apply: |scene, index, sites| {
+        if let Some(reason) = no_pooling(scene.view, index) {
+            return Verdict::Float(reason);
+        }
+        input(scene.view, index, |input| sites.read(input, (index, 0)))
+    },
+};
+
+pub(in super::super) const AVERAGE: Rule = Rule {
+    name: "average-pool",
+    operators: &["AveragePool"],
+    about: "The input is quantized.",
+    reason: "A mean does not commute with rounding, so TensorRT cannot move the next layer's quantization in front of it: without a pair of its own it reads and writes floats. With one, DQ, pooling and the next layer's Q are one kernel.",
+    source: TENSORRT_GUIDE,
+    order: Order::Forward,
+    apply: |scene, index, sites| input(scene.view, index, |input| sites.read(input, (index, 0))),
+};
+
+pub(in super::super) const INTEGER: Rule = Rule {
+    name: "average-pool",
+    operators: &["AveragePool", "GlobalAveragePool", "ReduceMean"],
+    about: "Input and output are quantized (QLinearAveragePool, QLinearGlobalAveragePool). A ReduceMean counts where it is over two axes or more and not over the batch; the means of a normalization stay float.",
+    reason: "Its integer kernels take and give integers only.",
+    source: ONNXRUNTIME_SELECTORS,
+    order: Order::Forward,
+    apply: |scene, index, sites| {
+        if let Some(reason) = no_pooling(scene.view, index) {
+            return Verdict::Float(reason);
+        }
+        let verdict = input(scene.view, index, |input| sites.read(input, (index, 0)));
+        if verdict == Verdict::Quantized {
+            integer::output(scene.view, sites, index);
+        }
+        verdict
+    },
+};
+
+fn input(view: &View, index: usize, read: impl FnOnce(&str)) -> Verdict {
+    match view.activation(index, 0) {
+        Some(input) => {
+            read(input);
+            Verdict::Quantized
+        }
+        None => Verdict::Float("its input is a constant".to_owned()),
+    }
+}
+
+/// Why a ReduceMean is no pooling; other operators are.
+fn no_pooling(view: &View, index: usize) -> Option<String> {
+    let node = &view.graph.nodes[index];
+    if node.op_type != "ReduceMean" {
+        return None;
+    }
+    // An attribute until opset 18, then an input.
+    let given = node.ints("axes").ok().flatten().map(<[i64]>::to_vec);
+    let axes = given.or_else(|| view.constant(node.input(1)?)?.whole_numbers());
+    match axes {
+        Some(axes) if axes.len() > 1 && !axes.contains(&0) => None,
+        Some(axes) if axes.len() == 1 => Some(
+            "it is a mean along one axis, as normalizations compute it, and no pooling".to_owned(),
+        ),
+        _ => Some("it is no pooling: its axes are all, the batch's, or computed".to_owned()),
+    }
+}
