@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
 use super::contract::{Contract, Input, InputPath, Output, PortType, Problem, Ref};
+use super::formats::{self, Activations, Weights};
 use super::model_source::ModelSource;
 
 /// Folds BatchNormalization and writes Q/DQ pairs by the rules of the target runtime.
@@ -39,6 +40,12 @@ pub struct InsertQdq {
     /// A scale for each output channel of a weight instead of one for all.
     #[serde(default = "super::contract::yes")]
     pub per_channel: bool,
+    /// How weights are quantized; [which runtime takes what](formats.md).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+    /// How activations are quantized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations: Option<Activations>,
 }
 
 /// Ranges: an output of another stage, or a file.
@@ -87,7 +94,7 @@ pub(super) fn default_method() -> Method {
 
 impl Contract for InsertQdq {
     const NAME: &'static str = "insert-qdq";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "insert Q/DQ pairs by a runtime's rules (PTQ)";
 
     fn inputs(&self) -> Vec<Input> {
@@ -107,7 +114,9 @@ impl Contract for InsertQdq {
     }
 
     fn check(&self) -> Vec<Problem> {
-        match (&self.sensitivity, self.float_layers) {
+        let mut problems =
+            formats::check(self.weights, self.activations, self.per_channel, self.target);
+        problems.extend(match (&self.sensitivity, self.float_layers) {
             (Some(_), None) => vec![
                 Problem::at("sensitivity", "nothing says how many layers stay in float")
                     .help("add float_layers = 3, or as many as are wanted"),
@@ -117,6 +126,7 @@ impl Contract for InsertQdq {
                     .help("add sensitivity = \"STAGE.sensitivity\", the output of a `sensitivity` stage"),
             ],
             _ => Vec::new(),
-        }
+        });
+        problems
     }
 }

@@ -1,6 +1,6 @@
 //! Another version of the standard's operator set.
 
-use crate::graph::{Attribute, Model, Node};
+use crate::graph::{Attribute, DType, Graph, Model, Node};
 use crate::{Error, Result, ops};
 
 /// Where an operator came to mean something else: its name, the opset, and the attribute without which it did not matter.
@@ -118,6 +118,30 @@ pub fn set_opset(model: &mut Model, opset: i64) -> Result<()> {
     };
     model.ir_version = model.ir_version.max(least);
     Ok(())
+}
+
+/// The least opset whose quantization knows the graph's stored types and blocks; 1 where any does.
+///
+/// # Errors
+/// A `block_size` that is no number.
+pub fn least_opset(graph: &Graph) -> Result<i64> {
+    let mut least = 1;
+    for data in graph.initializers.values() {
+        least = least.max(match data.dtype {
+            DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => 19,
+            DType::I4 | DType::U4 => 21,
+            DType::F4E2M1 => 23,
+            DType::I2 | DType::U2 => 25,
+            _ => 1,
+        });
+    }
+    for node in graph.nodes.iter().filter(|node| node.domain.is_empty()) {
+        let quantizes = ["QuantizeLinear", "DequantizeLinear"].contains(&node.op_type.as_str());
+        if quantizes && node.int("block_size", 0).map_err(|error| error.at(node.place()))? != 0 {
+            least = least.max(21);
+        }
+    }
+    Ok(least)
 }
 
 fn same(node: &Node, low: i64, high: i64) -> bool {

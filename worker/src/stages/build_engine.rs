@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qpipe::stages::build_engine::BuildEngine;
+use qpipe::stages::build_engine::{Backend, BuildEngine};
 use qpipe::stages::contract::Metrics;
 use qpipe::stages::model_source::ModelSource;
 use serde_json::json;

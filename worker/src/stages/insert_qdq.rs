@@ -10,6 +10,7 @@ use super::{
 };
 use crate::analysis::Report;
 use crate::graph::Graph;
+use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Plan, Request, Selection, plan_selected};
 use crate::quant::prepare::prepare;
@@ -27,7 +28,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         method: config.method,
         include: config.include.as_deref(),
         exclude: &config.exclude,
-        per_channel: config.per_channel,
+        formats: Formats::of(config.weights, config.activations, config.per_channel),
     };
     let mut selection = Selection::of(&model.graph, request.include, request.exclude)?;
     if let (Some(path), Some(count)) = (context.input("sensitivity"), config.float_layers) {
@@ -45,8 +46,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let plan = plan_selected(&model.graph, &ranges, &request, &selection)?;
     let quantized = plan.layers.iter().filter(|layer| layer.quantized).count();
     if quantized == 0 {
-        return Err(Error::user("no layer is left to quantize")
-            .help("`include` and `exclude` leave none that the target's rules cover"));
+        return Err(Error::user("no layer is left to quantize").help(
+            "`include` and `exclude` leave none that the target's rules cover in the types that are asked for",
+        ));
     }
     remarks(&plan, &ranges, &model.graph).into_iter().for_each(|text| context.events.warn(text));
     insert(&mut model, &plan)?;
@@ -65,7 +67,7 @@ fn remarks(plan: &Plan, ranges: &Ranges, graph: &Graph) -> Vec<String> {
     let method = plan.method.name();
     for tensor in plan.tensors.iter().filter(|tensor| tensor.amax == 0.0) {
         let whose = tensor.range_of.as_ref().unwrap_or(&tensor.tensor);
-        let steps = f32::from(tensor.scheme.levels) * tensor.scale;
+        let steps = tensor.scheme.levels() * tensor.scale;
         remarks.push(format!(
             "tensor \"{whose}\": its amax by \"{method}\" is 0, so nothing of it would be left; {steps} is taken, the largest magnitude that was seen (1 where that is 0)"
         ));
@@ -122,7 +124,7 @@ mod tests {
                 method: Method::Percentile,
                 include: None,
                 exclude: &[],
-                per_channel: true,
+                formats: Formats::default(),
             };
             let plan = plan(&model.graph, &ranges, &request).unwrap();
             remarks(&plan, &ranges, &model.graph)

@@ -11,6 +11,7 @@ use qpipe_worker::graph::Model;
 use qpipe_worker::interp::{Mode, Options, Program, Role, Scales};
 use qpipe_worker::onnx;
 use qpipe_worker::quant::finalize::finalize;
+use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::prepare;
@@ -23,8 +24,13 @@ fn quantized(dataset: &Dataset, target: Target) -> (Model, Model) {
     let mut float = small_resnet();
     prepare(&mut float).unwrap();
     let ranges = ranges(&float, dataset);
-    let request =
-        Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true };
+    let request = Request {
+        target,
+        method: Method::Max,
+        include: None,
+        exclude: &[],
+        formats: Formats::default(),
+    };
     let plan = plan(&float.graph, &ranges, &request).unwrap();
     let mut model = float.clone();
     insert(&mut model, &plan).unwrap();

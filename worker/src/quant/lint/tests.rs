@@ -9,6 +9,7 @@ use qpipe::stages::model_source::{Arch, ZooModel};
 use super::{Finding, RULES, lint};
 use crate::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use crate::quant::finalize::finalize;
+use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Request, plan, watched};
 use crate::quant::prepare::prepare;
@@ -179,8 +180,13 @@ fn quantized(model: &Model, target: Target) -> Model {
         calibration: None,
         tensors: watched(&model.graph).into_iter().enumerate().map(range).collect(),
     };
-    let request =
-        Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true };
+    let request = Request {
+        target,
+        method: Method::Max,
+        include: None,
+        exclude: &[],
+        formats: Formats::default(),
+    };
     let mut quantized = model.clone();
     insert(&mut quantized, &plan(&model.graph, &ranges, &request).unwrap()).unwrap();
     finalize(&mut quantized, None).unwrap();
