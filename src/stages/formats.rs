@@ -1,8 +1,8 @@
 //! Types of quantized weights and activations: the tables `weights` and `activations` of `insert-qdq`.
 //!
 //! What a runtime cannot take is refused here, before anything runs. Sources: TensorRT's quantization schemes
-//! (<https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized-types-schemes.html>), ONNX Runtime's
-//! CPU kernels (<https://github.com/microsoft/onnxruntime/issues/28447>: one zero point for all channels of a weight).
+//! (<https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized-types-schemes.html>), and what ONNX Runtime 1.32
+//! was seen to do on a CPU with each combination (`docs/formats.md`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ pub(super) fn check(
     }
     problems.extend(match target {
         Target::Tensorrt => tensorrt(weights, activations),
-        Target::Onnxruntime => onnxruntime(weights, activations, per_channel),
+        Target::Onnxruntime => onnxruntime(weights, activations),
     });
     problems
 }
@@ -218,21 +218,18 @@ fn tensorrt(weights: Weights, activations: Activations) -> Vec<Problem> {
     problems
 }
 
-/// ONNX Runtime on CPUs runs what it has no integer kernel for in float, but its integer convolution stops at several zero points.
-fn onnxruntime(weights: Weights, activations: Activations, per_channel: bool) -> Vec<Problem> {
+/// ONNX Runtime on CPUs runs what it has no integer kernel for in float. Blocks of int8 it fuses to integer kernels that then stop at their scales.
+fn onnxruntime(weights: Weights, activations: Activations) -> Vec<Problem> {
     let integers =
-        !matches!(activations.dtype, Some(ActivationType::Float | ActivationType::Float8e4m3fn));
-    let channels = match weights.granularity {
-        None => per_channel,
-        Some(granularity) => granularity == Granularity::PerChannel,
-    };
-    if integers && channels && !weights.symmetric && weights.dtype == WeightType::Int8 {
+        matches!(activations.dtype, None | Some(ActivationType::Int8 | ActivationType::Uint8));
+    let blocks = weights.granularity == Some(Granularity::PerBlock);
+    if integers && blocks && weights.dtype == WeightType::Int8 {
         return vec![
             Problem::at(
-                "weights.symmetric",
-                "ONNX Runtime's integer convolution takes one zero point for all channels of a weight",
+                "weights.granularity",
+                "ONNX Runtime's integer kernels do not know blocks of int8, and stop at them",
             )
-            .help("write granularity = \"per-tensor\", leave activations in float (activations = { type = \"float\" }), or remove `symmetric`"),
+            .help("leave activations in float (activations = { type = \"float\" }), or write \"per-channel\""),
         ];
     }
     Vec::new()
@@ -265,7 +262,8 @@ mod tests {
             (Target::Onnxruntime, "type = 'int4'\nsymmetric = false", ""),
             (Target::Onnxruntime, blocks, ""),
             (Target::Onnxruntime, float8, "symmetric = false"),
-            (Target::Onnxruntime, "symmetric = false", "type = 'float'"),
+            (Target::Onnxruntime, "granularity = 'per-block'", "type = 'float'"),
+            (Target::Onnxruntime, "symmetric = false", ""),
             (Target::Onnxruntime, "symmetric = false\ngranularity = 'per-tensor'", ""),
         ] {
             assert_eq!(problems(target, weights, activations), [""; 0], "{target:?} {weights}");

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
 use super::contract::{Contract, Input, InputPath, Output, PortType, Problem, Ref};
-use super::formats::{self, Activations, Weights};
+use super::formats::{self, ActivationType, Activations, Weights};
 use super::model_source::ModelSource;
 
 /// Folds BatchNormalization and writes Q/DQ pairs by the rules of the target runtime.
@@ -17,8 +17,9 @@ use super::model_source::ModelSource;
 pub struct InsertQdq {
     /// The float model that was calibrated.
     pub model: ModelSource,
-    /// Ranges of its tensors.
-    pub ranges: RangesSource,
+    /// Ranges of its tensors; needed unless activations stay float.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<RangesSource>,
     /// Which method's ranges to take.
     #[serde(default = "default_method")]
     pub method: Method,
@@ -99,7 +100,7 @@ impl Contract for InsertQdq {
 
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = self.model.inputs();
-        inputs.push(self.ranges.input());
+        inputs.extend(self.ranges.as_ref().map(RangesSource::input));
         if let Some(sensitivity) = &self.sensitivity {
             inputs.push(Input::reference("sensitivity", sensitivity, &[PortType::File]));
         }
@@ -116,6 +117,13 @@ impl Contract for InsertQdq {
     fn check(&self) -> Vec<Problem> {
         let mut problems =
             formats::check(self.weights, self.activations, self.per_channel, self.target);
+        let float = |activations: Activations| activations.dtype == Some(ActivationType::Float);
+        if self.ranges.is_none() && !self.activations.is_some_and(float) {
+            problems.push(
+                Problem::at("", "`ranges` is missing: by them activations are quantized")
+                    .help("add ranges = \"STAGE.ranges\", the output of a `calibrate` stage, or quantize weights only: activations = { type = \"float\" }"),
+            );
+        }
         problems.extend(match (&self.sensitivity, self.float_layers) {
             (Some(_), None) => vec![
                 Problem::at("sensitivity", "nothing says how many layers stay in float")

@@ -13,6 +13,7 @@ mod identity;
 mod inference;
 mod list;
 mod opset;
+mod raise;
 mod scales;
 mod shapes;
 
@@ -22,6 +23,7 @@ pub use dead::remove_dead;
 pub use inference::inference_form;
 pub use list::{Applied, LIST, Pass, SIMPLIFY, apply, simplify};
 pub use opset::{least_opset, set_opset};
+pub use raise::raise_opset;
 pub use scales::share_pair_scales;
 
 #[cfg(test)]

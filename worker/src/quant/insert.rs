@@ -51,14 +51,7 @@ pub fn insert(model: &mut Model, plan: &Plan) -> Result<()> {
         graph.nodes.push(node);
         graph.nodes.extend(after.remove(&index).unwrap_or_default());
     }
-    let opset = passes::least_opset(&model.graph)?;
-    if opset > model.opset() {
-        passes::set_opset(model, opset).map_err(|error| {
-            error.help(format!(
-                "int4 and blocks need opset 21, float8e4m3fn 19: export the model with opset {opset}"
-            ))
-        })?;
-    }
+    passes::raise_opset(model)?;
     let target = policy(plan.target)?.name;
     model.metadata.insert(TARGET_KEY.to_owned(), target.to_owned());
     model.metadata.insert(METHOD_KEY.to_owned(), plan.method.name().to_owned());

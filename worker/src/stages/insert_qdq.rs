@@ -14,7 +14,7 @@ use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Plan, Request, Selection, plan_selected};
 use crate::quant::prepare::prepare;
-use crate::quant::ranges::Ranges;
+use crate::quant::ranges::{Ranges, VERSION};
 use crate::{Error, Result};
 
 /// Runs the stage.
@@ -22,7 +22,11 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: InsertQdq = context.config()?;
     let mut model = model(context, &config.model)?;
     prepare(&mut model)?;
-    let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
+    let ranges = match context.input("ranges") {
+        Some(path) => Ranges::read(path).map_err(|error| error.key("ranges"))?,
+        // Only weights are quantized.
+        None => Ranges { version: VERSION, calibration: None, tensors: Vec::new() },
+    };
     let request = Request {
         target: config.target,
         method: config.method,
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
     use crate::graph::{Model, Node, TensorData, ValueInfo};
     use crate::quant::placement::plan;
-    use crate::quant::ranges::{Range, VERSION};
+    use crate::quant::ranges::Range;
 
     #[test]
     fn an_amax_of_0_and_tensors_of_another_model_are_named() {

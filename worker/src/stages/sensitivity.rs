@@ -31,7 +31,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
             method: config.method,
             include: config.include.as_deref(),
             exclude: &config.exclude,
-            formats: Formats::of(None, None, config.per_channel),
+            formats: Formats::of(config.weights, config.activations, config.per_channel),
         },
         measure: &measure,
         samples: usize::try_from(config.samples).unwrap_or(usize::MAX),
