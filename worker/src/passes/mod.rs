@@ -22,7 +22,7 @@ pub use batch_norm::fold_batch_norm;
 pub use dead::remove_dead;
 pub use inference::inference_form;
 pub use list::{Applied, LIST, Pass, SIMPLIFY, apply, simplify};
-pub use opset::{least_opset, set_opset};
+pub use opset::{OPSET_OF_BLOCKS, least_opset, opset_of, set_opset};
 pub use raise::raise_opset;
 pub use scales::share_pair_scales;
 

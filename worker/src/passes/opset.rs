@@ -122,6 +122,20 @@ pub fn set_opset(model: &mut Model, opset: i64) -> Result<()> {
     Ok(())
 }
 
+/// The opset from which quantization knows blocks.
+pub const OPSET_OF_BLOCKS: i64 = 21;
+
+/// The opset from which quantization knows a type; 1 where any does.
+pub fn opset_of(dtype: DType) -> i64 {
+    match dtype {
+        DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => 19,
+        DType::I4 | DType::U4 => 21,
+        DType::F4E2M1 => 23,
+        DType::I2 | DType::U2 => 25,
+        _ => 1,
+    }
+}
+
 /// The least opset whose quantization knows the graph's stored types and blocks; 1 where any does.
 ///
 /// # Errors
@@ -129,18 +143,12 @@ pub fn set_opset(model: &mut Model, opset: i64) -> Result<()> {
 pub fn least_opset(graph: &Graph) -> Result<i64> {
     let mut least = 1;
     for data in graph.initializers.values() {
-        least = least.max(match data.dtype {
-            DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => 19,
-            DType::I4 | DType::U4 => 21,
-            DType::F4E2M1 => 23,
-            DType::I2 | DType::U2 => 25,
-            _ => 1,
-        });
+        least = least.max(opset_of(data.dtype));
     }
     for node in graph.nodes.iter().filter(|node| node.domain.is_empty()) {
         let quantizes = ["QuantizeLinear", "DequantizeLinear"].contains(&node.op_type.as_str());
         if quantizes && node.int("block_size", 0).map_err(|error| error.at(node.place()))? != 0 {
-            least = least.max(21);
+            least = least.max(OPSET_OF_BLOCKS);
         }
     }
     Ok(least)

@@ -20,6 +20,7 @@ pub const METHOD_KEY: &str = "qpipe.method";
 /// # Errors
 /// An operator that means something else in the opset that the types of the plan need.
 pub fn insert(model: &mut Model, plan: &Plan) -> Result<()> {
+    passes::raise_opset(model, opset(plan))?;
     let graph = &mut model.graph;
     let mut before: HashMap<usize, Vec<Node>> = HashMap::new();
     for (name, weights) in by_weight(plan) {
@@ -51,11 +52,20 @@ pub fn insert(model: &mut Model, plan: &Plan) -> Result<()> {
         graph.nodes.push(node);
         graph.nodes.extend(after.remove(&index).unwrap_or_default());
     }
-    passes::raise_opset(model)?;
     let target = policy(plan.target)?.name;
     model.metadata.insert(TARGET_KEY.to_owned(), target.to_owned());
     model.metadata.insert(METHOD_KEY.to_owned(), plan.method.name().to_owned());
     Ok(())
+}
+
+/// What the types and blocks of a plan need.
+fn opset(plan: &Plan) -> i64 {
+    let tensors = plan.tensors.iter().map(|tensor| passes::opset_of(tensor.scheme.dtype));
+    let weights = plan.weights.iter().map(|weight| {
+        let blocks = weight.block_size.map_or(1, |_| passes::OPSET_OF_BLOCKS);
+        blocks.max(passes::opset_of(weight.grid.dtype))
+    });
+    tensors.chain(weights).max().unwrap_or(1)
 }
 
 /// The plan's weights, those that several layers read together.

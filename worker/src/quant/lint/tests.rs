@@ -90,7 +90,11 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let x = draft.pair("x", &[0.1], 0, 0);
         draft.conv("c", &x, &SCALES, 1)
     });
-    case("half-quantized", "c", Target::Onnxruntime, &|draft| draft.conv("c", "x", &SCALES, 0));
+    case("half-quantized", "c", Target::Onnxruntime, &|draft| {
+        let c = draft.conv("c", "x", &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.conv("d", &c, &SCALES, 0)
+    });
     case("float-island", "c", Target::Tensorrt, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);
         let a = draft.conv("a", &x, &SCALES, 0);
@@ -191,4 +195,12 @@ fn quantized(model: &Model, target: Target) -> Model {
     insert(&mut quantized, &plan(&model.graph, &ranges, &request).unwrap()).unwrap();
     finalize(&mut quantized, None).unwrap();
     quantized
+}
+
+#[test]
+fn weights_alone_are_no_half() {
+    let mut draft = Draft::new();
+    let c = draft.conv("c", "x", &SCALES, 0);
+    draft.conv("d", &c, &SCALES, 0);
+    assert_eq!(lint(&draft.0, None), []);
 }
