@@ -269,9 +269,18 @@ fn each_layer_is_exported_as_it_is_simulated_and_the_references_agree() {
                 let run = include_str!("run_onnx.py");
                 let (found, ops) = outside(folder.path(), run, &exported, &x, &[optimizations]);
                 let off = difference(&found, &alone);
-                // Optimized, a product with weights alone in integers becomes MatMulNBits, which rounds its input to int8 by itself.
+                // Optimized, a product with weights alone in integers becomes MatMulNBits, which rounds its input to int8 by itself; integer kernels
+                // saturate their sums on processors without VNNI.
                 let by_itself = ops.contains("MatMulNBits");
-                let bound = if by_itself { 2e-2 } else { 1e-5 };
+                let integers =
+                    ["QGemm", "QLinear", "MatMulInteger"].iter().any(|op| ops.contains(op));
+                let bound = if integers {
+                    0.3
+                } else if by_itself {
+                    2e-2
+                } else {
+                    1e-5
+                };
                 assert!(off <= bound, "{what}, optimizations {optimizations}: {off}, {ops}");
             }
         }
@@ -289,7 +298,7 @@ fn a_network_in_each_format_runs_fused_as_it_is_simulated() {
         let exported = exported(&quantized);
         let float = sqnr(&simulated, &simulate(&model, &x));
         // Values near to a tie fall to either side by the order of a sum; integer kernels, and MatMulNBits, sum and round in ways of their own.
-        for (optimizations, least) in [("off", 38.0), ("on", 22.0)] {
+        for (optimizations, least) in [("off", 80.0), ("on", 20.0)] {
             let run = include_str!("run_onnx.py");
             let (found, ops) = outside(folder.path(), run, &exported, &x, &[optimizations]);
             let decibels = sqnr(&found, &simulated);
@@ -321,7 +330,11 @@ fn a_network_in_each_format_runs_fused_as_it_is_simulated() {
         };
         assert_eq!(quantized.opset(), opset, "{case:?}");
         let stored = |dtype| {
-            exported.graph.initializers.values().any(|data| data.dtype == dtype && data.len() > 64)
+            exported
+                .graph
+                .initializers
+                .values()
+                .any(|data| data.dtype == dtype && data.shape.len() > 1)
         };
         let int4 = weights.contains("int4");
         assert_eq!(stored(DType::I4), int4, "{case:?}");
