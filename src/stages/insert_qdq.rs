@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
 use super::contract::{Contract, Input, InputPath, Output, PortType, Problem, Ref};
+use super::formats::{self, ActivationType, Activations, Granularity, Weights};
 use super::model_source::ModelSource;
 use super::tensorrt_version::TensorrtVersion;
 
@@ -17,8 +18,9 @@ use super::tensorrt_version::TensorrtVersion;
 pub struct InsertQdq {
     /// The float model that was calibrated.
     pub model: ModelSource,
-    /// Ranges of its tensors.
-    pub ranges: RangesSource,
+    /// Ranges of its tensors; needed unless activations stay float.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<RangesSource>,
     /// Which method's ranges to take.
     #[serde(default = "default_method")]
     pub method: Method,
@@ -45,6 +47,12 @@ pub struct InsertQdq {
     /// A scale for each output channel of a weight instead of one for all.
     #[serde(default = "super::contract::yes")]
     pub per_channel: bool,
+    /// How weights are quantized; [which runtime takes what](formats.md).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+    /// How activations are quantized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations: Option<Activations>,
     /// What becomes of BatchNormalization behind layers. `folded`: it is part of the layer's weights. `kept`: it stays, so that `finetune`
     /// trains it; `export-onnx` folds it into the scales of the weights, whose integers stay as they are.
     #[serde(default, skip_serializing_if = "BatchNorm::is_folded")]
@@ -137,7 +145,7 @@ impl Contract for InsertQdq {
 
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = self.model.inputs();
-        inputs.push(self.ranges.input());
+        inputs.extend(self.ranges.as_ref().map(RangesSource::input));
         if let Some(sensitivity) = &self.sensitivity {
             inputs.push(Input::reference("sensitivity", sensitivity, &[PortType::File]));
         }
@@ -152,19 +160,35 @@ impl Contract for InsertQdq {
     }
 
     fn check(&self) -> Vec<Problem> {
-        let mut problems = self.sensitivity_problems();
-        problems.extend(self.version_problems());
-        if self.batch_norm == BatchNorm::Kept && !self.per_channel {
+        let mut problems =
+            formats::check(self.weights, self.activations, self.per_channel, self.target);
+        let float = |activations: Activations| activations.dtype == Some(ActivationType::Float);
+        if self.ranges.is_none() && !self.activations.is_some_and(float) {
             problems.push(
-                Problem::at("batch_norm", "BatchNormalization is folded into the scales of each channel: with one scale for all it cannot be kept")
-                    .help("leave out `per_channel = false`, or write batch_norm = \"folded\""),
+                Problem::at("", "`ranges` is missing: by them activations are quantized")
+                    .help("add ranges = \"STAGE.ranges\", the output of a `calibrate` stage, or quantize weights only: activations = { type = \"float\" }"),
             );
         }
+        problems.extend(self.sensitivity_problems());
+        problems.extend(self.version_problems());
+        problems.extend(self.batch_norm_problem());
         problems
     }
 }
 
 impl InsertQdq {
+    fn batch_norm_problem(&self) -> Option<Problem> {
+        let weights = self.weights.unwrap_or_default();
+        let each = match weights.granularity {
+            Some(granularity) => granularity == Granularity::PerChannel,
+            None => self.per_channel,
+        };
+        (self.batch_norm == BatchNorm::Kept && !(each && weights.symmetric)).then(|| {
+            Problem::at("batch_norm", "BatchNormalization is folded into the symmetric scales of each channel's weights: with others it cannot be kept")
+                .help("quantize weights symmetrically with a scale for each channel, or write batch_norm = \"folded\"")
+        })
+    }
+
     fn sensitivity_problems(&self) -> Vec<Problem> {
         match (&self.sensitivity, self.float_layers) {
             (Some(_), None) => vec![

@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod execution;
 pub mod export_onnx;
 pub mod finetune;
+pub mod formats;
 pub mod insert_qdq;
 pub mod inside;
 pub mod model_source;

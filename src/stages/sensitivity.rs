@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
-use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Ref};
+use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
+use super::formats::{self, Activations, Weights};
 use super::insert_qdq::Target;
 use super::model_source::ModelSource;
 
@@ -36,6 +37,12 @@ pub struct Sensitivity {
     /// A scale for each output channel of a weight instead of one for all.
     #[serde(default = "super::contract::yes")]
     pub per_channel: bool,
+    /// How weights are quantized, as in `insert-qdq`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+    /// How activations are quantized, as in `insert-qdq`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations: Option<Activations>,
     /// Labelled data on which outputs are compared; its random transforms are not applied.
     pub data: Ref,
     /// Images used, chosen at random by the seed.
@@ -99,5 +106,9 @@ impl Contract for Sensitivity {
 
     fn facts(&self) -> Vec<Fact> {
         vec![Fact::Libtorch]
+    }
+
+    fn check(&self) -> Vec<Problem> {
+        formats::check(self.weights, self.activations, self.per_channel, self.target)
     }
 }

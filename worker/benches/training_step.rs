@@ -16,6 +16,7 @@ use qpipe_worker::data::Dataset;
 use qpipe_worker::graph::Model;
 use qpipe_worker::interp::Options;
 use qpipe_worker::quant::calibrate::{self, calibrate};
+use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::prepare;
@@ -83,7 +84,7 @@ fn quantized(mut model: Model, dataset: &Dataset) -> Model {
         method: Method::Max,
         include: None,
         exclude: &[],
-        per_channel: true,
+        formats: Formats::default(),
     };
     let plan = plan(&model.graph, &ranges, &request).expect("plans");
     insert(&mut model, &plan).expect("inserts");

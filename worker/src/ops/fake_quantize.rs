@@ -3,6 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::conversion::greatest;
 use super::kernel::{Kernel, axis_from_front, ints, single};
 use super::quantization::{output_dtype, range};
 use crate::graph::{DType, Node, TensorData};
@@ -16,8 +17,16 @@ pub struct FakeQuantize {
     pub(super) axis: i64,
     /// Where each block of the axis has its own: its length, and the shape of the scales.
     pub(super) blocks: Option<(i64, Vec<i64>)>,
-    /// Least and greatest integer.
-    pub(super) range: (i64, i64),
+    pub(super) elements: Elements,
+}
+
+/// What values are rounded to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Elements {
+    /// Integers from the least to the greatest.
+    Integers(i64, i64),
+    /// Floats of that type.
+    Floats(DType),
 }
 
 impl FakeQuantize {
@@ -48,11 +57,21 @@ impl FakeQuantize {
         let shape = scale.shape.clone();
         let scale = scale.to_f32()?;
         let dtype = output_dtype(node, zero_point.map(|zero| zero.dtype))?;
-        let Some(range) = range(dtype) else { return Ok(None) };
+        let elements = match (range(dtype), greatest(dtype)) {
+            (Some((low, high)), _) => Elements::Integers(low, high),
+            // What is beyond the greatest becomes no number.
+            (None, Some(_)) if node.int("saturate", 1)? == 0 => return Ok(None),
+            (None, Some(_)) => Elements::Floats(dtype),
+            (None, None) => return Ok(None),
+        };
         let zero_point = match zero_point {
             None => vec![0; scale.len()],
             Some(zero) => zero_points(zero)?,
         };
+        // The standard allows no other of floats.
+        if matches!(elements, Elements::Floats(_)) && zero_point.iter().any(|&zero| zero != 0) {
+            return Ok(None);
+        }
         if zero_point.len() != scale.len() {
             return Ok(None);
         }
@@ -65,12 +84,15 @@ impl FakeQuantize {
                 Error::user(format!("scale {bad} is not a positive number")).at(node.place())
             );
         }
-        Ok(Some(Self { scale, zero_point, axis, blocks, range }))
+        Ok(Some(Self { scale, zero_point, axis, blocks, elements }))
     }
 
     /// What runs it.
     pub fn kernel(self, device: Device) -> Result<Kernel> {
-        let (low, high) = self.range;
+        let (low, high) = match self.elements {
+            Elements::Integers(low, high) => (low, high),
+            Elements::Floats(dtype) => return self.float_kernel(device, dtype),
+        };
         if let ([scale], [zero_point]) = (&self.scale[..], &self.zero_point[..]) {
             let (scale, zero_point) = (f64::from(*scale), i64::from(*zero_point));
             return single(move |arguments| {

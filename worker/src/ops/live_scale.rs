@@ -4,7 +4,8 @@
 use tch::{Device, Kind, Tensor};
 
 use super::FakeQuantize;
-use super::fake_quantize::{in_blocks, in_float};
+use super::conversion::greatest;
+use super::fake_quantize::{Elements, in_blocks, in_float};
 use super::kernel::{Kernel, axis_from_front, single};
 use crate::Result;
 
@@ -12,11 +13,14 @@ impl FakeQuantize {
     /// What runs it with the scale, of the shape that it has in the model, as input 1; gradients flow to both inputs.
     ///
     /// That of the scale `s` at a value `v` is `round(v/s) − v/s` inside of the range and its end outside, times
-    /// `1/√(N·Qp)`: `Qp` is the greatest integer above the zero point, `N` the count of values that a scale is for. Of a `weight`
+    /// `1/√(N·Qp)`: `Qp` is the greatest number above the zero point, `N` the count of values that a scale is for. Of a `weight`
     /// those are all; of an activation those of one sample (axis 0 counts samples), so that the gradient, as any other,
     /// does not depend on how many samples a step has.
     pub fn learned_kernel(self, device: Device, weight: bool) -> Result<Kernel> {
-        let (low, high) = self.range;
+        let (low, high) = match self.elements {
+            Elements::Integers(low, high) => (low, high),
+            Elements::Floats(dtype) => return self.learned_float_kernel(dtype, weight),
+        };
         let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_kind(Kind::Float)?;
         let zero_point = zero_point.f_to_device(device)?;
         let least = self.zero_point.iter().copied().min().unwrap_or(0);
@@ -25,13 +29,7 @@ impl FakeQuantize {
         single(move |arguments| {
             let scale = arguments.get(1)?.f_reshape([-1])?;
             in_float(arguments.get(0)?, |x| {
-                let samples = if weight {
-                    1
-                } else {
-                    x.size().first().map_or(1, |&first| first.max(1) as usize)
-                };
-                let values = (x.numel() / samples / count).max(1) as f64;
-                let factor = 1.0 / (values * positive).sqrt();
+                let factor = gradient_factor(x, count, positive, weight);
                 if count == 1 {
                     return Ok(x.f_internal_fake_quantize_learnable_per_tensor_affine(
                         &scale,
@@ -62,7 +60,10 @@ impl FakeQuantize {
 
     /// What runs it with its one scale as input 1, to which no gradient flows.
     pub fn followed_kernel(self, device: Device) -> Result<Kernel> {
-        let (low, high) = self.range;
+        let (low, high) = match self.elements {
+            Elements::Integers(low, high) => (low, high),
+            Elements::Floats(dtype) => return self.followed_float_kernel(dtype),
+        };
         let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_device(device)?;
         single(move |arguments| {
             let scale = arguments.get(1)?.f_reshape([-1])?;
@@ -81,9 +82,21 @@ impl FakeQuantize {
     /// that neither begins at zero nor reaches as far below it as above.
     pub fn levels(&self) -> Option<f64> {
         let (&[_], &[zero]) = (&self.scale[..], &self.zero_point[..]) else { return None };
-        let (above, below) = (self.range.1 - i64::from(zero), i64::from(zero) - self.range.0);
+        let (low, high) = match self.elements {
+            Elements::Integers(low, high) => (low, high),
+            Elements::Floats(dtype) => return greatest(dtype),
+        };
+        let (above, below) = (high - i64::from(zero), i64::from(zero) - low);
         (above > 0 && (below == 0 || (above - below).abs() <= 1)).then_some(above as f64)
     }
+}
+
+/// `1/√(N·Qp)`, where `count` scales share the values of `x`.
+pub(super) fn gradient_factor(x: &Tensor, count: usize, positive: f64, weight: bool) -> f64 {
+    let samples =
+        if weight { 1 } else { x.size().first().map_or(1, |&first| first.max(1) as usize) };
+    let values = (x.numel() / samples / count).max(1) as f64;
+    1.0 / (values * positive).sqrt()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod elementwise;
 mod extremum;
 mod fake_quantize;
 mod flattened;
+mod float_rounding;
 mod indexing;
 mod integers;
 mod interpolation;

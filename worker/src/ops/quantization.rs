@@ -66,6 +66,11 @@ impl Grouping {
         Ok(Self { axis: prepare.node.int("axis", 1)?, block_size })
     }
 
+    /// Of an axis, in blocks where `block_size` is not 0.
+    pub fn new(axis: i64, block_size: i64) -> Self {
+        Self { axis, block_size }
+    }
+
     /// Scale or zero point in a shape that broadcasts to that of `input`: one for all, one for each element
     /// of the axis, or `[…, blocks, …]`, one for each block of the axis.
     pub fn spread(&self, parameter: &Tensor, input: &Tensor) -> Result<Tensor> {

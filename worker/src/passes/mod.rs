@@ -13,6 +13,7 @@ mod identity;
 mod inference;
 mod list;
 mod opset;
+mod raise;
 mod scales;
 mod shapes;
 
@@ -21,7 +22,8 @@ pub use batch_norm::{Folded, fold_and_tell, fold_batch_norm, unfold_batch_norm};
 pub use dead::remove_dead;
 pub use inference::inference_form;
 pub use list::{Applied, LIST, Pass, SIMPLIFY, apply, simplify};
-pub use opset::set_opset;
+pub use opset::{OPSET_OF_BLOCKS, least_opset, opset_of, set_opset};
+pub use raise::raise_opset;
 pub use scales::share_pair_scales;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
 use tch::{Kind, Tensor};
 
-use super::insert::channel_amax;
+use super::grid::channel_amax;
 use super::placement::{Selection, View, policy};
 use super::ranges::Range;
 use super::scheme::{INT8, to_int8};

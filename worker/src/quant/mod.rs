@@ -4,6 +4,8 @@
 pub mod best;
 pub mod calibrate;
 pub mod finalize;
+pub mod formats;
+pub mod grid;
 pub mod insert;
 pub mod ladder;
 pub mod lint;
@@ -12,3 +14,4 @@ pub mod placement;
 pub mod prepare;
 pub mod ranges;
 pub mod scheme;
+mod weights;

@@ -12,6 +12,7 @@ use std::path::Path;
 use qpipe::stages::calibrate::{Histogram, Method};
 use serde::{Deserialize, Serialize};
 
+use super::scheme::Seen;
 use crate::{Error, Result};
 
 /// Raised when an older reader would misread the file.
@@ -147,11 +148,11 @@ impl Ranges {
         bytes
     }
 
-    /// `amax` by `method` and the largest magnitude of a tensor.
+    /// What is known of a tensor's values: `amax` by `method`, the largest magnitude, the least and the greatest value.
     ///
     /// # Errors
     /// A tensor without a range, a method that was not calibrated.
-    pub fn find(&self, tensor: &str, method: Method) -> Result<(f32, f32)> {
+    pub fn seen(&self, tensor: &str, method: Method) -> Result<Seen> {
         let range = self.tensors.iter().find(|range| range.tensor == tensor).ok_or_else(|| {
             Error::user(format!("the ranges have none of tensor \"{tensor}\""))
                 .key("ranges")
@@ -168,7 +169,7 @@ impl Ranges {
             .key("method")
             .help("add it to `methods` of the calibrate stage, or take another `method`")
         })?;
-        Ok((*amax, range.abs_max()))
+        Ok(Seen { amax: *amax, abs_max: range.abs_max(), bounds: range.min.zip(range.max) })
     }
 }
 
@@ -234,7 +235,8 @@ mod tests {
         let text =
             "{\"version\": 2, \"tensors\": [{\"tensor\": \"a\", \"amax\": {\"custom\": 2.5}}]}";
         let ranges = read(text).unwrap();
-        assert_eq!(ranges.find("a", Method::Custom).unwrap(), (2.5, 2.5));
+        let seen = Seen { amax: 2.5, abs_max: 2.5, bounds: None };
+        assert_eq!(ranges.seen("a", Method::Custom).unwrap(), seen);
         assert!(!ranges.tensors[0].is_constant());
     }
 
@@ -251,12 +253,13 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let missing = |tensor, method| ranges().find(tensor, method).unwrap_err().message;
+        let missing = |tensor, method| ranges().seen(tensor, method).unwrap_err().message;
         assert_eq!(missing("x", Method::Max), "the ranges have none of tensor \"x\"");
         assert_eq!(
             missing("input", Method::Mse),
             "the ranges have no \"mse\" of tensor \"input\", only max, entropy"
         );
-        assert_eq!(ranges().find("input", Method::Entropy).unwrap(), (0.25, 0.1 + 0.2));
+        let seen = Seen { amax: 0.25, abs_max: 0.1 + 0.2, bounds: Some((-0.1, 0.1 + 0.2)) };
+        assert_eq!(ranges().seen("input", Method::Entropy).unwrap(), seen);
     }
 }

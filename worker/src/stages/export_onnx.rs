@@ -23,7 +23,11 @@ pub fn run(context: &Context) -> Result<Metrics> {
     passes::simplify(&mut model)?;
     let before = model.clone();
     passes::fold_batch_norm(&mut model)?;
-    passes::set_opset(&mut model, i64::from(config.opset))?;
+    let opset = passes::least_opset(&model.graph)?;
+    if opset > i64::from(config.opset) {
+        context.events.log(format!("opset {opset}: the model's types need it"));
+    }
+    passes::set_opset(&mut model, opset.max(i64::from(config.opset)))?;
     quant::finalize::finalize(&mut model, config.target)?;
     let compared = if config.verify { compare(context, &before, &model)? } else { Metrics::new() };
     let batch = match config.batch {

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::analysis::Report;
 use crate::graph::Graph;
+use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Plan, Request, Selection, plan_for};
 use crate::quant::prepare::prepare_and_tell;
-use crate::quant::ranges::Ranges;
+use crate::quant::ranges::{Ranges, VERSION};
 use crate::{Error, Result, passes};
 
 /// Runs the stage.
@@ -21,13 +22,17 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: InsertQdq = context.config()?;
     let mut model = model(context, &config.model)?;
     let folded = prepare_and_tell(&mut model)?;
-    let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
+    let ranges = match context.input("ranges") {
+        Some(path) => Ranges::read(path).map_err(|error| error.key("ranges"))?,
+        // Only weights are quantized.
+        None => Ranges { version: VERSION, calibration: None, tensors: Vec::new() },
+    };
     let request = Request {
         target: config.target,
         method: config.method,
         include: config.include.as_deref(),
         exclude: &config.exclude,
-        per_channel: config.per_channel,
+        formats: Formats::of(config.weights, config.activations, config.per_channel),
     };
     let mut selection = Selection::of(&model.graph, request.include, request.exclude)?;
     if let (Some(path), Some(count)) = (context.input("sensitivity"), config.float_layers) {
@@ -50,8 +55,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let plan = plan_for(&model.graph, &ranges, &request, &selection, version)?;
     let quantized = plan.layers.iter().filter(|layer| layer.quantized).count();
     if quantized == 0 {
-        return Err(Error::user("no layer is left to quantize")
-            .help("`include` and `exclude` leave none that the target's rules cover"));
+        return Err(Error::user("no layer is left to quantize").help(
+            "`include` and `exclude` leave none that the target's rules cover in the types that are asked for",
+        ));
     }
     remarks(&plan, &ranges, &model.graph).into_iter().for_each(|text| context.events.warn(text));
     insert(&mut model, &plan)?;
@@ -73,7 +79,7 @@ fn remarks(plan: &Plan, ranges: &Ranges, graph: &Graph) -> Vec<String> {
     let method = plan.method.name();
     for tensor in plan.tensors.iter().filter(|tensor| tensor.amax == 0.0) {
         let whose = tensor.range_of.as_ref().unwrap_or(&tensor.tensor);
-        let steps = f32::from(tensor.scheme.levels) * tensor.scale;
+        let steps = tensor.scheme.levels() * tensor.scale;
         remarks.push(format!(
             "tensor \"{whose}\": its amax by \"{method}\" is 0, so nothing of it would be left; {steps} is taken, the largest magnitude that was seen (1 where that is 0)"
         ));
@@ -103,7 +109,7 @@ mod tests {
     use super::*;
     use crate::graph::{Model, Node, TensorData, ValueInfo};
     use crate::quant::placement::plan;
-    use crate::quant::ranges::{Range, VERSION};
+    use crate::quant::ranges::Range;
 
     #[test]
     fn an_amax_of_0_and_tensors_of_another_model_are_named() {
@@ -130,7 +136,7 @@ mod tests {
                 method: Method::Percentile,
                 include: None,
                 exclude: &[],
-                per_channel: true,
+                formats: Formats::default(),
             };
             let plan = plan(&model.graph, &ranges, &request).unwrap();
             remarks(&plan, &ranges, &model.graph)

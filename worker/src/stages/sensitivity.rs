@@ -8,6 +8,7 @@ use super::Context;
 use super::model::{model, write_json};
 use crate::analysis::{self, Options};
 use crate::data::Dataset;
+use crate::quant::formats::Formats;
 use crate::quant::placement::Request;
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::Ranges;
@@ -30,7 +31,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
             method: config.method,
             include: config.include.as_deref(),
             exclude: &config.exclude,
-            per_channel: config.per_channel,
+            formats: Formats::of(config.weights, config.activations, config.per_channel),
         },
         measure: &measure,
         samples: usize::try_from(config.samples).unwrap_or(usize::MAX),

@@ -12,6 +12,7 @@ use qpipe_worker::interp::{Mode, Options, Program, Role, Scales};
 use qpipe_worker::onnx;
 use qpipe_worker::passes;
 use qpipe_worker::quant::finalize::finalize;
+use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::{prepare, prepare_and_tell};
@@ -25,8 +26,13 @@ fn quantized(dataset: &Dataset, target: Target) -> (Model, Model) {
     let mut float = small_resnet();
     prepare(&mut float).unwrap();
     let ranges = ranges(&float, dataset);
-    let request =
-        Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true };
+    let request = Request {
+        target,
+        method: Method::Max,
+        include: None,
+        exclude: &[],
+        formats: Formats::default(),
+    };
     let plan = plan(&float.graph, &ranges, &request).unwrap();
     let mut model = float.clone();
     insert(&mut model, &plan).unwrap();
@@ -564,8 +570,13 @@ fn batch_normalization_is_kept_trained_and_folded_into_scales() {
         let mut folded = float.clone();
         let told = prepare_and_tell(&mut folded).unwrap();
         let ranges = ranges(&folded, &dataset);
-        let request =
-            Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true };
+        let request = Request {
+            target,
+            method: Method::Max,
+            include: None,
+            exclude: &[],
+            formats: Formats::default(),
+        };
         let plan = plan(&folded.graph, &ranges, &request).unwrap();
         insert(&mut folded, &plan).unwrap();
         let mut kept = folded.clone();

@@ -8,6 +8,7 @@ use qpipe_worker::data::{Dataset, Loader, Order, permutation};
 use qpipe_worker::graph::{Model, TensorData};
 use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::quant::finalize::finalize;
+use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::ladder::{
     Activation6, Adaround, Equalized, Options as Reconstruct, equalize, reconstruct,
@@ -178,8 +179,13 @@ fn quantized(target: Target, dataset: &Dataset) -> (Model, Model) {
     let mut model = small_resnet();
     unequal(&mut model);
     prepare(&mut model).unwrap();
-    let request =
-        Request { target, method: Method::Max, include: None, exclude: &[], per_channel: false };
+    let request = Request {
+        target,
+        method: Method::Max,
+        include: None,
+        exclude: &[],
+        formats: Formats::of(None, None, false),
+    };
     let plan = plan(&model.graph, &ranges(&model, dataset), &request).unwrap();
     let mut quantized = model.clone();
     insert(&mut quantized, &plan).unwrap();

@@ -3,6 +3,8 @@
 mod detectors;
 mod exporters;
 mod finetuning;
+mod format_costs;
+mod formats;
 mod gradient_cases;
 mod gradients;
 mod histories;

@@ -13,6 +13,7 @@ use qpipe_worker::graph::Model;
 use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::quant::calibrate::{self, calibrate};
 use qpipe_worker::quant::finalize::finalize;
+use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::prepare;
@@ -95,7 +96,13 @@ pub fn ranges(model: &Model, dataset: &Dataset) -> Ranges {
 }
 
 pub fn request(target: Target) -> Request<'static> {
-    Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true }
+    Request {
+        target,
+        method: Method::Max,
+        include: None,
+        exclude: &[],
+        formats: Formats::default(),
+    }
 }
 
 pub struct Batch {

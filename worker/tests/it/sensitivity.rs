@@ -7,6 +7,7 @@ use qpipe_worker::analysis::{Fidelity, Figures, Options, Report, markdown, measu
 use qpipe_worker::data::{Dataset, Loader, Order};
 use qpipe_worker::graph::Model;
 use qpipe_worker::interp::{self, Mode, Program};
+use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, Selection, plan_selected};
 use qpipe_worker::quant::prepare::prepare;
@@ -17,7 +18,13 @@ use crate::quant::{IMAGES, dataset, fixture, ranges, small_resnet};
 const BATCH: usize = 64;
 
 fn request(target: Target) -> Request<'static> {
-    Request { target, method: Method::Mse, include: None, exclude: &[], per_channel: true }
+    Request {
+        target,
+        method: Method::Mse,
+        include: None,
+        exclude: &[],
+        formats: Formats::default(),
+    }
 }
 
 fn options(target: Target, measure: &[Measure]) -> Options<'_> {

@@ -12,6 +12,7 @@ use qpipe_worker::engine::{self, Build, Note, Tapped, Value};
 use qpipe_worker::graph::{Dim, Model, TensorData};
 use qpipe_worker::onnx;
 use qpipe_worker::quant::finalize::finalize;
+use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::prepare;
@@ -25,8 +26,13 @@ fn quantized(dataset: &Dataset, target: Target) -> Model {
     let mut model = small_resnet();
     prepare(&mut model).unwrap();
     let ranges = ranges(&model, dataset);
-    let request =
-        Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true };
+    let request = Request {
+        target,
+        method: Method::Max,
+        include: None,
+        exclude: &[],
+        formats: Formats::default(),
+    };
     let plan = plan(&model.graph, &ranges, &request).unwrap();
     insert(&mut model, &plan).unwrap();
     model

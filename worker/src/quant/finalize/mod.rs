@@ -5,5 +5,6 @@ mod table;
 mod tensorrt;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 pub use table::finalize;

@@ -1,17 +1,18 @@
-//! ONNX Runtime: weights as int8 and biases as int32 constants behind a DequantizeLinear, activations uint8.
+//! ONNX Runtime: weights as int8, int4 or float 8 and biases as int32 constants behind a DequantizeLinear, activations uint8.
 //!
 //! Biases have the scale `activation × weight` of their layer: only then does a layer become one
-//! integer kernel. int8 activations of TensorRT's pairs become uint8 with zero point 128, the same values.
+//! integer kernel; where one of the two is no tensor of 8-bit integers there is none, and the bias stays float. int8 activations become
+//! uint8 with a zero point 128 higher, the same values.
 
 use qpipe::stages::insert_qdq::Target;
 
+use super::weights;
 use crate::Result;
 use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
-use crate::quant::scheme::{UINT8, to_int8};
 
 pub(super) fn finalize(model: &mut Model, placed: Option<Target>) -> Result<()> {
     let graph = &mut model.graph;
-    quantize_weights(graph)?;
+    weights::store(graph, &[DType::I8, DType::I4, DType::F8E4M3FN])?;
     // Pairs of another tool may share zero points in ways that these need not.
     if placed.is_some() {
         to_uint8(graph);
@@ -19,53 +20,7 @@ pub(super) fn finalize(model: &mut Model, placed: Option<Target>) -> Result<()> 
     quantize_biases(graph)
 }
 
-/// Takes the QuantizeLinear of each int8 constant away and stores what it gives.
-fn quantize_weights(graph: &mut Graph) -> Result<()> {
-    let mut done = Vec::new();
-    for (index, node) in graph.nodes.iter().enumerate() {
-        if node.op_type != "QuantizeLinear" || graph.is_output(&node.outputs[0]) {
-            continue;
-        }
-        if let Some(data) = quantized(graph, node).map_err(|error| error.at(node.place()))? {
-            done.push((index, node.outputs[0].clone(), data));
-        }
-    }
-    for (index, name, data) in done.into_iter().rev() {
-        graph.nodes.remove(index);
-        graph.initializers.insert(name, data);
-    }
-    Ok(())
-}
-
-/// What a QuantizeLinear makes of a float constant; `None` where it reads none, or the type is not int8 with zero point 0.
-fn quantized(graph: &Graph, node: &Node) -> Result<Option<TensorData>> {
-    let find = |index| node.input(index).and_then(|name| graph.initializers.get(name));
-    let (Some(weight), Some(scale), Some(zero)) = (find(0), find(1), find(2)) else {
-        return Ok(None);
-    };
-    if weight.dtype != DType::F32 || zero.dtype != DType::I8 || zero.bytes.iter().any(|&b| b != 0) {
-        return Ok(None);
-    }
-    let (values, scale) = (weight.to_f32()?, scale.to_f32()?);
-    let rank = weight.shape.len() as i64;
-    let axis = node.int("axis", 1)?;
-    let axis = if axis < 0 { axis + rank } else { axis };
-    let inner: i64 = if scale.len() == 1 {
-        weight.shape.iter().product()
-    } else {
-        weight.shape.iter().skip(axis as usize + 1).product()
-    };
-    let rows = values.chunks((inner as usize).max(1)).enumerate();
-    let integers: Vec<i8> = rows
-        .flat_map(|(row, values)| {
-            let scale = scale[row % scale.len()];
-            values.iter().map(move |&value| to_int8(value, scale))
-        })
-        .collect();
-    Ok(Some(TensorData::i8(&weight.shape, &integers)))
-}
-
-/// int8 activations with zero point 0 to uint8 with zero point 128.
+/// int8 activations to uint8, whose zero point is 128 higher.
 fn to_uint8(graph: &mut Graph) {
     let quantizes = graph.nodes.iter().filter(|node| node.op_type == "QuantizeLinear");
     let zero_points: Vec<String> =
@@ -73,17 +28,22 @@ fn to_uint8(graph: &mut Graph) {
     for name in zero_points {
         if let Some(zero) = graph.initializers.get_mut(&name)
             && zero.dtype == DType::I8
-            && zero.bytes.iter().all(|&byte| byte == 0)
         {
-            *zero = UINT8.zero_point_data(&zero.shape.clone());
+            zero.dtype = DType::U8;
+            zero.bytes = zero.bytes.iter().map(|byte| byte.wrapping_add(128)).collect();
         }
     }
 }
 
-/// What dequantizes a value: the scale's elements.
+/// What dequantizes a value from integers of 8 bits: the scale's elements.
 fn scale_of(graph: &Graph, value: &str) -> Option<Vec<f32>> {
     let node = graph.nodes.iter().find(|node| node.outputs.iter().any(|o| o == value))?;
-    if node.op_type != "DequantizeLinear" {
+    if node.op_type != "DequantizeLinear" || node.attributes.contains_key("block_size") {
+        return None;
+    }
+    let dtype = |index| Some(graph.initializers.get(node.input(index)?)?.dtype);
+    let dtype = dtype(2).or_else(|| dtype(0));
+    if dtype.is_some_and(|dtype| !matches!(dtype, DType::I8 | DType::U8)) {
         return None;
     }
     graph.initializers.get(node.input(1)?)?.to_f32().ok()

@@ -11,6 +11,7 @@ use super::finalize;
 use crate::graph::{Attribute, DType, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use crate::interp::{Mode, Options, Program};
 use crate::onnx;
+use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Request, plan};
 use crate::quant::ranges::{Range, Ranges, VERSION};
@@ -42,8 +43,13 @@ fn quantized(mut model: Model, target: Target, amax: f32) -> Model {
         ..Range::default()
     };
     let ranges = Ranges { version: VERSION, calibration: None, tensors: vec![range] };
-    let request =
-        Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true };
+    let request = Request {
+        target,
+        method: Method::Max,
+        include: None,
+        exclude: &[],
+        formats: Formats::default(),
+    };
     let plan = plan(&model.graph, &ranges, &request).expect("plans");
     insert(&mut model, &plan).expect("inserts");
     model
@@ -99,7 +105,7 @@ fn tensorrt_keeps_floats_and_refuses_uint8() {
     let error = finalize(&mut other, Some(Target::Tensorrt)).expect_err("refused");
     assert_eq!(
         error.message,
-        "node \"x_quantize\" (QuantizeLinear): TensorRT takes int8 with zero point 0 only"
+        "node \"x_quantize\" (QuantizeLinear): TensorRT takes int8 and float8e4m3fn with zero point 0 only"
     );
     // The other way round int8 becomes uint8.
     finalize(&mut model, Some(Target::Onnxruntime)).expect("finalizes");

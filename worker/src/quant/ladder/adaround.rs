@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::layer::{Function, Layer};
 use crate::data::permutation;
 use crate::graph::{Graph, TensorData};
-use crate::{Error, Result, torch};
+use crate::{Result, torch};
 
 /// How to learn.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +35,10 @@ struct Grid {
     floor: Tensor,
     /// How far each is above it, 0…1.
     above: Tensor,
+    /// Least and greatest integer.
+    range: (f64, f64),
 }
 
-/// Least and greatest integer.
-const RANGE: (f64, f64) = (-128.0, 127.0);
 /// Stretch of the sigmoid beyond 0…1.
 const STRETCH: (f64, f64) = (-0.1, 1.1);
 /// Adam's decay of moments, and its ε.
@@ -48,23 +48,16 @@ impl Grid {
     fn of(graph: &Graph, layer: &Layer) -> Result<Self> {
         let read = |name: &str| torch::to_tensor(&graph.initializers[name], torch::device());
         let (weight, scale) = (read(&layer.weight)?, read(&layer.scale)?);
-        let mut shape = vec![1_i64; weight.dim()];
-        if scale.numel() > 1 {
-            let axis = shape.get_mut(layer.axis as usize);
-            *axis.ok_or_else(|| {
-                Error::user(format!("axis {} of a weight of {} axes", layer.axis, weight.dim()))
-            })? = -1;
-        }
-        let scale = scale.f_reshape(&shape)?;
+        let scale = layer.grouping.spread(&scale, &weight)?;
         let steps = weight.f_div(&scale)?;
         let floor = steps.f_floor()?;
         let above = steps.f_sub(&floor)?;
-        Ok(Self { scale, floor, above })
+        Ok(Self { scale, floor, above, range: layer.range })
     }
 
     /// The weights when each goes up by `up`, 0…1.
     fn weight(&self, up: &Tensor) -> Result<Tensor> {
-        Ok(self.floor.f_add(up)?.f_clamp(RANGE.0, RANGE.1)?.f_mul(&self.scale)?)
+        Ok(self.floor.f_add(up)?.f_clamp(self.range.0, self.range.1)?.f_mul(&self.scale)?)
     }
 
     fn nearest(&self) -> Result<Tensor> {

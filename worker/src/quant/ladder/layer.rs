@@ -5,6 +5,8 @@ use tch::Tensor;
 use super::weighted::Layout;
 use crate::graph::{DType, Graph, Model, Node, TensorData, ValueInfo};
 use crate::interp::{Mode, Options, Program};
+use crate::ops::quantization::{Grouping, range};
+use crate::quant::scheme::is_zero;
 use crate::{Error, Result, torch};
 
 /// A layer whose weight is a float constant behind a Q/DQ pair.
@@ -16,8 +18,10 @@ pub(super) struct Layer {
     pub weight: String,
     /// Name of the pair's scale.
     pub scale: String,
-    /// Axis of the channels that have a scale each, where there is more than one.
-    pub axis: i64,
+    /// Which elements of the weight share a scale.
+    pub grouping: Grouping,
+    /// Least and greatest integer.
+    pub range: (f64, f64),
     /// Output channels.
     pub channels: usize,
     /// Axis of the output channels in what the layer makes; -1: the last.
@@ -45,24 +49,22 @@ pub(super) fn layers(graph: &Graph) -> Result<Vec<Layer>> {
         };
         let constant =
             |name: &str, dtype| graph.initializers.get(name).filter(|data| data.dtype == dtype);
-        let (Some(data), Some(_), Some(_)) = (
-            constant(weight, DType::F32),
-            constant(scale, DType::F32),
-            constant(zero_point, DType::I8).filter(|zero| zero.bytes.iter().all(|&byte| byte == 0)),
-        ) else {
+        let integers = |name: &str| {
+            let zero = graph.initializers.get(name).filter(|zero| is_zero(zero))?;
+            matches!(zero.dtype, DType::I8 | DType::I4).then(|| range(zero.dtype))?
+        };
+        let (Some(data), Some(_), Some((low, high))) =
+            (constant(weight, DType::F32), constant(scale, DType::F32), integers(zero_point))
+        else {
             continue;
         };
         let Some(layout) = Layout::of_shape(node, &data.shape)? else { continue };
-        if quantize.int("block_size", 0)? != 0 {
-            continue;
-        }
-        let axis = quantize.int("axis", 1)?;
-        let rank = data.shape.len() as i64;
         found.push(Layer {
             node: index,
             weight: weight.to_owned(),
             scale: scale.to_owned(),
-            axis: if axis < 0 { axis + rank } else { axis },
+            grouping: Grouping::new(quantize.int("axis", 1)?, quantize.int("block_size", 0)?),
+            range: (low as f64, high as f64),
             channels: layout.outputs,
             output_axis: if node.op_type.starts_with("Conv") { 1 } else { -1 },
         });

@@ -62,7 +62,7 @@ pub fn reconstruct(
 ) -> Result<(Model, Vec<Reconstructed>)> {
     let all = layers(&model.graph)?;
     if all.is_empty() {
-        return Err(Error::user("the model has no layer whose float weight has a Q/DQ pair of int8")
+        return Err(Error::user("the model has no layer whose float weight has a Q/DQ pair of int8 or int4 with zero point 0")
             .help("give it the output of `insert-qdq`: a float model has no pairs, and an exported one no float weights")
             .key("model"));
     }

@@ -10,6 +10,10 @@ use crate::quant::placement::output_axis;
 /// Scales of a layer's weight, and their axis from the front.
 fn weight_scales(view: &PairView, layer: &Node) -> Option<(usize, i64)> {
     let dequantize = view.dequantize(layer.input(1)?)?;
+    // Blocks divide the input channels.
+    if dequantize.int("block_size", 0).ok()? != 0 {
+        return None;
+    }
     let count = view.parameters(dequantize)?.0.len();
     let axis = dequantize.int("axis", 1).ok()?;
     let rank = view.constant(view.weight(layer)?)?.shape.len() as i64;
@@ -49,11 +53,15 @@ pub(super) fn axis<'a>(view: &PairView<'a>) -> Found<'a> {
 
 /// Layers of which only input or weight is quantized.
 pub(super) fn half<'a>(view: &PairView<'a>) -> Found<'a> {
+    // Where no layer's input is quantized, only weights were meant to be.
+    let weight_only = view.layers().all(|layer| !view.quantized(layer).0);
     let layers = view.layers();
     layers
         .filter_map(|layer| match view.quantized(layer) {
             (true, false) => Some((layer, "its input is quantized, its weight is not".to_owned())),
-            (false, true) => Some((layer, "its weight is quantized, its input is not".to_owned())),
+            (false, true) if !weight_only => {
+                Some((layer, "its weight is quantized, its input is not".to_owned()))
+            }
             _ => None,
         })
         .collect()

@@ -54,7 +54,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "zero-point",
-        cost: "TensorRT refuses the model: it takes int8 with zero point 0 only",
+        cost: "TensorRT refuses the model: it takes int8 and float8e4m3fn with zero point 0 only",
         remedy: "quantize symmetrically: target = \"tensorrt\" of `insert-qdq`, ActivationSymmetric and QInt8 of onnxruntime.quantization",
         targets: TENSORRT,
         find: pairs::zero_point,

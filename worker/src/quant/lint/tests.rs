@@ -9,6 +9,7 @@ use qpipe::stages::model_source::{Arch, ZooModel};
 use super::{Finding, RULES, lint};
 use crate::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use crate::quant::finalize::finalize;
+use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Request, plan, watched};
 use crate::quant::prepare::prepare;
@@ -89,7 +90,11 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let x = draft.pair("x", &[0.1], 0, 0);
         draft.conv("c", &x, &SCALES, 1)
     });
-    case("half-quantized", "c", Target::Onnxruntime, &|draft| draft.conv("c", "x", &SCALES, 0));
+    case("half-quantized", "c", Target::Onnxruntime, &|draft| {
+        let c = draft.conv("c", "x", &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.conv("d", &c, &SCALES, 0)
+    });
     case("float-island", "c", Target::Tensorrt, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);
         let a = draft.conv("a", &x, &SCALES, 0);
@@ -179,10 +184,23 @@ fn quantized(model: &Model, target: Target) -> Model {
         calibration: None,
         tensors: watched(&model.graph).into_iter().enumerate().map(range).collect(),
     };
-    let request =
-        Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true };
+    let request = Request {
+        target,
+        method: Method::Max,
+        include: None,
+        exclude: &[],
+        formats: Formats::default(),
+    };
     let mut quantized = model.clone();
     insert(&mut quantized, &plan(&model.graph, &ranges, &request).unwrap()).unwrap();
     finalize(&mut quantized, None).unwrap();
     quantized
+}
+
+#[test]
+fn weights_alone_are_no_half() {
+    let mut draft = Draft::new();
+    let c = draft.conv("c", "x", &SCALES, 0);
+    draft.conv("d", &c, &SCALES, 0);
+    assert_eq!(lint(&draft.0, None), []);
 }

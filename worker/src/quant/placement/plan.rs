@@ -1,16 +1,20 @@
 //! The plan: sites with their scales, and what becomes of each layer.
 
 use qpipe::stages::calibrate::Method;
+use qpipe::stages::formats::Granularity;
 use qpipe::stages::insert_qdq::Target;
 use qpipe::stages::tensorrt_version::TensorrtVersion;
 use serde::Serialize;
 
 use super::sites::reason;
 use super::{Policy, Selection, Site, Sites, View, policy};
-use crate::Result;
 use crate::graph::Graph;
+use crate::quant::formats::Formats;
+use crate::quant::grid::Grid;
 use crate::quant::ranges::Ranges;
-use crate::quant::scheme::Scheme;
+use crate::quant::scheme::{Scheme, Seen};
+use crate::quant::weights::grid;
+use crate::{Error, Result};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +27,8 @@ pub struct Request<'a> {
     pub include: Option<&'a [String]>,
     /// Not these.
     pub exclude: &'a [String],
-    /// A scale for each output channel of a weight.
-    pub per_channel: bool,
+    /// Types of weights and activations.
+    pub formats: Formats,
 }
 
 /// Which values are quantized and how, which layers are and why others are not: `plan.json`.
@@ -55,9 +59,11 @@ pub struct TensorPlan {
     /// What an integer step stands for.
     pub scale: f32,
     /// The integer that stands for 0.
-    pub zero_point: u8,
-    /// `int8` or `uint8`.
+    pub zero_point: i64,
+    /// `int8`, `uint8` or `float8e4m3fn`.
     pub dtype: &'static str,
+    /// `per-tensor`.
+    pub granularity: Granularity,
     /// Nodes that read it quantized.
     pub readers: Vec<String>,
     /// The same for insertion.
@@ -75,16 +81,25 @@ pub struct WeightPlan {
     pub weight: String,
     /// The layer that reads it.
     pub layer: String,
-    /// Axis of the channels that have a scale each; `None`: one scale for all.
+    /// `int8`, `int4` or `float8e4m3fn`.
+    pub dtype: &'static str,
+    /// Which elements share a scale.
+    pub granularity: Granularity,
+    /// Axis along which scales differ: of the output channels, or, for blocks, of the input channels; `None`: one scale for all.
     pub axis: Option<i64>,
-    /// Count of channels.
+    /// Elements of a block along that axis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<i64>,
+    /// Count of output channels.
     pub channels: i64,
+    /// The integers that stand for 0: one where it is the same for all scales, else one a scale.
+    pub zero_points: Vec<i64>,
     /// The input that reads it.
     #[serde(skip)]
     pub site: Site,
-    /// Axis of the channels that may have a scale each, whether or not they have.
+    /// The scales and all zero points, for insertion.
     #[serde(skip)]
-    pub channel_axis: i64,
+    pub grid: Grid,
 }
 
 /// What becomes of a node.
@@ -139,56 +154,73 @@ pub fn plan_for(
 ) -> Result<Plan> {
     let policy = policy(request.target)?;
     let view = View::of(graph);
-    let sites = policy.place_for(&view, selection, version);
+    let sites = fitting(policy.place_for(&view, selection, version), graph, request);
     let mut tensors = Vec::new();
-    for name in values(graph) {
+    for name in computed(graph) {
         let Some(readers) = sites.tensors.get(name) else { continue };
-        let scheme = (policy.scheme)(&view, name);
-        // Values that have one scale take the range of the one whose steps are widest.
+        let Some(scheme) = request.formats.activation(policy, &view, name) else { continue };
+        // Values that have one scale share the range of all.
         let members = match sites.group(name) {
-            Some(group) => values(graph).filter(|value| group.contains(*value)).collect(),
+            Some(group) => computed(graph).filter(|value| group.contains(*value)).collect(),
             None => vec![name],
         };
-        let mut widest: Option<(f32, &str, (f32, f32))> = None;
+        let mut shared: Option<(&str, Seen)> = None;
         for member in members {
-            let range_of = (policy.range_of)(&view, member);
-            let (amax, abs_max) = ranges.find(range_of, request.method)?;
-            let scale = scheme.scale(amax, abs_max);
-            if widest.is_none_or(|(most, ..)| scale > most) {
-                widest = Some((scale, range_of, (amax, abs_max)));
-            }
+            let own = (policy.range_of)(&view, member);
+            let seen = ranges.seen(own, request.method)?;
+            shared = Some(match shared {
+                Some((range_of, most)) if most.amax >= seen.amax => (range_of, most.with(seen)),
+                Some((_, most)) => (own, most.with(seen)),
+                None => (own, seen),
+            });
         }
-        let Some((_, range_of, (amax, abs_max))) = widest else { continue };
+        let Some((range_of, seen)) = shared else { continue };
+        let (scale, zero_point) = scheme.parameters(seen).ok_or_else(|| {
+            Error::user(format!("the ranges have no `min` and `max` of tensor \"{range_of}\", from which its zero point follows"))
+                .key("ranges")
+                .help("`calibrate` writes them; or quantize symmetrically: activations = { symmetric = true }")
+        })?;
         let label = |site: &Site| graph.nodes[site.0].label().to_owned();
         tensors.push(TensorPlan {
             tensor: name.to_owned(),
             range_of: (range_of != name).then(|| range_of.to_owned()),
-            amax,
-            scale: scheme.scale(amax, abs_max),
-            zero_point: scheme.zero_point,
+            amax: seen.amax,
+            scale,
+            zero_point,
             dtype: scheme.dtype.name(),
+            granularity: Granularity::PerTensor,
             readers: readers.iter().map(label).collect(),
             sites: readers.clone(),
             scheme,
         });
     }
-    let weights = sites.weights.iter().map(|&(site, axis)| {
+    let mut weights = Vec::new();
+    for &(site, axis) in &sites.weights {
         let node = &graph.nodes[site.0];
         let weight = &node.inputs[site.1];
-        WeightPlan {
+        let grid = grid(graph, &tensors, &request.formats, site, axis)?;
+        let mut zero_points = grid.zero_points.clone();
+        if zero_points.iter().all(|&zero| Some(zero) == zero_points.first().copied()) {
+            zero_points.truncate(1);
+        }
+        weights.push(WeightPlan {
             weight: weight.clone(),
             layer: node.label().to_owned(),
-            axis: request.per_channel.then_some(axis),
+            dtype: grid.dtype.name(),
+            granularity: grid.groups.granularity(),
+            axis: grid.groups.axis,
+            block_size: grid.groups.block_size,
             channels: graph.initializers[weight].shape[axis as usize],
+            zero_points,
             site,
-            channel_axis: axis,
-        }
-    });
+            grid,
+        });
+    }
     Ok(Plan {
         target: request.target,
         method: request.method,
         tensors,
-        weights: weights.collect(),
+        weights,
         layers: layers(graph, &sites, selection),
     })
 }
@@ -200,9 +232,34 @@ pub fn survey(graph: &Graph, policy: &Policy) -> Vec<LayerPlan> {
 }
 
 /// Names of all computed values, in the order of the graph.
-fn values(graph: &Graph) -> impl Iterator<Item = &str> {
+fn computed(graph: &Graph) -> impl Iterator<Item = &str> {
     let inputs = graph.inputs.iter().map(|input| input.name.as_str());
     inputs.chain(graph.nodes.iter().flat_map(|node| &node.outputs).map(String::as_str))
+}
+
+/// What is left of the sites where activations stay float, or the runtime cannot take a weight in the type that is asked for.
+fn fitting(mut sites: Sites, graph: &Graph, request: &Request) -> Sites {
+    let formats = &request.formats;
+    let mut refused = Vec::new();
+    sites.weights.retain(|&((index, input), axis)| {
+        let node = &graph.nodes[index];
+        let shape = &graph.initializers[&node.inputs[input]].shape;
+        let reason = formats.refuses(request.target, node, shape, axis);
+        reason.map(|reason| refused.push((index, reason))).is_none()
+    });
+    if !formats.quantizes_activations() {
+        let weighted = |index: &usize| sites.weights.iter().any(|(site, _)| site.0 == *index);
+        let others = sites.quantized.iter().copied().filter(|index| !weighted(index));
+        let reason = || "it has no weight, and activations stay float".to_owned();
+        let others: Vec<(usize, String)> = others.map(|index| (index, reason())).collect();
+        let known = |index: usize| refused.iter().any(|(node, _)| *node == index);
+        let others: Vec<_> = others.into_iter().filter(|(index, _)| !known(*index)).collect();
+        refused.extend(others);
+        sites.tensors.clear();
+    }
+    sites.quantized.retain(|index| refused.iter().all(|(node, _)| node != index));
+    sites.refused.extend(refused);
+    sites
 }
 
 fn layers(graph: &Graph, sites: &Sites, selection: &Selection) -> Vec<LayerPlan> {

@@ -14,6 +14,7 @@ use qpipe::stages::model_source::{Arch, ZooModel};
 
 use super::{LayerPlan, Plan, Request, TensorPlan, plan, watched};
 use crate::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
+use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::{Range, Ranges, VERSION};
@@ -56,7 +57,13 @@ fn ranges(graph: &Graph) -> Ranges {
 }
 
 fn request(target: Target) -> Request<'static> {
-    Request { target, method: Method::Max, include: None, exclude: &[], per_channel: true }
+    Request {
+        target,
+        method: Method::Max,
+        include: None,
+        exclude: &[],
+        formats: Formats::default(),
+    }
 }
 
 fn planned(model: &Model, request: &Request) -> Plan {
@@ -234,7 +241,7 @@ fn weights_are_quantized_along_their_output_channels() {
 #[test]
 fn one_scale_for_a_weight_if_asked_for() {
     let mut model = resnet18();
-    let whole = Request { per_channel: false, ..request(Target::Onnxruntime) };
+    let whole = Request { formats: Formats::of(None, None, false), ..request(Target::Onnxruntime) };
     let plan = planned(&model, &whole);
     insert(&mut model, &plan).expect("inserts");
     let scale = &model.graph.initializers["layer1.0.conv1.weight_scale"];

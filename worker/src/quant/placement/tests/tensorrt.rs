@@ -284,7 +284,7 @@ fn inputs_and_output_of_a_concatenation_have_one_scale() {
     let members = ["a", "b", "c", "first", "pool"];
     let of = |name: &str| plan.tensors.iter().find(|t| t.tensor == name).expect(name);
     let measured = ranges(&model.graph);
-    let amax = |name: &str| measured.find(name, Method::Max).expect(name).0;
+    let amax = |name: &str| measured.seen(name, Method::Max).expect(name).amax;
     let most = members.map(amax).into_iter().fold(0.0, f32::max);
     for name in members {
         assert_eq!(of(name).scale, most / 127.0, "{name}");
