@@ -1,6 +1,7 @@
 // What tch lacks of libtorch, behind a C interface. Each function gives a message on failure, which the caller frees with
 // `qpipe_free`, and null on success. Tensors are `at::Tensor *`, as tch passes them.
 
+#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -58,6 +59,14 @@ char *qpipe_autocast_end(bool cuda) {
   return guarded([&] {
     at::autocast::set_autocast_enabled(cuda ? at::kCUDA : at::kCPU, false);
     if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  });
+}
+
+// Whether convolutions and matrix products of float32 may round their factors to TF32 on GPUs that have it.
+char *qpipe_allow_tf32(bool allow) {
+  return guarded([&] {
+    at::globalContext().setAllowTF32CuDNN(allow);
+    at::globalContext().setAllowTF32CuBLAS(allow);
   });
 }
 

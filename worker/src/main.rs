@@ -104,6 +104,8 @@ fn run(path: &Path) -> ExitCode {
         if device != tch::Device::Cpu {
             events.log(format!("libtorch computes on {}", components::device_name(device)));
         }
+        // Training may round to TF32; what is compared with a runtime, layer by layer, may not.
+        torch::allow_tf32(["train", "finetune"].contains(&task.kind.as_str()))?;
         tch::set_num_threads(i32::try_from(task.threads).unwrap_or(1).max(1));
         (run.run)(&Context { task: &task, events: &events })
     });

@@ -11,4 +11,4 @@ pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tenso
 pub use device::{DEVICE_VARIABLE, device, open_cuda, open_device};
 pub use elements::with_f32;
 pub use layout::{channels_last, laid_out_as};
-pub use shim::{Autocast, Group, Half, unscale};
+pub use shim::{Autocast, Group, Half, allow_tf32, unscale};

@@ -14,6 +14,7 @@ unsafe extern "C" {
     fn qpipe_free(message: *mut c_char);
     fn qpipe_autocast_begin(cuda: bool, bfloat16: bool) -> *mut c_char;
     fn qpipe_autocast_end(cuda: bool) -> *mut c_char;
+    fn qpipe_allow_tf32(allow: bool) -> *mut c_char;
     fn qpipe_unscale(
         gradients: Pointers,
         count: usize,
@@ -95,6 +96,12 @@ impl Drop for Autocast {
         let message = unsafe { qpipe_autocast_end(self.cuda) };
         let _ = done(message);
     }
+}
+
+/// Lets convolutions and matrix products of float32 round their factors to TF32 on GPUs that have it, or forbids it.
+pub fn allow_tf32(allow: bool) -> Result<()> {
+    // SAFETY: a plain value.
+    done(unsafe { qpipe_allow_tf32(allow) })
 }
 
 /// Multiplies gradients by `inverse`, one number, in place; `found`, one number, becomes 1 where one of them is not finite.
