@@ -314,9 +314,9 @@ mod tests {
             ),
             (
                 Target::Onnxruntime,
-                "symmetric = false",
+                "granularity = 'per-block'",
                 "",
-                "weights.symmetric: ONNX Runtime's integer convolution",
+                "weights.granularity: ONNX Runtime's integer kernels",
             ),
             (
                 Target::Onnxruntime,
