@@ -275,7 +275,8 @@ fn each_layer_is_exported_as_it_is_simulated_and_the_references_agree() {
         }
         let inputs = folder.path().join("inputs");
         std::fs::write(&inputs, bytes(&x)).unwrap();
-        let arguments = [folder.path(), &inputs, Path::new(&extents(&x))];
+        let extents = extents(&x);
+        let arguments = [folder.path(), &inputs, Path::new(&extents)];
         let printed = python::run(include_str!("references.py"), &arguments);
         let operators: BTreeMap<String, Vec<String>> = serde_json::from_str(&printed).unwrap();
         for (index, (what, own)) in alone.iter().enumerate() {
