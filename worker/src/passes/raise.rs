@@ -48,7 +48,7 @@ fn axes_to_inputs(model: &mut Model) -> Result<()> {
         let Some(axes) = node.ints("axes").map_err(|error| error.at(node.place()))? else {
             continue;
         };
-        let data = TensorData::i64(&[axes.len() as i64], &axes);
+        let data = TensorData::i64(&[axes.len() as i64], axes);
         let name = graph.fresh_name(&format!("{}_axes", graph.nodes[index].label()));
         graph.initializers.insert(name.clone(), data);
         let node = &mut graph.nodes[index];

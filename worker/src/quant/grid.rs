@@ -252,4 +252,34 @@ mod tests {
         // −1.0625 is the tie between −1 and −1.125, which is odd.
         assert_eq!((data.dtype, &data.bytes[..]), (DType::F8E4M3FN, &[0x7E, 0xB8, 0x00, 0x7E][..]));
     }
+
+    /// Noise of int8 of pseudo-random weights `[8, 64, 3, 3]`, by groups.
+    #[test]
+    fn the_fewer_elements_share_a_scale_the_less_noise() {
+        let shape = [8, 64, 3, 3];
+        let mut state = 7_u32;
+        let mut uniform = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        // Sums of several are nearly normal; channels differ in size.
+        let values: Vec<f32> = (0..8 * 64 * 9)
+            .map(|element| (0..6).map(|_| uniform()).sum::<f32>() * (1 + element / 576) as f32)
+            .collect();
+        let noise = |groups: Groups| {
+            let grid = Grid::of(&values, INT8, groups.clone(), None);
+            let stored = grid.quantize(&values, &shape).unwrap().to_i8().unwrap();
+            let each = stored.iter().zip(&values).enumerate().map(|(element, (&stored, value))| {
+                (f32::from(stored) * grid.scales[groups.of(element)] - value).powi(2)
+            });
+            each.sum::<f32>()
+        };
+        let whole = noise(Groups::whole());
+        let channels = noise(Groups::channels(&shape, 0));
+        let [longer, shorter] = [32, 16].map(|size| noise(Groups::blocks(&shape, 1, size)));
+        assert!(
+            whole > channels && channels > longer && longer > shorter,
+            "{whole} {channels} {longer} {shorter}"
+        );
+    }
 }

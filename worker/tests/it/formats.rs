@@ -202,27 +202,37 @@ fn simulate(model: &Model, x: &Tensor) -> Vec<f32> {
     Vec::try_from(outputs[0].contiguous().view(-1)).unwrap()
 }
 
-/// Outputs of a Python program that takes a model, its inputs, their shape and where to write the outputs, and what it printed.
-fn outside(
+/// A tensor's elements as bytes.
+fn bytes(x: &Tensor) -> Vec<u8> {
+    let floats: Vec<f32> = Vec::try_from(x.contiguous().view(-1)).unwrap();
+    floats.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Its extents, with commas between.
+fn extents(x: &Tensor) -> String {
+    let extents: Vec<String> = x.size().iter().map(i64::to_string).collect();
+    extents.join(",")
+}
+
+fn floats(path: &Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// Outputs of ONNX Runtime, and the operators that it ran.
+fn onnxruntime(
     folder: &Path,
-    program: &str,
     model: &Model,
     x: &Tensor,
-    more: &[&str],
+    optimizations: &str,
 ) -> (Vec<f32>, String) {
     let [path, inputs, outputs] = ["model.onnx", "inputs", "outputs"].map(|n| folder.join(n));
     onnx::write(model, &path).unwrap();
-    let floats: Vec<f32> = Vec::try_from(x.contiguous().view(-1)).unwrap();
-    std::fs::write(&inputs, floats.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
-        .unwrap();
-    let shape: Vec<String> = x.size().iter().map(i64::to_string).collect();
-    let shape = shape.join(",");
-    let mut arguments: Vec<&Path> = vec![&path, &inputs, Path::new(&shape), &outputs];
-    arguments.extend(more.iter().map(Path::new));
-    let printed = python::run(program, &arguments);
-    let bytes = std::fs::read(outputs).unwrap();
-    let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    (values.collect(), printed)
+    std::fs::write(&inputs, bytes(x)).unwrap();
+    let extents = extents(x);
+    let arguments = [&path, &inputs, Path::new(&extents), &outputs, Path::new(optimizations)];
+    let printed = python::run(include_str!("run_onnx.py"), &arguments);
+    (floats(&outputs), printed)
 }
 
 /// Largest difference, by the largest magnitude.
@@ -241,47 +251,49 @@ fn sqnr(found: &[f32], expected: &[f32]) -> f64 {
 
 #[test]
 fn each_layer_is_exported_as_it_is_simulated_and_the_references_agree() {
-    let folder = tempfile::tempdir().unwrap();
     for (name, model) in layers() {
+        let folder = tempfile::tempdir().unwrap();
         let x = input(&model);
         let float = simulate(&model, &x);
-        for &case in CASES {
+        let mut alone = Vec::new();
+        for (index, &case) in CASES.iter().enumerate() {
             let what = format!("{name}, {case:?}");
             let (quantized, _) = quantized(&model, &x, case);
             let simulated = simulate(&quantized, &x);
             let decibels = sqnr(&simulated, &float);
             assert!(decibels > 15.0, "{what}: {decibels} dB");
             let exported = exported(&quantized);
-            let alone = simulate(&exported, &x);
+            let own = simulate(&exported, &x);
             // An integer bias of ONNX Runtime's form is rounded to steps of the product of both scales.
-            assert!(difference(&alone, &simulated) < 2e-4, "{what}: the exported form");
-            // Its evaluator knows these operators from opset 19 on.
-            let mut later = exported.clone();
+            assert!(difference(&own, &simulated) < 2e-4, "{what}: the exported form");
+            onnx::write(&exported, &folder.path().join(format!("{index}.onnx"))).unwrap();
+            // The standard's evaluator knows these operators from opset 19 on.
+            let mut later = exported;
             passes::raise_opset(&mut later, 19).unwrap();
-            let reference = include_str!("reference.py");
-            let (standard, _) = outside(folder.path(), reference, &later, &x, &[]);
-            assert!(
-                difference(&standard, &alone) <= 1e-5,
-                "{what}: {} of the standard",
-                difference(&standard, &alone)
-            );
-            for optimizations in ["off", "on"] {
-                let run = include_str!("run_onnx.py");
-                let (found, ops) = outside(folder.path(), run, &exported, &x, &[optimizations]);
-                let off = difference(&found, &alone);
-                // Optimized, a product with weights alone in integers becomes MatMulNBits, which rounds its input to int8 by itself; integer kernels
-                // saturate their sums on processors without VNNI.
-                let by_itself = ops.contains("MatMulNBits");
-                let integers =
-                    ["QGemm", "QLinear", "MatMulInteger"].iter().any(|op| ops.contains(op));
-                let bound = if integers {
-                    0.3
-                } else if by_itself {
-                    2e-2
-                } else {
-                    1e-5
-                };
-                assert!(off <= bound, "{what}, optimizations {optimizations}: {off}, {ops}");
+            onnx::write(&later, &folder.path().join(format!("{index}.standard.onnx"))).unwrap();
+            alone.push((what, own));
+        }
+        let inputs = folder.path().join("inputs");
+        std::fs::write(&inputs, bytes(&x)).unwrap();
+        let extents = extents(&x);
+        let arguments = [folder.path(), &inputs, Path::new(&extents)];
+        let printed = python::run(include_str!("references.py"), &arguments);
+        let operators: BTreeMap<String, Vec<String>> = serde_json::from_str(&printed).unwrap();
+        for (index, (what, own)) in alone.iter().enumerate() {
+            let fused =
+                |name: &str| operators[&index.to_string()].iter().any(|op| op.starts_with(name));
+            // An integer kernel may saturate its sums on a processor without VNNI; MatMulNBits rounds its input to int8 by itself.
+            let on = if ["QGemm", "QLinear", "MatMulInteger"].into_iter().any(fused) {
+                0.3
+            } else if fused("MatMulNBits") {
+                2e-2
+            } else {
+                1e-5
+            };
+            for (form, bound) in [("standard", 1e-5), ("off", 1e-5), ("on", on)] {
+                let found = floats(&folder.path().join(format!("{index}.{form}")));
+                let off = difference(&found, own);
+                assert!(off <= bound, "{what}, {form}: {off}, {operators:?}");
             }
         }
     }
@@ -299,8 +311,7 @@ fn a_network_in_each_format_runs_fused_as_it_is_simulated() {
         let float = sqnr(&simulated, &simulate(&model, &x));
         // Values near to a tie fall to either side by the order of a sum; integer kernels, and MatMulNBits, sum and round in ways of their own.
         for (optimizations, least) in [("off", 80.0), ("on", 20.0)] {
-            let run = include_str!("run_onnx.py");
-            let (found, ops) = outside(folder.path(), run, &exported, &x, &[optimizations]);
+            let (found, ops) = onnxruntime(folder.path(), &exported, &x, optimizations);
             let decibels = sqnr(&found, &simulated);
             println!(
                 "{case:?}, {optimizations}: {decibels:.1} dB to the simulation, {float:.1} dB to float; {ops}"
