@@ -18,6 +18,9 @@ pub struct Budget {
     pub sqnr_db: f64,
     /// Least share of rows of the outputs whose largest element stays.
     pub agreement: f64,
+    /// A value below the budget is refused only where its node loses so much, dB, against the worst value that it reads. Roundings that
+    /// fall the other way add up along a deep network; what is computed wrongly is lost at once.
+    pub sudden_db: f64,
 }
 
 /// A model whose values are seen.
@@ -124,6 +127,11 @@ impl Comparison {
                 !model.graph.is_output(&step.tensor) || step.fidelity.agreement >= budget.agreement;
             !(decibels(step) >= budget.sqnr_db && agrees)
         };
+        let before = self.before(model);
+        let is_off = |step: &Step| {
+            let before = before.get(step.tensor.as_str()).copied().unwrap_or(f64::INFINITY);
+            is_off(step) && !(before - decibels(step) < budget.sudden_db)
+        };
         let Some(index) = self.values.iter().position(is_off) else { return Ok(()) };
         let step = &self.values[index];
         let before = match index.checked_sub(1).map(|before| &self.values[before]) {
@@ -145,6 +153,23 @@ impl Comparison {
             100.0 * budget.agreement
         ))
         .help("the export or the runtime computes something else there; `values.json` of a run with lower budgets shows all values"))
+    }
+
+    /// The least SQNR of what each node reads, by the names of its outputs; values that were not compared are as good as what they are made of.
+    fn before<'m>(&self, model: &'m Model) -> HashMap<&'m str, f64> {
+        let mut own: HashMap<&str, f64> = HashMap::new();
+        let mut before = HashMap::new();
+        for node in &model.graph.nodes {
+            let inputs = node.inputs.iter().filter_map(|name| own.get(name.as_str()).copied());
+            let least = inputs.fold(f64::INFINITY, f64::min);
+            for output in &node.outputs {
+                let figures = self.sums.get(output).map(|sums| sums.figures().sqnr_db);
+                let decibels = figures.map_or(least, |sqnr| sqnr.unwrap_or(f64::INFINITY));
+                own.insert(output, decibels);
+                before.insert(output.as_str(), least);
+            }
+        }
+        before
     }
 
     /// The least SQNR of all values; `None`: none differs.

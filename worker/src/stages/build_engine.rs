@@ -85,7 +85,7 @@ fn compare(context: &Context, model: &Model, engine: &Path) -> Result<Metrics> {
     let wanted = Wanted { engine: Some(engine), inner: batch == few, ..Wanted::default() };
     let mut forms = Forms::new(context, model, &names, wanted)?;
     forms.step(&images, &expected)?;
-    forms.hold(BUDGET)?;
+    forms.hold(context, BUDGET)?;
     let worst = forms.comparisons().next().and_then(|(_, comparison)| comparison.worst_sqnr());
     Ok(Metrics::from([("engine_sqnr_db".to_owned(), json!(worst))]))
 }

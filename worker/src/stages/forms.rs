@@ -99,13 +99,25 @@ impl<'a> Forms<'a> {
         Ok(())
     }
 
-    /// Refuses the first value that is beyond its budget.
+    /// Refuses the first value that is beyond its budget; of an engine on a processor whose integer kernels saturate it is a warning.
     ///
     /// # Errors
     /// That value, by name.
-    pub fn hold(&mut self, budget: Budget) -> Result<()> {
+    pub fn hold(&mut self, context: &Context, budget: Budget) -> Result<()> {
         let exported = self.exported;
-        let held = self.forms.iter_mut().map(|form| form.comparison.hold(exported, budget));
+        let held = self.forms.iter_mut().map(|form| {
+            let held = form.comparison.hold(exported, budget);
+            match held {
+                Err(error) if form.key == "engine" && engine::saturates() => {
+                    context.events.warn(format!(
+                        "{}; this processor has no VNNI, and the sums of ONNX Runtime's integer kernels saturate on it",
+                        error.message
+                    ));
+                    Ok(())
+                }
+                held => held,
+            }
+        });
         // All of them, so that all are in order afterwards.
         held.collect::<Vec<_>>().into_iter().collect()
     }
@@ -167,7 +179,7 @@ const COMPARED: i64 = 4;
 
 /// What is lost of a value, at most. Rounding of biases to integers alone gives 30 dB and more, 20 dB in deep networks that were hardly
 /// trained; a collapse gives 0.
-pub const BUDGET: Budget = Budget { sqnr_db: 10.0, agreement: 0.0 };
+pub const BUDGET: Budget = Budget { sqnr_db: 10.0, agreement: 0.0, sudden_db: 6.0 };
 
 /// Normally distributed images for `model`; `None` where it has several inputs, or one whose size is free.
 ///

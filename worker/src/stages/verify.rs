@@ -51,12 +51,16 @@ pub fn run(context: &Context) -> Result<Metrics> {
         done += images.size()[0] as u64;
         context.events.progress(done, total, "images", "");
     }
-    let budget = Budget { sqnr_db: config.min_sqnr_db, agreement: config.min_agreement };
+    let budget = Budget {
+        sqnr_db: config.min_sqnr_db,
+        agreement: config.min_agreement,
+        sudden_db: f64::NEG_INFINITY,
+    };
     let mut metrics = Metrics::from([
         ("samples".to_owned(), json!(done)),
         ("values".to_owned(), json!(names.len())),
     ]);
-    let held = forms.hold(budget);
+    let held = forms.hold(context, budget);
     for (key, comparison) in forms.comparisons() {
         metrics.insert(format!("{key}_sqnr_db"), json!(comparison.worst_sqnr()));
         let outputs = exported.graph.outputs.iter();

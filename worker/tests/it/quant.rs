@@ -231,7 +231,8 @@ fn onnxruntime_fuses_every_layer_to_an_integer_kernel() {
     assert_eq!(left, BTreeMap::from(expected));
     let (same, decibels) = agreement(&simulated, &outputs);
     println!("optimized: {same} alike, {decibels:.1} dB");
-    assert!(same >= 0.97, "{same}, {decibels} dB");
+    let least = if qpipe_worker::engine::saturates() { 0.9 } else { 0.97 };
+    assert!(same >= least, "{same}, {decibels} dB");
 }
 
 #[test]
