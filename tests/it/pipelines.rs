@@ -116,8 +116,16 @@ fn the_quickstart_tells_the_truth_and_runs_once() {
     }
 }
 
+/// Whether the sums of ONNX Runtime's integer kernels saturate on this processor: an x86 one without VNNI.
+fn saturates() -> bool {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let x86 = cfg!(target_arch = "x86_64");
+    x86 && !text.split_whitespace().any(|flag| flag == "avx512_vnni" || flag == "avx_vnni")
+}
+
 /// Simulation, exported file in Python's onnxruntime, and engine: the same figures.
 fn agreement(pipeline: &Pipeline) {
+    let (apart, same) = if saturates() { (0.02, 0.93) } else { (0.003, 0.99) };
     let labels = root().join(".deps/data/fashion-mnist/t10k-labels-idx1-ubyte.gz");
     let images = root().join(".deps/data/fashion-mnist/t10k-images-idx3-ubyte.gz");
     for variant in VARIANTS {
@@ -125,7 +133,7 @@ fn agreement(pipeline: &Pipeline) {
         let measured = pipeline.json(&format!("measured[{variant}]/metrics.json"));
         let top1 = |metrics: &Value| metrics["top1"].as_f64().unwrap();
         assert_eq!(simulated["samples"], 10_000);
-        assert!((top1(&simulated) - top1(&measured)).abs() <= 0.003, "{variant}");
+        assert!((top1(&simulated) - top1(&measured)).abs() <= apart, "{variant}");
         assert!(top1(&measured) > 0.7, "{variant}: {measured}");
         let agreement = python(
             "agreement.py",
@@ -140,9 +148,9 @@ fn agreement(pipeline: &Pipeline) {
         let figure = |key: &str| agreement[key].as_f64().unwrap();
         assert!(figure("simulation_same_class") >= 0.999, "{variant}: {agreement}");
         assert!(figure("simulation_sqnr_db") >= 45.0, "{variant}: {agreement}");
-        assert!(figure("engine_same_class") >= 0.99, "{variant}: {agreement}");
+        assert!(figure("engine_same_class") >= same, "{variant}: {agreement}");
         assert!(figure("engine_difference") <= 1e-4, "{variant}: {agreement}");
-        assert!((figure("top1") - top1(&simulated)).abs() <= 0.003, "{variant}: {agreement}");
+        assert!((figure("top1") - top1(&simulated)).abs() <= apart, "{variant}: {agreement}");
     }
 }
 
