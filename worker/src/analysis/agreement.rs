@@ -130,7 +130,8 @@ impl Comparison {
         let before = self.before(model);
         let is_off = |step: &Step| {
             let before = before.get(step.tensor.as_str()).copied().unwrap_or(f64::INFINITY);
-            is_off(step) && !(before - decibels(step) < budget.sudden_db)
+            let slow = before - decibels(step) < budget.sudden_db;
+            is_off(step) && !slow
         };
         let Some(index) = self.values.iter().position(is_off) else { return Ok(()) };
         let step = &self.values[index];

@@ -223,7 +223,7 @@ fn channels_last_input(graph: &Graph, node: &Node) -> bool {
 }
 
 /// The QuantizeLinear that a layer's output goes to, itself or through nodes that alone read it.
-fn quantizer<'a>(graph: &'a Graph, layer: usize) -> Option<&'a Node> {
+fn quantizer(graph: &Graph, layer: usize) -> Option<&Node> {
     let consumers = graph.consumers();
     let mut output = graph.nodes[layer].outputs.first()?;
     for _ in 0..graph.nodes.len() {

@@ -11,6 +11,9 @@ use crate::engine::{self, Tapped, Threads, library};
 use crate::graph::{Dim, Model};
 use crate::{Result, passes, torch};
 
+/// Runs images through a form; the values, by name.
+type Run = dyn FnMut(&Tensor) -> Result<Values>;
+
 /// What is compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
@@ -31,7 +34,7 @@ struct Form {
     /// Beginning of its metrics' names.
     key: &'static str,
     comparison: Comparison,
-    run: Box<dyn FnMut(&Tensor) -> Result<Values>>,
+    run: Box<Run>,
 }
 
 /// Forms of an exported model.
@@ -128,7 +131,7 @@ impl<'a> Forms<'a> {
     }
 }
 
-fn tapped(mut tapped: Tapped) -> Box<dyn FnMut(&Tensor) -> Result<Values>> {
+fn tapped(mut tapped: Tapped) -> Box<Run> {
     Box::new(move |images| values_of(&mut tapped, images))
 }
 
@@ -147,7 +150,7 @@ fn on_engine(
     exported: Option<&Model>,
     folder: &Path,
     threads: usize,
-) -> Result<Box<dyn FnMut(&Tensor) -> Result<Values>>> {
+) -> Result<Box<Run>> {
     let (note, mut engine) = engine::load(path, &Threads::Free(threads))?;
     let mut inner = match exported.filter(|_| note.backend == "onnxruntime") {
         Some(exported) => Tapped::fused(path, &note, exported, folder, threads)?,

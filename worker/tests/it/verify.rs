@@ -155,7 +155,7 @@ fn what_each_integer_kernel_of_an_engine_gives_is_seen() {
     let images = images(&dataset);
     let expected = Seen::new(&model, &names).unwrap().run(&images).unwrap().1;
     // Without VNNI the kernels saturate, and already the first layers are not quite what was simulated.
-    let saturates = qpipe_worker::engine::saturates();
+    let saturates = engine::saturates();
     let budget =
         if saturates { Budget { sqnr_db: 10.0, agreement: 0.8, ..BUDGET } } else { BUDGET };
     let compare = |built: &Model| {

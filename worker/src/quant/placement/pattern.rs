@@ -19,8 +19,10 @@ type Find = fn(&View, &str) -> Result<Vec<bool>>;
 const FORMS: &[(&str, Find)] =
     &[("op:", operators), ("between:", region::between), ("output:", region::output)];
 
-const WORDS: &[(&str, fn(&View) -> Vec<bool>)] =
-    &[("first", region::first), ("last", region::last)];
+/// Which nodes of a graph a word names.
+type Named = fn(&View) -> Vec<bool>;
+
+const WORDS: &[(&str, Named)] = &[("first", region::first), ("last", region::last)];
 
 /// For each node whether `pattern` names it. A node without a name goes by that of its first output; one that is
 /// called like a word goes before the word.
