@@ -10,19 +10,17 @@ use qpipe_worker::data::{Dataset, Loader, Order};
 use qpipe_worker::graph::Model;
 use qpipe_worker::interp::{Mode, Options, Program, Role, Scales};
 use qpipe_worker::onnx;
-use qpipe_worker::passes;
 use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, plan};
-use qpipe_worker::quant::prepare::{prepare, prepare_and_tell};
-use qpipe_worker::torch::Half;
+use qpipe_worker::quant::prepare::prepare;
 use qpipe_worker::train::{Classifier, Epoch, Fit, Fitted, Teacher, Watch};
 use tch::Tensor;
 
 use crate::quant::{dataset, ranges, small_resnet};
 
-fn quantized(dataset: &Dataset, target: Target) -> (Model, Model) {
+pub fn quantized(dataset: &Dataset, target: Target) -> (Model, Model) {
     let mut float = small_resnet();
     prepare(&mut float).unwrap();
     let ranges = ranges(&float, dataset);
@@ -50,7 +48,7 @@ impl Watch for Silent {
 }
 
 /// Three epochs of four steps of 64 images, at a learning rate that changes something.
-fn fit<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
+pub fn fit<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
     Fit {
         train: dataset,
         valid: dataset,
@@ -74,13 +72,18 @@ fn fit<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
     }
 }
 
-fn classifier(model: &Model, dataset: &Dataset, scales: Scales, watch: &[String]) -> Classifier {
+pub fn classifier(
+    model: &Model,
+    dataset: &Dataset,
+    scales: Scales,
+    watch: &[String],
+) -> Classifier {
     let options = Options { scales, watch: watch.to_vec(), ..Options::default() };
     Classifier::with(model.clone(), dataset, &options).unwrap()
 }
 
 /// Trains; the history, and the trained model.
-fn trained(
+pub fn trained(
     fit: &Fit,
     mut classifier: Classifier,
     teacher: Option<&mut Teacher>,
@@ -97,7 +100,7 @@ fn scales(model: &Model) -> Vec<(String, Vec<f32>)> {
     names.map(|name| (name.clone(), model.graph.initializers[&name].to_f32().unwrap())).collect()
 }
 
-fn bytes(model: &Model) -> Vec<(String, Vec<u8>)> {
+pub fn bytes(model: &Model) -> Vec<(String, Vec<u8>)> {
     let constants = model.graph.initializers.iter();
     constants.map(|(name, data)| (name.clone(), data.bytes.to_vec())).collect()
 }
@@ -493,122 +496,4 @@ fn the_gradient_of_a_scale_is_the_difference_quotient_where_all_is_cut() {
     let quotient = (at(&mut program, 0.26) - at(&mut program, 0.24)) / 0.02;
     let factor = 1.0 / (2.0_f64 * 255.0).sqrt();
     assert!((gradient - quotient * factor).abs() < 1e-3, "{gradient}, {quotient} · {factor}");
-}
-
-/// Mixed precision trains as far as float32 does, keeps float32 parameters, and goes on from a checkpoint with the same bytes.
-#[test]
-fn mixed_precision_trains_and_goes_on_as_if_it_had_not_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let dataset = dataset(folder.path(), 28);
-    let (_, model) = quantized(&dataset, Target::Tensorrt);
-    let run = |amp: Option<Half>, scales: Scales, stops: &[u32]| {
-        let checkpoints = tempfile::tempdir().unwrap();
-        let mut last = None;
-        for &epochs in stops {
-            let own = classifier(&model, &dataset, scales, &[]);
-            let fit = Fit { amp, epochs, ..fit(&dataset, checkpoints.path()) };
-            last = Some(trained(&fit, own, None));
-        }
-        last.unwrap()
-    };
-    let loss = |fitted: &Fitted| fitted.history.last().unwrap().train_loss.unwrap();
-    let (float, _) = run(None, Scales::Frozen, &[2]);
-    for half in [Half::Bfloat16, Half::Float16] {
-        let (whole, expected) = run(Some(half), Scales::Frozen, &[2]);
-        assert!((loss(&whole) - loss(&float)).abs() < 0.05, "{half:?}: {}", loss(&whole));
-        assert_ne!(loss(&whole), loss(&float), "{half:?} computes as float32");
-        let (_, found) = run(Some(half), Scales::Frozen, &[1, 2]);
-        assert_eq!(bytes(&found), bytes(&expected), "{half:?}");
-    }
-    let (learned, _) = run(Some(Half::Float16), Scales::Learned, &[2]);
-    assert!(loss(&learned).is_finite());
-}
-
-/// The largest difference of two models' logits, and the largest logit.
-fn apart(one: &Model, other: &Model, dataset: &Dataset) -> (f64, f64) {
-    let images = Loader::new(dataset, 32, Order::Sequential, false, 1).next().unwrap().unwrap();
-    let logits = |model: &Model| {
-        let images = [images.images.shallow_clone()];
-        let mut program = Program::compile(model, &Options::default()).unwrap();
-        tch::no_grad(|| program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))).unwrap().remove(0)
-    };
-    let (one, other) = (logits(one), logits(other));
-    ((&one - &other).abs().max().double_value(&[]), one.abs().max().double_value(&[]))
-}
-
-/// BatchNormalization that stays behind quantized weights computes what the folded model computes, is trained, and folds into the scales
-/// with the integers as they are, also where its factor is negative or 0.
-#[test]
-fn batch_normalization_is_kept_trained_and_folded_into_scales() {
-    let folder = tempfile::tempdir().unwrap();
-    let dataset = dataset(folder.path(), 28);
-    let float = {
-        let mut float = small_resnet();
-        passes::simplify(&mut float).unwrap();
-        // Statistics of some training, and factors of every kind.
-        let norms = float.graph.nodes.iter().filter(|node| node.op_type == "BatchNormalization");
-        let names: Vec<[String; 4]> =
-            norms.map(|norm| [1, 2, 3, 4].map(|index| norm.inputs[index].clone())).collect();
-        for (place, names) in names.iter().flatten().enumerate() {
-            let data = float.graph.initializers.get_mut(names).unwrap();
-            let values: Vec<f32> = (0..data.len())
-                .map(|index| match (place % 4, index % 7) {
-                    (0, 0) => -0.7,
-                    (0, 1) => 0.0,
-                    (0 | 3, step) => 0.5 + 0.1 * step as f32,
-                    (_, step) => 0.03 * step as f32 - 0.1,
-                })
-                .collect();
-            *data = qpipe_worker::graph::TensorData::f32(&data.shape.clone(), &values);
-        }
-        float
-    };
-    let norms = |model: &Model| {
-        model.graph.nodes.iter().filter(|node| node.op_type == "BatchNormalization").count()
-    };
-    for target in [Target::Tensorrt, Target::Onnxruntime] {
-        let mut folded = float.clone();
-        let told = prepare_and_tell(&mut folded).unwrap();
-        let ranges = ranges(&folded, &dataset);
-        let request = Request {
-            target,
-            method: Method::Max,
-            include: None,
-            exclude: &[],
-            formats: Formats::default(),
-        };
-        let plan = plan(&folded.graph, &ranges, &request).unwrap();
-        insert(&mut folded, &plan).unwrap();
-        let mut kept = folded.clone();
-        passes::unfold_batch_norm(&mut kept, &told).unwrap();
-        onnx::check(&kept).unwrap();
-        assert_eq!((norms(&folded), norms(&kept)), (0, norms(&float)));
-        let (apart_before, largest) = apart(&folded, &kept, &dataset);
-        // Ties of rounding may fall the other way.
-        assert!(apart_before < 0.02 * largest, "{apart_before} of {largest}");
-        for frozen_statistics in [true, false] {
-            let options = Options { frozen_statistics, ..Options::default() };
-            let own = Classifier::with(kept.clone(), &dataset, &options).unwrap();
-            let checkpoints = tempfile::tempdir().unwrap();
-            let fit = Fit { epochs: 1, epoch_zero: false, ..fit(&dataset, checkpoints.path()) };
-            let (_, trained) = trained(&fit, own, None);
-            let variance = |model: &Model| {
-                let norm = model.graph.nodes.iter().find(|n| n.op_type == "BatchNormalization");
-                let norm = norm.unwrap();
-                [1, 4].map(|index| model.graph.initializers[&norm.inputs[index]].bytes.to_vec())
-            };
-            let ([gamma, running], [gamma_before, running_before]) =
-                (variance(&trained), variance(&kept));
-            assert_ne!(gamma, gamma_before, "it is trained");
-            assert_eq!(running == running_before, frozen_statistics);
-            let mut exported = trained.clone();
-            assert_eq!(passes::fold_batch_norm(&mut exported).unwrap(), norms(&kept));
-            let (folded_apart, largest) = apart(&trained, &exported, &dataset);
-            assert!(folded_apart < 0.02 * largest, "{folded_apart} of {largest}");
-            finalize(&mut exported, Some(target)).unwrap();
-            onnx::check(&exported).unwrap();
-            let (exported_apart, _) = apart(&trained, &exported, &dataset);
-            assert!(exported_apart < 0.02 * largest, "{exported_apart} of {largest}");
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! The worker against the references of its field: PyTorch, the ONNX standard's own tests, Python's onnxruntime.
 
+mod batch_norm;
 mod detectors;
 mod exporters;
 mod finetuning;
@@ -12,6 +13,7 @@ mod hostile_models;
 mod imports;
 mod ladder;
 mod large_models;
+mod mixed_precision;
 mod old_opsets;
 mod onnx_nodes;
 mod parity;
