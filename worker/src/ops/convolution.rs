@@ -41,15 +41,78 @@ impl Convolution {
             padded = placed.pad(input, 0.0)?;
             (&padded, vec![0; kernel.len()])
         };
+        let thinned;
+        let mut strides = placed.strides;
+        let input = if self.is_thin(input, kernel) && padding.iter().all(|&pad| pad == 0) {
+            thinned = every(input, &strides)?;
+            strides.fill(1);
+            &thinned
+        } else {
+            input
+        };
         Ok(input.f_convolution(
             weight,
             bias,
-            &placed.strides,
+            &strides,
             padding,
             &placed.dilations,
             false,
             vec![0; kernel.len()],
             self.groups,
         )?)
+    }
+
+    /// Whether oneDNN 3.10, which libtorch calls, gets the gradient of the weight wrong, and writes beyond its memory: with 256-bit vectors, in
+    /// pointwise convolutions with strides of fewer channels than a vector holds. PyTorch 2.11 aborts at those as well.
+    fn is_thin(&self, input: &Tensor, kernel: &[i64]) -> bool {
+        let [_, channels, ..] = input.size()[..] else { return false };
+        input.device() == tch::Device::Cpu
+            && channels / self.groups.max(1) < 8
+            && kernel.iter().all(|&extent| extent == 1)
+    }
+}
+
+/// The elements that a pointwise convolution with these strides reads: all, where each is 1.
+fn every(input: &Tensor, strides: &[i64]) -> Result<Tensor> {
+    let mut read = input.shallow_clone();
+    for (axis, &stride) in (2_i64..).zip(strides).filter(|(_, stride)| **stride > 1) {
+        read = read.f_slice(axis, None, None, stride)?;
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+    use crate::graph::{Attribute, Node};
+    use crate::torch;
+
+    /// Sums over the pixels that are read, as an `einsum` finds them.
+    #[test]
+    fn the_gradient_of_a_thin_pointwise_convolution_with_strides_is_that_of_its_definition() {
+        let float = (Kind::Float, Device::Cpu);
+        let node = Node::new("c", "Conv", &["x", "w"], &["y"])
+            .with("strides", Attribute::Ints(vec![2, 2]));
+        for (channels, groups) in [(3, 1), (4, 1), (7, 1), (8, 2), (8, 1)] {
+            let convolution =
+                Convolution { window: Window::of(&node).unwrap(), groups, kernel_shape: None };
+            let input = Tensor::randn([4, channels, 8, 8], float);
+            let weight =
+                Tensor::randn([8, channels / groups, 1, 1], float).set_requires_grad(true);
+            let laid_out = torch::channels_last(&weight).unwrap();
+            let made =
+                convolution.run(&torch::channels_last(&input).unwrap(), &laid_out, None).unwrap();
+            assert_eq!(made.size(), [4, 8, 4, 4]);
+            let towards = Tensor::randn([4, 8, 4, 4], float);
+            (&made * torch::channels_last(&towards).unwrap()).sum(Kind::Float).backward();
+            let read = input.slice(2, None, None, 2).slice(3, None, None, 2);
+            let read = read.reshape([4, groups, channels / groups, 4, 4]);
+            let towards = towards.reshape([4, groups, 8 / groups, 4, 4]);
+            let expected = Tensor::einsum("ngchw,ngohw->goc", &[read, towards], None::<i64>);
+            let error = (weight.grad().reshape(expected.size()) - &expected).abs().max();
+            assert!(error.double_value(&[]) < 1e-4, "{channels} in {groups} groups");
+        }
     }
 }
