@@ -22,7 +22,7 @@ fn main() {
 
 /// The C++ between libtorch and `src/torch/shim.rs`, compiled as tch's own is.
 fn shim(lib: &Path) {
-    println!("cargo::rerun-if-changed=shim/shim.cpp");
+    println!("cargo::rerun-if-changed=shim");
     println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
@@ -37,5 +37,6 @@ fn shim(lib: &Path) {
         .include(root.join("include"))
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
         .file("shim/shim.cpp")
+        .file("shim/graph.cpp")
         .compile("qpipe_shim");
 }

@@ -15,6 +15,9 @@ use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Ref};
 /// sum of `h2d_ms` (copies to the GPU), `compute_ms` (what it calls GPU compute time) and `d2h_ms` (copies back), each with the same figures.
 /// `throughput` is batch over the median of `compute_ms`, since copies run beside the next batch; `trtexec_throughput` is its own queries a second
 /// times the batch. Besides: `gpu` (name, driver, clock and temperature before and after), `cuda_graph`, `advice` (hints of trtexec).
+///
+/// An engine of backend `torch` on a GPU is timed in the same parts by the wall clock, with the GPU waited for after each, and `throughput` is batch over the
+/// median of `compute_ms` too.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Benchmark {
@@ -43,7 +46,7 @@ pub struct Benchmark {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 600_000))]
     pub warmup_ms: Option<u32>,
-    /// Backend `tensorrt` only: launch the engine as a CUDA graph (`--useCudaGraph`), so that small models are not bound by launching kernels one by
+    /// Backends `tensorrt` and `torch` on a GPU: launch the engine as a CUDA graph (`--useCudaGraph`), so that small models are not bound by launching kernels one by
     /// one.
     #[serde(default = "super::contract::yes", skip_serializing_if = "super::contract::is_yes")]
     pub cuda_graph: bool,

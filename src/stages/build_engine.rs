@@ -38,7 +38,7 @@ pub struct BuildEngine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65536))]
     pub max_batch: Option<u32>,
-    /// `tensorrt` only: types that it may compute in. Default: `int8` where the model has Q/DQ pairs, else `fp32`.
+    /// `tensorrt` and `torch`: types that it may compute in. Default: `int8` of TensorRT where the model has Q/DQ pairs, else `fp32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// `tensorrt` only: more flags for trtexec's build, such as `"--builderOptimizationLevel=5"`.
@@ -69,10 +69,13 @@ pub enum Backend {
     Tensorrt,
     /// TensorRT-RTX; built without a GPU too (cargo feature `tensorrt-rtx` of the worker).
     TensorrtRtx,
+    /// libtorch, on the GPU where there is one: what PyTorch gives without a compiler, one kernel after another or as a CUDA graph (`benchmark`'s
+    /// `cuda_graph`). Q/DQ pairs are simulated in float.
+    Torch,
 }
 
-/// Types that TensorRT may compute in, and the flags of trtexec that say so. TensorRT 11 has none of these flags: it takes all types from the
-/// ONNX file, `fp16` and `best` are refused.
+/// Types that an engine may compute in; of TensorRT, the flags of trtexec that say so. TensorRT 11 has none of these flags: it takes all types from the
+/// ONNX file, `fp16` and `best` are refused. Backend `torch` has `fp32`, `tf32` and, on a GPU, `fp16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -86,6 +89,11 @@ pub enum Precision {
     Int8Fp32,
     /// `--best`: all types that the GPU has.
     Best,
+    /// `--best` of a float model, of which TensorRT chooses what is INT8: the practical limit, to be timed beside your own placement. trtexec makes the ranges
+    /// up, so what the engine computes means nothing, and `evaluate` refuses it. Up to TensorRT 10.
+    Implicit,
+    /// `torch` only: FP32, factors of convolutions and matrix products rounded to TF32.
+    Tf32,
 }
 
 impl Precision {
@@ -97,6 +105,8 @@ impl Precision {
             Self::Int8 => "int8",
             Self::Int8Fp32 => "int8-fp32",
             Self::Best => "best",
+            Self::Implicit => "implicit",
+            Self::Tf32 => "tf32",
         }
     }
 }
@@ -151,6 +161,7 @@ impl Contract for BuildEngine {
             Backend::Onnxruntime => vec![Fact::Cpu, Fact::OnnxRuntime],
             Backend::Tensorrt => vec![Fact::TensorRt],
             Backend::TensorrtRtx => vec![Fact::TensorRtRtx],
+            Backend::Torch => vec![Fact::Libtorch],
         }
     }
 
@@ -158,7 +169,7 @@ impl Contract for BuildEngine {
     fn demand(&self) -> Demand {
         match self.backend {
             Backend::Tensorrt => Demand::Alone,
-            Backend::Onnxruntime | Backend::TensorrtRtx => Self::DEMAND,
+            Backend::Onnxruntime | Backend::TensorrtRtx | Backend::Torch => Self::DEMAND,
         }
     }
 
@@ -173,8 +184,23 @@ impl Contract for BuildEngine {
         if self.backend == Backend::Tensorrt {
             problems.extend(self.check_tensorrt());
         } else {
+            let torch = self.backend == Backend::Torch;
+            match self.precision {
+                Some(Precision::Fp32 | Precision::Tf32 | Precision::Fp16) if torch => {}
+                Some(other) if torch => problems.push(
+                    Problem::at(
+                        "precision",
+                        format!("precision = \"{}\" belongs to backend \"tensorrt\"", other.name()),
+                    )
+                    .help("backend \"torch\" has fp32, tf32 and fp16"),
+                ),
+                Some(_) => problems.push(Problem::at(
+                    "precision",
+                    "`precision` belongs to backends \"tensorrt\" and \"torch\" only",
+                )),
+                None => {}
+            }
             let given = [
-                ("precision", self.precision.is_some()),
                 ("flags", !self.flags.is_empty()),
                 ("tune", self.tune),
                 ("timing_cache", !self.timing_cache),
@@ -193,6 +219,14 @@ impl Contract for BuildEngine {
 impl BuildEngine {
     fn check_tensorrt(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        if self.precision == Some(Precision::Tf32) {
+            let problem =
+                Problem::at("precision", "precision = \"tf32\" belongs to backend \"torch\"");
+            problems.push(
+                problem
+                    .help("use \"fp32\", which has TF32 on; flags = [\"--noTF32\"] turns it off"),
+            );
+        }
         if self.tune && self.precision.is_some() {
             let problem = Problem::at("precision", "`tune` chooses the precision itself");
             problems.push(problem.help("leave out one of the two"));
@@ -248,6 +282,13 @@ mod tests {
     fn keys_of_tensorrt_are_its_own() {
         let keys = serde_json::json!({"precision": "best", "flags": ["--x"], "tune": true, "timing_cache": false, "max_batch": 8});
         assert_eq!(problems(keys).len(), 5);
+        let torch =
+            |precision| problems(serde_json::json!({"backend": "torch", "precision": precision}));
+        assert!(torch("fp16").is_empty() && torch("tf32").is_empty());
+        assert_eq!(
+            torch("int8"),
+            ["precision: precision = \"int8\" belongs to backend \"tensorrt\""]
+        );
         let quiet = serde_json::to_value(of(serde_json::json!({}))).unwrap();
         assert_eq!(quiet.as_object().unwrap().len(), 4, "old files keep their keys: {quiet}");
     }

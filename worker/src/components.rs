@@ -80,6 +80,14 @@ fn fingerprint(path: &Path) -> Result<String> {
     Ok(format!("{name} {bytes}"))
 }
 
+/// The version of the libtorch that this process has loaded.
+///
+/// # Errors
+/// A libtorch without a file that tells it.
+pub fn libtorch_version() -> Result<String> {
+    libtorch().map(|(_, version)| version)
+}
+
 /// The libtorch that this process has loaded, and the version that the file beside it tells.
 fn libtorch() -> Result<(String, String)> {
     let maps = std::fs::read_to_string("/proc/self/maps")

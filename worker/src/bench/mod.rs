@@ -5,5 +5,5 @@ mod protocol;
 mod statistics;
 
 pub use pin::{cpus, pin};
-pub use protocol::{Protocol, Timed, time};
+pub use protocol::{Protocol, Timed, noise, time};
 pub use statistics::{Latency, percentile};

@@ -62,6 +62,17 @@ pub fn time(
     Ok(Timed { batch, iterations: series.len(), latency_ms, throughput })
 }
 
+/// Values in -2…2 that look like normalized pixels; zeros would let some kernels off lightly.
+pub fn noise(count: usize) -> Vec<f32> {
+    let mut state = 1_u32;
+    let mut next = || {
+        // Numerical Recipes' generator; good enough for pixels.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 * 4.0 - 2.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 //! A new runtime is one file and one line of [`BACKENDS`].
 
 pub mod library;
+mod libtorch;
 mod note;
 mod onnxruntime;
 mod table;
@@ -12,7 +13,9 @@ pub mod tensorrt;
 mod tensorrt_rtx;
 
 pub use note::{Layer, Note, OnGpu};
-pub use table::{BACKENDS, Backend, Build, Built, Engine, Tell, Threads, Told, build, load, timer};
+pub use table::{
+    BACKENDS, Backend, Build, Built, Clock, Engine, Tell, Threads, Timing, Told, build, clock, load,
+};
 pub use tapped::{Tapped, Value};
 
 /// Whether this processor adds two products of 8-bit integers in 16 bits, as x86 ones without VNNI do: sums of ONNX Runtime's kernels

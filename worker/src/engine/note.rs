@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use qpipe::stages::build_engine::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::tensorrt::Gpu;
@@ -32,6 +33,9 @@ pub struct Note {
     /// Of an engine for a GPU: what it was built for, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_gpu: Option<OnGpu>,
+    /// Of an engine for libtorch: the type that it computes in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 /// What is known of an engine for a GPU.
@@ -45,6 +49,9 @@ pub struct OnGpu {
     pub batches: Option<[u32; 3]>,
     /// What the runtime advised when it was built.
     pub advice: Vec<String>,
+    /// Whether it computes in INT8 with ranges that nobody measured: good for its speed alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made_up_ranges: bool,
 }
 
 /// What a runtime made of a layer.
@@ -107,6 +114,7 @@ impl Note {
             output_name: output.name.clone(),
             classes,
             on_gpu: None,
+            precision: None,
         })
     }
 

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use qpipe::stages::build_engine::Backend as Name;
+use qpipe::stages::build_engine::{Backend as Name, Precision};
 use qpipe::stages::contract::Metrics;
 
-use super::{Layer, Note, onnxruntime, tensorrt};
+use super::{Layer, Note, libtorch, onnxruntime, tensorrt};
+use crate::bench::Protocol;
 use crate::graph::Model;
 use crate::{Error, Result, onnx};
 
@@ -38,6 +39,8 @@ pub struct Build<'a> {
     pub compute_capability: Option<u32>,
     /// CPU threads for building.
     pub threads: usize,
+    /// Types that it may compute in; `None`: the runtime's default.
+    pub precision: Option<Precision>,
     /// What is asked of TensorRT.
     pub tensorrt: tensorrt::Wishes,
     /// Where to tell of it.
@@ -89,8 +92,31 @@ pub struct Backend {
     pub build: fn(&Build) -> Result<Built>,
     /// Loads what it built.
     pub load: fn(&Path, &Note, &Threads) -> Result<Box<dyn Engine>>,
-    /// Times an engine with the runtime's own program, where it has one; `None`: runs are timed from outside.
-    pub time: Option<fn(&tensorrt::Timing) -> Result<Metrics>>,
+    /// The runtime's own clock, where it has one here.
+    pub clock: fn() -> Option<Clock>,
+}
+
+/// Times an engine in the runtime's own way, in parts; runs of engines without one are timed from outside.
+pub type Clock = fn(&Timing) -> Result<Metrics>;
+
+/// How an engine is timed by its own clock.
+pub struct Timing<'a> {
+    /// The engine's folder.
+    pub folder: &'a Path,
+    /// What it says of itself.
+    pub note: &'a Note,
+    /// Batch sizes, in order.
+    pub batches: &'a [usize],
+    /// Runs and seconds.
+    pub protocol: Protocol,
+    /// Milliseconds before the clock starts, of trtexec.
+    pub warmup_ms: u32,
+    /// Whether the engine is launched as a CUDA graph.
+    pub cuda_graph: bool,
+    /// A folder for files that are needed meanwhile.
+    pub scratch: &'a Path,
+    /// Where to tell of it.
+    pub tell: Tell<'a>,
 }
 
 /// All runtimes of this build.
@@ -100,14 +126,21 @@ pub const BACKENDS: &[Backend] = &[
         name: "onnxruntime",
         build: onnxruntime::build,
         load: onnxruntime::load,
-        time: None,
+        clock: || None,
+    },
+    Backend {
+        backend: Name::Torch,
+        name: libtorch::NAME,
+        build: libtorch::build,
+        load: libtorch::load,
+        clock: libtorch::clock,
     },
     Backend {
         backend: Name::Tensorrt,
         name: "tensorrt",
         build: tensorrt::build,
         load: tensorrt::load,
-        time: Some(tensorrt::time),
+        clock: || Some(tensorrt::time),
     },
     #[cfg(feature = "tensorrt-rtx")]
     Backend {
@@ -115,7 +148,7 @@ pub const BACKENDS: &[Backend] = &[
         name: "tensorrt-rtx",
         build: super::tensorrt_rtx::build,
         load: super::tensorrt_rtx::load,
-        time: None,
+        clock: || None,
     },
 ];
 
@@ -137,8 +170,8 @@ pub fn build(backend: Name, request: &Build) -> Result<Built> {
 }
 
 /// The runtime's own clock for an engine, where its backend has one.
-pub fn timer(note: &Note) -> Option<fn(&tensorrt::Timing) -> Result<Metrics>> {
-    BACKENDS.iter().find(|row| row.name == note.backend)?.time
+pub fn clock(note: &Note) -> Option<Clock> {
+    (BACKENDS.iter().find(|row| row.name == note.backend)?.clock)()
 }
 
 /// Loads an engine from its folder.

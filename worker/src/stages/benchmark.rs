@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::{Context, model::write_json};
 use crate::bench::{self, Protocol};
-use crate::engine::tensorrt::Timing;
-use crate::engine::{Note, Threads, Told};
+use crate::engine::{Note, Threads, Timing, Told};
 use crate::{Result, engine};
 
 /// Runs the stage.
@@ -19,19 +18,20 @@ pub fn run(context: &Context) -> Result<Metrics> {
         Some(fixed) => vec![fixed],
         None => config.batch_sizes.iter().map(|&batch| batch as usize).collect(),
     };
-    let metrics = match engine::timer(&note) {
-        Some(time) => time(&Timing {
+    let protocol =
+        Protocol { warmup: config.warmup, iterations: config.iterations, seconds: config.seconds };
+    let metrics = match engine::clock(&note) {
+        Some(clock) => clock(&Timing {
             folder,
             note: &note,
             batches: &sizes,
+            protocol,
             warmup_ms: config.warmup_ms.unwrap_or(WARMUP_MS),
-            iterations: config.iterations,
-            seconds: config.seconds,
             cuda_graph: config.cuda_graph,
             scratch: &context.task.scratch,
             tell: &|told: Told| context.events.told(told),
         })?,
-        None => from_outside(context, &config, &sizes)?,
+        None => from_outside(context, &config, &sizes, &protocol)?,
     };
     write_json(&metrics, context.output("metrics")?)?;
     Ok(metrics)
@@ -41,23 +41,26 @@ pub fn run(context: &Context) -> Result<Metrics> {
 const WARMUP_MS: u32 = 200;
 
 /// Times runs of an engine in this process, image memory to logits.
-fn from_outside(context: &Context, config: &Benchmark, sizes: &[usize]) -> Result<Metrics> {
+fn from_outside(
+    context: &Context,
+    config: &Benchmark,
+    sizes: &[usize],
+    protocol: &Protocol,
+) -> Result<Metrics> {
     let threads = config.threads.map_or(context.task.threads, |threads| threads as usize);
     // One thread on each processor: two that share one for a while make a series of two speeds.
     let cpus = bench::cpus(threads)?;
     let (note, mut engine) = engine::load(context.need("engine")?, &Threads::Pinned(cpus.clone()))?;
     bench::pin(&cpus[..1])?;
-    let protocol =
-        Protocol { warmup: config.warmup, iterations: config.iterations, seconds: config.seconds };
     let mut batches = Vec::new();
     for (index, &batch) in sizes.iter().enumerate() {
-        let images = noise(batch * note.input.iter().product::<usize>());
+        let images = bench::noise(batch * note.input.iter().product::<usize>());
         let mut run = || engine.run(&images, batch).map(drop);
         let mut progress = |part: f64| {
             let done = 100.0 * (index as f64 + part) / sizes.len() as f64;
             context.events.progress(done as u64, 100, "%", &format!("batch {batch}"));
         };
-        batches.push(bench::time(&protocol, batch, &mut run, &mut progress)?);
+        batches.push(bench::time(protocol, batch, &mut run, &mut progress)?);
     }
     Ok(Metrics::from([
         ("backend".to_owned(), json!(note.backend)),
@@ -66,15 +69,4 @@ fn from_outside(context: &Context, config: &Benchmark, sizes: &[usize]) -> Resul
         ("cpus".to_owned(), json!(cpus)),
         ("batches".to_owned(), json!(batches)),
     ]))
-}
-
-/// Values in -2…2 that look like normalized pixels; zeros would let some kernels off lightly.
-fn noise(count: usize) -> Vec<f32> {
-    let mut state = 1_u32;
-    let mut next = || {
-        // Numerical Recipes' generator; good enough for pixels.
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32 * 4.0 - 2.0
-    };
-    (0..count).map(|_| next()).collect()
 }

@@ -39,8 +39,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
             batch: config.batch,
             compute_capability: config.compute_capability,
             threads: context.task.threads,
+            precision: config.precision,
             tensorrt: tensorrt::Wishes {
-                precision: config.precision,
                 flags: config.flags.clone(),
                 tune: config.tune,
                 timing_cache: config.timing_cache,

@@ -4,11 +4,13 @@ mod convert;
 mod device;
 mod elements;
 mod error;
+mod graph;
 mod layout;
 mod shim;
 
 pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};
 pub use device::{DEVICE_VARIABLE, device, open_cuda, open_device};
 pub use elements::with_f32;
+pub use graph::{CudaGraph, synchronize};
 pub use layout::{channels_last, laid_out_as};
 pub use shim::{Autocast, Group, Half, allow_tf32, unscale};

@@ -46,7 +46,7 @@ unsafe extern "C" {
 }
 
 /// The error of a call, with libtorch's text.
-fn done(message: *mut c_char) -> Result<()> {
+pub(super) fn done(message: *mut c_char) -> Result<()> {
     if message.is_null() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 mod batch_norm;
 mod detectors;
+mod engines;
 mod exporters;
 mod finetuning;
 mod format_costs;

@@ -132,6 +132,7 @@ fn engine_values(
         folder,
         batch: 1,
         compute_capability: None,
+        precision: None,
         threads: 2,
         tensorrt: Default::default(),
         tell: &|_| (),

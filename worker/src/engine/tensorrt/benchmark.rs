@@ -1,7 +1,5 @@
 //! Times an engine with trtexec: on its GPU, with its clock.
 
-use std::path::Path;
-
 use qpipe::stages::contract::Metrics;
 use serde::Serialize;
 use serde_json::json;
@@ -10,30 +8,8 @@ use super::flags::{self, Wish};
 use super::times::Times;
 use super::{Program, build, failure, gpu, log};
 use crate::bench::Latency;
-use crate::engine::{Note, Tell, Told};
+use crate::engine::{Note, Timing, Told};
 use crate::{Error, Result};
-
-/// How an engine is timed.
-pub struct Timing<'a> {
-    /// The engine's folder.
-    pub folder: &'a Path,
-    /// What it says of itself.
-    pub note: &'a Note,
-    /// Batch sizes, in order.
-    pub batches: &'a [usize],
-    /// Milliseconds before the clock starts.
-    pub warmup_ms: u32,
-    /// Queries at least.
-    pub iterations: u32,
-    /// Seconds at least.
-    pub seconds: f64,
-    /// Whether the engine is launched as a CUDA graph.
-    pub cuda_graph: bool,
-    /// A folder for files that are needed meanwhile.
-    pub scratch: &'a Path,
-    /// Where to tell of it.
-    pub tell: Tell<'a>,
-}
 
 /// Figures of a batch size.
 #[derive(Serialize)]
@@ -101,8 +77,8 @@ fn one(timing: &Timing, program: &Program, batch: usize) -> Result<(Timed, Vec<S
         format!("--loadEngine={}", timing.folder.join(&note.file).display()),
         format!("--exportTimes={}", file.display()),
         format!("--warmUp={}", timing.warmup_ms),
-        format!("--iterations={}", timing.iterations),
-        format!("--duration={}", timing.seconds),
+        format!("--iterations={}", timing.protocol.iterations),
+        format!("--duration={}", timing.protocol.seconds),
         "--avgRuns=1000".to_owned(),
     ];
     if note.batch.is_none() {

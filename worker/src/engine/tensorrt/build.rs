@@ -18,8 +18,6 @@ use crate::{Error, Result};
 /// What a pipeline asks of TensorRT.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
-    /// Types that it may compute in; `None`: INT8 where the model has Q/DQ pairs, else float.
-    pub precision: Option<Precision>,
     /// More flags for trtexec.
     pub flags: Vec<String>,
     /// Whether several lists of flags are tried.
@@ -58,8 +56,8 @@ pub fn build(request: &Build) -> Result<Built> {
         (done, chosen, Some(tries))
     } else {
         let usual = if quantized { Precision::Int8 } else { Precision::Fp32 };
-        let chosen = flags::precision(version, wishes.precision.unwrap_or(usual), quantized)?;
-        if version.major >= 11 && quantized && wishes.precision != Some(Precision::Int8Fp32) {
+        let chosen = flags::precision(version, request.precision.unwrap_or(usual), quantized)?;
+        if version.major >= 11 && quantized && request.precision != Some(Precision::Int8Fp32) {
             advice.push(format!(
                 "TensorRT {version} takes all types from the ONNX file: what is not INT8 there computes in FP32; casting it to FP16 in the file is not done yet"
             ));
@@ -96,6 +94,7 @@ pub fn build(request: &Build) -> Result<Built> {
         flags: chosen.into_iter().chain(wishes.flags.iter().cloned()).collect(),
         batches,
         advice,
+        made_up_ranges: request.precision == Some(Precision::Implicit),
     });
     Ok(Built { note, layers: done.layers.layers, metrics })
 }

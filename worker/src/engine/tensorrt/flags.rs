@@ -72,7 +72,9 @@ fn wishes(precision: Precision) -> &'static [Wish] {
         Precision::Fp16 => &[Wish::Fp16],
         Precision::Int8 => &[Wish::Int8, Wish::Fp16],
         Precision::Int8Fp32 => &[Wish::Int8],
-        Precision::Best => &[Wish::Best],
+        Precision::Best | Precision::Implicit => &[Wish::Best],
+        // TensorRT's float has it anyway.
+        Precision::Tf32 => &[],
     }
 }
 
@@ -83,18 +85,40 @@ fn wishes(precision: Precision) -> &'static [Wish] {
 pub fn precision(version: Version, precision: Precision, quantized: bool) -> Result<Vec<String>> {
     let refuse = |reason: String, help: &str| Err(Error::user(reason).help(help).key("precision"));
     let name = precision.name();
+    if precision == Precision::Tf32 {
+        return refuse(
+            "precision = \"tf32\" belongs to backend \"torch\"".to_owned(),
+            "use \"fp32\", which has TF32 on; flags = [\"--noTF32\"] turns it off",
+        );
+    }
+    if precision == Precision::Implicit {
+        return match (quantized, of(version, Wish::Best)) {
+            (true, _) => refuse(
+                "precision = \"implicit\" of a model with Q/DQ pairs, which say what is INT8"
+                    .to_owned(),
+                "build the float model, or use \"best\"",
+            ),
+            (false, None) => refuse(
+                format!(
+                    "precision = \"implicit\" on TensorRT {version}: it has no INT8 without Q/DQ pairs any more"
+                ),
+                "compare with TensorRT 8.5 to 10",
+            ),
+            (false, Some(flags)) => Ok(flags),
+        };
+    }
     if !quantized && matches!(precision, Precision::Int8 | Precision::Int8Fp32 | Precision::Best) {
         return refuse(
             format!(
                 "precision = \"{name}\" of a model without Q/DQ pairs: trtexec would make up the ranges of its tensors"
             ),
-            "quantize it with `insert-qdq` (target = \"tensorrt\"), or use \"fp16\" or \"fp32\"",
+            "quantize it with `insert-qdq` (target = \"tensorrt\"), or use \"fp16\" or \"fp32\"; to time what TensorRT would do by itself: \"implicit\"",
         );
     }
     if version.major >= 11 {
         return match precision {
             Precision::Fp32 | Precision::Int8 | Precision::Int8Fp32 => Ok(Vec::new()),
-            Precision::Fp16 | Precision::Best => refuse(
+            Precision::Fp16 | Precision::Best | Precision::Tf32 | Precision::Implicit => refuse(
                 format!(
                     "precision = \"{name}\" on TensorRT {version}: it takes all types from the ONNX file and has no such flag"
                 ),
@@ -206,6 +230,15 @@ mod tests {
         }
         assert_eq!(precision(V85, Precision::Fp16, false).unwrap(), ["--fp16"]);
         assert!(precision(V11, Precision::Fp32, false).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_tensorrt_would_do_by_itself_is_asked_for_by_name() {
+        assert_eq!(precision(V85, Precision::Implicit, false).unwrap(), ["--best"]);
+        let pairs = precision(V85, Precision::Implicit, true).unwrap_err();
+        assert!(pairs.message.contains("with Q/DQ pairs"), "{pairs}");
+        let gone = precision(V11, Precision::Implicit, false).unwrap_err();
+        assert!(gone.message.contains("11.0.0"), "{gone}");
     }
 
     #[test]

@@ -28,6 +28,13 @@ struct Output {
 
 /// An engine that is run by trtexec.
 pub fn load(folder: &Path, note: &Note, _: &Threads) -> Result<Box<dyn Engine>> {
+    if note.on_gpu.as_ref().is_some_and(|on| on.made_up_ranges) {
+        return Err(Error::user(
+            "the engine computes with ranges that trtexec made up (precision = \"implicit\"): its outputs mean nothing",
+        )
+        .help("it is there to be timed; evaluate the engine of the model with Q/DQ pairs")
+        .key("engine"));
+    }
     let program = Program::find()?;
     if gpu::visible().is_empty() {
         return Err(failure::no_gpu());
@@ -104,6 +111,7 @@ mod tests {
             output_name: "y".to_owned(),
             classes: 2,
             on_gpu: None,
+            precision: None,
         };
         // As 8.5 writes it.
         let text = b"[\n  { \"name\" : \"y\"\n  , \"dimensions\" : \"2x2\"\n  , \"values\" : [ 0.5, -1, 2e-05, 3 ]\n  }\n]\n";

@@ -18,11 +18,12 @@ mod timing_cache;
 mod tune;
 mod version;
 
-pub use benchmark::{Timing, time};
+pub use benchmark::time;
 pub use build::{Wishes, build};
-pub use gpu::Gpu;
+pub use gpu::{Gpu, State, state, visible};
 pub use infer::load;
 pub use program::{Program, find};
+pub use times::Times;
 pub use version::Version;
 
 use attempt::{Attempt, Attempts};
@@ -39,7 +40,7 @@ use crate::Result;
 /// No trtexec, no GPU.
 pub fn fact() -> Result<String> {
     let program = Program::find()?;
-    let mut gpus: Vec<String> = gpu::visible().iter().map(Gpu::words).collect();
+    let mut gpus: Vec<String> = visible().iter().map(Gpu::words).collect();
     gpus.sort();
     gpus.dedup();
     if gpus.is_empty() {

@@ -1,0 +1,107 @@
+// CUDA graphs of libtorch, behind a C interface like that of shim.cpp. The program is linked without libtorch_cuda, which it opens at run time
+// where there is one: its class at::cuda::CUDAGraph is found by the names of its members, streams by ATen's table of devices.
+
+#include <c10/core/Stream.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+
+#include <cstring>
+#include <dlfcn.h>
+#include <exception>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace {
+
+// PyTorch 2.4 and later. The class is about 200 bytes long there; its own functions build it and take it down.
+constexpr size_t ROOM = 4096;
+using Pool = std::pair<unsigned long long, unsigned long long>;
+// cudaStreamCaptureModeThreadLocal: what other threads do meanwhile is theirs.
+constexpr int THREAD_LOCAL = 1;
+
+template <typename F> F member(const char *name) {
+  void *found = dlsym(RTLD_DEFAULT, name);
+  if (!found) throw std::runtime_error(std::string("this libtorch has no CUDA graphs as qpipe knows them (") + name + ")");
+  return reinterpret_cast<F>(found);
+}
+
+struct Graph {
+  alignas(64) unsigned char room[ROOM] = {};
+  bool built = false;
+  c10::Stream stream;
+  void (*replay)(void *);
+  void (*destroy)(void *);
+
+  explicit Graph(c10::Stream side)
+      : stream(side), replay(member<void (*)(void *)>("_ZN2at4cuda9CUDAGraph6replayEv")),
+        destroy(member<void (*)(void *)>("_ZN2at4cuda9CUDAGraphD1Ev")) {
+    member<void (*)(void *, bool)>("_ZN2at4cuda9CUDAGraphC1Eb")(room, false);
+    built = true;
+  }
+  ~Graph() {
+    if (built) destroy(room);
+  }
+};
+
+const c10::impl::DeviceGuardImplInterface *device() { return c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA); }
+
+template <typename F> char *guarded(F &&run) {
+  try {
+    run();
+    return nullptr;
+  } catch (const std::exception &error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("an unknown exception of libtorch");
+  }
+}
+
+} // namespace
+
+extern "C" {
+
+// Runs `work` twice on a stream of its own, which allocates and chooses kernels, then once more while the stream is recorded.
+// `work` gives 0 if it failed.
+char *qpipe_graph_record(int8_t index, int (*work)(void *), void *context, void **made) {
+  return guarded([&] {
+    auto *of = device();
+    c10::Device here(c10::DeviceType::CUDA, index);
+    auto graph = std::make_unique<Graph>(of->getStreamFromGlobalPool(here, false));
+    of->synchronizeStream(of->getStream(here));
+    auto before = of->exchangeStream(graph->stream);
+    struct Back {
+      const c10::impl::DeviceGuardImplInterface *of;
+      c10::Stream stream;
+      ~Back() { of->exchangeStream(stream); }
+    } back{of, before};
+    for (int i = 0; i < 2; ++i)
+      if (!work(context)) throw std::runtime_error("the first runs failed");
+    of->synchronizeStream(graph->stream);
+    member<void (*)(void *, Pool, int)>("_ZN2at4cuda9CUDAGraph13capture_beginESt4pairIyyE21cudaStreamCaptureMode")(
+        graph->room, Pool(0, 0), THREAD_LOCAL);
+    bool done = work(context) != 0;
+    // A capture that is not ended leaves the device unusable.
+    member<void (*)(void *)>("_ZN2at4cuda9CUDAGraph11capture_endEv")(graph->room);
+    if (!done) throw std::runtime_error("the run that was recorded failed");
+    of->synchronizeStream(graph->stream);
+    *made = graph.release();
+  });
+}
+
+// Enqueues what was recorded, on the stream of the caller.
+char *qpipe_graph_replay(void *graph) {
+  return guarded([&] {
+    auto *it = static_cast<Graph *>(graph);
+    it->replay(it->room);
+  });
+}
+
+void qpipe_graph_free(void *graph) { delete static_cast<Graph *>(graph); }
+
+// Waits for all that was enqueued on the device.
+char *qpipe_synchronize(int8_t index) {
+  return guarded([&] { device()->synchronizeDevice(index); });
+}
+}
