@@ -32,11 +32,13 @@ fn shim(lib: &Path) {
         .cpp(true)
         .std("c++17")
         .warnings(false)
-        // Of a hundred lines that call into libtorch; unoptimized, its headers take half as long.
+        // Of a few hundred lines that call into libtorch; unoptimized, its headers take half as long.
         .opt_level(0)
         .include(root.join("include"))
+        .include(root.join("include/torch/csrc/api/include"))
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
         .file("shim/shim.cpp")
         .file("shim/graph.cpp")
+        .file("shim/fake_quantize.cpp")
         .compile("qpipe_shim");
 }

@@ -95,6 +95,12 @@ impl FakeQuantize {
         };
         if let ([scale], [zero_point]) = (&self.scale[..], &self.zero_point[..]) {
             let (scale, zero_point) = (f64::from(*scale), i64::from(*zero_point));
+            if torch::has_fused_fake_quantize(device) {
+                let levels = (zero_point, low, high);
+                return single(move |arguments| {
+                    torch::fake_quantize(arguments.get(0)?, scale, levels)
+                });
+            }
             return single(move |arguments| {
                 in_own_type(arguments.get(0)?, |x| {
                     Ok(x.f_fake_quantize_per_tensor_affine(scale, zero_point, low, high)?)
