@@ -77,6 +77,7 @@ fn quantized(mut model: Model, dataset: &Dataset) -> Model {
         histogram: Histogram::Exact,
         seed: 1,
         threads: 2,
+        on_device: qpipe_worker::torch::device() != tch::Device::Cpu,
     };
     let ranges = calibrate(&model, dataset, &options, &|_, _| ()).expect("calibrates").ranges;
     let request = Request {

@@ -6,10 +6,12 @@
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
+#include <c10/core/Event.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -100,4 +102,27 @@ char *qpipe_adamw(Tensors parameters, Tensors gradients, Tensors first, Tensors 
                       /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, optional(found));
   });
 }
+
+// Puts a mark into the queue of the GPU of that index; `event` is it, to be freed with `qpipe_event_free`.
+char *qpipe_event_record(int index, void **event) {
+  return guarded([&] {
+    c10::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+    // In spite of its name the flag for an event that has a time.
+    auto mark = std::make_unique<c10::Event>(device.type(), c10::EventFlag::BACKEND_DEFAULT);
+    mark->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+    *event = mark.release();
+  });
 }
+
+// Milliseconds that the GPU took from one mark to the next; waits until it has come to both.
+char *qpipe_event_elapsed(const void *first, const void *second, double *milliseconds) {
+  return guarded([&] {
+    auto begin = static_cast<const c10::Event *>(first), end = static_cast<const c10::Event *>(second);
+    end->synchronize();
+    *milliseconds = begin->elapsedTime(*end);
+  });
+}
+
+void qpipe_event_free(void *event) { delete static_cast<c10::Event *>(event); }
+
+} // extern "C"

@@ -4,17 +4,18 @@
 //! images. Only method `best` runs some of the images again.
 
 use qpipe::stages::calibrate::{Histogram as Mode, Method};
+use std::time::{Duration, Instant};
+
 use rayon::prelude::*;
-use tch::Tensor;
 
 use super::best::Judge;
-use super::observer::{Collector, Exact, Growing, Observed, Settings, amax};
+use super::observe::Run;
+use super::observer::{Settings, amax};
 use super::placement::watched;
 use super::ranges::{Calibration, Range, Ranges, VERSION};
-use crate::data::{Dataset, Loader, Order, permutation};
-use crate::graph::{Graph, Model};
-use crate::interp::{self, Program};
-use crate::{Error, Result, torch};
+use crate::data::{Dataset, permutation};
+use crate::graph::Model;
+use crate::{Error, Result};
 
 /// How to calibrate.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Options {
     pub seed: u64,
     /// Threads that load images.
     pub threads: usize,
+    /// Count in mode `exact` where the tensors are, by libtorch's operators: for GPUs. The counts are the same.
+    pub on_device: bool,
 }
 
 /// What a calibration found.
@@ -46,6 +49,41 @@ pub struct Calibrated {
     pub ranges: Ranges,
     /// More than one image was run, and all of them were the same.
     pub images_alike: bool,
+    /// What its parts took.
+    pub times: Times,
+}
+
+/// What the parts of a calibration took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// Waiting for images.
+    pub load: Duration,
+    /// The model, on its device.
+    pub forward: Duration,
+    /// Counting, where it was done.
+    pub count: Duration,
+    /// From counts to the methods' `amax`.
+    pub reduce: Duration,
+    /// The second pass of method `best`.
+    pub best: Duration,
+}
+
+impl Times {
+    /// The line of the log.
+    pub fn line(&self) -> String {
+        let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+        let best = match self.best {
+            Duration::ZERO => String::new(),
+            best => format!(", best {}", seconds(best)),
+        };
+        format!(
+            "load {}, forward {}, count {}, reduce {}{best}",
+            seconds(self.load),
+            seconds(self.forward),
+            seconds(self.count),
+            seconds(self.reduce)
+        )
+    }
 }
 
 /// Ranges of all values of a prepared model that some placement may quantize, from images of `dataset`
@@ -69,15 +107,10 @@ pub fn calibrate(
     let best = options.methods.contains(&Method::Best);
     let second = if best { chosen.len().min(options.best_samples) } else { 0 };
     let total = (chosen.len() + second) as u64;
-    let watch = interp::Options { watch: tensors.clone(), ..interp::Options::default() };
-    let mut run = Run {
-        program: Program::compile(model, &watch)?,
-        graph: &model.graph,
-        tensors: &tensors,
-        dataset,
-        options,
-    };
-    let (observed, images_alike) = run.observe(&chosen, &|done| progress(done, total))?;
+    let mut run = Run::new(model, &tensors, dataset, options)?;
+    let (counted, images_alike) = run.observe(&chosen, &|done| progress(done, total))?;
+    let began = Instant::now();
+    let observed = counted.finish(options.bins as usize)?;
     let methods = histogram_methods(&options.methods);
     let settings = Settings { percentile: options.percentile };
     let ranges = observed.par_iter().zip(&tensors).map(|(observed, tensor)| Range {
@@ -91,13 +124,14 @@ pub fn calibrate(
         error: None,
     });
     let mut ranges: Vec<Range> = ranges.collect();
+    let mut times = Times { reduce: began.elapsed(), ..run.times() };
     if best {
+        let began = Instant::now();
         let mut judge = Judge::new(model, &ranges)?;
         let before = chosen.len() as u64;
-        run.pass(&chosen[..second], &mut |tensor, values, _| judge.add(tensor, values), &|done| {
-            progress(before + done, total);
-        })?;
+        run.pass(&chosen[..second], &mut judge, &|done| progress(before + done, total))?;
         judge.finish(&mut ranges);
+        times.best = began.elapsed();
     }
     let calibration = Calibration {
         samples: chosen.len(),
@@ -106,7 +140,7 @@ pub fn calibrate(
         percentile: options.percentile,
     };
     let ranges = Ranges { version: VERSION, calibration: Some(calibration), tensors: ranges };
-    Ok(Calibrated { ranges, images_alike })
+    Ok(Calibrated { ranges, images_alike, times })
 }
 
 /// Those methods that choose by the histogram; all, where `best` has no other beside it.
@@ -116,113 +150,19 @@ fn histogram_methods(methods: &[Method]) -> Vec<Method> {
     if named.is_empty() { Method::ALL.to_vec() } else { named }
 }
 
-/// Given a watched tensor's index, its values and the images of the batch.
-type Observe<'a> = dyn FnMut(usize, &Tensor, &[usize]) -> Result<()> + 'a;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-struct Run<'a> {
-    program: Program,
-    graph: &'a Graph,
-    tensors: &'a [String],
-    dataset: &'a Dataset,
-    options: &'a Options,
-}
-
-impl Run<'_> {
-    /// What is known of each tensor after one pass, and whether all of several images were the same.
-    fn observe(
-        &mut self,
-        chosen: &[usize],
-        progress: &dyn Fn(u64),
-    ) -> Result<(Vec<Observed>, bool)> {
-        let (graph, tensors, dataset) = (self.graph, self.tensors, self.dataset);
-        let bins = self.options.bins as usize;
-        let mode = self.options.histogram;
-        let collector = |_: &String| -> Box<dyn Collector> {
-            match mode {
-                Mode::Exact => Box::new(Exact::new(bins)),
-                Mode::PytorchQuantization => Box::new(Growing::new(bins)),
-            }
+    #[test]
+    fn the_log_tells_what_parts_took() {
+        let times = Times {
+            load: Duration::from_millis(120),
+            reduce: Duration::from_millis(1_050),
+            ..Times::default()
         };
-        let mut collectors: Vec<Box<dyn Collector>> = tensors.iter().map(collector).collect();
-        let mut observe = |tensor: usize, values: &Tensor, indices: &[usize]| {
-            torch::with_f32(values, |values| collectors[tensor].add(values))?
-                .map_err(|bad| not_finite(graph, dataset, &tensors[tensor], bad.value, indices))
-        };
-        let alike = self.pass(chosen, &mut observe, progress)?;
-        Ok((collectors.into_par_iter().map(Collector::finish).collect(), alike))
+        assert_eq!(times.line(), "load 0.12 s, forward 0.00 s, count 0.00 s, reduce 1.05 s");
+        let times = Times { best: Duration::from_secs(2), ..times };
+        assert!(times.line().ends_with(", best 2.00 s"));
     }
-
-    /// Runs `chosen` images once. Returns whether there were several, all of them the same.
-    fn pass(
-        &mut self,
-        chosen: &[usize],
-        observe: &mut Observe,
-        progress: &dyn Fn(u64),
-    ) -> Result<bool> {
-        let _no_grad = tch::no_grad_guard();
-        let (batch, threads) = (self.options.batch_size, self.options.threads);
-        let order = Order::Subset(chosen.to_vec());
-        let mut first: Option<Tensor> = None;
-        let mut alike = chosen.len() > 1;
-        let mut done = 0;
-        for images in Loader::new(self.dataset, batch, order, false, threads) {
-            let images = images?.images;
-            let indices = &chosen[done..done + images.size()[0] as usize];
-            if alike {
-                let first = match &first {
-                    Some(first) => first,
-                    None => first.insert(images.f_narrow_copy(0, 0, 1)?),
-                };
-                alike = first.f_expand_as(&images)?.f_equal(&images)?;
-            }
-            let mut observed = Ok(());
-            let shape = images.size();
-            let made =
-                self.program.forward(&[images], interp::Mode::Eval, &mut |tensor, values| {
-                    observed = observe(tensor, values, indices);
-                    // It is told below, without what forward puts before it.
-                    if observed.is_ok() { Ok(()) } else { Err(Error::bug("observed")) }
-                });
-            observed?;
-            made.map_err(|error| does_not_fit(error, self.dataset, &shape, indices))?;
-            done += indices.len();
-            progress(done as u64);
-        }
-        Ok(alike)
-    }
-}
-
-/// What a model refuses of images, with what was given.
-fn does_not_fit(error: Error, dataset: &Dataset, shape: &[i64], indices: &[usize]) -> Error {
-    let extents: Vec<String> = shape[1..].iter().map(i64::to_string).collect();
-    let named = indices.first().map_or(String::new(), |&index| dataset.name(index));
-    let place = format!("calibration images of {}, such as {named}", extents.join("×"));
-    let help = "the data set's `transform` and `color` decide what a model is given: { resize = [height, width] } for one size";
-    let error = error.at(place).key("data");
-    if error.help.is_some() { error } else { error.help(help) }
-}
-
-/// Names the node that made a NaN or an infinity, and the images of its batch.
-fn not_finite(
-    graph: &Graph,
-    dataset: &Dataset,
-    tensor: &str,
-    value: f32,
-    indices: &[usize],
-) -> Error {
-    let producer = graph.producers().get(tensor).map(|&index| graph.nodes[index].place());
-    let place = producer.unwrap_or_else(|| "input of the graph".to_owned());
-    let images = match indices {
-        [only] => dataset.name(*only),
-        [first, .., last] => format!(
-            "one of {} images, {} to {}",
-            indices.len(),
-            dataset.name(*first),
-            dataset.name(*last)
-        ),
-        [] => "no image".to_owned(),
-    };
-    Error::user(format!("{place}: tensor \"{tensor}\" has a {value} ({images})")).help(
-        "a model whose training diverged gives such values; batch_size = 1 in the calibrate stage names the image",
-    )
 }

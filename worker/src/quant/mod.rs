@@ -9,6 +9,7 @@ pub mod grid;
 pub mod insert;
 pub mod ladder;
 pub mod lint;
+mod observe;
 pub mod observer;
 pub mod placement;
 pub mod prepare;

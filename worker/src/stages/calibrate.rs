@@ -12,7 +12,7 @@ use crate::data::Dataset;
 use crate::quant::calibrate::{Calibrated, Options, calibrate};
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::{Range, Ranges};
-use crate::{Error, Result};
+use crate::{Error, Result, torch};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
@@ -37,10 +37,12 @@ pub fn run(context: &Context) -> Result<Metrics> {
         histogram: config.histogram,
         seed: context.task.seed,
         threads: context.task.threads,
+        on_device: torch::device() != tch::Device::Cpu,
     };
     let found = calibrate(&model, &dataset, &options, &|done, total| {
         context.events.progress(done, total, "images", "");
     })?;
+    context.events.log(found.times.line());
     warn(context, &found);
     let ranges = found.ranges;
     let disagreements = disagreements(&ranges);

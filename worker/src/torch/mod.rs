@@ -8,11 +8,13 @@ mod fused;
 mod graph;
 mod layout;
 mod shim;
+mod stopwatch;
 
 pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};
 pub use device::{DEVICE_VARIABLE, device, open_cuda, open_device};
-pub use elements::with_f32;
+pub use elements::{flat, with_f32};
 pub use fused::{fake_quantize, has_fused_fake_quantize};
 pub use graph::{CudaGraph, synchronize};
 pub use layout::{channels_last, laid_out_as};
 pub use shim::{Autocast, Group, Half, allow_tf32, unscale};
+pub use stopwatch::{Mark, Stopwatch};

@@ -1,6 +1,6 @@
 //! What tch lacks of libtorch, through `shim/shim.cpp`: mixed precision, and optimizers whose step is one kernel for all parameters.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
@@ -15,6 +15,13 @@ unsafe extern "C" {
     fn qpipe_autocast_begin(cuda: bool, bfloat16: bool) -> *mut c_char;
     fn qpipe_autocast_end(cuda: bool) -> *mut c_char;
     fn qpipe_allow_tf32(allow: bool) -> *mut c_char;
+    fn qpipe_event_record(index: c_int, event: *mut *mut c_void) -> *mut c_char;
+    fn qpipe_event_elapsed(
+        first: *const c_void,
+        second: *const c_void,
+        milliseconds: *mut f64,
+    ) -> *mut c_char;
+    fn qpipe_event_free(event: *mut c_void);
     fn qpipe_unscale(
         gradients: Pointers,
         count: usize,
@@ -102,6 +109,34 @@ impl Drop for Autocast {
 pub fn allow_tf32(allow: bool) -> Result<()> {
     // SAFETY: a plain value.
     done(unsafe { qpipe_allow_tf32(allow) })
+}
+
+/// A mark in the queue of a GPU's work, with the time at which it came to it.
+pub(super) struct Event(*mut c_void);
+
+impl Event {
+    /// Puts one behind all that was begun so far.
+    pub(super) fn record(gpu: usize) -> Result<Self> {
+        let mut event = std::ptr::null_mut();
+        // SAFETY: `event` is written where there is no message.
+        done(unsafe { qpipe_event_record(c_int::try_from(gpu).unwrap_or(0), &raw mut event) })?;
+        Ok(Self(event))
+    }
+
+    /// Milliseconds from this one to a later one; waits for that.
+    pub(super) fn milliseconds(&self, later: &Self) -> Result<f64> {
+        let mut milliseconds = 0.0;
+        // SAFETY: both are live events.
+        done(unsafe { qpipe_event_elapsed(self.0, later.0, &raw mut milliseconds) })?;
+        Ok(milliseconds)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, and freed once.
+        unsafe { qpipe_event_free(self.0) }
+    }
 }
 
 /// Multiplies gradients by `inverse`, one number, in place; `found`, one number, becomes 1 where one of them is not finite.

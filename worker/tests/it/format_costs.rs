@@ -136,6 +136,7 @@ fn ranges(model: &Model, dataset: &Dataset) -> Ranges {
         histogram: Histogram::Exact,
         seed: 1,
         threads: 1,
+        on_device: false,
     };
     calibrate(model, dataset, &options, &|_, _| ()).unwrap().ranges
 }

@@ -88,6 +88,7 @@ fn options(batch_size: usize, threads: usize) -> calibrate::Options {
         histogram: Histogram::Exact,
         seed: 5,
         threads,
+        on_device: false,
     }
 }
 
@@ -257,14 +258,20 @@ fn calibration_does_not_depend_on_threads_or_batch_size() {
     let dataset = dataset(folder.path(), 28);
     let mut model = small_resnet();
     prepare(&mut model).expect("prepares");
-    let bytes = |batch_size, threads| {
-        let ranges = calibrate(&model, &dataset, &options(batch_size, threads), &|_, _| ());
-        ranges.expect("calibrates").ranges.to_bytes()
+    let of = |options: calibrate::Options| {
+        let found = calibrate(&model, &dataset, &options, &|_, _| ()).expect("calibrates");
+        println!("{} tensors: {}", found.ranges.tensors.len(), found.times.line());
+        found.ranges.to_bytes()
     };
+    let bytes = |batch_size, threads| of(options(batch_size, threads));
     let first = bytes(64, 2);
     assert_eq!(bytes(64, 1), first);
     assert_eq!(bytes(64, 3), first);
     assert_eq!(bytes(16, 2), first);
+    // By libtorch's operators, as on a GPU; so many batches that it is asked in between whether all is finite.
+    let on_device = |batch_size| calibrate::Options { on_device: true, ..options(batch_size, 2) };
+    assert_eq!(of(on_device(64)), first);
+    assert_eq!(of(on_device(5)), first);
 }
 
 #[test]
@@ -286,6 +293,14 @@ fn fewer_images_than_asked_for_and_images_that_are_not_finite() {
     // The Relu hands the NaN on: its output is the first that is watched.
     assert!(error.message.contains("node \"layer2.0.relu1\" (Relu)"), "{error}");
     assert!(error.message.contains("has a NaN (one of 64 images, "), "{error}");
+    // Found only at the end of a pass (2 batches), or in between (128 batches).
+    for (batch_size, images) in [(64, "one of 64 images, "), (1, "has a NaN (")] {
+        let on_device = calibrate::Options { on_device: true, ..options(batch_size, 2) };
+        let found = calibrate(&model, &dataset, &on_device, &|_, _| ()).expect_err("refused");
+        let expected = calibrate(&model, &dataset, &options(batch_size, 2), &|_, _| ());
+        assert_eq!(found.message, expected.expect_err("refused").message);
+        assert!(found.message.contains(images) && found.help == error.help, "{found}");
+    }
 }
 
 #[test]

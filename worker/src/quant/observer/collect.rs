@@ -44,7 +44,7 @@ impl Collector for Exact {
     }
 
     fn finish(self: Box<Self>) -> Observed {
-        Observed { histogram: self.fine.histogram(self.bins), extent: self.fine.extent() }
+        self.fine.observed(self.bins)
     }
 }
 

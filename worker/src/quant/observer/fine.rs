@@ -13,6 +13,7 @@
 
 use rayon::prelude::*;
 
+use super::collect::Observed;
 use super::count::{Extent, NotFinite};
 use super::histogram::Histogram;
 
@@ -28,7 +29,12 @@ const MOST: usize = 1 << 30;
 /// for the one before it.
 const ZEROS: usize = 8;
 /// The least exponent of a width; the inverse is a normal number.
-const LEAST: i32 = -126;
+pub(super) const LEAST: i32 = -126;
+
+/// Fine bins for a histogram of `bins` bins.
+pub(super) fn fine_bins(bins: usize) -> usize {
+    (PER_BIN * bins).next_power_of_two()
+}
 
 /// Counts of |x| in `N` bins of one width, a power of two.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,13 +48,17 @@ pub struct Fine {
 impl Fine {
     /// Nothing yet; fine enough for a histogram of `bins` bins.
     pub fn new(bins: usize) -> Self {
-        let counts = vec![0; (PER_BIN * bins).next_power_of_two()];
-        Self { exponent: LEAST, counts, extent: Extent::NOTHING }
+        Self::of_counts(LEAST, vec![0; fine_bins(bins)], Extent::NOTHING)
     }
 
-    /// Least and greatest value so far.
-    pub fn extent(&self) -> Extent {
-        self.extent
+    /// What was counted elsewhere: [`fine_bins`] counts at a width of `2^exponent`.
+    pub(super) fn of_counts(exponent: i32, counts: Vec<u64>, extent: Extent) -> Self {
+        Self { exponent, counts, extent }
+    }
+
+    /// All that is known, with a histogram of `bins` bins.
+    pub(super) fn observed(&self, bins: usize) -> Observed {
+        Observed { histogram: self.histogram(bins), extent: self.extent }
     }
 
     /// Counts `values`, on all threads.
@@ -274,7 +284,7 @@ mod tests {
         let large: Vec<f32> = (0..100_000).map(|i| i as f32 * -1e-2).collect();
         let fine = of(&[&small, &large], 2048);
         assert_eq!(fine, of(&[&large, &small], 2048));
-        assert_eq!((fine.extent().min(), fine.extent().max()), (-999.99, 99_999.0 * 1e-8));
+        assert_eq!((fine.extent.min(), fine.extent.max()), (-999.99, 99_999.0 * 1e-8));
         let effective = 999.99 * inverse(fine.exponent);
         assert!((32_768.0..65_536.0).contains(&effective), "{effective}");
         let histogram = fine.histogram(2048);

@@ -9,6 +9,7 @@ mod fine;
 mod histogram;
 mod max;
 mod mse;
+mod on_device;
 mod percentile;
 mod table;
 #[cfg(test)]
@@ -17,4 +18,5 @@ mod vectors;
 pub use collect::{Collector, Exact, Growing, Observed};
 pub use count::{Extent, NotFinite};
 pub use histogram::Histogram;
+pub use on_device::OnDevice;
 pub use table::{METHODS, Rule, Settings, amax};

@@ -15,11 +15,10 @@ const LEVELS: usize = 127;
 
 pub(super) fn amax(histogram: &Histogram, _: &Settings) -> f32 {
     let sums = Sums::of(&histogram.counts);
-    let error = |i: usize| sums.error(i);
-    let candidates = FIRST..histogram.counts.len();
+    let candidates = (FIRST..histogram.counts.len()).map(|i| (i, sums.error(i)));
     // The first of equals wins.
-    match candidates.min_by(|&a, &b| error(a).total_cmp(&error(b))) {
-        Some(i) => f32::midpoint(histogram.edges[i], histogram.edges[i + 1]),
+    match candidates.min_by(|a, b| a.1.total_cmp(&b.1)) {
+        Some((i, _)) => f32::midpoint(histogram.edges[i], histogram.edges[i + 1]),
         None => histogram.abs_max,
     }
 }
