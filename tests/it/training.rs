@@ -125,14 +125,15 @@ fn the_device_is_part_of_the_key_and_one_that_is_not_there_is_told() {
     let first = model(&project);
     assert!(logs(&project).contains(" idle "), "{}", logs(&project));
     let again = runs(&auto);
-    assert!(
-        again.stderr.contains("up to date") || again.stdout.contains("up to date"),
-        "{again:?}"
-    );
+    assert!(again.stdout.contains("0 ran, 1 cached"), "{again:?}");
     let refused = runs(&missing);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
     let told = refused.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(told.contains("asks for GPU ") && told.contains("qpipe doctor"), "{told}");
+    assert!(told.contains("qpipe doctor") && told.contains("device = \"auto\""), "{told}");
+    // The machine's fault where there is no GPU at all; the stage's where there are fewer.
+    match refused.code {
+        Some(3) => assert!(told.contains("and libtorch finds none"), "{told}"),
+        code => assert!(code == Some(1) && told.contains("asks for GPU 99"), "{told}"),
+    }
     let other = runs(&cpu);
     assert_eq!(other.code, Some(0), "{other:?}");
     let keys = project.read("cache/journal").lines().filter(|l| l.starts_with("r\t")).count();

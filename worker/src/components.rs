@@ -24,6 +24,13 @@ pub fn fact(fact: Fact) -> Result<String> {
                 Fact::LibtorchCuda => "cuda",
                 _ => "auto",
             };
+            if fact == Fact::LibtorchCuda && torch::gpus() == 0 {
+                return Err(Error::machine(format!(
+                    "a stage asks for a GPU (`device`), and libtorch finds none: {}",
+                    torch::why_no_gpu()
+                ))
+                .help("device = \"auto\" takes a GPU only where there is one"));
+            }
             let on = match torch::find_device(key)? {
                 tch::Device::Cpu => String::new(),
                 device => format!(" on {}", device_name(device)),
