@@ -100,17 +100,18 @@ fn run(path: &Path) -> ExitCode {
         let run = RUNS.iter().find(|run| run.kind == task.kind);
         let run =
             run.ok_or_else(|| Error::bug(format!("the worker cannot run `{}`", task.kind)))?;
+        let trains = ["train", "finetune"].contains(&task.kind.as_str());
+        if trains {
+            // Before CUDA is asked for anything.
+            be_deterministic(task.config.get("deterministic").is_some_and(|on| on == true))?;
+        }
         let named = task.config.get("device").and_then(|word| word.as_str()).unwrap_or("auto");
         let device = torch::open_device(named)?;
         if device != tch::Device::Cpu {
             events.log(format!("libtorch computes on {}", components::device_name(device)));
         }
         // Training may round to TF32; what is compared with a runtime, layer by layer, may not.
-        let trains = ["train", "finetune"].contains(&task.kind.as_str());
         torch::allow_tf32(trains)?;
-        if trains {
-            be_deterministic(task.config.get("deterministic").is_some_and(|on| on == true))?;
-        }
         tch::set_num_threads(i32::try_from(task.threads).unwrap_or(1).max(1));
         let context = Context { task: &task, events: &events };
         (run.run)(&context).map_err(|error| torch::explain(error, &task.kind, &task.config))
