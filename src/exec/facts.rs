@@ -86,9 +86,12 @@ impl Facts {
         let value = match fact {
             Fact::Cpu => host::cpu(),
             Fact::Host => host::identity(),
-            Fact::OnnxRuntime | Fact::TensorRt | Fact::TensorRtRtx | Fact::Libtorch => {
-                self.of_worker(&name)?
-            }
+            Fact::OnnxRuntime
+            | Fact::TensorRt
+            | Fact::TensorRtRtx
+            | Fact::Libtorch
+            | Fact::LibtorchCpu
+            | Fact::LibtorchCuda => self.of_worker(&name)?,
         };
         self.known.insert(name.clone(), value.clone());
         Ok((name, value))
@@ -113,10 +116,11 @@ impl Facts {
     fn of_worker(&mut self, fact: &str) -> Result<String> {
         let worker = worker::locate()?;
         let mut asked = asked(&worker);
+        // What TensorRT and libtorch run on.
+        asked.push(host::driver());
         if self.wanted.contains(&Fact::TensorRt) {
-            // Where it is looked for, and what it runs on.
+            // Where it is looked for.
             asked.push(format!("PATH={}", std::env::var_os("PATH").unwrap_or_default().display()));
-            asked.push(host::driver());
         }
         if self.answer.is_none() {
             let bytes = files::read(&self.path)?;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
+use super::device::Device;
 use super::model_source::ModelSource;
 
 /// Runs the float model (BatchNormalization folded) over calibration images, collects a histogram
@@ -47,6 +48,10 @@ pub struct Calibrate {
     /// order. `pytorch-quantization`: the bin width is fixed by the first batch, as that tool does.
     #[serde(default)]
     pub histogram: Histogram,
+    /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the
+    /// stage may use, from 0. A device that is named is part of the cache key.
+    #[serde(default, skip_serializing_if = "Device::is_auto")]
+    pub device: Device,
 }
 
 /// A calibration method: how `amax` follows from the histogram.
@@ -139,11 +144,12 @@ impl Contract for Calibrate {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        vec![Fact::Libtorch]
+        vec![self.device.fact()]
     }
 
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.model.check();
+        problems.extend(self.device.check());
         if self.methods.contains(&Method::Custom) {
             let message =
                 "`custom` is not computed: it is for ranges that a program of your own makes";

@@ -138,8 +138,12 @@ pub enum Fact {
     TensorRt,
     /// The TensorRT-RTX library's version.
     TensorRtRtx,
-    /// The libtorch that the worker is linked to.
+    /// The libtorch that the worker is linked to, and the GPU that it computes on, where it chooses one itself.
     Libtorch,
+    /// The same where a stage computes on the CPU, whatever GPUs there are.
+    LibtorchCpu,
+    /// The same where a stage asks for a GPU.
+    LibtorchCuda,
 }
 
 /// What a stage takes of the machine where its table does not say.

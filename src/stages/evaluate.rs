@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
+use super::device::Device;
 use super::model_source::ModelSource;
 
 /// Loss, top-1, top-5 and confusion matrix over a data set: of a `model` on libtorch, Q/DQ pairs
@@ -26,6 +27,10 @@ pub struct Evaluate {
     #[serde(default = "default_batch_size")]
     #[schemars(range(min = 1, max = 65536))]
     pub batch_size: u32,
+    /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the
+    /// stage may use, from 0. A device that is named is part of the cache key.
+    #[serde(default, skip_serializing_if = "Device::is_auto")]
+    pub device: Device,
 }
 
 fn default_batch_size() -> u32 {
@@ -59,13 +64,20 @@ impl Contract for Evaluate {
         if self.engine.is_some() {
             vec![Fact::Cpu, Fact::OnnxRuntime]
         } else {
-            vec![Fact::Libtorch]
+            vec![self.device.fact()]
         }
     }
 
     fn check(&self) -> Vec<Problem> {
         match (&self.model, &self.engine) {
-            (Some(model), None) => model.check(),
+            (Some(model), None) => model.check().into_iter().chain(self.device.check()).collect(),
+            (None, Some(_)) if !self.device.is_auto() => vec![
+                Problem::at(
+                    "device",
+                    "`device` says where libtorch computes; an engine was built for its own",
+                )
+                .help("leave it out, or evaluate the simulation: model = \"STAGE.model\""),
+            ],
             (None, Some(_)) => Vec::new(),
             (None, None) => vec![
                 Problem::at("", "nothing to evaluate: expected `model` (simulation) or `engine`")

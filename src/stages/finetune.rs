@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
+use super::device::Device;
 use super::model_source::ModelSource;
 use super::training::{Amp, EarlyStop, Optimizer, Schedule, WeightAverage, default_accumulate};
 
@@ -83,6 +84,14 @@ pub struct Finetune {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_steps: Option<u64>,
+    /// Compute the same bits each time on a GPU too: deterministic algorithms only, and no tuning of convolutions. Slower; an operator that has no
+    /// such algorithm is refused. On a CPU training is deterministic as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
+    /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the
+    /// stage may use, from 0. A device that is named is part of the cache key.
+    #[serde(default, skip_serializing_if = "Device::is_auto")]
+    pub device: Device,
 }
 
 /// Which settings follow from the original training.
@@ -281,11 +290,12 @@ impl Contract for Finetune {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        vec![Fact::Libtorch]
+        vec![self.device.fact()]
     }
 
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.model.check();
+        problems.extend(self.device.check());
         problems.extend(self.teacher.iter().flat_map(|teacher| teacher.check_at("teacher")));
         if self.scale_ema.is_some() && self.scales != Scales::Ema {
             problems.push(

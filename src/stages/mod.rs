@@ -7,6 +7,7 @@ pub mod command;
 pub mod contract;
 pub mod csv;
 pub mod data;
+pub mod device;
 pub mod equalize;
 pub mod evaluate;
 pub mod execution;

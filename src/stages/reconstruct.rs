@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
+use super::device::Device;
 use super::model_source::ModelSource;
 
 /// Changes the weights and biases of a model with Q/DQ pairs, layer by layer, so that it computes what it does without the pairs: learned
@@ -35,6 +36,10 @@ pub struct Reconstruct {
     /// Learn which of its two neighbours on the grid each weight goes to (Nagel et al. 2020); `{}` takes all defaults. Without it, weights go to the nearest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adaround: Option<Adaround>,
+    /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the
+    /// stage may use, from 0. A device that is named is part of the cache key.
+    #[serde(default, skip_serializing_if = "Device::is_auto")]
+    pub device: Device,
 }
 
 /// How rounding is learned.
@@ -119,11 +124,12 @@ impl Contract for Reconstruct {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        vec![Fact::Libtorch]
+        vec![self.device.fact()]
     }
 
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.model.check();
+        problems.extend(self.device.check());
         if matches!(self.model, ModelSource::Zoo(_)) {
             problems.push(
                 Problem::at("model", "a network of the zoo has no Q/DQ pairs")

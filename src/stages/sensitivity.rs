@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
+use super::device::Device;
 use super::formats::{self, Activations, Weights};
 use super::insert_qdq::Target;
 use super::model_source::ModelSource;
@@ -57,6 +58,10 @@ pub struct Sensitivity {
     #[serde(default = "both")]
     #[schemars(length(min = 1))]
     pub measure: Vec<Measure>,
+    /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the
+    /// stage may use, from 0. A device that is named is part of the cache key.
+    #[serde(default, skip_serializing_if = "Device::is_auto")]
+    pub device: Device,
 }
 
 /// What is measured of a layer.
@@ -105,10 +110,13 @@ impl Contract for Sensitivity {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        vec![Fact::Libtorch]
+        vec![self.device.fact()]
     }
 
     fn check(&self) -> Vec<Problem> {
-        formats::check(self.weights, self.activations, self.per_channel, self.target)
+        let mut problems =
+            formats::check(self.weights, self.activations, self.per_channel, self.target);
+        problems.extend(self.device.check());
+        problems
     }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
+use super::device::Device;
 use super::model_source::ModelSource;
 
 /// Compares, value by value and on images of a data set, the model as it was trained or calibrated (in simulation) with the exported file
@@ -39,6 +40,10 @@ pub struct Verify {
     #[serde(default = "default_agreement")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_agreement: f64,
+    /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the
+    /// stage may use, from 0. A device that is named is part of the cache key.
+    #[serde(default, skip_serializing_if = "Device::is_auto")]
+    pub device: Device,
 }
 
 fn default_samples() -> u64 {
@@ -82,10 +87,12 @@ impl Contract for Verify {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        vec![Fact::Cpu, Fact::OnnxRuntime, Fact::Libtorch]
+        vec![Fact::Cpu, Fact::OnnxRuntime, self.device.fact()]
     }
 
     fn check(&self) -> Vec<Problem> {
-        self.model.check()
+        let mut problems = self.model.check();
+        problems.extend(self.device.check());
+        problems
     }
 }

@@ -110,6 +110,40 @@ fn fails(project: &Project) -> Said {
 }
 
 #[test]
+fn the_device_is_part_of_the_key_and_one_that_is_not_there_is_told() {
+    let project = project(&PIPELINE.replace("epochs = 3", "epochs = 1\nmax_steps = 3"));
+    let with = |line: &str| format!("{}\n{line}\n", project.read("p.toml").trim_end());
+    let plain = project.read("p.toml");
+    let auto = with("device = \"auto\"");
+    let missing = with("device = \"cuda:99\"");
+    let cpu = with("device = \"cpu\"\ndeterministic = true");
+    let runs = |text: &str| {
+        std::fs::write(project.path("p.toml"), text).unwrap();
+        project.qpipe(&["run", "p.toml"])
+    };
+    assert_eq!(runs(&plain).code, Some(0));
+    let first = model(&project);
+    assert!(logs(&project).contains(" idle "), "{}", logs(&project));
+    let again = runs(&auto);
+    assert!(again.stdout.contains("0 ran, 1 cached"), "{again:?}");
+    let refused = runs(&missing);
+    let told = refused.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains("qpipe doctor") && told.contains("device = \"auto\""), "{told}");
+    // The machine's fault where there is no GPU at all; the stage's where there are fewer.
+    match refused.code {
+        Some(3) => assert!(told.contains("and libtorch finds none"), "{told}"),
+        code => assert!(code == Some(1) && told.contains("asks for GPU 99"), "{told}"),
+    }
+    let other = runs(&cpu);
+    assert_eq!(other.code, Some(0), "{other:?}");
+    let keys = project.read("cache/journal").lines().filter(|l| l.starts_with("r\t")).count();
+    assert_eq!(keys, 2, "another key");
+    if !logs(&project).contains("libtorch computes on") {
+        assert!(model(&project) == first, "on a CPU they are the same bytes");
+    }
+}
+
+#[test]
 fn a_loss_that_is_not_a_number_is_told_with_its_step() {
     let project = project(&PIPELINE.replace("lr = 0.05", "lr = 1e30"));
     let said = fails(&project);

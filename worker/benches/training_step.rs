@@ -136,7 +136,7 @@ fn main() {
         other => panic!("`{other}`: expected fp32, fp16 or bf16"),
     };
     qpipe_worker::torch::open_cuda();
-    let device = qpipe_worker::torch::open_device().expect("a device");
+    let device = qpipe_worker::torch::open_device("auto").expect("a device");
     let (few, many) = STEPS[usize::from(device == tch::Device::Cpu)];
     let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
     let counts = [batch * many as usize, batch];

@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
@@ -70,6 +71,29 @@ char *qpipe_allow_tf32(bool allow) {
     at::globalContext().setAllowTF32CuDNN(allow);
     at::globalContext().setAllowTF32CuBLAS(allow);
   });
+}
+
+// Whether the same bits must come out each time; if not, cuDNN tries its algorithms for each new shape and takes the fastest.
+char *qpipe_deterministic(bool on) {
+  return guarded([&] {
+    auto &context = at::globalContext();
+    context.setDeterministicAlgorithms(on, /*warn_only=*/false);
+    // Memory that is written before it is read needs no filling.
+    context.setDeterministicFillUninitializedMemory(false);
+    context.setDeterministicCuDNN(on);
+    context.setBenchmarkCuDNN(!on);
+  });
+}
+
+bool qpipe_is_deterministic() { return at::globalContext().deterministicAlgorithms(); }
+
+// Of the CUDA that libtorch was built with, such as 12080; 0 without.
+long qpipe_cuda_version() {
+  try {
+    return at::detail::getCUDAHooks().versionCUDART();
+  } catch (...) {
+    return 0;
+  }
 }
 
 // Divides gradients by a scale (given as its inverse) in place; `found` becomes 1 where one of them is not finite.

@@ -17,9 +17,21 @@ pub const LIBTORCH: &str = "2.11.0";
 /// A library that is not there; facts that the runner knows itself.
 pub fn fact(fact: Fact) -> Result<String> {
     match fact {
-        Fact::Libtorch => {
+        Fact::Libtorch | Fact::LibtorchCpu | Fact::LibtorchCuda => {
             let (path, version) = libtorch()?;
-            let on = match torch::open_device()? {
+            let key = match fact {
+                Fact::LibtorchCpu => "cpu",
+                Fact::LibtorchCuda => "cuda",
+                _ => "auto",
+            };
+            if fact == Fact::LibtorchCuda && torch::gpus() == 0 {
+                return Err(Error::machine(format!(
+                    "a stage asks for a GPU (`device`), and libtorch finds none: {}",
+                    torch::why_no_gpu()
+                ))
+                .help("device = \"auto\" takes a GPU only where there is one"));
+            }
+            let on = match torch::find_device(key)? {
                 tch::Device::Cpu => String::new(),
                 device => format!(" on {}", device_name(device)),
             };
@@ -41,7 +53,9 @@ pub fn fact(fact: Fact) -> Result<String> {
 /// Files that a fact was read from, whose change makes it stale.
 pub fn files(fact: Fact) -> Vec<std::path::PathBuf> {
     let found = match fact {
-        Fact::Libtorch => libtorch().map(|(path, _)| path.into()),
+        Fact::Libtorch | Fact::LibtorchCpu | Fact::LibtorchCuda => {
+            libtorch().map(|(path, _)| path.into())
+        }
         Fact::OnnxRuntime => library::onnxruntime(),
         Fact::TensorRtRtx => library::tensorrt_rtx(),
         Fact::TensorRt => tensorrt::find(),
@@ -62,11 +76,7 @@ pub fn device_name(device: tch::Device) -> String {
         models.filter_map(|entry| std::fs::read_to_string(entry.path().join("information")).ok());
     let model = models.filter_map(|text| value(&text, "Model")).next();
     let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
-    let driver = driver.and_then(|text| {
-        text.split_whitespace()
-            .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()))
-            .map(str::to_owned)
-    });
+    let driver = driver.and_then(|text| torch::driver_version(&text));
     match (model, driver) {
         (Some(model), Some(driver)) => format!("{model}, driver {driver}"),
         _ => format!("cuda:{index}"),
@@ -171,16 +181,19 @@ pub fn all() -> Vec<Component> {
 }
 
 fn gpu() -> Component {
-    let count = tch::Cuda::device_count();
-    Component {
-        name: "CUDA GPU".to_owned(),
-        version: (tch::Cuda::is_available()).then(|| format!("{count} device(s)")),
-        path: None,
-        required: false,
-        help:
-            "optional: stages run on the CPU without one; QPIPE_DEVICE=auto, cpu or cuda:N chooses"
-                .to_owned(),
-    }
+    let gpus = torch::gpus();
+    let version = (gpus > 0).then(|| {
+        let first = device_name(tch::Device::Cuda(0));
+        let cuda =
+            torch::cuda_version().map_or(String::new(), |version| format!(", CUDA {version}"));
+        format!("{gpus} × {first}{cuda}")
+    });
+    let help = if gpus > 0 {
+        "device = \"auto\", \"cpu\" or \"cuda:N\" in a stage, or QPIPE_DEVICE, chooses".to_owned()
+    } else {
+        format!("optional: stages run on the CPU without one. {}", torch::why_no_gpu())
+    };
+    Component { name: "CUDA GPU".to_owned(), version, path: None, required: false, help }
 }
 
 #[cfg(test)]
@@ -194,5 +207,11 @@ mod tests {
         assert!(version.starts_with(LIBTORCH), "{version}");
         let fact = fact(Fact::Libtorch).unwrap();
         assert!(fact.contains("libtorch_cpu.so "), "{fact}");
+        let on_cpu = super::fact(Fact::LibtorchCpu).unwrap();
+        assert!(!on_cpu.contains(" on ") && fact.starts_with(&on_cpu), "{on_cpu}");
+        if torch::gpus() == 0 {
+            let error = super::fact(Fact::LibtorchCuda).unwrap_err();
+            assert!(error.message.contains("libtorch finds none"), "{}", error.message);
+        }
     }
 }

@@ -14,6 +14,8 @@ pub struct Error {
     pub help: Option<String>,
     /// The key of the stage's table that it is about, so that the runner can show its line.
     pub key: Option<&'static str>,
+    /// There was too little memory for what was asked: less of it may do.
+    pub out_of_memory: bool,
 }
 
 /// A result with the worker's error.
@@ -21,7 +23,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     fn new(blame: Blame, message: impl Into<String>) -> Self {
-        Self { blame, message: message.into(), help: None, key: None }
+        Self { blame, message: message.into(), help: None, key: None, out_of_memory: false }
     }
 
     /// The pipeline, the data or the model is at fault.

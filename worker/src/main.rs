@@ -100,14 +100,21 @@ fn run(path: &Path) -> ExitCode {
         let run = RUNS.iter().find(|run| run.kind == task.kind);
         let run =
             run.ok_or_else(|| Error::bug(format!("the worker cannot run `{}`", task.kind)))?;
-        let device = torch::open_device()?;
+        let trains = ["train", "finetune"].contains(&task.kind.as_str());
+        if trains {
+            // Before CUDA is asked for anything.
+            be_deterministic(task.config.get("deterministic").is_some_and(|on| on == true))?;
+        }
+        let named = task.config.get("device").and_then(|word| word.as_str()).unwrap_or("auto");
+        let device = torch::open_device(named)?;
         if device != tch::Device::Cpu {
             events.log(format!("libtorch computes on {}", components::device_name(device)));
         }
         // Training may round to TF32; what is compared with a runtime, layer by layer, may not.
-        torch::allow_tf32(["train", "finetune"].contains(&task.kind.as_str()))?;
+        torch::allow_tf32(trains)?;
         tch::set_num_threads(i32::try_from(task.threads).unwrap_or(1).max(1));
-        (run.run)(&Context { task: &task, events: &events })
+        let context = Context { task: &task, events: &events };
+        (run.run)(&context).map_err(|error| torch::explain(error, &task.kind, &task.config))
     });
     match result {
         Ok(metrics) => {
@@ -119,6 +126,17 @@ fn run(path: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Sets libtorch to give the same bits each time, or to be as fast as it can.
+fn be_deterministic(on: bool) -> Result<()> {
+    const WORKSPACE: &str = "CUBLAS_WORKSPACE_CONFIG";
+    if on && std::env::var_os(WORKSPACE).is_none() {
+        // cuBLAS reads it when it is first used; with any other workspace its sums have no fixed order.
+        // SAFETY: this process has started no other thread yet that could read the environment.
+        unsafe { std::env::set_var(WORKSPACE, ":4096:8") };
+    }
+    torch::deterministic(on)
 }
 
 fn read(path: &Path) -> Result<Task> {

@@ -7,14 +7,19 @@ mod error;
 mod fused;
 mod graph;
 mod layout;
+mod memory;
 mod shim;
 mod stopwatch;
 
 pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};
-pub use device::{DEVICE_VARIABLE, device, open_cuda, open_device};
+pub use device::{
+    DEVICE_VARIABLE, cuda_version, device, driver_version, find_device, gpus, open_cuda,
+    open_device, why_no_gpu,
+};
 pub use elements::{flat, with_f32};
 pub use fused::{fake_quantize, has_fused_fake_quantize};
 pub use graph::{CudaGraph, synchronize};
 pub use layout::{channels_last, laid_out_as};
-pub use shim::{Autocast, Group, Half, allow_tf32, unscale};
+pub use memory::explain;
+pub use shim::{Autocast, Group, Half, allow_tf32, deterministic, is_deterministic, unscale};
 pub use stopwatch::{Mark, Stopwatch};

@@ -1,10 +1,11 @@
 //! What tch lacks of libtorch, through `shim/shim.cpp`: mixed precision, and optimizers whose step is one kernel for all parameters.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
+use super::error::told;
 use crate::{Error, Result};
 
 type Pointers = *const *const C_tensor;
@@ -15,6 +16,9 @@ unsafe extern "C" {
     fn qpipe_autocast_begin(cuda: bool, bfloat16: bool) -> *mut c_char;
     fn qpipe_autocast_end(cuda: bool) -> *mut c_char;
     fn qpipe_allow_tf32(allow: bool) -> *mut c_char;
+    fn qpipe_deterministic(on: bool) -> *mut c_char;
+    fn qpipe_is_deterministic() -> bool;
+    fn qpipe_cuda_version() -> c_long;
     fn qpipe_event_record(index: c_int, event: *mut *mut c_void) -> *mut c_char;
     fn qpipe_event_elapsed(
         first: *const c_void,
@@ -61,8 +65,7 @@ pub(super) fn done(message: *mut c_char) -> Result<()> {
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
     // SAFETY: it is freed once, where it was made.
     unsafe { qpipe_free(message) };
-    let first = text.split("\nException raised from").next().unwrap_or(&text).trim();
-    Err(Error::bug(format!("libtorch: {first}")))
+    Err(told(&text))
 }
 
 fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
@@ -109,6 +112,25 @@ impl Drop for Autocast {
 pub fn allow_tf32(allow: bool) -> Result<()> {
     // SAFETY: a plain value.
     done(unsafe { qpipe_allow_tf32(allow) })
+}
+
+/// Whether the same bits must come out each time, on GPUs too. If not, convolutions take the fastest algorithm that cuDNN finds, by
+/// trying them for each new shape.
+pub fn deterministic(on: bool) -> Result<()> {
+    // SAFETY: a plain value.
+    done(unsafe { qpipe_deterministic(on) })
+}
+
+/// What [`deterministic`] said last; false before.
+pub fn is_deterministic() -> bool {
+    // SAFETY: it reads a flag.
+    unsafe { qpipe_is_deterministic() }
+}
+
+/// Of the CUDA that libtorch was built with, such as 12080; 0 or less without.
+pub(super) fn cuda_version() -> i64 {
+    // SAFETY: it reads a constant of the library.
+    unsafe { qpipe_cuda_version() }
 }
 
 /// A mark in the queue of a GPU's work, with the time at which it came to it.
@@ -242,6 +264,21 @@ mod tests {
         let gradients = Tensor::run_backward(&[made.sum(Kind::Float)], &[&w], false, false);
         assert_eq!(gradients[0].kind(), Kind::Float);
         assert_eq!(x.f_matmul(&w).unwrap().kind(), Kind::Float);
+    }
+
+    #[test]
+    fn an_operator_that_is_not_deterministic_is_refused_and_forward_passes_are_not() {
+        assert!(!is_deterministic());
+        deterministic(true).unwrap();
+        assert!(is_deterministic());
+        // On CPUs this one has no such algorithm, as PyTorch's documentation of use_deterministic_algorithms lists.
+        let numbers = Tensor::from_slice(&[0_i64, 1, 1]);
+        let put = Tensor::zeros([2], (Kind::Int64, Device::Cpu)).f_put(&numbers, &numbers, false);
+        deterministic(false).unwrap();
+        let error = Error::from(put.expect_err("refused"));
+        assert!(error.message.contains("deterministic = true"), "{}", error.message);
+        assert!(!error.message.contains("use_deterministic_algorithms"), "{}", error.message);
+        assert!(!is_deterministic());
     }
 
     #[test]

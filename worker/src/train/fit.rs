@@ -1,6 +1,7 @@
 //! The training loop.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use qpipe::stages::finetune::ScaleEma;
 use qpipe::stages::training::{EarlyStop, Optimizer as Rule, Schedule, WeightAverage};
@@ -19,7 +20,7 @@ use super::schedule::rate;
 use super::score::Figures;
 use crate::data::{Batch, Dataset, Loader, Order};
 use crate::interp::{Mode, Program};
-use crate::torch::{Autocast, Half};
+use crate::torch::{Autocast, Half, Mark, Stopwatch};
 use crate::{Error, Result};
 
 /// How to train.
@@ -245,15 +246,20 @@ impl Fit<'_> {
         tch::manual_seed((self.seed ^ (u64::from(epoch) << 32)) as i64);
         let ahead = if classifier.program.device() == Device::Cpu { 1 } else { AHEAD };
         let (mut seen, mut batch) = (Seen::new(ahead), pending::Batch { number: 0, lr: 0.0 });
+        let (began, device) = (Instant::now(), classifier.program.device());
+        let mut busy = Stopwatch::default();
         for step in 0..per_epoch {
             let at = before + step;
             batch.lr = rate(&self.schedule, self.optimizer.lr(), at, steps, per_epoch);
             let mut sum = Sum::default();
             for loaded in loader.by_ref().take(self.accumulate.max(1)) {
                 batch.number += 1;
-                let bad = self.batch(classifier, state, &loaded?, &mut sum, &mut seen, batch)?;
+                let (loaded, begin) = (loaded?, Mark::set(device));
+                let bad = self.batch(classifier, state, &loaded, &mut sum, &mut seen, batch)?;
                 self.check(bad, state, epoch)?;
+                busy.add(begin, Mark::set(device));
             }
+            let begin = Mark::set(device);
             self.step(classifier, state, sum.mean()?, batch.lr)?;
             let follows = |ema: &ScaleEma| (at as f64) < ema.until * steps as f64;
             if let Some(follower) = &mut state.follower
@@ -264,12 +270,14 @@ impl Fit<'_> {
             if let Some(average) = &mut state.average {
                 average.update(&classifier.program)?;
             }
+            busy.add(begin, Mark::set(device));
             let message = format!("{}, loss {:.3}", self.message(epoch), seen.figures().0);
             watch.progress(at + 1, steps, &message);
         }
         let bad = seen.tell()?;
         self.check(bad, state, epoch)?;
         let (loss, top1) = seen.figures();
+        watch.log(idle(device, began.elapsed(), busy.total()));
         Ok((batch.lr, loss, top1))
     }
 
@@ -384,5 +392,32 @@ impl Fit<'_> {
             names.join(", ")
         ))
         .help("lower the learning rate or add warm-up; if it is so in the first step, look at these samples and at `normalize`")
+    }
+}
+
+/// The line of the log that tells how long an epoch's steps took, and for what share of that the device had nothing to do but wait for images. Times
+/// stand in the log only: the history has the same bytes each time.
+fn idle(device: Device, whole: Duration, busy: Duration) -> String {
+    let share = 1.0 - busy.as_secs_f64() / whole.as_secs_f64().max(1e-9);
+    let name = if device == Device::Cpu { "CPU" } else { "GPU" };
+    format!(
+        "steps {:.2} s, {name} idle {:.1} %",
+        whole.as_secs_f64(),
+        100.0 * share.clamp(0.0, 1.0)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_how_long_a_device_waited_for_images() {
+        let line = |device, whole, busy| {
+            idle(device, Duration::from_millis(whole), Duration::from_millis(busy))
+        };
+        assert_eq!(line(Device::Cuda(0), 2_500, 2_000), "steps 2.50 s, GPU idle 20.0 %");
+        assert_eq!(line(Device::Cpu, 1_000, 1_001), "steps 1.00 s, CPU idle 0.0 %");
+        assert_eq!(line(Device::Cpu, 0, 0), "steps 0.00 s, CPU idle 100.0 %");
     }
 }

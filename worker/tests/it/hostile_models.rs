@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use qpipe_worker::graph::Model;
-use qpipe_worker::interp::{Options, Program};
+use qpipe_worker::graph::{DType, Graph, Model, Node, ValueInfo};
+use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::{Result, onnx, passes};
+
+use tch::Tensor;
 
 use crate::python::project;
 
@@ -27,6 +29,27 @@ fn read(bytes: &[u8]) -> Result<Model> {
     let path = folder.path().join("m.onnx");
     std::fs::write(&path, bytes).unwrap();
     onnx::read(&path)
+}
+
+/// A node that asks for more than the address space of a process.
+#[test]
+fn too_little_memory_is_told_with_the_node_and_harms_nothing() {
+    let value = |name: &str| ValueInfo { shape: None, ..ValueInfo::f32(name, Vec::new()) };
+    let graph = Graph {
+        nodes: vec![Node::new("copies", "Tile", &["x", "times"], &["y"])],
+        inputs: vec![value("x"), ValueInfo { dtype: Some(DType::I64), ..value("times") }],
+        outputs: vec![value("y")],
+        ..Graph::default()
+    };
+    let mut program = Program::compile(&Model::new(graph, 17), &Options::default()).unwrap();
+    let mut run = |times: i64| {
+        let inputs = [Tensor::from_slice(&[2.5_f32]), Tensor::from_slice(&[times])];
+        program.forward(&inputs, Mode::Eval, &mut |_, _| Ok(()))
+    };
+    let error = run(1 << 46).expect_err("256 TiB");
+    assert!(error.out_of_memory && error.message.starts_with("node \"copies\" (Tile"), "{error}");
+    assert!(error.message.contains(" 256.00 TiB more were wanted; of its "), "{error}");
+    assert_eq!(run(3).unwrap()[0].size(), [3]);
 }
 
 #[test]
