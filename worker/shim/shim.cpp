@@ -96,6 +96,11 @@ long qpipe_cuda_version() {
   }
 }
 
+// A copy in memory that a GPU fetches from by itself.
+char *qpipe_pinned(const at::Tensor *x, at::Tensor **made) {
+  return guarded([&] { *made = new at::Tensor(x->pin_memory()); });
+}
+
 // Divides gradients by a scale (given as its inverse) in place; `found` becomes 1 where one of them is not finite.
 char *qpipe_unscale(Tensors gradients, size_t count, at::Tensor *found, const at::Tensor *inverse) {
   return guarded([&] {

@@ -167,7 +167,7 @@ impl Table {
         let bytes = Tensor::f_from_slice(bytes)?.f_reshape([n, h, w, c])?;
         let bytes = match self.device {
             Device::Cpu => bytes,
-            device => bytes.f_pin_memory(device)?.f_to_device_(device, Kind::Uint8, true, false)?,
+            device => torch::pinned(&bytes)?.f_to_device_(device, Kind::Uint8, true, false)?,
         };
         let index = bytes.f_to_kind(Kind::Int64)?.f_add(&self.offsets)?;
         Ok(self.values.f_take(&index)?.f_permute([0, 3, 1, 2])?)

@@ -21,5 +21,7 @@ pub use fused::{fake_quantize, has_fused_fake_quantize};
 pub use graph::{CudaGraph, synchronize};
 pub use layout::{channels_last, laid_out_as};
 pub use memory::explain;
-pub use shim::{Autocast, Group, Half, allow_tf32, deterministic, is_deterministic, unscale};
+pub use shim::{
+    Autocast, Group, Half, allow_tf32, deterministic, is_deterministic, pinned, unscale,
+};
 pub use stopwatch::{Mark, Stopwatch};

@@ -26,6 +26,7 @@ unsafe extern "C" {
         milliseconds: *mut f64,
     ) -> *mut c_char;
     fn qpipe_event_free(event: *mut c_void);
+    fn qpipe_pinned(x: *const C_tensor, made: *mut *mut C_tensor) -> *mut c_char;
     fn qpipe_unscale(
         gradients: Pointers,
         count: usize,
@@ -83,6 +84,18 @@ pub enum Half {
     Float16,
     /// The exponents of float32.
     Bfloat16,
+}
+
+/// A copy in memory that the GPU fetches from by itself, while the processor goes on. tch's own names a device, of which libtorch warns each time.
+///
+/// # Errors
+/// No GPU.
+pub fn pinned(tensor: &Tensor) -> Result<Tensor> {
+    let mut made = std::ptr::null_mut();
+    // SAFETY: `tensor` lives; `made` is set where there is no message.
+    done(unsafe { qpipe_pinned(tensor.as_ptr(), &raw mut made) })?;
+    // SAFETY: the shim gives a tensor that is ours.
+    Ok(unsafe { Tensor::from_ptr(made) })
 }
 
 /// Automatic mixed precision of this thread, as `torch.autocast`, until it is dropped.

@@ -73,6 +73,8 @@ impl Network {
     fn new(model: &Model, note: &Note) -> Result<Self> {
         let precision = note.precision.unwrap_or(Precision::Fp32);
         torch::allow_tf32(precision == Precision::Tf32)?;
+        // The fastest convolutions that cuDNN has.
+        torch::deterministic(false)?;
         let input = note.input.map(|extent| extent as i64);
         let options = Options::default();
         if precision != Precision::Fp16 {

@@ -72,7 +72,7 @@ fn one(
     let noise = bench::noise(shape.iter().product::<i64>() as usize);
     let host = Tensor::f_from_slice(&noise)?.f_view(shape)?;
     // As PyTorch's loaders keep images: where the GPU can fetch them itself.
-    let host = if device == Device::Cpu { host } else { host.f_pin_memory(device)? };
+    let host = if device == Device::Cpu { host } else { torch::pinned(&host)? };
     let mut images = network.place(&host)?;
     let mut logits = network.run(&images)?;
     let graph = if cuda_graph && device != Device::Cpu {
