@@ -75,13 +75,13 @@ pub enum Backend {
 }
 
 /// Types that an engine may compute in; of TensorRT, the flags of trtexec that say so. TensorRT 11 has none of these flags: it takes all types from the
-/// ONNX file, `fp16` and `best` are refused. Backend `torch` has `fp32`, `tf32` and, on a GPU, `fp16`.
+/// ONNX file, where `int8` and `fp16` cast the float part to FP16; `best` is refused. Backend `torch` has `fp32`, `tf32` and, on a GPU, `fp16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// No flag: FP32, with TF32 in matrix products and convolutions as is TensorRT's default (`flags = ["--noTF32"]` turns it off).
     Fp32,
-    /// `--fp16`.
+    /// `--fp16`; since TensorRT 11 cast in the file.
     Fp16,
     /// `--int8 --fp16`: INT8 where Q/DQ pairs say so, the rest in FP16 where that is faster.
     Int8,

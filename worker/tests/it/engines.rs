@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use qpipe::stages::build_engine::{Backend, Precision};
+use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::engine::{self, Build, Threads};
 use qpipe_worker::graph::{Dim, Model};
+use qpipe_worker::interp::{Mode, Options, Program};
+use qpipe_worker::quant::finalize;
 use qpipe_worker::{Error, onnx, passes};
 
 fn network() -> Model {
@@ -77,4 +80,49 @@ fn float16_is_for_gpus() {
         assert!(error.message.contains("on the CPU"), "{error}");
         assert_eq!(error.key, Some("precision"));
     }
+}
+
+/// Signal to noise of a model that was cast to float16 against itself, dB: by our interpreter, and by ONNX Runtime.
+fn noise_of_half(model: &Model, folder: &Path) -> [f64; 2] {
+    let mut half = model.clone();
+    assert!(passes::to_half(&mut half).unwrap() > 5);
+    let shape = half.graph.inputs[0].shape.clone().unwrap();
+    let extents = shape[1..].iter().map(|dim| match dim {
+        Dim::Fixed(extent) => *extent,
+        other => panic!("{other:?}"),
+    });
+    let shape: Vec<i64> = std::iter::once(3).chain(extents).collect();
+    let images = qpipe_worker::bench::noise(shape.iter().product::<i64>() as usize);
+    let images = tch::Tensor::from_slice(&images).view(&shape[..]);
+    let run = |model: &Model| {
+        let mut program = Program::compile(model, &Options::default()).unwrap();
+        let images = [images.shallow_clone()];
+        tch::no_grad(|| program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))).unwrap().remove(0)
+    };
+    let expected = run(model);
+    let engine = build(&half, folder, Backend::Onnxruntime, None).unwrap();
+    let (note, mut engine) = engine::load(&engine, &Threads::Free(2)).unwrap();
+    let pixels = Vec::<f32>::try_from(images.view([-1])).unwrap();
+    let logits = tch::Tensor::from_slice(&engine.run(&pixels, 3).unwrap());
+    [run(&half), logits.view([3, note.classes as i64])].map(|found| {
+        let noise = (&found - &expected).square().sum(tch::Kind::Double).double_value(&[]);
+        10.0 * (expected.square().sum(tch::Kind::Double).double_value(&[]) / noise).log10()
+    })
+}
+
+#[test]
+fn casting_to_float16_costs_rounding_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let float = noise_of_half(&network(), folder.path());
+    assert!(float.iter().all(|&sqnr| sqnr > 45.0), "{float:?} dB");
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = crate::quant::dataset(folder.path(), 28);
+    let mut model = crate::verify::quantized(&dataset, Target::Tensorrt);
+    passes::raise_opset(&mut model, 19).unwrap();
+    finalize::store_weights(&mut model).unwrap();
+    model.graph.outputs[0].shape = Some(vec![Dim::Named("batch".to_owned()), Dim::Fixed(10)]);
+    // Values beside a step of an activation's grid fall to its other side.
+    let pairs = noise_of_half(&model, folder.path());
+    assert!(pairs.iter().all(|&sqnr| sqnr > 30.0), "{pairs:?} dB");
+    println!("float {float:?} dB, with pairs {pairs:?} dB");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use qpipe::stages::contract::Metrics;
-use qpipe_worker::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
+use qpipe_worker::graph::{Attribute, DType, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use qpipe_worker::onnx;
 use serde_json::{Value, json};
 
@@ -362,6 +362,8 @@ fn tuning_keeps_the_fastest_and_records_all() {
 fn later_versions_are_asked_in_their_words() {
     let mut machine = Machine::new("ok");
     machine.set("FAKE_TRTEXEC_VERSION", "110000");
+    let kept = machine.path("kept.onnx");
+    machine.set("FAKE_TRTEXEC_KEEP", &kept.display().to_string());
     let built = machine.build("engine", "fixed.onnx", json!({}));
     assert_eq!(built.metrics["runtime"], "11.0.0", "{built:?}");
     let call = machine.calls().remove(0);
@@ -369,9 +371,17 @@ fn later_versions_are_asked_in_their_words() {
         call.contains("--skipInference") && !call.contains("--int8") && !call.contains("--fp16"),
         "{call}"
     );
-    assert!(
-        built.metrics["advice"][0].as_str().unwrap().contains("takes all types from the ONNX file")
-    );
+    // What is float there is FP16 in the file that is built, and that file is gone.
+    let kept = onnx::read(&kept).unwrap();
+    assert!(call.contains("float16.onnx"), "{call}");
+    assert!(!machine.path("engine/float16.onnx").exists());
+    let scales = kept.graph.nodes.iter().filter(|node| node.op_type == "DequantizeLinear");
+    let scales: Vec<DType> =
+        scales.map(|node| kept.graph.initializers[&node.inputs[1]].dtype).collect();
+    assert_eq!(scales, [DType::F16; 4]);
+    assert_eq!(kept.graph.initializers["/conv1/Conv.w_q"].dtype, DType::I8);
+    machine.build("mixed", "fixed.onnx", json!({"precision": "int8-fp32"}));
+    assert!(machine.calls().remove(0).contains("fixed.onnx"));
     let refused = machine.build("best", "fixed.onnx", json!({"precision": "best"}));
     assert!(message(&refused).contains("precision = \"best\" on TensorRT 11.0.0"), "{refused:?}");
     machine.benchmark("bench", "engine", json!({}));

@@ -22,7 +22,7 @@ use crate::quant::{dataset, ranges, small_resnet};
 
 const BUDGET: Budget = Budget { sqnr_db: 20.0, agreement: 0.9, sudden_db: f64::NEG_INFINITY };
 
-fn quantized(dataset: &Dataset, target: Target) -> Model {
+pub fn quantized(dataset: &Dataset, target: Target) -> Model {
     let mut model = small_resnet();
     prepare(&mut model).unwrap();
     let ranges = ranges(&model, dataset);

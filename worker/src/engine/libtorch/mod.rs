@@ -1,6 +1,5 @@
 //! libtorch as an engine: the exported model, step by step or as a CUDA graph. What a user of PyTorch has without a compiler.
 
-mod half;
 mod timing;
 
 use std::path::Path;
@@ -13,7 +12,7 @@ use super::table::layers_of_onnx;
 use super::{Build, Built, Clock, Engine, Note, Threads};
 use crate::graph::Model;
 use crate::interp::{Mode, Options, Program};
-use crate::{Error, Result, components, onnx, torch};
+use crate::{Error, Result, components, onnx, passes, torch};
 
 /// Its name in `engine.json`.
 pub const NAME: &str = "torch";
@@ -61,7 +60,6 @@ pub fn clock() -> Option<Clock> {
 /// A model that runs where the process computes.
 struct Network {
     program: Program,
-    kind: Kind,
     input: [i64; 3],
 }
 
@@ -78,33 +76,34 @@ impl Network {
         let input = note.input.map(|extent| extent as i64);
         let options = Options::default();
         if precision != Precision::Fp16 {
-            return Ok(Self {
-                program: Program::compile(model, &options)?,
-                kind: Kind::Float,
-                input,
-            });
+            return Ok(Self { program: Program::compile(model, &options)?, input });
         }
         if torch::device() == Device::Cpu {
             return Err(Error::machine("libtorch computes on the CPU here, where float16 is no faster")
                 .help("run it where there is a GPU (`qpipe doctor` says what is missing), or use \"fp32\"")
                 .key("precision"));
         }
-        let program = Program::compile(&half::model(model)?, &options)?;
-        Ok(Self { program, kind: Kind::Half, input })
+        if let Some(node) = model.graph.nodes.iter().find(|node| node.op_type == "QuantizeLinear") {
+            return Err(Error::user("precision = \"fp16\" of a model with Q/DQ pairs, which libtorch simulates in float32")
+                .help("build the float model in fp16, or leave `precision` out")
+                .key("precision")
+                .at(node.place()));
+        }
+        let mut half = model.clone();
+        passes::to_half(&mut half)?;
+        Ok(Self { program: Program::compile(&half, &options)?, input })
     }
 
-    /// Images where the network runs, in its type.
+    /// Images where the network runs.
     fn place(&self, images: &Tensor) -> Result<Tensor> {
-        let placed = images.f_to_device(self.program.device())?.f_to_kind(self.kind)?;
-        torch::channels_last(&placed)
+        torch::channels_last(&images.f_to_device(self.program.device())?)
     }
 
-    /// Logits of images that were placed, as float32 where it runs.
+    /// Logits of images that were placed, where it runs.
     fn run(&mut self, images: &Tensor) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let images = [images.shallow_clone()];
-        let made = self.program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?.swap_remove(0);
-        Ok(made.f_to_kind(Kind::Float)?)
+        Ok(self.program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?.swap_remove(0))
     }
 
     fn run_images(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>> {

@@ -10,7 +10,7 @@ use super::attempt::ENGINE;
 use super::flags::{self, Wish};
 use super::layers::{self, Planned};
 use super::tune::tune;
-use super::{Attempt, Attempts, Program, TimingCache, failure, gpu};
+use super::{Attempt, Attempts, Program, TimingCache, failure, gpu, typed};
 use crate::engine::note::OnGpu;
 use crate::engine::{Build, Built, Note, Told};
 use crate::{Error, Result};
@@ -40,16 +40,21 @@ pub fn build(request: &Build) -> Result<Built> {
     let batches = note.batch.is_none().then(|| {
         [wishes.min_batch.max(1), request.batch, wishes.max_batch.unwrap_or(request.batch)]
     });
-    let mut common = vec![
-        format!("--onnx={}", request.path.display()),
-        "--profilingVerbosity=detailed".to_owned(),
-    ];
+    let typed = typed::file(request, version, quantized)?;
+    let path = typed.as_deref().unwrap_or(request.path);
+    let mut common =
+        vec![format!("--onnx={}", path.display()), "--profilingVerbosity=detailed".to_owned()];
     common.extend(
         batches.iter().flat_map(|batches| flags::profile(&note.input_name, note.input, *batches)),
     );
     common.extend(wishes.flags.iter().cloned());
     let mut attempts = Attempts { program: &program, request, common, cache: None };
     let mut advice = Vec::new();
+    if typed.is_some() {
+        (request.tell)(Told::Log(&format!(
+            "TensorRT {version} takes all types from the ONNX file: what is float there was cast to FP16"
+        )));
+    }
     let (done, chosen, tries) = if wishes.tune {
         // Builds of one list of flags are compared: times from a cache would make the second a copy of the first.
         let (done, chosen, tries) = tune(&attempts, &flags::candidates(version, quantized))?;
@@ -57,11 +62,6 @@ pub fn build(request: &Build) -> Result<Built> {
     } else {
         let usual = if quantized { Precision::Int8 } else { Precision::Fp32 };
         let chosen = flags::precision(version, request.precision.unwrap_or(usual), quantized)?;
-        if version.major >= 11 && quantized && request.precision != Some(Precision::Int8Fp32) {
-            advice.push(format!(
-                "TensorRT {version} takes all types from the ONNX file: what is not INT8 there computes in FP32; casting it to FP16 in the file is not done yet"
-            ));
-        }
         attempts.cache = cache(request, &program, &gpu);
         let build_only = flags::of(version, Wish::BuildOnly).unwrap_or_default();
         let attempt = Attempt {
@@ -72,6 +72,9 @@ pub fn build(request: &Build) -> Result<Built> {
         };
         (attempts.run(&attempt)?, chosen, None)
     };
+    if let Some(path) = typed {
+        std::fs::remove_file(&path).map_err(|error| Error::io(&path, &error))?;
+    }
     advice.extend(done.log.advice.iter().cloned());
     warn_of_fallbacks(request, &done.layers.planned);
     let bytes = std::fs::metadata(request.folder.join(ENGINE)).map_or(0, |file| file.len());

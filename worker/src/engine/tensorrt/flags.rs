@@ -117,8 +117,16 @@ pub fn precision(version: Version, precision: Precision, quantized: bool) -> Res
     }
     if version.major >= 11 {
         return match precision {
-            Precision::Fp32 | Precision::Int8 | Precision::Int8Fp32 => Ok(Vec::new()),
-            Precision::Fp16 | Precision::Best | Precision::Tf32 | Precision::Implicit => refuse(
+            // What is FP16 is so in the file (`typed.rs`).
+            Precision::Fp16 if quantized => refuse(
+                "precision = \"fp16\" of a model with Q/DQ pairs, which say what is INT8"
+                    .to_owned(),
+                "use \"int8\", whose rest is FP16, or build the float model",
+            ),
+            Precision::Fp32 | Precision::Fp16 | Precision::Int8 | Precision::Int8Fp32 => {
+                Ok(Vec::new())
+            }
+            Precision::Best | Precision::Tf32 | Precision::Implicit => refuse(
                 format!(
                     "precision = \"{name}\" on TensorRT {version}: it takes all types from the ONNX file and has no such flag"
                 ),

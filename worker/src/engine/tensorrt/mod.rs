@@ -16,6 +16,7 @@ mod program;
 mod times;
 mod timing_cache;
 mod tune;
+mod typed;
 mod version;
 
 pub use benchmark::time;

@@ -8,3 +8,4 @@ mod tests;
 mod weights;
 
 pub use table::finalize;
+pub use weights::store_weights;

@@ -1,8 +1,16 @@
 //! Constant weights stored in their quantized type.
 
 use crate::Result;
-use crate::graph::{DType, Graph, Node, TensorData};
+use crate::graph::{DType, Graph, Model, Node, TensorData};
 use crate::quant::grid::Grid;
+
+/// Stores all weights behind a QuantizeLinear in the type that it makes of them; the DequantizeLinear stays.
+///
+/// # Errors
+/// Constants that do not fit the weight.
+pub fn store_weights(model: &mut Model) -> Result<()> {
+    store(&mut model.graph, &[DType::I8, DType::I4, DType::F8E4M3FN])
+}
 
 /// Takes the QuantizeLinear of each float constant that makes one of those types away and stores what it gives, int4 two to a byte.
 ///

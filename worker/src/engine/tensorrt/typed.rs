@@ -1,0 +1,52 @@
+//! The file for a TensorRT that is strongly typed, as all are since 11: what earlier versions may compute in FP16 is cast to it in the file.
+
+use std::path::PathBuf;
+
+use qpipe::stages::build_engine::Precision;
+
+use super::Version;
+use crate::engine::Build;
+use crate::quant::finalize;
+use crate::{Error, Result, onnx, passes};
+
+const FILE: &str = "float16.onnx";
+
+/// Writes the file that is built instead of the request's, where it takes another; `None`: the request's own.
+///
+/// # Errors
+/// What the cast refuses.
+pub fn file(request: &Build, version: Version, quantized: bool) -> Result<Option<PathBuf>> {
+    if !wanted(request.precision, version, quantized) {
+        return Ok(None);
+    }
+    let mut model = request.model.clone();
+    // Integers of weights are those of the simulation, whatever type their scales have.
+    finalize::store_weights(&mut model)?;
+    passes::to_half(&mut model)?;
+    let path = request.folder.join(FILE);
+    onnx::write(&model, &path).map_err(|error: Error| error.key("precision"))?;
+    Ok(Some(path))
+}
+
+fn wanted(precision: Option<Precision>, version: Version, quantized: bool) -> bool {
+    let float16 = match precision {
+        None | Some(Precision::Int8) => quantized,
+        Some(Precision::Fp16) => true,
+        Some(_) => false,
+    };
+    version.major >= 11 && float16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_strongly_typed_versions_need_another_file() {
+        let (v10, v11) = (Version::new(10, 9, 0), Version::new(11, 0, 0));
+        assert!(wanted(None, v11, true) && wanted(Some(Precision::Int8), v11, true));
+        assert!(wanted(Some(Precision::Fp16), v11, false));
+        assert!(!wanted(None, v10, true) && !wanted(Some(Precision::Fp16), v10, false));
+        assert!(!wanted(None, v11, false) && !wanted(Some(Precision::Int8Fp32), v11, true));
+    }
+}
