@@ -38,7 +38,8 @@ pub struct BuildEngine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65536))]
     pub max_batch: Option<u32>,
-    /// `tensorrt` and `torch`: types that it may compute in. Default: `int8` of TensorRT where the model has Q/DQ pairs, else `fp32`.
+    /// `tensorrt`, `tensorrt-rtx` and `torch`: types that it may compute in. Default: `int8` of TensorRT where the model has Q/DQ pairs, else `fp32`; of
+    /// TensorRT-RTX those of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// `tensorrt` only: more flags for trtexec's build, such as `"--builderOptimizationLevel=5"`.
@@ -75,7 +76,8 @@ pub enum Backend {
 }
 
 /// Types that an engine may compute in; of TensorRT, the flags of trtexec that say so. TensorRT 11 has none of these flags: it takes all types from the
-/// ONNX file, where `int8` and `fp16` cast the float part to FP16; `best` is refused. Backend `torch` has `fp32`, `tf32` and, on a GPU, `fp16`.
+/// ONNX file, where `int8` and `fp16` cast the float part to FP16; `best` is refused. TensorRT-RTX is strongly typed as well,
+/// and casts likewise. Backend `torch` has `fp32`, `tf32` and, on a GPU, `fp16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -194,9 +196,18 @@ impl Contract for BuildEngine {
                     )
                     .help("backend \"torch\" has fp32, tf32 and fp16"),
                 ),
+                Some(Precision::Fp32 | Precision::Fp16 | Precision::Int8 | Precision::Int8Fp32)
+                    if self.backend == Backend::TensorrtRtx => {}
+                Some(other) if self.backend == Backend::TensorrtRtx => problems.push(
+                    Problem::at(
+                        "precision",
+                        format!("precision = \"{}\" does not belong to backend \"tensorrt-rtx\"", other.name()),
+                    )
+                    .help("it is strongly typed, and has fp32, fp16, int8 and int8-fp32"),
+                ),
                 Some(_) => problems.push(Problem::at(
                     "precision",
-                    "`precision` belongs to backends \"tensorrt\" and \"torch\" only",
+                    "`precision` belongs to backends \"tensorrt\", \"tensorrt-rtx\" and \"torch\" only",
                 )),
                 None => {}
             }
@@ -289,6 +300,11 @@ mod tests {
             torch("int8"),
             ["precision: precision = \"int8\" belongs to backend \"tensorrt\""]
         );
+        let rtx = |precision| {
+            problems(serde_json::json!({"backend": "tensorrt-rtx", "precision": precision}))
+        };
+        assert!(rtx("int8").is_empty());
+        assert_eq!(rtx("best").len(), 1);
         let quiet = serde_json::to_value(of(serde_json::json!({}))).unwrap();
         assert_eq!(quiet.as_object().unwrap().len(), 4, "old files keep their keys: {quiet}");
     }

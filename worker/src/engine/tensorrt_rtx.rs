@@ -11,6 +11,9 @@ use trtx::logger::{LogHandler, Severity};
 use trtx::trtx_sys::nvinfer1::Dims64;
 use trtx::{Builder, Logger, OnnxParser};
 
+use qpipe::stages::build_engine::Precision;
+
+use super::tensorrt::typed;
 use super::{Build, Built, Engine, Layer, Note, Threads, library};
 use crate::{Error, Result};
 
@@ -81,6 +84,12 @@ fn load_libraries() -> Result<String> {
 /// Builds a serialized engine.
 pub fn build(request: &Build) -> Result<Built> {
     let runtime = load_libraries()?;
+    // It is strongly typed: what shall be FP16 is so in the file.
+    let typed = match request.precision {
+        Some(Precision::Int8 | Precision::Fp16) => Some(typed::cast(request)?),
+        _ => None,
+    };
+    let path = typed.as_deref().unwrap_or(request.path);
     let note = Note::of(request.model, "tensorrt-rtx", runtime, FILE)?;
     let log = Log::default();
     let refused = |what: &str, error: trtx::Error| {
@@ -110,13 +119,16 @@ pub fn build(request: &Build) -> Result<Built> {
         config.add_optimization_profile(&mut profile).map_err(machine)?;
     }
     let mut parser = OnnxParser::new(network, &logger).map_err(machine)?;
-    let bytes = std::fs::read(request.path).map_err(|error| Error::io(request.path, &error))?;
+    let bytes = std::fs::read(path).map_err(|error| Error::io(path, &error))?;
     parser.parse(&bytes).map_err(|error| refused("cannot read the model", error))?;
     let engine = builder
         .build_serialized_network(parser.network_mut(), &mut config)
         .map_err(|error| refused("cannot build the model", error))?;
     let path = request.folder.join(FILE);
     std::fs::write(&path, engine.as_ref()).map_err(|error| Error::io(&path, &error))?;
+    if let Some(path) = &typed {
+        std::fs::remove_file(path).map_err(|error| Error::io(path, &error))?;
+    }
     let layers = std::mem::take(&mut log.0.lock().unwrap_or_else(PoisonError::into_inner).layers);
     Ok(Built { note, layers, metrics: qpipe::stages::contract::Metrics::new() })
 }

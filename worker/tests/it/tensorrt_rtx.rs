@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use qpipe::stages::build_engine::Backend;
+use qpipe::stages::build_engine::{Backend, Precision};
+use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::engine::{self, Build};
 use qpipe_worker::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
-use qpipe_worker::onnx;
+use qpipe_worker::{onnx, passes};
 
 /// A convolution with Q/DQ pairs as the placement `tensorrt` writes them; `zero_point` of its input.
 fn model(zero_point: TensorData) -> Model {
@@ -43,6 +44,14 @@ fn model(zero_point: TensorData) -> Model {
 }
 
 fn build(model: &Model, folder: &Path) -> qpipe_worker::Result<Vec<engine::Layer>> {
+    build_in(None, model, folder)
+}
+
+fn build_in(
+    precision: Option<Precision>,
+    model: &Model,
+    folder: &Path,
+) -> qpipe_worker::Result<Vec<engine::Layer>> {
     let path = folder.join("model.onnx");
     onnx::write(model, &path)?;
     let request = Build {
@@ -52,6 +61,7 @@ fn build(model: &Model, folder: &Path) -> qpipe_worker::Result<Vec<engine::Layer
         batch: 2,
         compute_capability: Some(89),
         threads: 2,
+        precision,
         tensorrt: Default::default(),
         tell: &|_| (),
     };
@@ -67,6 +77,36 @@ fn a_convolution_computes_in_int8() {
     assert!(std::fs::metadata(folder.path().join("model.engine")).unwrap().len() > 1000);
     let error = engine::load(folder.path(), &engine::Threads::Free(1)).map(drop).unwrap_err();
     assert!(error.message.contains("are built here, not run"), "{error}");
+}
+
+/// A whole network whose float part was cast: TensorRT takes the file, the convolutions are INT8, and nothing but the borders is FP32.
+#[test]
+fn what_is_not_int8_is_float16_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = crate::quant::dataset(folder.path(), 28);
+    let mut model = crate::verify::quantized(&dataset, Target::Tensorrt);
+    qpipe_worker::quant::finalize::finalize(&mut model, None).unwrap();
+    passes::set_batch(&mut model, Some(2)).unwrap();
+    model.graph.outputs[0].shape = Some(vec![Dim::Fixed(2), Dim::Fixed(10)]);
+    let convolutions = model.graph.nodes.iter().filter(|node| node.op_type == "Conv").count();
+    let count = |layers: &[engine::Layer], kind: &str, precision: &str| {
+        let of = layers.iter().filter(|layer| layer.precision == precision);
+        of.filter(|layer| kind.is_empty() || layer.kind == kind).count()
+    };
+    let mixed = build_in(None, &model, folder.path()).unwrap();
+    let half = build_in(Some(Precision::Int8), &model, folder.path()).unwrap();
+    for layers in [&mixed, &half] {
+        assert_eq!(count(layers, "correlation", "int8"), convolutions, "{layers:#?}");
+    }
+    assert_eq!(count(&mixed, "", "float16"), 0);
+    assert!(count(&half, "", "float16") > 0, "{half:#?}");
+    let mut float = crate::quant::small_resnet();
+    passes::fold_batch_norm(&mut float).unwrap();
+    passes::set_batch(&mut float, Some(2)).unwrap();
+    float.graph.outputs[0].shape = Some(vec![Dim::Fixed(2), Dim::Fixed(10)]);
+    let half = build_in(Some(Precision::Fp16), &float, folder.path()).unwrap();
+    assert_eq!(count(&half, "correlation", "float16"), convolutions, "{half:#?}");
+    assert!(!folder.path().join("float16.onnx").exists());
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod program;
 mod times;
 mod timing_cache;
 mod tune;
-mod typed;
+pub(super) mod typed;
 mod version;
 
 pub use benchmark::time;

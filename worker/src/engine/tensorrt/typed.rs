@@ -7,7 +7,7 @@ use qpipe::stages::build_engine::Precision;
 use super::Version;
 use crate::engine::Build;
 use crate::quant::finalize;
-use crate::{Error, Result, onnx, passes};
+use crate::{Result, onnx, passes};
 
 const FILE: &str = "float16.onnx";
 
@@ -16,16 +16,21 @@ const FILE: &str = "float16.onnx";
 /// # Errors
 /// What the cast refuses.
 pub fn file(request: &Build, version: Version, quantized: bool) -> Result<Option<PathBuf>> {
-    if !wanted(request.precision, version, quantized) {
-        return Ok(None);
-    }
+    if wanted(request.precision, version, quantized) { cast(request).map(Some) } else { Ok(None) }
+}
+
+/// Writes the model with its float part cast to FP16 into the engine's folder; who builds it removes it.
+///
+/// # Errors
+/// What the cast refuses.
+pub fn cast(request: &Build) -> Result<PathBuf> {
     let mut model = request.model.clone();
     // Integers of weights are those of the simulation, whatever type their scales have.
     finalize::store_weights(&mut model)?;
-    passes::to_half(&mut model)?;
+    passes::to_half(&mut model).map_err(|error| error.key("precision"))?;
     let path = request.folder.join(FILE);
-    onnx::write(&model, &path).map_err(|error: Error| error.key("precision"))?;
-    Ok(Some(path))
+    onnx::write(&model, &path)?;
+    Ok(path)
 }
 
 fn wanted(precision: Option<Precision>, version: Version, quantized: bool) -> bool {
