@@ -47,11 +47,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
             context.events.log(format!("{} ({}) stays in float", layer.node, layer.op));
         }
     }
-    let version = config.version().map_err(|expected| {
-        Error::user("a TensorRT of that version is not known")
-            .help(expected)
-            .key("tensorrt_version")
-    })?;
+    let version = config.version().map_err(unknown_version)?;
     let plan = plan_for(&model.graph, &ranges, &request, &selection, version)?;
     let quantized = plan.layers.iter().filter(|layer| layer.quantized).count();
     if quantized == 0 {
@@ -71,6 +67,11 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("weights".to_owned(), json!(plan.weights.len())),
         ("layers".to_owned(), json!(quantized)),
     ]))
+}
+
+/// `check` says so before: this is for tasks that did not come through it.
+pub(super) fn unknown_version(expected: String) -> Error {
+    Error::user("a TensorRT of that version is not known").help(expected).key("tensorrt_version")
 }
 
 /// What is odd about the ranges but can be done.
