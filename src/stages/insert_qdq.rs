@@ -154,6 +154,15 @@ pub enum Target {
 impl Target {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Tensorrt, Self::TensorrtRtx, Self::Onnxruntime];
+
+    /// The word in a pipeline file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tensorrt => "tensorrt",
+            Self::TensorrtRtx => "tensorrt-rtx",
+            Self::Onnxruntime => "onnxruntime",
+        }
+    }
 }
 
 impl InsertQdq {
@@ -203,8 +212,7 @@ impl Contract for InsertQdq {
             );
         }
         problems.extend(self.sensitivity_problems());
-        problems
-            .extend(tensorrt_version::problems(self.tensorrt_version.as_deref(), self.target));
+        problems.extend(tensorrt_version::problems(self.tensorrt_version.as_deref(), self.target));
         problems.extend(self.batch_norm_problem());
         problems
     }

@@ -207,20 +207,20 @@ impl Contract for Search {
             self.per_channel,
             self.target,
         ));
-        problems
-            .extend(tensorrt_version::problems(self.tensorrt_version.as_deref(), self.target));
+        problems.extend(tensorrt_version::problems(self.tensorrt_version.as_deref(), self.target));
         let own = Self { backend: None, ..self.clone() }.runtime();
         if self.runtime() != own {
             problems.push(
-                Problem::at("backend", "engines of this runtime are not those that `target` places pairs for")
-                    .help("leave `backend` out, or write the `target` of the same name"),
+                Problem::at(
+                    "backend",
+                    "engines of this runtime are not those that `target` places pairs for",
+                )
+                .help("leave `backend` out, or write the `target` of the same name"),
             );
         }
         if self.precision.is_some() && self.runtime() != Backend::Tensorrt {
-            problems.push(Problem::at(
-                "precision",
-                "`precision` belongs to backend \"tensorrt\" only",
-            ));
+            problems
+                .push(Problem::at("precision", "`precision` belongs to backend \"tensorrt\" only"));
         } else if matches!(self.precision, Some(Precision::Fp32 | Precision::Fp16)) {
             problems.push(
                 Problem::at("precision", "TensorRT reads Q/DQ pairs with INT8 enabled only")

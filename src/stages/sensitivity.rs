@@ -125,8 +125,7 @@ impl Contract for Sensitivity {
     fn check(&self) -> Vec<Problem> {
         let mut problems =
             formats::check(self.weights, self.activations, self.per_channel, self.target);
-        problems
-            .extend(tensorrt_version::problems(self.tensorrt_version.as_deref(), self.target));
+        problems.extend(tensorrt_version::problems(self.tensorrt_version.as_deref(), self.target));
         problems
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::report::Outcome;
 use super::suffix::suffix;
 use super::variant::{Base, Tally, Variant, classes};
+use crate::Result;
 use crate::data::{Dataset, Loader, Order, permutation};
 use crate::graph::Model;
-use crate::Result;
 
 /// On what variants are compared.
 #[derive(Clone, Copy)]
@@ -67,9 +67,7 @@ pub fn compare(
     chosen.truncate(images.samples);
     let (total, mut done) = (chosen.len() as u64, 0);
     let order = Order::Subset(chosen);
-    for batch in
-        Loader::new(images.dataset, images.batch_size, order, false, images.threads)
-    {
+    for batch in Loader::new(images.dataset, images.batch_size, order, false, images.threads) {
         let batch = batch?;
         let (expected, of_float) = float.seen.run(&batch.images)?;
         let (found, of_quantized) = quantized.seen.run(&batch.images)?;

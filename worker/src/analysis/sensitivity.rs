@@ -54,7 +54,10 @@ pub fn measure(
     let all = Selection::of(&model.graph, request.include, request.exclude)?;
     let quantize = |selection: &Selection| -> Result<Model> {
         let mut quantized = model.clone();
-        insert(&mut quantized, &plan_for(&model.graph, ranges, request, selection, options.version)?)?;
+        insert(
+            &mut quantized,
+            &plan_for(&model.graph, ranges, request, selection, options.version)?,
+        )?;
         Ok(quantized)
     };
     let plan = plan_for(&model.graph, ranges, request, &all, options.version)?;

@@ -38,7 +38,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
 }
 
 /// As trtexec has it where nothing is said.
-const WARMUP_MS: u32 = 200;
+pub(super) const WARMUP_MS: u32 = 200;
 
 /// Times runs of an engine in this process, image memory to logits.
 fn from_outside(context: &Context, config: &Benchmark, sizes: &[usize]) -> Result<Metrics> {
@@ -69,7 +69,7 @@ fn from_outside(context: &Context, config: &Benchmark, sizes: &[usize]) -> Resul
 }
 
 /// Values in -2…2 that look like normalized pixels; zeros would let some kernels off lightly.
-fn noise(count: usize) -> Vec<f32> {
+pub(super) fn noise(count: usize) -> Vec<f32> {
     let mut state = 1_u32;
     let mut next = || {
         // Numerical Recipes' generator; good enough for pixels.
