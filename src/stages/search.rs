@@ -85,12 +85,12 @@ pub struct Search {
     /// Runs of each engine before the clock starts; not of backend `tensorrt`.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
-    /// Rounds at least; in each, every engine is timed once, in changing order. Default: 21; with backend `tensorrt`, where a round is a call of
+    /// Rounds at least; in each, every engine is timed once, in changing order. Default: 15; with backend `tensorrt`, where a round is a call of
     /// trtexec for each engine, 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 3, max = 100_000))]
     pub rounds: Option<u32>,
-    /// Seconds at least that an engine is timed, over all rounds.
+    /// Seconds at least that an engine is timed, over all rounds; up to four times as long where times waver.
     #[serde(default = "default_seconds")]
     #[schemars(range(min = 0.0, max = 3600.0))]
     pub seconds: f64,

@@ -180,8 +180,7 @@ fn layers_that_a_search_chose_are_used_with_and_without_it() {
         fs::write(folder.path().join("pipelines").join(name), "").unwrap();
     }
     let chosen = "mixed_precision.layers.toml";
-    let file =
-        write("file.toml", "", &format!("exclude_from = {{ file = \"{chosen}\" }}"));
+    let file = write("file.toml", "", &format!("exclude_from = {{ file = \"{chosen}\" }}"));
     assert!(matches!(from(&file, "mixed"), Some(Origin::Path(path)) if path.ends_with(chosen)));
     let extended = write(
         "extended.toml",

@@ -22,7 +22,13 @@ pub struct Rounds {
     pub seconds: f64,
 }
 
-/// Times all engines in rounds: for each engine its milliseconds, round by round. `progress` is told the part that is done, 0…1.
+/// Series that waver go on for up to so many times as long.
+const PATIENCE: u32 = 4;
+/// How exactly medians are to be known, as a share of them.
+const EXACT: f64 = 0.01;
+
+/// Times all engines in rounds: for each engine its milliseconds, round by round; up to [`PATIENCE`] times as long as asked for while medians
+/// are not known to a hundredth. `progress` is told the part that is done, 0…1.
 ///
 /// # Errors
 /// A clock's.
@@ -46,38 +52,48 @@ pub fn side_by_side(
         let counted = part((round + 1) as f64, f64::from(rounds.least));
         let timed = part(spent.as_secs_f64(), least.as_secs_f64());
         progress(counted.min(timed).min(1.0));
-        if round + 1 >= rounds.least as usize && spent >= least {
+        let enough = round + 1 >= rounds.least as usize && spent >= least;
+        if enough && (spent >= PATIENCE * least || settled(&series)) {
             break;
         }
     }
     Ok(series)
 }
 
+/// Whether the standard errors of all medians, 1.253 σ / √n with the σ that belongs to the distance of the quartiles, are small.
+fn settled(series: &[Vec<f64>]) -> bool {
+    steady(series).iter_mut().all(|series| {
+        let median = median(series);
+        let quartiles = percentile(series, 75.0) - percentile(series, 25.0);
+        0.929 * quartiles / (series.len() as f64).sqrt() <= EXACT * median
+    })
+}
+
 /// Milliseconds that an engine is timed each round.
 const VISIT_MS: f64 = 10.0;
-/// Runs of a round at most.
-const VISIT_RUNS: usize = 50;
+/// Runs of a round, at least and at most.
+const VISIT_RUNS: (usize, usize) = (3, 50);
 
 /// The clock of an engine that runs in this process: after `warmup` runs, each time one run that is not timed, since another engine ran
-/// before, and then the median of as many as fit into [`VISIT_MS`].
+/// before, and then the least of three or as many as fit into [`VISIT_MS`]: what else runs on the processor only ever adds to a time.
 ///
 /// # Errors
 /// What `run` refuses.
 pub fn clock<'a>(mut run: impl FnMut() -> Result<()> + 'a, warmup: u32) -> Result<Clock<'a>> {
-    let mut timed = move || -> Result<f64> {
-        let start = Instant::now();
-        run()?;
-        Ok(start.elapsed().as_secs_f64() * 1e3)
+    let mut least_of = move |runs: usize| -> Result<f64> {
+        let mut least = f64::INFINITY;
+        for _ in 0..runs {
+            let start = Instant::now();
+            run()?;
+            least = least.min(start.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(least)
     };
-    let mut last = timed()?;
-    for _ in 1..warmup {
-        last = timed()?;
-    }
-    let runs = ((VISIT_MS / last.max(1e-6)) as usize).clamp(1, VISIT_RUNS);
+    let usual = least_of(warmup.max(1) as usize)?;
+    let runs = ((VISIT_MS / usual.max(1e-6)) as usize).clamp(VISIT_RUNS.0, VISIT_RUNS.1);
     Ok(Box::new(move || {
-        timed()?;
-        let mut series = (0..runs).map(|_| timed()).collect::<Result<Vec<f64>>>()?;
-        Ok(median(&mut series))
+        least_of(1)?;
+        least_of(runs)
     }))
 }
 
@@ -165,8 +181,28 @@ mod tests {
         let mut clock = clock(run, 3).unwrap();
         assert_eq!(*runs.borrow(), 3);
         let time = clock().unwrap();
-        assert!((3..=6).contains(&*runs.borrow()), "one, and up to two of 4 ms: {}", runs.borrow());
+        assert_eq!(*runs.borrow(), 3 + 1 + 3, "at most two fit, three are the least");
         assert!(time >= 4.0);
+    }
+
+    #[test]
+    fn series_that_waver_go_on_for_longer() {
+        let even = vec![1.0, 1.01, 1.0, 1.01];
+        let wavering = vec![1.0, 3.0, 2.0, 5.0];
+        assert!(settled(&[even.clone(), even.clone(), even.clone()]));
+        assert!(!settled(&[even.clone(), wavering, even]));
+        let times = RefCell::new((0..).map(|turn| if turn % 3 == 0 { 5.0 } else { 1.0 }));
+        let clock = || -> Clock<'_> {
+            Box::new(|| {
+                std::thread::sleep(Duration::from_millis(1));
+                Ok(times.borrow_mut().next().unwrap_or_default())
+            })
+        };
+        let rounds = Rounds { least: 2, seconds: 0.01 };
+        let mut clocks = [clock(), clock()];
+        let begin = Instant::now();
+        side_by_side(&mut clocks, rounds, &mut |_| ()).unwrap();
+        assert!(begin.elapsed() >= PATIENCE * Duration::from_millis(20));
     }
 
     /// A machine that is three times as slow for a third of the rounds.

@@ -21,7 +21,7 @@ use crate::search::{Lab, Set};
 use crate::{Error, Result, onnx};
 
 /// Rounds where nothing is said, of engines that run in this process, and of those that trtexec runs.
-const ROUNDS: [u32; 2] = [21, 3];
+const ROUNDS: [u32; 2] = [15, 3];
 
 /// Builds, times and compares candidates of a prepared float model.
 pub struct Laboratory<'a, P> {

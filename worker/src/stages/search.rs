@@ -19,7 +19,7 @@ use crate::quant::ranges::Ranges;
 use crate::search::{
     self, Asked, Candidate, Closure, Found, Layer, Limits, Missed, Pareto, Setting, decibels,
 };
-use crate::{Error, Result, engine};
+use crate::{Error, Result, bench, engine};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
@@ -167,8 +167,19 @@ fn layers(model: &Model, nodes: &[usize], report: &Report) -> Result<Vec<Layer>>
     nodes.iter().map(layer).collect()
 }
 
-/// Says so where quantization does not pay.
+/// How far apart times of one engine may be before it is told, p90 over p10.
+const WAVERS: f64 = 1.3;
+
+/// Says so where times waver, and where quantization does not pay.
 fn warn(context: &Context, pareto: &Pareto) {
+    let spread = |candidate: &Candidate| candidate.latency_ms.p90 / candidate.latency_ms.p10;
+    let usual = bench::median(&mut pareto.candidates.iter().map(spread).collect::<Vec<f64>>());
+    if usual > WAVERS {
+        context.events.warn(format!(
+            "times of one engine are up to {usual:.1} times as long as others (p90 over p10): something else runs on these processors; \
+             candidates whose latencies are near each other may be in another order"
+        ));
+    }
     if pareto.faster_than_float {
         return;
     }

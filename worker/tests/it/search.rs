@@ -173,19 +173,13 @@ fn same_errors(bench: &Bench, pareto: &Pareto) {
             let index = graph.nodes.iter().position(|node| node.label() == layer).unwrap();
             selection = selection.without(index);
         }
-        let plan =
-            plan_for(graph, &ranges, &request, &selection, TensorrtVersion::NEWEST).unwrap();
+        let plan = plan_for(graph, &ranges, &request, &selection, TensorrtVersion::NEWEST).unwrap();
         let mut model = bench.model.clone();
         insert(&mut model, &plan).unwrap();
         model
     };
-    let images = Images {
-        dataset: &bench.dataset,
-        samples: SAMPLES,
-        batch_size: 16,
-        seed: 1,
-        threads: 1,
-    };
+    let images =
+        Images { dataset: &bench.dataset, samples: SAMPLES, batch_size: 16, seed: 1, threads: 1 };
     for candidate in pareto.candidates.iter().filter(|candidate| candidate.name != "float") {
         // As the model that others are cut from, so that nothing of it is cut.
         let whole = compare(&bench.model, &quantized(candidate), &[], &images, &|_, _| ());
@@ -199,7 +193,8 @@ fn same_errors(bench: &Bench, pareto: &Pareto) {
 #[test]
 fn engines_are_built_timed_compared_and_the_fastest_within_the_limits_is_chosen() {
     let bench = Bench::new();
-    let (done, said) = bench.search("wide", json!({"max_engines": 8, "min_sqnr_db": 0.0}), &json!({}));
+    let (done, said) =
+        bench.search("wide", json!({"max_engines": 8, "min_sqnr_db": 0.0}), &json!({}));
     let metrics = done.unwrap();
     let pareto = Pareto::read(&bench.path("wide/pareto.json")).unwrap();
     assert!((4..=8).contains(&pareto.candidates.len()), "{}", pareto.candidates.len());
@@ -215,7 +210,9 @@ fn engines_are_built_timed_compared_and_the_fastest_within_the_limits_is_chosen(
         .collect();
     for (candidate, on_front) in pareto.candidates.iter().zip(front(&points)) {
         let latency = candidate.latency_ms;
-        assert!(latency.p10 > 0.0 && latency.p10 <= latency.median && latency.median <= latency.p90);
+        assert!(
+            latency.p10 > 0.0 && latency.p10 <= latency.median && latency.median <= latency.p90
+        );
         assert!(latency.rounds >= 5 && candidate.on_front == on_front, "{candidate:?}");
         let sqnr = decibels(&candidate.outcome);
         assert!(sqnr >= decibels(&quantized.outcome) - 0.5, "{candidate:?}");
@@ -236,8 +233,7 @@ fn engines_are_built_timed_compared_and_the_fastest_within_the_limits_is_chosen(
     for key in ["seconds", "rounds", "warmup"] {
         sensitivity.as_object_mut().unwrap().remove(key);
     }
-    let outputs =
-        [("sensitivity", "sensitivity.json"), ("table", "s.md"), ("picture", "s.svg")];
+    let outputs = [("sensitivity", "sensitivity.json"), ("table", "s.md"), ("picture", "s.svg")];
     bench.stage("sens", "sensitivity", &sensitivity, &json!({}), &outputs).0.unwrap();
     let measured =
         json!({"sensitivity": {"is": "path", "path": bench.path("sens/sensitivity.json")}});
@@ -245,7 +241,10 @@ fn engines_are_built_timed_compared_and_the_fastest_within_the_limits_is_chosen(
     let keys = json!({"max_engines": 8, "min_sqnr_db": least, "sensitivity": "@input"});
     let (done, said) = bench.search("narrow", keys, &measured);
     done.unwrap();
-    assert!(!said.of("log").iter().any(|line| line.starts_with("sensitivity")), "not measured again");
+    assert!(
+        !said.of("log").iter().any(|line| line.starts_with("sensitivity")),
+        "not measured again"
+    );
     let pareto = Pareto::read(&bench.path("narrow/pareto.json")).unwrap();
     let chosen = pareto.candidate(pareto.chosen.as_ref().unwrap()).unwrap();
     assert!(decibels(&chosen.outcome) >= least && chosen.name != "quantized", "{chosen:?}");
@@ -274,7 +273,10 @@ fn limits_that_none_keeps_are_refused_with_the_best_and_wrong_files_are_named() 
     let text = &error.message;
     assert!(text.starts_with("no candidate keeps all limits (SQNR of at least 5 dB, at most 0.000001 ms): the fastest that is accurate enough is \""), "{text}");
     assert_eq!(error.key, Some("max_latency_ms"));
-    assert!(said.of("log").iter().any(|line| line.starts_with("| Candidate |")), "the table is in the log");
+    assert!(
+        said.of("log").iter().any(|line| line.starts_with("| Candidate |")),
+        "the table is in the log"
+    );
 
     // Sensitivities of another target.
     let report = json!({
@@ -290,7 +292,10 @@ fn limits_that_none_keeps_are_refused_with_the_best_and_wrong_files_are_named() 
         bench.search("refused", keys, &given).0.unwrap_err()
     };
     let error = refused(&report);
-    assert!(error.message.contains("of target tensorrt and method mse, expected onnxruntime"), "{error}");
+    assert!(
+        error.message.contains("of target tensorrt and method mse, expected onnxruntime"),
+        "{error}"
+    );
     let mut empty = report;
     empty["target"] = json!("onnxruntime");
     let error = refused(&empty);
@@ -309,7 +314,8 @@ fn limits_that_none_keeps_are_refused_with_the_best_and_wrong_files_are_named() 
 fn tensorrt_engines_are_built_and_timed_by_trtexec() {
     let bench = Bench::new();
     let machine = Machine::new("ok");
-    let keys = json!({"max_engines": 4, "batch": 8, "seconds": 0.3, "rounds": 3, "min_sqnr_db": 0.0});
+    let keys =
+        json!({"max_engines": 4, "batch": 8, "seconds": 0.3, "rounds": 3, "min_sqnr_db": 0.0});
     let config = config("tensorrt", keys);
     let ended = machine.stage("search", "search", config, bench.inputs(), &OUTPUTS);
     assert_eq!(ended.failure, None, "{ended:?}");
@@ -323,7 +329,10 @@ fn tensorrt_engines_are_built_and_timed_by_trtexec() {
     let timed: Vec<&String> = calls.iter().filter(|call| call.contains("--loadEngine=")).collect();
     // Three rounds a series: two engines, then three at most with them, then all.
     assert!(timed.len() >= 3 * (2 + 3 + 4) && timed.len() % 3 == 0, "{}", timed.len());
-    assert!(timed.iter().all(|call| call.contains("--duration=0.09999") || has(call, "--duration=0.1")), "{timed:?}");
+    assert!(
+        timed.iter().all(|call| call.contains("--duration=0.09999") || has(call, "--duration=0.1")),
+        "{timed:?}"
+    );
     let pareto = Pareto::read(&machine.path("search/out/pareto.json")).unwrap();
     for candidate in &pareto.candidates {
         assert!((candidate.latency_ms.median - 0.253_975).abs() < 1e-9, "{candidate:?}");
