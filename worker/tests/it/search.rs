@@ -328,7 +328,7 @@ fn tensorrt_engines_are_built_and_timed_by_trtexec() {
     assert!(float.len() == 1 && builds.iter().all(|call| has(call, "--fp16")), "{builds:?}");
     let timed: Vec<&String> = calls.iter().filter(|call| call.contains("--loadEngine=")).collect();
     // Three rounds a series: two engines, then three at most with them, then all.
-    assert!(timed.len() >= 3 * (2 + 3 + 4) && timed.len() % 3 == 0, "{}", timed.len());
+    assert!(timed.len() >= 3 * (2 + 3 + 4) && timed.len().is_multiple_of(3), "{}", timed.len());
     assert!(
         timed.iter().all(|call| call.contains("--duration=0.09999") || has(call, "--duration=0.1")),
         "{timed:?}"
