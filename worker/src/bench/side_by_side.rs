@@ -208,7 +208,7 @@ mod tests {
     /// A machine that is three times as slow for a third of the rounds.
     #[test]
     fn what_slows_all_engines_down_is_taken_out() {
-        let slow = |round: usize| if round % 3 == 0 { 3.0 } else { 1.0 };
+        let slow = |round: usize| if round.is_multiple_of(3) { 3.0 } else { 1.0 };
         let engine = |time: f64| (0..30).map(|round| time * slow(round)).collect::<Vec<f64>>();
         let series = [engine(1.0), engine(1.1), engine(2.0)];
         for (even, time) in steady(&series).iter().zip([1.0, 1.1, 2.0]) {
