@@ -10,7 +10,7 @@ use super::explore::{Found, Trial};
 use super::front::front;
 use super::greedy::Layer;
 use super::limits::{Limits, Missed, Point, decibels, lost};
-use crate::analysis::Outcome;
+use crate::analysis::{Figures, Outcome};
 use crate::bench::{Ratio, median, percentile};
 use crate::{Error, Result};
 
@@ -31,6 +31,9 @@ pub struct Pareto {
     pub chosen: Option<String>,
     /// Whether a candidate other than float is faster than the float engine, beyond what the clock leaves open.
     pub faster_than_float: bool,
+    /// What the chosen engine itself gives against the float model, where the runtime runs in this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Figures>,
     /// The candidates, the fastest first.
     pub candidates: Vec<Candidate>,
     /// Layers in the order in which they are left in float.
@@ -131,6 +134,7 @@ impl Pareto {
             limits,
             chosen: chosen.as_ref().ok().map(|candidate| candidate.name.clone()),
             faster_than_float,
+            engine: None,
             candidates,
             layers: found.order.iter().map(|&at| found.layers[at].clone()).collect(),
         };

@@ -10,15 +10,16 @@ use qpipe::stages::search::Search;
 use super::Context;
 use super::benchmark::{WARMUP_MS, noise};
 use super::export_onnx;
-use crate::analysis::{self, Images, Outcome};
+use crate::analysis::{self, Fidelity, Figures, Images, Outcome, Seen};
 use crate::bench::{self, Clock, Rounds, clock};
+use crate::data::{Loader, Order, permutation};
 use crate::engine::tensorrt::{Timing, Wishes};
 use crate::engine::{self, Build, Engine, Note, Threads, Told};
 use crate::graph::Model;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Plan, Selection};
 use crate::search::{Lab, Set};
-use crate::{Error, Result, onnx};
+use crate::{Error, Result, onnx, torch};
 
 /// Rounds where nothing is said, of engines that run in this process, and of those that trtexec runs.
 const ROUNDS: [u32; 2] = [15, 3];
@@ -69,6 +70,39 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
         let folder = self.engines.values().next();
         let note = Note::read(folder.ok_or_else(|| Error::bug("no engine was built"))?)?;
         Ok((note.backend, note.runtime))
+    }
+
+    /// What the engine of a set itself gives, against the float model: runtimes round otherwise than the simulation, and saturate. `None` where
+    /// each batch would be a process of its own, or no batch is full.
+    ///
+    /// # Errors
+    /// What data and runtime refuse.
+    pub fn on_engine(&self, set: &Set) -> Result<Option<Figures>> {
+        let Some(folder) = self.engines.get(set) else { return Ok(None) };
+        let (note, mut engine) = engine::load(folder, &Threads::Free(self.threads()))?;
+        if engine::timer(&note).is_some() {
+            return Ok(None);
+        }
+        let _no_grad = tch::no_grad_guard();
+        let batch = self.config.batch as usize;
+        let mut chosen = permutation(self.images.dataset.len(), self.images.seed, 0);
+        chosen.truncate(self.images.samples);
+        chosen.truncate(chosen.len() / batch * batch);
+        if chosen.is_empty() {
+            return Ok(None);
+        }
+        let mut float = Seen::new(self.float, &[])?;
+        let mut fidelity = Fidelity::default();
+        let order = Order::Subset(chosen);
+        for loaded in Loader::new(self.images.dataset, batch, order, false, self.images.threads) {
+            let images = loaded?.images;
+            let (expected, _) = float.run(&images)?;
+            let floats = torch::tensor_data(&images)?.to_f32()?;
+            let logits = tch::Tensor::f_from_slice(&engine.run(&floats, batch)?)?;
+            let expected = expected.first().ok_or_else(|| Error::bug("a model without outputs"))?;
+            fidelity.add(expected, &logits.f_reshape(expected.size())?)?;
+        }
+        Ok(Some(fidelity.figures()))
     }
 
     /// The model with these layers in float.

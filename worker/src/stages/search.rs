@@ -104,7 +104,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         threads: laboratory.threads(),
         samples: samples.min(dataset.len()),
     };
-    let (pareto, chosen) = Pareto::of(&found, limits, setting);
+    let (mut pareto, chosen) = Pareto::of(&found, limits, setting);
     let table = search::markdown(&pareto);
     table.lines().for_each(|line| context.events.log(line));
     warn(context, &pareto);
@@ -112,6 +112,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
     if chosen.name == "float" {
         context.events.warn("the float model is chosen: no candidate with quantized layers keeps the limits and is faster");
     }
+    let set = found.trials.iter().find(|trial| trial.name == chosen.name).map(|trial| &trial.set);
+    pareto.engine = set.map(|set| laboratory.on_engine(set)).transpose()?.flatten();
+    compare(context, &pareto, &chosen);
     write_json(&pareto, context.output("pareto")?)?;
     for (port, text) in [
         ("chosen", search::fragment(&pareto, &chosen)),
@@ -197,6 +200,30 @@ fn warn(context: &Context, pareto: &Pareto) {
     ));
 }
 
+/// Points of agreement that an engine may lose against its simulation before it is told.
+const OFF: f64 = 1.0;
+
+/// Says what the chosen engine itself gives, and so loudly where that is not what the simulation does.
+fn compare(context: &Context, pareto: &Pareto, chosen: &Candidate) {
+    let Some(engine) = pareto.engine else { return };
+    let simulated = chosen.outcome.fidelity;
+    let message = format!(
+        "the engine of \"{}\" itself: agreement {:.2} %, SQNR {:.1} dB; in simulation {:.2} %, {:.1} dB",
+        chosen.name,
+        100.0 * engine.agreement,
+        engine.sqnr_db.unwrap_or(f64::INFINITY),
+        100.0 * simulated.agreement,
+        decibels(&chosen.outcome)
+    );
+    if 100.0 * (simulated.agreement - engine.agreement) <= OFF {
+        context.events.log(message);
+    } else if pareto.setting.backend == "onnxruntime" && engine::saturates() {
+        context.events.warn(format!("{message}; sums of integer kernels saturate on this processor, which has no VNNI instructions"));
+    } else {
+        context.events.warn(message);
+    }
+}
+
 /// That no candidate keeps the limits, with the best that were reached.
 fn refused(found: &Found, limits: Limits, missed: Missed) -> Error {
     let float = &found.trials[0].point.outcome;
@@ -244,6 +271,10 @@ fn metrics(pareto: &Pareto, chosen: &Candidate) -> Metrics {
         ("agreement".to_owned(), json!(chosen.outcome.fidelity.agreement)),
         ("lost_points".to_owned(), json!(chosen.lost)),
     ]);
+    if let Some(engine) = pareto.engine {
+        metrics.insert("engine_sqnr_db".to_owned(), json!(engine.sqnr_db));
+        metrics.insert("engine_agreement".to_owned(), json!(engine.agreement));
+    }
     if let Some(top1) = chosen.outcome.top1 {
         metrics.insert("top1".to_owned(), json!(top1));
     }

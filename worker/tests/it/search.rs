@@ -218,6 +218,13 @@ fn engines_are_built_timed_compared_and_the_fastest_within_the_limits_is_chosen(
         assert!(sqnr >= decibels(&quantized.outcome) - 0.5, "{candidate:?}");
     }
     same_errors(&bench, &pareto);
+    // The chosen engine was run on the same images.
+    let chosen = pareto.candidate(pareto.chosen.as_ref().unwrap()).unwrap();
+    let engine = pareto.engine.unwrap();
+    assert_eq!(metrics["engine_agreement"], json!(engine.agreement));
+    assert!(engine.cosine > 0.9, "{engine:?}");
+    let apart = (engine.agreement - chosen.outcome.fidelity.agreement).abs();
+    assert!(apart <= if qpipe_worker::engine::saturates() { 0.2 } else { 0.05 }, "{engine:?}");
     // All keep the limit: the fastest.
     assert_eq!(pareto.chosen.as_ref(), Some(&pareto.candidates[0].name));
     assert_eq!(metrics["latency_ms"], json!(pareto.candidates[0].latency_ms.median));
