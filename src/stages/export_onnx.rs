@@ -72,8 +72,11 @@ mod dynamic {
     }
 }
 
+/// What `opset` is where it is not given.
+pub const DEFAULT_OPSET: u32 = 17;
+
 fn default_opset() -> u32 {
-    17
+    DEFAULT_OPSET
 }
 
 impl Contract for ExportOnnx {

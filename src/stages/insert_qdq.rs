@@ -7,7 +7,7 @@ use super::calibrate::Method;
 use super::contract::{Contract, Input, InputPath, Output, PortType, Problem, Ref};
 use super::formats::{self, ActivationType, Activations, Granularity, Weights};
 use super::model_source::ModelSource;
-use super::tensorrt_version::TensorrtVersion;
+use super::tensorrt_version::{self, TensorrtVersion};
 
 /// Folds BatchNormalization and writes Q/DQ pairs by the rules of the target runtime.
 ///
@@ -44,6 +44,10 @@ pub struct InsertQdq {
     /// Leave this many of the most sensitive layers in float, beside those of `exclude`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub float_layers: Option<u32>,
+    /// Leave the layers that a `search` stage chose in float, beside those of `exclude`: its output `chosen`, or that file as it was kept.
+    /// Where it chose the float model, the model is written without pairs, with a warning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclude_from: Option<LayersSource>,
     /// A scale for each output channel of a weight instead of one for all.
     #[serde(default = "super::contract::yes")]
     pub per_channel: bool,
@@ -106,6 +110,34 @@ impl RangesSource {
     }
 }
 
+/// Layers to leave in float: an output of another stage, or a file.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LayersSource {
+    /// `"stage.chosen"`: of a `search` stage.
+    Stage(Ref),
+    /// `{ file = "chosen.toml" }`: that output, as it was kept.
+    File(LayersFile),
+}
+
+/// A file of layers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LayersFile {
+    /// The file, relative to the pipeline file.
+    pub file: InputPath,
+}
+
+impl LayersSource {
+    fn input(&self) -> Input {
+        const PORT: &str = "exclude_from";
+        match self {
+            Self::Stage(reference) => Input::reference(PORT, reference, &[PortType::File]),
+            Self::File(file) => Input::path(PORT, "exclude_from.file", &file.file),
+        }
+    }
+}
+
 /// Runtime whose rules of placement and types hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -122,6 +154,15 @@ pub enum Target {
 impl Target {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Tensorrt, Self::TensorrtRtx, Self::Onnxruntime];
+
+    /// The word in a pipeline file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tensorrt => "tensorrt",
+            Self::TensorrtRtx => "tensorrt-rtx",
+            Self::Onnxruntime => "onnxruntime",
+        }
+    }
 }
 
 impl InsertQdq {
@@ -130,7 +171,7 @@ impl InsertQdq {
     /// # Errors
     /// What was expected of `tensorrt_version`.
     pub fn version(&self) -> Result<TensorrtVersion, String> {
-        self.tensorrt_version.as_deref().map_or(Ok(TensorrtVersion::NEWEST), str::parse)
+        tensorrt_version::of(self.tensorrt_version.as_deref())
     }
 }
 
@@ -149,6 +190,7 @@ impl Contract for InsertQdq {
         if let Some(sensitivity) = &self.sensitivity {
             inputs.push(Input::reference("sensitivity", sensitivity, &[PortType::File]));
         }
+        inputs.extend(self.exclude_from.as_ref().map(LayersSource::input));
         inputs
     }
 
@@ -170,7 +212,7 @@ impl Contract for InsertQdq {
             );
         }
         problems.extend(self.sensitivity_problems());
-        problems.extend(self.version_problems());
+        problems.extend(tensorrt_version::problems(self.tensorrt_version.as_deref(), self.target));
         problems.extend(self.batch_norm_problem());
         problems
     }
@@ -201,23 +243,5 @@ impl InsertQdq {
             ],
             _ => Vec::new(),
         }
-    }
-
-    fn version_problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        match &self.tensorrt_version {
-            Some(_) if self.target != Target::Tensorrt => problems.push(
-                Problem::at("tensorrt_version", "only the rules of TensorRT depend on its version")
-                    .help("take the key away, or place the pairs for it: target = \"tensorrt\""),
-            ),
-            Some(version) => {
-                if let Err(expected) = self.version() {
-                    let message = format!("no TensorRT \"{version}\" is known");
-                    problems.push(Problem::at("tensorrt_version", message).help(expected));
-                }
-            }
-            None => {}
-        }
-        problems
     }
 }

@@ -20,6 +20,7 @@ pub mod model_source;
 pub mod quantity;
 pub mod reconstruct;
 pub mod report;
+pub mod search;
 pub mod sensitivity;
 pub mod tensorrt_version;
 pub mod train;
@@ -34,6 +35,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<equalize::Equalize>(),
     Kind::of::<calibrate::Calibrate>(),
     Kind::of::<sensitivity::Sensitivity>(),
+    Kind::of::<search::Search>(),
     Kind::of::<insert_qdq::InsertQdq>(),
     Kind::of::<reconstruct::Reconstruct>(),
     Kind::of::<finetune::Finetune>(),

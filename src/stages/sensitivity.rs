@@ -9,6 +9,7 @@ use super::device::Device;
 use super::formats::{self, Activations, Weights};
 use super::insert_qdq::Target;
 use super::model_source::ModelSource;
+use super::tensorrt_version::{self, TensorrtVersion};
 
 /// Measures what quantizing each layer costs, in simulation: with that layer alone quantized, and with all layers quantized but that one;
 /// and how the error grows along the fully quantized graph. What comes before a layer is computed once for all.
@@ -28,6 +29,9 @@ pub struct Sensitivity {
     pub method: Method,
     /// Runtime whose rules of placement and types hold.
     pub target: Target,
+    /// TensorRT that builds the engine, as in `insert-qdq`; with target `tensorrt` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensorrt_version: Option<String>,
     /// Look only at these layers: node names, globs (`layer1.*`), operators (`op:Conv`) and the other [patterns](placement.md#patterns).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
@@ -88,6 +92,16 @@ fn both() -> Vec<Measure> {
     vec![Measure::Alone, Measure::Without]
 }
 
+impl Sensitivity {
+    /// The TensorRT whose rules hold.
+    ///
+    /// # Errors
+    /// What was expected of `tensorrt_version`.
+    pub fn version(&self) -> Result<TensorrtVersion, String> {
+        tensorrt_version::of(self.tensorrt_version.as_deref())
+    }
+}
+
 impl Contract for Sensitivity {
     const NAME: &'static str = "sensitivity";
     const VERSION: u32 = 2;
@@ -117,6 +131,7 @@ impl Contract for Sensitivity {
         let mut problems =
             formats::check(self.weights, self.activations, self.per_channel, self.target);
         problems.extend(self.device.check());
+        problems.extend(tensorrt_version::problems(self.tensorrt_version.as_deref(), self.target));
         problems
     }
 }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::contract::Problem;
+use super::insert_qdq::Target;
+
 /// Major and minor version of TensorRT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TensorrtVersion {
@@ -47,6 +50,29 @@ impl fmt::Display for TensorrtVersion {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}.{}", self.major, self.minor)
     }
+}
+
+/// The version that a key `tensorrt_version` names; the newest where it is not given.
+///
+/// # Errors
+/// What was expected.
+pub(super) fn of(key: Option<&str>) -> Result<TensorrtVersion, String> {
+    key.map_or(Ok(TensorrtVersion::NEWEST), str::parse)
+}
+
+/// What is wrong with a key `tensorrt_version` beside that `target`.
+pub(super) fn problems(key: Option<&str>, target: Target) -> Option<Problem> {
+    let version = key?;
+    if target != Target::Tensorrt {
+        let message = "only the rules of TensorRT depend on its version";
+        return Some(
+            Problem::at("tensorrt_version", message)
+                .help("take the key away, or place the pairs for it: target = \"tensorrt\""),
+        );
+    }
+    let expected = of(Some(version)).err()?;
+    let message = format!("no TensorRT \"{version}\" is known");
+    Some(Problem::at("tensorrt_version", message).help(expected))
 }
 
 #[cfg(test)]

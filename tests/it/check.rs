@@ -89,7 +89,14 @@ fn shipped() -> tempfile::TempDir {
     let data = folder.path().join(".deps/data/fashion-mnist");
     fs::create_dir_all(&pipelines).unwrap();
     fs::create_dir_all(&data).unwrap();
-    for name in ["quickstart.toml", "resnet50_qat.toml", "custom_ranges.toml", "custom_ranges.py"] {
+    for name in [
+        "quickstart.toml",
+        "resnet50_qat.toml",
+        "custom_ranges.toml",
+        "custom_ranges.py",
+        "mixed_precision.toml",
+        "mixed_precision.layers.toml",
+    ] {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name);
         fs::copy(from, pipelines.join(name)).unwrap();
     }
@@ -148,6 +155,48 @@ fn ranges_may_be_a_file() {
     let output = qpipe(&folder.path().join("pipelines"), &["check", "a.toml"]);
     let mistakes = text(&output.stderr);
     assert!(mistakes.contains("`custom` is not computed"), "{mistakes}");
+}
+
+/// The layers that a `search` stage chose, as they are committed in `pipelines/`: of the stage, of the file, and of a file that is extended.
+#[test]
+fn layers_that_a_search_chose_are_used_with_and_without_it() {
+    let folder = shipped();
+    let pipeline = load(folder.path(), "mixed_precision.toml", &[]).unwrap();
+    let from = |pipeline: &Pipeline, id: &str| {
+        let inputs = &cell(pipeline, id).inputs;
+        inputs.iter().find(|i| i.port == "exclude_from").map(|input| input.origin.clone())
+    };
+    assert_eq!(from(&pipeline, "mixed"), Some(stage_port("search", "chosen", PortType::File)));
+    assert_eq!(cell(&pipeline, "search").stage.demand(), Demand::Alone);
+
+    let write = |name: &str, first: &str, exclude: &str| {
+        let text = format!(
+            "{first}\n[stages.mixed]\nkind = \"insert-qdq\"\nmodel = {{ onnx = \"model.onnx\" }}\nranges = {{ file = \"ranges.json\" }}\ntarget = \"onnxruntime\"\n{exclude}\n"
+        );
+        fs::write(folder.path().join("pipelines").join(name), text).unwrap();
+        load(folder.path(), name, &[]).unwrap()
+    };
+    for name in ["model.onnx", "ranges.json"] {
+        fs::write(folder.path().join("pipelines").join(name), "").unwrap();
+    }
+    let chosen = "mixed_precision.layers.toml";
+    let file = write("file.toml", "", &format!("exclude_from = {{ file = \"{chosen}\" }}"));
+    assert!(matches!(from(&file, "mixed"), Some(Origin::Path(path)) if path.ends_with(chosen)));
+    let extended = write(
+        "extended.toml",
+        &format!("extends = \"{chosen}\""),
+        "exclude = \"${params.float_layers}\"",
+    );
+    let exclude = &cell(&extended, "mixed").stage.config()["exclude"];
+    let text = fs::read_to_string(folder.path().join("pipelines").join(chosen)).unwrap();
+    let layers = text.lines().filter(|line| line.starts_with("    \"")).count();
+    assert!(layers > 0 && exclude.as_array().unwrap().len() == layers, "{exclude}");
+    let output = qpipe(&folder.path().join("pipelines"), &["check", "extended.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
+}
+
+fn text_of(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
 }
 
 #[test]

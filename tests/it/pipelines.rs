@@ -169,6 +169,61 @@ fn int8_is_what_runs(pipeline: &Pipeline) {
     }
 }
 
+/// A search, what it chose in the model behind it, and the same from the file as a committed one.
+#[test]
+fn layers_are_searched_and_what_was_chosen_is_quantized() {
+    let pipeline = Pipeline::of(
+        "mixed_precision",
+        &[
+            "params.images=1000",
+            "params.epochs=1",
+            "data.test.limit=200",
+            "stages.sens.samples=32",
+            "stages.search.samples=64",
+            "stages.search.max_engines=4",
+            "stages.search.seconds=0.02",
+            "stages.search.min_agreement=0.0",
+            "stages.search.max_loss=100",
+            "stages.bench.seconds=0.02",
+        ],
+    );
+    let said = pipeline.run(&[]);
+    assert!(said.contains("PTQ, mixed"), "{said}");
+    let folder = pipeline.folder.path().join("cache/view/mixed_precision");
+    let json = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(folder.join(name)).unwrap()).unwrap()
+    };
+    let pareto = json("search/pareto.json");
+    let candidates = pareto["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 4, "{pareto}");
+    // All keep such limits: the fastest is chosen.
+    assert_eq!(pareto["chosen"], candidates[0]["name"]);
+    let float = candidates[0]["float_layers"].as_array().unwrap();
+    let plan = json("mixed/plan.json");
+    let layers = plan["layers"].as_array().unwrap().iter();
+    let quantized = layers.filter(|layer| layer["quantized"] == true);
+    assert!(quantized.clone().all(|layer| !float.contains(&layer["node"])), "{plan}");
+    assert_eq!(
+        quantized.count() + float.len(),
+        pareto["layers"].as_array().unwrap().len(),
+        "{plan}"
+    );
+    let again = pipeline.run(&[]);
+    assert!(again.contains("0 ran, "), "{again}");
+
+    // From the file beside the pipeline: the same model, without the search.
+    let model = || std::fs::read(folder.join("mixed/model.onnx")).unwrap();
+    let searched = model();
+    let kept = pipeline.folder.path().join("pipelines/kept.toml");
+    std::fs::copy(folder.join("search/chosen.toml"), kept).unwrap();
+    let set = "stages.mixed.exclude_from={ file = \"kept.toml\" }";
+    let output = pipeline.command("run", &["mixed", "--set", set]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("mixed: done"), "{said}");
+    assert!(!said.contains("search: "), "{said}");
+    assert!(model() == searched, "the same layers, another model");
+}
+
 /// The study's experiment on a few images that this test draws.
 #[test]
 fn the_study_runs_on_a_small_image_folder() {

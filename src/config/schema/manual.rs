@@ -20,6 +20,7 @@ const LEAST: &[(&str, &str)] = &[
     ("equalize", "model = 'a'"),
     ("calibrate", "model = 'a'\ndata = 'a'"),
     ("sensitivity", "model = 'a'\nranges = 'a'\ntarget = 'tensorrt'\ndata = 'a'"),
+    ("search", "model = 'a'\nranges = 'a'\ntarget = 'onnxruntime'\ndata = 'a'"),
     ("insert-qdq", "model = 'a'\nranges = 'a'\ntarget = 'tensorrt'"),
     ("reconstruct", "model = 'a'\ndata = 'a'"),
     ("finetune", "model = 'a'\ntrain = 'a'\nvalid = 'a'"),

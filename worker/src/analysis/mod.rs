@@ -1,15 +1,18 @@
 //! What quantization does to a model, measured: how far values are from the float model's, and which layers are to blame.
 
 mod agreement;
+mod compare;
 mod drawing;
 mod fidelity;
 mod report;
 mod sensitivity;
 mod suffix;
+mod variant;
 
 pub use agreement::{Budget, Comparison, Seen, common};
+pub use compare::{Compared, Images, compare};
 pub use drawing::{markdown, svg};
 pub use fidelity::{Fidelity, Figures};
-pub use report::{Layer, Report, Step, VERSION};
+pub use report::{Layer, Outcome, Report, Step, VERSION};
 pub use sensitivity::{Options, measure};
 pub use suffix::{Suffix, suffix};

@@ -6,25 +6,26 @@
 use std::collections::BTreeSet;
 
 use qpipe::stages::sensitivity::Measure;
+use qpipe::stages::tensorrt_version::TensorrtVersion;
 use tch::Tensor;
 
-use super::agreement::Seen;
 use super::fidelity::Fidelity;
-use super::report::{Layer, Outcome, Report, Step, VERSION};
-use super::suffix::{Suffix, suffix};
+use super::report::{Layer, Report, Step, VERSION};
+use super::suffix::suffix;
+use super::variant::{Base, Tally, Variant, classes};
 use crate::data::{Dataset, Loader, Order, permutation};
 use crate::graph::Model;
-use crate::interp::{self, Mode, Program};
 use crate::quant::insert::insert;
-use crate::quant::placement::{Request, Selection, plan_selected};
+use crate::quant::placement::{Request, Selection, plan_for};
 use crate::quant::ranges::Ranges;
-use crate::train::Score;
 use crate::{Error, Result};
 
 /// What to measure, and on what.
 pub struct Options<'a> {
     /// How layers are quantized.
     pub request: Request<'a>,
+    /// The TensorRT whose rules hold, with that target.
+    pub version: TensorrtVersion,
     /// What is measured of each layer.
     pub measure: &'a [Measure],
     /// Images used, fewer where the data set has fewer.
@@ -35,46 +36,6 @@ pub struct Options<'a> {
     pub seed: u64,
     /// Threads that load images.
     pub threads: usize,
-}
-
-/// A variant of the model.
-struct Variant {
-    suffix: Suffix,
-    /// Whether what it shares is the quantized model's.
-    of_quantized: bool,
-    outcome: Tally,
-}
-
-/// Counts of a variant's outputs.
-#[derive(Clone)]
-struct Tally {
-    fidelity: Fidelity,
-    score: Option<Score>,
-}
-
-impl Tally {
-    fn new(classes: Option<usize>) -> Self {
-        Self { fidelity: Fidelity::default(), score: classes.map(Score::new) }
-    }
-
-    fn add(&mut self, expected: &[Tensor], found: &[Tensor], labels: &Tensor) -> Result<()> {
-        for (expected, found) in expected.iter().zip(found) {
-            self.fidelity.add(expected, found)?;
-        }
-        match (&mut self.score, found.first()) {
-            (Some(score), Some(logits)) => score.add(logits, labels),
-            _ => Ok(()),
-        }
-    }
-
-    fn outcome(&self) -> Outcome {
-        let figures = self.score.as_ref().map(Score::figures);
-        Outcome {
-            fidelity: self.fidelity.figures(),
-            top1: figures.map(|figures| figures.top1),
-            loss: figures.map(|figures| figures.loss),
-        }
-    }
 }
 
 /// Measures all layers of a prepared float model that the request quantizes. `progress` is told of images done and images in all.
@@ -93,10 +54,13 @@ pub fn measure(
     let all = Selection::of(&model.graph, request.include, request.exclude)?;
     let quantize = |selection: &Selection| -> Result<Model> {
         let mut quantized = model.clone();
-        insert(&mut quantized, &plan_selected(&model.graph, ranges, request, selection)?)?;
+        insert(
+            &mut quantized,
+            &plan_for(&model.graph, ranges, request, selection, options.version)?,
+        )?;
         Ok(quantized)
     };
-    let plan = plan_selected(&model.graph, ranges, request, &all)?;
+    let plan = plan_for(&model.graph, ranges, request, &all, options.version)?;
     let indices: Vec<usize> =
         (0..plan.layers.len()).filter(|&index| plan.layers[index].quantized).collect();
     if indices.is_empty() {
@@ -161,34 +125,6 @@ pub fn measure(
     Ok(report)
 }
 
-/// How many classes the model tells apart, where it is a classifier of the data.
-fn classes(model: &Model, dataset: &Dataset) -> Result<Option<usize>> {
-    let mut program = Program::compile(model, &interp::Options::default())?;
-    let first = Loader::new(dataset, 1, Order::Subset(vec![0]), false, 1).next();
-    let first = first.ok_or_else(|| Error::bug("a data set without a sample"))??;
-    let outputs = program.forward(&[first.images], Mode::Eval, &mut |_, _| Ok(()))?;
-    let size = outputs.first().map(Tensor::size).unwrap_or_default();
-    Ok(match (&size[..], outputs.len()) {
-        (&[1, classes], 1) if classes as usize >= dataset.classes().len().max(1) => {
-            Some(classes as usize)
-        }
-        _ => None,
-    })
-}
-
-/// A whole model whose values others start from.
-struct Base {
-    seen: Seen,
-    outcome: Tally,
-}
-
-impl Base {
-    fn new(model: &Model, watch: BTreeSet<String>, classes: Option<usize>) -> Result<Self> {
-        let names: Vec<String> = watch.into_iter().collect();
-        Ok(Self { seen: Seen::new(model, &names)?, outcome: Tally::new(classes) })
-    }
-}
-
 struct Run {
     float: Base,
     quantized: Base,
@@ -240,15 +176,7 @@ impl Run {
         }
         for variant in variants {
             let values = if variant.of_quantized { &quantized } else { &float };
-            let inputs = variant.suffix.inputs.iter().map(|name| {
-                let value = values.get(name).map(Tensor::shallow_clone);
-                value.ok_or_else(|| Error::bug(format!("value `{name}` was not kept")))
-            });
-            let inputs: Vec<Tensor> = inputs.collect::<Result<_>>()?;
-            // Anew for each batch: kept, the weights would be in memory as often as there are layers.
-            let mut program = Program::compile(&variant.suffix.model, &interp::Options::default())?;
-            let found = program.forward(&inputs, Mode::Eval, &mut |_, _| Ok(()))?;
-            variant.outcome.add(&expected, &found, labels)?;
+            variant.step(values, &expected, labels)?;
         }
         Ok(())
     }

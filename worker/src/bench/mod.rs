@@ -2,8 +2,10 @@
 
 mod pin;
 mod protocol;
+mod side_by_side;
 mod statistics;
 
 pub use pin::{cpus, pin};
 pub use protocol::{Protocol, Timed, noise, time};
+pub use side_by_side::{Clock, Ratio, Rounds, clock, median, side_by_side, steady};
 pub use statistics::{Latency, percentile};

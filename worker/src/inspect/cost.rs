@@ -35,6 +35,19 @@ impl Cost {
         Self { multiply_adds: sum.to_string(), flops: flops.to_string(), unknown, sum }
     }
 
+    /// The share of each node of a model, 0…1; 0 of those that are not counted, or whose shapes are not known.
+    pub fn shares(model: &Model) -> Vec<f64> {
+        let shapes = Shapes::declared(model);
+        let own = |node: &Node| {
+            let made = counts(node).then(|| multiply_adds(node, &shapes)).flatten()?;
+            made.number().or_else(|| Some(made.single_term()?.0))
+        };
+        let own: Vec<f64> =
+            model.graph.nodes.iter().map(|node| own(node).unwrap_or(0) as f64).collect();
+        let sum: f64 = own.iter().sum();
+        own.into_iter().map(|own| if sum > 0.0 { own / sum } else { 0.0 }).collect()
+    }
+
     /// `1.81 G multiply-adds (3.63 GFLOPs) × batch`.
     pub fn text(&self) -> String {
         let amount = |macs: i64| {
@@ -138,6 +151,10 @@ mod tests {
             let (factor, batch) = cost.sum.single_term().unwrap();
             assert_eq!(batch, "batch");
             assert!((factor as f64 / expected - 1.0).abs() < 1e-3, "{arch:?}: {factor}");
+            let shares = Cost::shares(&model);
+            assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            let products = model.graph.nodes.iter().filter(|node| counts(node)).count();
+            assert_eq!(shares.iter().filter(|share| **share > 0.0).count(), products);
             assert!(cost.unknown.is_empty() && cost.text().ends_with("× batch"), "{}", cost.text());
         }
     }

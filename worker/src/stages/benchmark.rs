@@ -38,7 +38,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
 }
 
 /// As trtexec has it where nothing is said.
-const WARMUP_MS: u32 = 200;
+pub(super) const WARMUP_MS: u32 = 200;
 
 /// Times runs of an engine in this process, image memory to logits.
 fn from_outside(

@@ -2,6 +2,7 @@
 
 use qpipe::stages::contract::Metrics;
 use qpipe::stages::export_onnx::{Batch, ExportOnnx};
+use qpipe::stages::insert_qdq::Target;
 use serde_json::json;
 use tch::Tensor;
 
@@ -22,20 +23,12 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let mut model = model(context, &config.model)?;
     passes::simplify(&mut model)?;
     let before = model.clone();
-    passes::fold_batch_norm(&mut model)?;
-    let opset = passes::least_opset(&model.graph)?;
+    let opset = finalize(&mut model, config.opset, config.target)?;
     if opset > i64::from(config.opset) {
         context.events.log(format!("opset {opset}: the model's types need it"));
     }
-    passes::set_opset(&mut model, opset.max(i64::from(config.opset)))?;
-    quant::finalize::finalize(&mut model, config.target)?;
     let compared = if config.verify { compare(context, &before, &model)? } else { Metrics::new() };
-    let batch = match config.batch {
-        Batch::Fixed(batch) => Some(batch),
-        Batch::Dynamic => None,
-    };
-    passes::set_batch(&mut model, batch)?;
-    try_out(&mut model)?;
+    fix_batch(&mut model, config.batch)?;
     let path = context.output("model")?;
     write_model(&model, path)?;
     let bytes = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?.len();
@@ -48,6 +41,25 @@ pub fn run(context: &Context) -> Result<Metrics> {
     ]);
     metrics.extend(compared);
     Ok(metrics)
+}
+
+/// Brings a simplified model into its final form for `target`, of opset `wanted` or the next one that has its types, which is returned.
+pub fn finalize(model: &mut Model, wanted: u32, target: Option<Target>) -> Result<i64> {
+    passes::fold_batch_norm(model)?;
+    let opset = passes::least_opset(&model.graph)?.max(i64::from(wanted));
+    passes::set_opset(model, opset)?;
+    quant::finalize::finalize(model, target)?;
+    Ok(opset)
+}
+
+/// Fixes or frees the batch of a model in its final form, and runs it once.
+pub fn fix_batch(model: &mut Model, batch: Batch) -> Result<()> {
+    let batch = match batch {
+        Batch::Fixed(batch) => Some(batch),
+        Batch::Dynamic => None,
+    };
+    passes::set_batch(model, batch)?;
+    try_out(model)
 }
 
 /// Compares each value of the exported model with the one before, on normally distributed images, on libtorch and on ONNX Runtime without

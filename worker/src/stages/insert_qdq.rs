@@ -15,6 +15,7 @@ use crate::quant::insert::insert;
 use crate::quant::placement::{Plan, Request, Selection, plan_for};
 use crate::quant::prepare::prepare_and_tell;
 use crate::quant::ranges::{Ranges, VERSION};
+use crate::search::Chosen;
 use crate::{Error, Result, passes};
 
 /// Runs the stage.
@@ -47,14 +48,18 @@ pub fn run(context: &Context) -> Result<Metrics> {
             context.events.log(format!("{} ({}) stays in float", layer.node, layer.op));
         }
     }
-    let version = config.version().map_err(|expected| {
-        Error::user("a TensorRT of that version is not known")
-            .help(expected)
-            .key("tensorrt_version")
-    })?;
+    if let Some(path) = context.input("exclude_from") {
+        let chosen = Chosen::read(path)?.nodes(&model.graph)?;
+        selection = (0..chosen.len())
+            .filter(|&index| chosen[index])
+            .fold(selection, |selection, index| selection.without(index));
+    }
+    let version = config.version().map_err(unknown_version)?;
     let plan = plan_for(&model.graph, &ranges, &request, &selection, version)?;
     let quantized = plan.layers.iter().filter(|layer| layer.quantized).count();
-    if quantized == 0 {
+    if quantized == 0 && config.exclude_from.is_some() {
+        context.events.warn("`exclude_from` leaves no layer to quantize: the model stays float");
+    } else if quantized == 0 {
         return Err(Error::user("no layer is left to quantize").help(
             "`include` and `exclude` leave none that the target's rules cover in the types that are asked for",
         ));
@@ -71,6 +76,11 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("weights".to_owned(), json!(plan.weights.len())),
         ("layers".to_owned(), json!(quantized)),
     ]))
+}
+
+/// `check` says so before: this is for tasks that did not come through it.
+pub(super) fn unknown_version(expected: String) -> Error {
+    Error::user("a TensorRT of that version is not known").help(expected).key("tensorrt_version")
 }
 
 /// What is odd about the ranges but can be done.

@@ -10,8 +10,10 @@ mod export_onnx;
 mod finetune;
 mod forms;
 mod insert_qdq;
+mod laboratory;
 mod model;
 mod reconstruct;
+mod search;
 mod sensitivity;
 mod train;
 mod training;
@@ -39,6 +41,7 @@ pub const RUNS: &[Run] = &[
     Run { kind: contracts::equalize::Equalize::NAME, run: equalize::run },
     Run { kind: contracts::calibrate::Calibrate::NAME, run: calibrate::run },
     Run { kind: contracts::sensitivity::Sensitivity::NAME, run: sensitivity::run },
+    Run { kind: contracts::search::Search::NAME, run: search::run },
     Run { kind: contracts::insert_qdq::InsertQdq::NAME, run: insert_qdq::run },
     Run { kind: contracts::reconstruct::Reconstruct::NAME, run: reconstruct::run },
     Run { kind: contracts::finetune::Finetune::NAME, run: finetune::run },

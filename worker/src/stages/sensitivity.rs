@@ -33,6 +33,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
             exclude: &config.exclude,
             formats: Formats::of(config.weights, config.activations, config.per_channel),
         },
+        version: config.version().map_err(super::insert_qdq::unknown_version)?,
         measure: &measure,
         samples: usize::try_from(config.samples).unwrap_or(usize::MAX),
         batch_size: config.batch_size as usize,

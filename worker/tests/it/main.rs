@@ -23,6 +23,7 @@ mod python;
 mod pytorch;
 mod quant;
 mod round_trip;
+mod search;
 mod sensitivity;
 mod shapes;
 #[cfg(feature = "tensorrt-rtx")]

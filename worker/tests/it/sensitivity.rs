@@ -3,6 +3,7 @@
 use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
 use qpipe::stages::sensitivity::Measure;
+use qpipe::stages::tensorrt_version::TensorrtVersion;
 use qpipe_worker::analysis::{Fidelity, Figures, Options, Report, markdown, measure, svg};
 use qpipe_worker::data::{Dataset, Loader, Order};
 use qpipe_worker::graph::Model;
@@ -30,6 +31,7 @@ fn request(target: Target) -> Request<'static> {
 fn options(target: Target, measure: &[Measure]) -> Options<'_> {
     Options {
         request: request(target),
+        version: TensorrtVersion::NEWEST,
         measure,
         samples: IMAGES,
         batch_size: BATCH,

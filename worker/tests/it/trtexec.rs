@@ -42,29 +42,29 @@ fn model(batch: Dim) -> Model {
 }
 
 /// A machine with a GPU, and a folder for stages.
-struct Machine {
+pub struct Machine {
     folder: tempfile::TempDir,
     variables: Vec<(&'static str, String)>,
 }
 
 /// How a stage ended: its figures or its failure, and its warnings.
 #[derive(Debug)]
-struct Ended {
-    metrics: Metrics,
-    failure: Option<Value>,
-    warnings: Vec<String>,
+pub struct Ended {
+    pub metrics: Metrics,
+    pub failure: Option<Value>,
+    pub warnings: Vec<String>,
     progress: Vec<String>,
 }
 
 impl Machine {
-    fn new(how: &str) -> Self {
+    pub fn new(how: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         onnx::write(&model(Dim::Fixed(8)), &folder.path().join("fixed.onnx")).unwrap();
         onnx::write(&model(Dim::Named("n".to_owned())), &folder.path().join("free.onnx")).unwrap();
         Self { folder, variables: vec![("FAKE_TRTEXEC", how.to_owned())] }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -90,7 +90,7 @@ impl Machine {
     }
 
     /// Runs a stage of this kind.
-    fn stage(
+    pub fn stage(
         &self,
         name: &str,
         kind: &str,
@@ -156,7 +156,7 @@ impl Machine {
     }
 
     /// What trtexec was called with, without the calls for its version.
-    fn calls(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.path("calls")).unwrap_or_default();
         let _ = std::fs::remove_file(self.path("calls"));
         text.lines().filter(|line| *line != "--help").map(str::to_owned).collect()

@@ -1,0 +1,246 @@
+//! Where a search has its candidates built, timed and compared.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use qpipe::stages::build_engine::{Backend, Precision};
+use qpipe::stages::export_onnx::{Batch, DEFAULT_OPSET};
+use qpipe::stages::search::Search;
+
+use super::Context;
+use super::benchmark::WARMUP_MS;
+use super::export_onnx;
+use crate::analysis::{self, Fidelity, Figures, Images, Outcome, Seen};
+use crate::bench::{self, Clock, Protocol, Rounds, clock};
+use crate::data::{Loader, Order, permutation};
+use crate::engine::tensorrt::Wishes;
+use crate::engine::{self, Build, Engine, Note, Threads, Timing, Told};
+use crate::graph::Model;
+use crate::quant::insert::insert;
+use crate::quant::placement::{Plan, Selection};
+use crate::search::{Lab, Set};
+use crate::{Error, Result, onnx, torch};
+
+/// Rounds where nothing is said, of engines that run in this process, and of those that trtexec runs.
+const ROUNDS: [u32; 2] = [15, 3];
+
+/// Builds, times and compares candidates of a prepared float model.
+pub struct Laboratory<'a, P> {
+    context: &'a Context<'a>,
+    config: &'a Search,
+    float: &'a Model,
+    /// Places pairs for a selection of nodes.
+    place: P,
+    selection: Selection,
+    /// Nodes of the layers that a [`Set`] numbers.
+    nodes: Vec<usize>,
+    images: Images<'a>,
+    quantized: Model,
+    /// Folders of engines.
+    engines: BTreeMap<Set, PathBuf>,
+}
+
+impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
+    /// For the layers at `nodes` of the model, all of which `selection` has.
+    ///
+    /// # Errors
+    /// What `place` refuses.
+    pub fn new(
+        context: &'a Context<'a>,
+        config: &'a Search,
+        float: &'a Model,
+        place: P,
+        selection: Selection,
+        nodes: Vec<usize>,
+        images: Images<'a>,
+    ) -> Result<Self> {
+        let mut quantized = float.clone();
+        insert(&mut quantized, &place(&selection)?)?;
+        let engines = BTreeMap::new();
+        Ok(Self { context, config, float, place, selection, nodes, images, quantized, engines })
+    }
+
+    /// CPU threads of the runtime.
+    pub fn threads(&self) -> usize {
+        self.config.threads.map_or(self.context.task.threads, |threads| threads as usize)
+    }
+
+    /// Name and version of the runtime, once an engine was built.
+    pub fn runtime(&self) -> Result<(String, String)> {
+        let folder = self.engines.values().next();
+        let note = Note::read(folder.ok_or_else(|| Error::bug("no engine was built"))?)?;
+        Ok((note.backend, note.runtime))
+    }
+
+    /// What the engine of a set itself gives, against the float model: runtimes round otherwise than the simulation, and saturate. `None` where
+    /// each batch would be a process of its own, or no batch is full.
+    ///
+    /// # Errors
+    /// What data and runtime refuse.
+    pub fn on_engine(&self, set: &Set) -> Result<Option<Figures>> {
+        let Some(folder) = self.engines.get(set) else { return Ok(None) };
+        let (note, mut engine) = engine::load(folder, &Threads::Free(self.threads()))?;
+        if engine::clock(&note).is_some() {
+            return Ok(None);
+        }
+        let _no_grad = tch::no_grad_guard();
+        let batch = self.config.batch as usize;
+        let mut chosen = permutation(self.images.dataset.len(), self.images.seed, 0);
+        chosen.truncate(self.images.samples);
+        chosen.truncate(chosen.len() / batch * batch);
+        if chosen.is_empty() {
+            return Ok(None);
+        }
+        let mut float = Seen::new(self.float, &[])?;
+        let mut fidelity = Fidelity::default();
+        let order = Order::Subset(chosen);
+        for loaded in Loader::new(self.images.dataset, batch, order, false, self.images.threads) {
+            let images = loaded?.images;
+            let (expected, _) = float.run(&images)?;
+            let floats = torch::tensor_data(&images)?.to_f32()?;
+            let logits = tch::Tensor::f_from_slice(&engine.run(&floats, batch)?)?;
+            let expected = expected.first().ok_or_else(|| Error::bug("a model without outputs"))?;
+            fidelity.add(expected, &logits.f_reshape(expected.size())?)?;
+        }
+        Ok(Some(fidelity.figures()))
+    }
+
+    /// The model with these layers in float.
+    fn model(&self, set: &Set) -> Result<Model> {
+        if set.len() == self.nodes.len() {
+            return Ok(self.float.clone());
+        }
+        let left_out = set.iter().map(|&layer| self.nodes[layer]);
+        let selection =
+            left_out.fold(self.selection.clone(), |selection, node| selection.without(node));
+        let mut model = self.float.clone();
+        insert(&mut model, &(self.place)(&selection)?)?;
+        Ok(model)
+    }
+
+    /// Exports the model with these layers in float, and builds its engine.
+    fn build(&self, set: &Set) -> Result<PathBuf> {
+        let folder = self.context.task.scratch.join(format!("engine-{}", self.engines.len()));
+        std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
+        let mut model = self.model(set)?;
+        export_onnx::finalize(&mut model, DEFAULT_OPSET, Some(self.config.target))?;
+        export_onnx::fix_batch(&mut model, Batch::Fixed(self.config.batch))?;
+        let path = folder.with_extension("onnx");
+        super::write_model(&model, &path)?;
+        let model = onnx::read(&path)?;
+        let quantized = set.len() < self.nodes.len();
+        let request = Build {
+            path: &path,
+            model: &model,
+            folder: &folder,
+            batch: self.config.batch,
+            compute_capability: None,
+            threads: self.context.task.threads,
+            precision: if quantized { self.config.precision } else { self.float_precision()? },
+            tensorrt: Wishes {
+                flags: Vec::new(),
+                tune: false,
+                timing_cache: true,
+                min_batch: self.config.batch,
+                max_batch: None,
+            },
+            // A builder says more than a search.
+            tell: &|_| (),
+        };
+        engine::build(self.config.runtime(), &request)?;
+        std::fs::remove_file(&path).map_err(|error| Error::io(&path, &error))?;
+        Ok(folder)
+    }
+
+    /// The types of the float engine: those that layers in float have in the others.
+    fn float_precision(&self) -> Result<Option<Precision>> {
+        if self.config.runtime() != Backend::Tensorrt {
+            return Ok(None);
+        }
+        let typed = engine::tensorrt::Program::find()?.version.major >= 11;
+        let single = typed || self.config.precision == Some(Precision::Int8Fp32);
+        Ok(Some(if single { Precision::Fp32 } else { Precision::Fp16 }))
+    }
+
+    fn clock<'c>(&'c self, folder: &'c PathBuf, cpus: &[usize], rounds: u32) -> Result<Clock<'c>> {
+        let batch = self.config.batch as usize;
+        let note = Note::read(folder)?;
+        if let Some(time) = engine::clock(&note) {
+            let seconds = self.config.seconds / f64::from(rounds);
+            return Ok(Box::new(move || {
+                let metrics = time(&Timing {
+                    folder,
+                    note: &note,
+                    batches: &[batch],
+                    protocol: Protocol { warmup: self.config.warmup, iterations: 10, seconds },
+                    warmup_ms: WARMUP_MS,
+                    cuda_graph: true,
+                    scratch: &self.context.task.scratch,
+                    tell: &|_: Told| (),
+                })?;
+                let median = metrics["batches"][0]["latency_ms"]["median"].as_f64();
+                median.ok_or_else(|| Error::bug("trtexec's times have no median"))
+            }));
+        }
+        let (note, mut engine): (Note, Box<dyn Engine>) =
+            engine::load(folder, &Threads::Pinned(cpus.to_vec()))?;
+        let images = bench::noise(batch * note.input.iter().product::<usize>());
+        clock(move || engine.run(&images, batch).map(drop), self.config.warmup)
+    }
+
+    /// Times engines on processors of their own; in a thread that is bound to one of them, since the simulation's are not to be.
+    fn side_by_side(&self, folders: &[&PathBuf]) -> Result<Vec<Vec<f64>>> {
+        let usual = ROUNDS[usize::from(self.config.runtime() == Backend::Tensorrt)];
+        let least = self.config.rounds.unwrap_or(usual);
+        let cpus = bench::cpus(self.threads()).map_err(|error| error.key("threads"))?;
+        bench::pin(&cpus[..1])?;
+        let clocks = folders.iter().map(|folder| self.clock(folder, &cpus, least));
+        let mut clocks: Vec<Clock> = clocks.collect::<Result<_>>()?;
+        let message = format!("{} engines timed", folders.len());
+        let rounds = Rounds { least, seconds: self.config.seconds };
+        bench::side_by_side(&mut clocks, rounds, &mut |part| {
+            self.context.events.progress((100.0 * part) as u64, 100, "%", &message);
+        })
+    }
+}
+
+impl<P: Fn(&Selection) -> Result<Plan> + Sync> Lab for Laboratory<'_, P> {
+    fn errors(&mut self, sets: &[Set]) -> Result<Vec<Outcome>> {
+        let whole = |set: &Set| set.is_empty() || set.len() == self.nodes.len();
+        let variants = sets.iter().filter(|set| !whole(set)).map(|set| self.model(set));
+        let variants = variants.collect::<Result<Vec<Model>>>()?;
+        let compared = analysis::compare(
+            self.float,
+            &self.quantized,
+            &variants,
+            &self.images,
+            &|done, total| self.context.events.progress(done, total, "images", "errors"),
+        )?;
+        let mut own = compared.variants.into_iter();
+        let outcomes = sets.iter().map(|set| match set {
+            set if set.is_empty() => Some(compared.quantized),
+            set if set.len() == self.nodes.len() => Some(compared.float),
+            _ => own.next(),
+        });
+        let outcomes: Option<Vec<Outcome>> = outcomes.collect();
+        outcomes.ok_or_else(|| Error::bug("a variant without an outcome"))
+    }
+
+    fn time(&mut self, sets: &[Set]) -> Result<Vec<Vec<f64>>> {
+        for set in sets {
+            if !self.engines.contains_key(set) {
+                let done = self.engines.len() as u64;
+                let most = u64::from(self.config.max_engines);
+                self.context.events.progress(done, most, "engines", "built");
+                let folder = self.build(set)?;
+                self.engines.insert(set.clone(), folder);
+            }
+        }
+        let folders: Vec<&PathBuf> = sets.iter().map(|set| &self.engines[set]).collect();
+        let this = &*self;
+        std::thread::scope(|scope| {
+            let timed = scope.spawn(|| this.side_by_side(&folders)).join();
+            timed.unwrap_or_else(|_| Err(Error::bug("the thread that times engines panicked")))
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! `search`: which layers to leave in float, by measured latency and error.
+
+use qpipe::stages::contract::Metrics;
+use qpipe::stages::search::Search;
+use qpipe::stages::sensitivity::Measure;
+use serde_json::json;
+
+use super::Context;
+use super::laboratory::Laboratory;
+use super::model::{check_images, model, write_json};
+use crate::analysis::{self, Images, Options, Report};
+use crate::data::Dataset;
+use crate::graph::Model;
+use crate::inspect::Cost;
+use crate::quant::formats::Formats;
+use crate::quant::placement::{Request, Selection, plan_for};
+use crate::quant::prepare::prepare;
+use crate::quant::ranges::Ranges;
+use crate::search::{
+    self, Asked, Candidate, Closure, Found, Layer, Limits, Missed, Pareto, Setting, decibels,
+};
+use crate::{Error, Result, bench, engine};
+
+/// Runs the stage.
+pub fn run(context: &Context) -> Result<Metrics> {
+    let config: Search = context.config()?;
+    let mut model = model(context, &config.model)?;
+    prepare(&mut model)?;
+    let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
+    let (spec, paths) = context.data("data")?;
+    let dataset = Dataset::open(spec, paths)?;
+    check_images(&model, &dataset)?;
+    let samples = context.samples(config.samples, &dataset);
+    let request = Request {
+        target: config.target,
+        method: config.method,
+        include: config.include.as_deref(),
+        exclude: &config.exclude,
+        formats: Formats::of(config.weights, config.activations, config.per_channel),
+    };
+    let version = config.version().map_err(super::insert_qdq::unknown_version)?;
+    let images = Images {
+        dataset: &dataset,
+        samples,
+        batch_size: config.batch_size as usize,
+        seed: context.task.seed,
+        threads: context.task.threads,
+    };
+    let selection = Selection::of(&model.graph, request.include, request.exclude)?;
+    let plan = plan_for(&model.graph, &ranges, &request, &selection, version)?;
+    let nodes: Vec<usize> =
+        (0..plan.layers.len()).filter(|&index| plan.layers[index].quantized).collect();
+    if nodes.is_empty() {
+        return Err(Error::user("no layer is left to quantize")
+            .help("`include` and `exclude` leave none that the target's rules cover"));
+    }
+    let report = match context.input("sensitivity") {
+        Some(path) => {
+            fitting(Report::read(path)?, &config).map_err(|error| error.at(path.display()))?
+        }
+        None => {
+            context.events.log("sensitivity: each layer alone");
+            let options = Options {
+                request,
+                version,
+                measure: &[Measure::Alone],
+                samples,
+                batch_size: images.batch_size,
+                seed: images.seed,
+                threads: images.threads,
+            };
+            analysis::measure(&model, &ranges, &dataset, &options, &|done, total| {
+                context.events.progress(done, total, "images", "sensitivity");
+            })?
+        }
+    };
+    let layers = layers(&model, &nodes, &report)?;
+    let closure = Closure::of(&model.graph, &nodes);
+    let limits = Limits::of(&config);
+    let mut laboratory = Laboratory::new(
+        context,
+        &config,
+        &model,
+        |selected: &Selection| plan_for(&model.graph, &ranges, &request, selected, version),
+        selection,
+        nodes,
+        images,
+    )?;
+    let asked = Asked {
+        layers,
+        close: &|set| closure.close(set),
+        limits,
+        max_engines: config.max_engines as usize,
+        say: &|line| context.events.log(line),
+    };
+    let found = search::explore(&mut laboratory, asked)?;
+    let (backend, runtime) = laboratory.runtime()?;
+    let setting = Setting {
+        target: config.target,
+        method: config.method,
+        backend,
+        runtime,
+        batch: config.batch as usize,
+        threads: laboratory.threads(),
+        samples: samples.min(dataset.len()),
+    };
+    let (mut pareto, chosen) = Pareto::of(&found, limits, setting);
+    let table = search::markdown(&pareto);
+    table.lines().for_each(|line| context.events.log(line));
+    warn(context, &pareto);
+    let chosen = chosen.map_err(|missed| refused(&found, limits, missed))?;
+    if chosen.name == "float" {
+        context.events.warn("the float model is chosen: no candidate with quantized layers keeps the limits and is faster");
+    }
+    let set = found.trials.iter().find(|trial| trial.name == chosen.name).map(|trial| &trial.set);
+    pareto.engine = set.map(|set| laboratory.on_engine(set)).transpose()?.flatten();
+    compare(context, &pareto, &chosen);
+    write_json(&pareto, context.output("pareto")?)?;
+    for (port, text) in [
+        ("chosen", search::fragment(&pareto, &chosen)),
+        ("table", table),
+        ("picture", search::svg(&pareto)),
+    ] {
+        let path = context.output(port)?;
+        std::fs::write(path, text).map_err(|error| Error::io(path, &error))?;
+    }
+    Ok(metrics(&pareto, &chosen))
+}
+
+/// A report that is of the placement that is searched.
+fn fitting(report: Report, config: &Search) -> Result<Report> {
+    let own = (config.target, config.method);
+    if (report.target, report.method) == own {
+        return Ok(report);
+    }
+    Err(Error::user(format!(
+        "sensitivities of target {} and method {}, expected {} and {}",
+        report.target.name(),
+        report.method.name(),
+        own.0.name(),
+        own.1.name()
+    ))
+    .key("sensitivity")
+    .help("measure them with the keys that this stage has, or leave `sensitivity` out"))
+}
+
+/// What is known of the layers at `nodes`.
+fn layers(model: &Model, nodes: &[usize], report: &Report) -> Result<Vec<Layer>> {
+    let work = Cost::shares(model);
+    let noise = |sqnr: Option<f64>| sqnr.map_or(0.0, |sqnr| 10_f64.powf(-sqnr / 10.0));
+    let whole = noise(report.quantized.fidelity.sqnr_db);
+    let layer = |&index: &usize| {
+        let node = &model.graph.nodes[index];
+        let of = report.layers.iter().find(|layer| layer.node == node.label());
+        let of = of.ok_or_else(|| {
+            Error::user(format!("the sensitivities have no layer \"{}\"", node.label()))
+                .key("sensitivity")
+                .help(
+                    "measure those of this model, with the same `include`, `exclude` and `target`",
+                )
+        })?;
+        let noise = match (of.alone, of.without) {
+            (Some(alone), _) => noise(alone.fidelity.sqnr_db),
+            (None, Some(without)) => (whole - noise(without.fidelity.sqnr_db)).max(0.0),
+            (None, None) => 0.0,
+        };
+        let (node, op) = (node.label().to_owned(), node.op_type.clone());
+        Ok(Layer { node, op, noise, work: work[index], cost_ms: None })
+    };
+    nodes.iter().map(layer).collect()
+}
+
+/// How far apart times of one engine may be before it is told, p90 over p10.
+const WAVERS: f64 = 1.3;
+
+/// Says so where times waver, and where quantization does not pay.
+fn warn(context: &Context, pareto: &Pareto) {
+    let spread = |candidate: &Candidate| candidate.latency_ms.p90 / candidate.latency_ms.p10;
+    let usual = bench::median(&mut pareto.candidates.iter().map(spread).collect::<Vec<f64>>());
+    if usual > WAVERS {
+        context.events.warn(format!(
+            "times of one engine are up to {usual:.1} times as long as others (p90 over p10): something else runs on these processors; \
+             candidates whose latencies are near each other may be in another order"
+        ));
+    }
+    if pareto.faster_than_float {
+        return;
+    }
+    let Some(float) = pareto.candidate("float") else { return };
+    let others = pareto.candidates.iter().filter(|candidate| candidate.name != "float");
+    let fastest = others.min_by(|a, b| a.latency_ms.median.total_cmp(&b.latency_ms.median));
+    let Some(fastest) = fastest else { return };
+    let vnni = pareto.setting.backend == "onnxruntime" && engine::saturates();
+    context.events.warn(format!(
+        "quantization is nowhere faster than float on this machine: \"{}\", the fastest candidate with quantized layers, takes {:.3} ms, the float engine {:.3} ms{}",
+        fastest.name,
+        fastest.latency_ms.median,
+        float.latency_ms.median,
+        if vnni { " (this processor has no VNNI instructions)" } else { "" }
+    ));
+}
+
+/// Points of agreement that an engine may lose against its simulation before it is told.
+const OFF: f64 = 1.0;
+
+/// Says what the chosen engine itself gives, and so loudly where that is not what the simulation does.
+fn compare(context: &Context, pareto: &Pareto, chosen: &Candidate) {
+    let Some(engine) = pareto.engine else { return };
+    let simulated = chosen.outcome.fidelity;
+    let message = format!(
+        "the engine of \"{}\" itself: agreement {:.2} %, SQNR {:.1} dB; in simulation {:.2} %, {:.1} dB",
+        chosen.name,
+        100.0 * engine.agreement,
+        engine.sqnr_db.unwrap_or(f64::INFINITY),
+        100.0 * simulated.agreement,
+        decibels(&chosen.outcome)
+    );
+    if 100.0 * (simulated.agreement - engine.agreement) <= OFF {
+        context.events.log(message);
+    } else if pareto.setting.backend == "onnxruntime" && engine::saturates() {
+        context.events.warn(format!("{message}; sums of integer kernels saturate on this processor, which has no VNNI instructions"));
+    } else {
+        context.events.warn(message);
+    }
+}
+
+/// That no candidate keeps the limits, with the best that were reached.
+fn refused(found: &Found, limits: Limits, missed: Missed) -> Error {
+    let float = &found.trials[0].point.outcome;
+    let described = |index: usize| {
+        let trial = &found.trials[index];
+        let outcome = &trial.point.outcome;
+        format!(
+            "\"{}\", {:.3} ms, SQNR {:.1} dB, {:.2} points lost",
+            trial.name,
+            trial.point.latency_ms,
+            decibels(outcome),
+            search::lost(float, outcome)
+        )
+    };
+    let best = [
+        ("the fastest that is accurate enough is ", missed.fastest),
+        ("the most accurate that is fast enough is ", missed.most_accurate),
+    ];
+    let best =
+        best.into_iter().filter_map(|(what, index)| Some(format!("{what}{}", described(index?))));
+    let best: Vec<String> = best.collect();
+    Error::user(format!(
+        "no candidate keeps all limits ({}): {}",
+        limits.words(float),
+        best.join("; ")
+    ))
+    .key("max_latency_ms")
+    .help("raise `max_latency_ms` or allow more loss; the log has the table of all candidates")
+}
+
+fn metrics(pareto: &Pareto, chosen: &Candidate) -> Metrics {
+    let latency = |name: &str| pareto.candidate(name).map(|own| own.latency_ms.median);
+    let mut metrics = Metrics::from([
+        ("engines".to_owned(), json!(pareto.candidates.len())),
+        ("layers".to_owned(), json!(pareto.layers.len())),
+        ("samples".to_owned(), json!(pareto.setting.samples)),
+        ("chosen".to_owned(), json!(chosen.name)),
+        ("float_layers".to_owned(), json!(chosen.float_layers.len())),
+        ("latency_ms".to_owned(), json!(chosen.latency_ms.median)),
+        ("float_latency_ms".to_owned(), json!(latency("float"))),
+        ("quantized_latency_ms".to_owned(), json!(latency("quantized"))),
+        ("speedup".to_owned(), json!(chosen.speedup.median)),
+        ("faster_than_float".to_owned(), json!(pareto.faster_than_float)),
+        ("sqnr_db".to_owned(), json!(chosen.outcome.fidelity.sqnr_db)),
+        ("agreement".to_owned(), json!(chosen.outcome.fidelity.agreement)),
+        ("lost_points".to_owned(), json!(chosen.lost)),
+    ]);
+    if let Some(engine) = pareto.engine {
+        metrics.insert("engine_sqnr_db".to_owned(), json!(engine.sqnr_db));
+        metrics.insert("engine_agreement".to_owned(), json!(engine.agreement));
+    }
+    if let Some(top1) = chosen.outcome.top1 {
+        metrics.insert("top1".to_owned(), json!(top1));
+    }
+    metrics
+}
