@@ -163,6 +163,9 @@ pub fn measure(
 
 /// How many classes the model tells apart, where it is a classifier of the data.
 fn classes(model: &Model, dataset: &Dataset) -> Result<Option<usize>> {
+    if !dataset.labelled() {
+        return Ok(None);
+    }
     let mut program = Program::compile(model, &interp::Options::default())?;
     let first = Loader::new(dataset, 1, Order::Subset(vec![0]), false, 1).next();
     let first = first.ok_or_else(|| Error::bug("a data set without a sample"))??;
