@@ -58,7 +58,18 @@ impl Tally {
     }
 
     fn add(&mut self, expected: &[Tensor], found: &[Tensor], labels: &Tensor) -> Result<()> {
-        for (expected, found) in expected.iter().zip(found) {
+        for (index, (expected, found)) in expected.iter().zip(found).enumerate() {
+            if !matches!(expected.kind(), tch::Kind::Float) {
+                continue;
+            }
+            if expected.size() != found.size() {
+                return Err(Error::user(format!(
+                    "output {index} is {:?} of the float model, {:?} of a quantized one: values cannot be compared",
+                    expected.size(),
+                    found.size()
+                ))
+                .help("boxes that were suppressed already are more or fewer: export the detector without NonMaxSuppression"));
+            }
             self.fidelity.add(expected, found)?;
         }
         match (&mut self.score, found.first()) {
@@ -104,7 +115,7 @@ pub fn measure(
             .help("`include` and `exclude` leave none that the target's rules cover"));
     }
     let full = quantize(&all)?;
-    let classes = classes(model, dataset)?;
+    let (logits, classes) = classes(model, dataset)?;
     let mut variants: Vec<(usize, Measure, Variant)> = Vec::new();
     for &index in &indices {
         for &measure in options.measure {
@@ -138,6 +149,7 @@ pub fn measure(
         target: request.target,
         method: request.method,
         samples: total as usize,
+        logits,
         float: run.float.outcome.outcome(),
         quantized: run.quantized.outcome.outcome(),
         layers: Vec::new(),
@@ -161,22 +173,16 @@ pub fn measure(
     Ok(report)
 }
 
-/// How many classes the model tells apart, where it is a classifier of the data.
-fn classes(model: &Model, dataset: &Dataset) -> Result<Option<usize>> {
-    if !dataset.labelled() {
-        return Ok(None);
-    }
+/// Whether the model's one output is `[N, classes]`, and how many classes it tells apart, where it is a classifier of the data.
+fn classes(model: &Model, dataset: &Dataset) -> Result<(bool, Option<usize>)> {
     let mut program = Program::compile(model, &interp::Options::default())?;
     let first = Loader::new(dataset, 1, Order::Subset(vec![0]), false, 1).next();
     let first = first.ok_or_else(|| Error::bug("a data set without a sample"))??;
     let outputs = program.forward(&[first.images], Mode::Eval, &mut |_, _| Ok(()))?;
     let size = outputs.first().map(Tensor::size).unwrap_or_default();
-    Ok(match (&size[..], outputs.len()) {
-        (&[1, classes], 1) if classes as usize >= dataset.classes().len().max(1) => {
-            Some(classes as usize)
-        }
-        _ => None,
-    })
+    let (&[1, classes], 1) = (&size[..], outputs.len()) else { return Ok((false, None)) };
+    let fits = dataset.labelled() && classes as usize >= dataset.classes().len().max(1);
+    Ok((true, fits.then_some(classes as usize)))
 }
 
 /// A whole model whose values others start from.

@@ -11,7 +11,7 @@ pub mod tensorrt;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
 
-pub use note::{Layer, Note, OnGpu};
+pub use note::{FurtherOutput, Layer, Note, OnGpu};
 pub use table::{BACKENDS, Backend, Build, Built, Engine, Tell, Threads, Told, build, load, timer};
 pub use tapped::{Tapped, Value};
 

@@ -63,11 +63,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let held = forms.hold(context, budget);
     for (key, comparison) in forms.comparisons() {
         metrics.insert(format!("{key}_sqnr_db"), json!(comparison.worst_sqnr()));
-        let outputs = exported.graph.outputs.iter();
-        let agreement = outputs
-            .filter_map(|output| comparison.values.iter().find(|step| step.tensor == output.name))
-            .map(|step| step.fidelity.agreement);
-        metrics.insert(format!("{key}_agreement"), json!(agreement.reduce(f64::min)));
+        if let Some(agreement) = comparison.agreement(&exported) {
+            metrics.insert(format!("{key}_agreement"), json!(agreement));
+        }
     }
     held?;
     let comparisons: Vec<&Comparison> =
