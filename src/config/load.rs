@@ -12,7 +12,9 @@ use super::resolve::{Connection, Names, existing};
 use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Table, Value};
-use super::{choices, cycles, extends, guards, labels, overrides, profiles, remote, schema, slurm, sweep};
+use super::{
+    choices, cycles, extends, guards, labels, overrides, profiles, remote, schema, slurm, sweep,
+};
 use crate::stages::contract::Source;
 
 /// Reads a pipeline file. Where overrides give several values, the pipelines of all combinations

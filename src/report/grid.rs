@@ -58,9 +58,7 @@ impl Report {
         let simulation = self.box_group("simulation", &|row| self.rows[row].boxes);
         let engines = self.engines.iter().enumerate().filter_map(|(index, backend)| {
             let title = if self.engines.len() == 1 { "engine" } else { backend };
-            self.box_group(title, &|row| {
-                self.rows[row].engine_boxes.get(index).copied().flatten()
-            })
+            self.box_group(title, &|row| self.rows[row].engine_boxes.get(index).copied().flatten())
         });
         simulation.into_iter().chain(engines).collect()
     }

@@ -172,11 +172,15 @@ impl Evaluate {
     fn check_task(&self) -> Vec<Problem> {
         match (self.task, &self.reference, &self.detection) {
             (Task::Detection, None, _) => vec![
-                Problem::at("task", "a detector is compared with its float model: `reference` is missing")
-                    .help("add reference = \"STAGE.model\" or \"STAGE.engine\", the float model's"),
+                Problem::at(
+                    "task",
+                    "a detector is compared with its float model: `reference` is missing",
+                )
+                .help("add reference = \"STAGE.model\" or \"STAGE.engine\", the float model's"),
             ],
             (Task::Classification, reference, detection) => {
-                let given = [("reference", reference.is_some()), ("detection", detection.is_some())];
+                let given =
+                    [("reference", reference.is_some()), ("detection", detection.is_some())];
                 let given = given.into_iter().filter(|(_, given)| *given);
                 given
                     .map(|(key, _)| {

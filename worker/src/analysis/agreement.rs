@@ -60,6 +60,13 @@ pub fn common(reference: &Model, other: &Model) -> Vec<String> {
     made(other).into_iter().filter(|name| first.contains(name)).collect()
 }
 
+/// Those of `names` whose values are float32: integers that are computed from shapes are not compared.
+pub fn floats(names: &[String], values: &HashMap<String, Tensor>) -> Vec<String> {
+    let is_float =
+        |name: &&String| values.get(*name).is_some_and(|value| value.kind() == Kind::Float);
+    names.iter().filter(is_float).cloned().collect()
+}
+
 /// Values of one form of a model against those of the reference.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
@@ -181,9 +188,10 @@ impl Comparison {
 
     /// The least share of rows whose largest element stays, of outputs `[N, classes]` of `model`; `None`: it has no such output.
     pub fn agreement(&self, model: &Model) -> Option<f64> {
-        let outputs = self.values.iter().filter(|step| {
-            model.graph.is_output(&step.tensor) && self.rows.contains(&step.tensor)
-        });
+        let outputs = self
+            .values
+            .iter()
+            .filter(|step| model.graph.is_output(&step.tensor) && self.rows.contains(&step.tensor));
         outputs.map(|step| step.fidelity.agreement).reduce(f64::min)
     }
 

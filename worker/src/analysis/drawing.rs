@@ -23,9 +23,8 @@ fn share(of: Option<f64>) -> String {
 type Column = (&'static str, fn(&Layer) -> String);
 
 const SQNR_ALONE: Column = ("SQNR alone, dB", |layer| decibels(layer.alone));
-const AGREEMENT: Column = ("Agreement alone, %", |layer| {
-    share(layer.alone.map(|outcome| outcome.fidelity.agreement))
-});
+const AGREEMENT: Column =
+    ("Agreement alone, %", |layer| share(layer.alone.map(|outcome| outcome.fidelity.agreement)));
 const TOP1_ALONE: Column =
     ("Top-1 alone, %", |layer| share(layer.alone.and_then(|outcome| outcome.top1)));
 const COSINE: Column = ("Cosine alone", |layer| {
@@ -38,8 +37,7 @@ const TOP1_WITHOUT: Column =
 /// A table in Markdown, the most sensitive layer first; without columns of logits or labels where there are none.
 pub fn markdown(report: &Report) -> String {
     let (float, quantized) = (report.float, report.quantized);
-    let mut text =
-        format!("All layers quantized: SQNR {} dB, ", decibels(Some(quantized)));
+    let mut text = format!("All layers quantized: SQNR {} dB, ", decibels(Some(quantized)));
     let mut columns = vec![SQNR_ALONE];
     if report.logits {
         let _ = write!(text, "agreement {} %, ", share(Some(quantized.fidelity.agreement)));
@@ -49,7 +47,8 @@ pub fn markdown(report: &Report) -> String {
         columns.push(COSINE);
     }
     if let (Some(float), Some(_)) = (float.top1, quantized.top1) {
-        let _ = write!(text, "top-1 {} % (float {} %), ", share(quantized.top1), share(Some(float)));
+        let _ =
+            write!(text, "top-1 {} % (float {} %), ", share(quantized.top1), share(Some(float)));
         columns.extend([TOP1_ALONE, SQNR_WITHOUT, TOP1_WITHOUT]);
     } else {
         columns.push(SQNR_WITHOUT);

@@ -7,7 +7,7 @@ mod report;
 mod sensitivity;
 mod suffix;
 
-pub use agreement::{Budget, Comparison, Seen, common};
+pub use agreement::{Budget, Comparison, Seen, common, floats};
 pub use drawing::{markdown, svg};
 pub use fidelity::{Fidelity, Figures};
 pub use report::{Layer, Report, Step, VERSION};

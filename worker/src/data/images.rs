@@ -89,7 +89,9 @@ mod tests {
         std::fs::create_dir(root.path().join("b")).expect("makes");
         for name in ["c.png", "b/2.png", "a.JPG"] {
             let image = image::RgbImage::from_pixel(2, 1, image::Rgb([9, 9, 9]));
-            image.save_with_format(root.path().join(name), image::ImageFormat::Png).expect("writes");
+            image
+                .save_with_format(root.path().join(name), image::ImageFormat::Png)
+                .expect("writes");
         }
         std::fs::write(root.path().join("labels.txt"), "0").expect("writes");
         let data = open_folder(root.path()).expect("opens");

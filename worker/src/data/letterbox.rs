@@ -29,7 +29,10 @@ pub(super) fn letterbox(pixels: Pixels, (height, width): (usize, usize)) -> Resu
 }
 
 /// Height and width of the image inside: the ratio kept, halves rounded to even as Python does, at least a pixel.
-fn fitted((height, width): (usize, usize), (most_high, most_wide): (usize, usize)) -> (usize, usize) {
+fn fitted(
+    (height, width): (usize, usize),
+    (most_high, most_wide): (usize, usize),
+) -> (usize, usize) {
     let scale = (most_high as f64 / height as f64).min(most_wide as f64 / width as f64);
     let side = |side: usize, most: usize| {
         ((side as f64 * scale).round_ties_even() as usize).clamp(1, most)

@@ -7,9 +7,9 @@
 use qpipe::stages::data::{Normalize, RandomCrop, Size, Transform};
 use rand_chacha::ChaCha8Rng;
 
+use super::letterbox::letterbox;
 use super::pixels::Pixels;
 use super::random::{unit, up_to};
-use super::letterbox::letterbox;
 use super::resample::{resize, rotate};
 use crate::{Error, Result};
 

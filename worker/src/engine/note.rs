@@ -116,9 +116,9 @@ impl Note {
             })
         };
         let shape = behind(output)?;
-        let more = more.iter().map(|output| {
-            Ok(FurtherOutput { name: output.name.clone(), shape: behind(output)? })
-        });
+        let more = more
+            .iter()
+            .map(|output| Ok(FurtherOutput { name: output.name.clone(), shape: behind(output)? }));
         let more = more.collect::<Result<_>>()?;
         Ok(Self {
             version: Self::VERSION,

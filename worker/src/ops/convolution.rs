@@ -99,8 +99,7 @@ mod tests {
             let convolution =
                 Convolution { window: Window::of(&node).unwrap(), groups, kernel_shape: None };
             let input = Tensor::randn([4, channels, 8, 8], float);
-            let weight =
-                Tensor::randn([8, channels / groups, 1, 1], float).set_requires_grad(true);
+            let weight = Tensor::randn([8, channels / groups, 1, 1], float).set_requires_grad(true);
             let laid_out = torch::channels_last(&weight).unwrap();
             let made =
                 convolution.run(&torch::channels_last(&input).unwrap(), &laid_out, None).unwrap();

@@ -79,9 +79,11 @@ fn on_engine(
     let (note, mut engine) = engine::load(folder, &Threads::Free(threads))?;
     check_engine(&note, dataset)?;
     if !note.is_classifier() {
-        return Err(Error::user("the engine's output is not [batch, classes]: it is no classifier")
-            .help("task = \"detection\" evaluates detectors")
-            .key("engine"));
+        return Err(Error::user(
+            "the engine's output is not [batch, classes]: it is no classifier",
+        )
+        .help("task = \"detection\" evaluates detectors")
+        .key("engine"));
     }
     dataset.check_labels(note.classes)?;
     let mut score = Score::new(note.classes);

@@ -58,11 +58,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("worst".to_owned(), json!(worst.first())),
     ]);
     let fidelity = report.quantized.fidelity;
-    let (key, figure) = if report.logits {
-        ("agreement", fidelity.agreement)
-    } else {
-        ("cosine", fidelity.cosine)
-    };
+    let (key, figure) =
+        if report.logits { ("agreement", fidelity.agreement) } else { ("cosine", fidelity.cosine) };
     metrics.insert(key.to_owned(), json!(figure));
     if let (Some(float), Some(quantized)) = (report.float.top1, report.quantized.top1) {
         metrics.insert("float_top1".to_owned(), json!(float));

@@ -81,10 +81,7 @@ fn values(text: &[u8], note: &Note, batch: usize) -> Result<Vec<Vec<f32>>> {
         let values = std::mem::take(&mut values.values);
         let expected: usize = shape.iter().product();
         if values.len() != batch * expected {
-            return Err(broken(format!(
-                "{} values, expected {batch} × {expected}",
-                values.len()
-            )));
+            return Err(broken(format!("{} values, expected {batch} × {expected}", values.len())));
         }
         Ok(values)
     });
