@@ -12,7 +12,9 @@ use super::resolve::{Connection, Names, existing};
 use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Table, Value};
-use super::{choices, cycles, extends, guards, overrides, profiles, remote, schema, slurm, sweep};
+use super::{
+    choices, cycles, extends, guards, labels, overrides, profiles, remote, schema, slurm, sweep,
+};
 use crate::stages::contract::Source;
 
 /// Reads a pipeline file. Where overrides give several values, the pipelines of all combinations
@@ -107,6 +109,7 @@ fn assemble(
 
     let names = Names::new(&stages, &data_names, sources);
     let connections = connect(&names, mistakes);
+    labels::check(&stages, &connections, &data, mistakes);
     let guards =
         guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));
     let guards = guards.collect();

@@ -12,6 +12,7 @@ pub(crate) mod fuzzing;
 mod guards;
 mod input;
 mod interpolate;
+mod labels;
 mod load;
 mod lookup;
 mod matrix;

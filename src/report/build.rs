@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::figures::{self, Benchmark, Evaluation, Figures, Subject};
+use super::figures::{self, Benchmark, Detection, Evaluation, Figures, Subject};
 use super::number;
 use super::table::{Accuracy, Report, Row, Timing, TimingColumn};
 use crate::stages::contract::Metrics;
@@ -64,6 +64,7 @@ pub fn build(
         }
         match figures {
             Figures::Evaluation(evaluation) => report.add_evaluation(row, source, &evaluation),
+            Figures::Detection(detection) => report.add_detection(row, source, &detection),
             Figures::Benchmark(benchmark) => {
                 let condition = condition(&benchmark);
                 if !conditions.contains(&condition) {
@@ -106,6 +107,8 @@ impl Report {
                 key,
                 simulation: None,
                 engines: Vec::new(),
+                boxes: None,
+                engine_boxes: Vec::new(),
                 delta_points: None,
                 timings: Vec::new(),
                 others: Vec::new(),
@@ -135,6 +138,28 @@ impl Report {
                     self.rows[row].title, source.id
                 );
                 self.notes.push(note);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn add_detection(&mut self, row: usize, source: &Source, detection: &Detection) {
+        let boxes = detection.boxes;
+        let place = match detection.subject {
+            Subject::Simulation => &mut self.rows[row].boxes,
+            Subject::Engine => {
+                let column = column(&mut self.engines, &detection.backend);
+                slot(&mut self.rows[row].engine_boxes, column)
+            }
+        };
+        match place {
+            None => *place = Some(boxes),
+            Some(first) if (first.map50 - boxes.map50).abs() >= 5e-5 => {
+                let (first, second) = (number::percent(first.map50), number::percent(boxes.map50));
+                self.notes.push(format!(
+                    "{}: the first mAP@0.5 is shown, {first}; `{}` has {second}.",
+                    self.rows[row].title, source.id
+                ));
             }
             Some(_) => {}
         }
@@ -175,8 +200,12 @@ impl Report {
             let column = &self.timings[index];
             (backend(column), column.threads, column.batch)
         });
+        let boxes = self.rows.iter().any(|row| !row.engine_boxes.is_empty());
         for row in &mut self.rows {
             row.engines.resize(self.engines.len(), None);
+            if boxes {
+                row.engine_boxes.resize(self.engines.len(), None);
+            }
             row.timings.resize(self.timings.len(), None);
             row.others.resize(self.others.len(), None);
             row.timings = order.iter().map(|&index| row.timings[index]).collect();
@@ -401,6 +430,33 @@ FP32          1.00×
             "p\n\n\nvariant   size_kb\n─────────────────\na              12\nb               3\n"
         );
         assert_eq!(report.baseline, 1);
+    }
+
+    #[test]
+    fn detectors_have_columns_of_their_own() {
+        let boxes = |f1: f64| {
+            json!({"subject": "engine", "backend": "onnxruntime", "samples": 8, "reference_boxes": 20, "boxes": 21,
+                "precision": 0.9, "recall": 0.8, "f1": f1, "map50": 0.7, "map": 0.6, "mean_iou": 0.9, "class_agreement": 1})
+        };
+        let int8 = [("variant", json!("int8"))];
+        let sources = [
+            source("bench[fp32]", "bench", &[("variant", json!("fp32"))], &benchmark(1, 0.5)),
+            source("eng[int8]", "eng", &int8, &boxes(0.85)),
+            source("bench[int8]", "bench", &int8, &benchmark(1, 0.25)),
+            source("again[int8]", "again", &int8, &boxes(0.85)),
+        ];
+        let report = build(&config(""), "p", &sources).expect("a report");
+        let text = report.text(120);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[2].contains("boxes, engine") && lines[2].contains("batch 1"), "{text}");
+        assert!(!text.contains("top-1"), "{text}");
+        assert!(lines[3].contains("F1    mAP50  mAP50-95"), "{text}");
+        assert!(text.contains("90.00 %  80.00 %  85.00 %  70.00 %   60.00 %"), "{text}");
+        let json = serde_json::to_string(&report).expect("serialises");
+        assert_eq!(serde_json::from_str::<Report>(&json).expect("reads back"), report);
+        let broken = [source("e", "e", &int8, &json!({"subject": "engine", "map50": 1}))];
+        let (message, _) = build(&config(""), "p", &broken).unwrap_err();
+        assert!(message.starts_with("stage `e`: detection figures: missing field"), "{message}");
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 use serde::Deserialize;
 
-use super::table::{Accuracy, LatencyMs};
+use super::table::{Accuracy, Boxes, LatencyMs};
 use crate::stages::contract::Metrics;
 
 /// The figures of one stage.
 pub(super) enum Figures {
     /// Of `evaluate`.
     Evaluation(Evaluation),
+    /// Of `evaluate` of a detector.
+    Detection(Detection),
     /// Of `benchmark`.
     Benchmark(Benchmark),
     /// Of anything else: single numbers and words, each a column.
@@ -25,6 +27,18 @@ pub(super) struct Evaluation {
     /// The accuracy.
     #[serde(flatten)]
     pub accuracy: Accuracy,
+}
+
+/// The metrics of `evaluate` of a detector.
+#[derive(Deserialize)]
+pub(super) struct Detection {
+    /// What was evaluated.
+    pub subject: Subject,
+    /// `libtorch`, `onnxruntime`, …
+    pub backend: String,
+    /// The agreement.
+    #[serde(flatten)]
+    pub boxes: Boxes,
 }
 
 /// What was evaluated.
@@ -94,6 +108,9 @@ impl Figures {
         if metrics.contains_key("batches") {
             let benchmark = Benchmark::deserialize(value());
             benchmark.map(Self::Benchmark).map_err(|error| format!("benchmark figures: {error}"))
+        } else if metrics.contains_key("subject") && metrics.contains_key("map50") {
+            let detection = Detection::deserialize(value());
+            detection.map(Self::Detection).map_err(|error| format!("detection figures: {error}"))
         } else if metrics.contains_key("subject") {
             let evaluation = Evaluation::deserialize(value());
             evaluation.map(Self::Evaluation).map_err(|error| format!("evaluation figures: {error}"))

@@ -1,7 +1,7 @@
 //! The report as text cells in groups of columns, from which each format is drawn.
 
 use super::number;
-use super::table::{Accuracy, Report, Timing};
+use super::table::{Accuracy, Boxes, Report, Timing};
 
 /// Columns under one heading, such as `batch 32`.
 pub(super) struct Group {
@@ -23,6 +23,7 @@ impl Report {
     /// All groups that have any figure.
     pub(super) fn groups(&self) -> Vec<Group> {
         let mut groups = vec![self.accuracy()];
+        groups.extend(self.boxes());
         groups.extend((0..self.timings.len()).map(|index| self.timing(index)));
         groups.push(self.other_figures());
         groups.retain(|group| !group.columns.is_empty());
@@ -42,12 +43,39 @@ impl Report {
         }
         for (index, backend) in self.engines.iter().enumerate() {
             let title = if self.engines.len() == 1 { "engine" } else { backend };
-            columns.push(self.column(title, |row| top1(&self.rows[row].engines[index])));
+            if self.rows.iter().any(|row| row.engines[index].is_some()) {
+                columns.push(self.column(title, |row| top1(&self.rows[row].engines[index])));
+            }
         }
         if self.rows.iter().any(|row| row.delta_points.is_some()) {
             columns.push(self.column("Δ", |row| self.rows[row].delta_points.map(number::points)));
         }
         Group { title: "top-1".to_owned(), columns }
+    }
+
+    /// Agreement of boxes with the float model's: a group for the simulation, and for each runtime.
+    fn boxes(&self) -> Vec<Group> {
+        let simulation = self.box_group("simulation", &|row| self.rows[row].boxes);
+        let engines = self.engines.iter().enumerate().filter_map(|(index, backend)| {
+            let title = if self.engines.len() == 1 { "engine" } else { backend };
+            self.box_group(title, &|row| self.rows[row].engine_boxes.get(index).copied().flatten())
+        });
+        simulation.into_iter().chain(engines).collect()
+    }
+
+    fn box_group(&self, title: &str, of: &dyn Fn(usize) -> Option<Boxes>) -> Option<Group> {
+        (0..self.rows.len()).find_map(of)?;
+        let figure = |title: &str, figure: fn(Boxes) -> f64| {
+            self.column(title, |row| of(row).map(|boxes| number::percent(figure(boxes))))
+        };
+        let columns = vec![
+            figure("precision", |boxes| boxes.precision),
+            figure("recall", |boxes| boxes.recall),
+            figure("F1", |boxes| boxes.f1),
+            figure("mAP50", |boxes| boxes.map50),
+            figure("mAP50-95", |boxes| boxes.map),
+        ];
+        Some(Group { title: format!("boxes, {title}"), columns })
     }
 
     fn timing(&self, index: usize) -> Group {

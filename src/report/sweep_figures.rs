@@ -63,6 +63,13 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
                 found.push(Figure { name: name.to_owned(), value, better, form });
             }
         }
+        Ok(Figures::Detection(detection)) => {
+            let boxes = detection.boxes;
+            for (name, value) in [("f1", boxes.f1), ("map50", boxes.map50), ("map", boxes.map)] {
+                let better = better(name);
+                found.push(Figure { name: name.to_owned(), value, better, form: Form::Percent });
+            }
+        }
         // Figures that are not complete are told of by reports.
         Ok(Figures::Other(_)) | Err(_) => {
             for (name, value) in metrics {
@@ -103,6 +110,7 @@ const WORDS: [(Better, &[&str]); 2] = [
             "recall",
             "auc",
             "map",
+            "map50",
             "iou",
             "miou",
             "dice",
@@ -187,7 +195,7 @@ mod tests {
 
     #[test]
     fn names_tell_which_values_are_better() {
-        for name in ["top1", "eval.top-1", "val_accuracy", "sqnr_db.median", "top1.int8"] {
+        for name in ["top1", "eval.top-1", "val_accuracy", "sqnr_db.median", "top1.int8", "map50"] {
             assert_eq!(better(name), Some(Better::Higher), "{name}");
         }
         for name in ["loss", "accuracy_loss", "latency_ms.median", "size.bytes", "top1_error"] {

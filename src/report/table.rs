@@ -36,6 +36,12 @@ pub struct Row {
     pub simulation: Option<Accuracy>,
     /// Accuracy of the engine of each of [`Report::engines`].
     pub engines: Vec<Option<Accuracy>>,
+    /// Agreement of a detector's boxes in simulation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boxes: Option<Boxes>,
+    /// The same of the engine of each of [`Report::engines`]; empty where no detector was evaluated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engine_boxes: Vec<Option<Boxes>>,
     /// Top-1 less the baseline's, percentage points; of the engine where both have one.
     pub delta_points: Option<f64>,
     /// Timing of each of [`Report::timings`].
@@ -57,6 +63,25 @@ pub struct Accuracy {
     pub top1: f64,
     /// Part of images whose class is among the first five, 0…1.
     pub top5: f64,
+}
+
+/// How far a detector's boxes agree with those of the float model; shares 0…1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Boxes {
+    /// Images.
+    pub samples: u64,
+    /// Boxes of the float model.
+    pub reference_boxes: u64,
+    /// Share of the boxes that the float model has too, at IoU 0.5.
+    pub precision: f64,
+    /// Share of the float model's boxes that were found.
+    pub recall: f64,
+    /// Harmonic mean of both.
+    pub f1: f64,
+    /// Mean average precision at IoU 0.5.
+    pub map50: f64,
+    /// The same over IoU 0.50, 0.55, … 0.95.
+    pub map: f64,
 }
 
 /// What was timed.

@@ -1,18 +1,18 @@
-//! `[data.NAME]`: a labelled image data set and how its images become tensors.
+//! `[data.NAME]`: an image data set and how its images become tensors.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Input, InputPath, Problem};
 
-/// A labelled image data set.
+/// An image data set, labelled or not.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataSpec {
     /// How the files are laid out.
     pub format: DataFormat,
     /// `image-folder`: the folder with one folder a class. `idx`: the images file (`.gz` allowed).
-    /// `csv`: a file with the columns `path` and `label`; its paths are relative to it.
+    /// `csv`: a file with the columns `path` and `label`; its paths are relative to it. `images`: a folder of images without labels.
     pub path: InputPath,
     /// `idx` only: the labels file. Default: the images file's name with `images-idx3` replaced by
     /// `labels-idx1`.
@@ -39,7 +39,7 @@ pub struct DataSpec {
     pub transform: Vec<Transform>,
 }
 
-/// Layouts of labelled images.
+/// Layouts of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataFormat {
@@ -49,6 +49,9 @@ pub enum DataFormat {
     Idx,
     /// A table of image paths and labels.
     Csv,
+    /// JPEG, PNG and BMP files in a folder and those below it, without labels: for `calibrate`, `sensitivity`, `verify` and
+    /// [detectors](detection.md).
+    Images,
 }
 
 /// Colour of the decoded image.
@@ -68,6 +71,9 @@ pub enum Transform {
     /// Resize the shorter side to this many pixels, the ratio kept; bilinear, antialiased. With
     /// `[height, width]`: to exactly that.
     Resize(Size),
+    /// Resize to fit into this many pixels (square, or `[height, width]`), the ratio kept, and fill up on both sides with grey (114 of 255),
+    /// as YOLO detectors are trained.
+    Letterbox(Size),
     /// Cut this many pixels (square, or `[height, width]`) from the middle; padded with black where the image is smaller.
     CenterCrop(Size),
     /// Training: pad with black, then cut a random window.
@@ -138,6 +144,12 @@ impl DataSpec {
         let mut problems = Vec::new();
         if self.format != DataFormat::Idx && self.labels.is_some() {
             problems.push(Problem::at("labels", "`labels` belongs to format \"idx\" only"));
+        }
+        if self.format == DataFormat::Images && self.classes.is_some() {
+            problems.push(
+                Problem::at("classes", "`classes` are folders, which format \"images\" has not")
+                    .help("leave it out, or use format = \"image-folder\""),
+            );
         }
         if self.format == DataFormat::Idx
             && self.labels.is_none()

@@ -12,6 +12,10 @@ use super::model_source::ModelSource;
 ///
 /// Outputs: `metrics` (JSON), `confusion` (JSON: `classes`, `counts[label][prediction]`), `logits`
 /// (NumPy `.npy`, float32 `[N, classes]`, in the data set's order).
+///
+/// With `task = "detection"` the agreement of a detector's boxes with those of `reference`, the float model; no labels are needed. Outputs:
+/// `metrics` (precision, recall, F1, mAP@0.5, mAP@0.5:0.95, mean IoU and class agreement of pairs), `boxes` (JSON, for each image).
+/// [Detectors](detection.md) has the definitions.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluate {
@@ -21,7 +25,16 @@ pub struct Evaluate {
     /// The engine to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Ref>,
-    /// Labelled data; its random transforms are not applied.
+    /// What the model does.
+    #[serde(default, skip_serializing_if = "Task::is_classification")]
+    pub task: Task,
+    /// `task = "detection"` only: the float model or engine whose boxes are taken for the truth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Ref>,
+    /// `task = "detection"` only: what counts as a box.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Detection>,
+    /// Data, with labels unless `task` is `detection`; its random transforms are not applied.
     pub data: Ref,
     /// Images a step, where the model's batch is free.
     #[serde(default = "default_batch_size")]
@@ -33,6 +46,80 @@ pub struct Evaluate {
     pub device: Device,
 }
 
+/// What a model does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// It tells images apart; measured against labels.
+    #[default]
+    Classification,
+    /// It finds boxes; measured against those of `reference`.
+    Detection,
+}
+
+impl Task {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_classification(&self) -> bool {
+        *self == Self::Classification
+    }
+}
+
+/// What counts as a box.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Detection {
+    /// Confidence that a box exceeds.
+    #[serde(default = "default_confidence")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub confidence: f64,
+    /// Overlap (IoU) beyond which a better box of the same class suppresses another.
+    #[serde(default = "default_nms_iou")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub nms_iou: f64,
+    /// Boxes of an image, at most.
+    #[serde(default = "default_most")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_boxes: u32,
+    /// Form of the model's first output. Default: told by its extents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<BoxForm>,
+}
+
+/// How an output holds boxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BoxForm {
+    /// `[N, 4 + classes, anchors]`: centre, size, a score for each class.
+    Yolov8,
+    /// `[N, anchors, 5 + classes]`: centre, size, objectness, a score for each class; the confidence is the product.
+    Yolov5,
+    /// `[N, boxes, 6]`: corners, score, class; suppressed already.
+    Boxes,
+}
+
+fn default_confidence() -> f64 {
+    0.25
+}
+
+fn default_nms_iou() -> f64 {
+    0.7
+}
+
+fn default_most() -> u32 {
+    300
+}
+
+impl Default for Detection {
+    fn default() -> Self {
+        Self {
+            confidence: default_confidence(),
+            nms_iou: default_nms_iou(),
+            max_boxes: default_most(),
+            form: None,
+        }
+    }
+}
+
 fn default_batch_size() -> u32 {
     64
 }
@@ -40,7 +127,7 @@ fn default_batch_size() -> u32 {
 impl Contract for Evaluate {
     const NAME: &'static str = "evaluate";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str = "loss, top-1, top-5, confusion matrix of a model or an engine";
+    const ABOUT: &'static str = "accuracy of a model or an engine; agreement of a detector's boxes";
     const DEMAND: Demand = Demand::Whole;
 
     fn inputs(&self) -> Vec<Input> {
@@ -48,20 +135,31 @@ impl Contract for Evaluate {
         if let Some(engine) = &self.engine {
             inputs.push(Input::reference("engine", engine, &[PortType::Engine]));
         }
+        if let Some(reference) = &self.reference {
+            let accepts = &[PortType::Model, PortType::Engine];
+            inputs.push(Input::reference("reference", reference, accepts));
+        }
         inputs.push(Input::reference("data", &self.data, &[PortType::Data]));
         inputs
     }
 
     fn outputs(&self) -> Vec<Output> {
+        let metrics = Output::new("metrics", PortType::Metrics, "metrics.json");
+        if self.task == Task::Detection {
+            return vec![metrics, Output::new("boxes", PortType::File, "boxes.json")];
+        }
         vec![
-            Output::new("metrics", PortType::Metrics, "metrics.json"),
+            metrics,
             Output::new("confusion", PortType::File, "confusion.json"),
             Output::new("logits", PortType::File, "logits.npy"),
         ]
     }
 
     fn facts(&self) -> Vec<Fact> {
-        if self.engine.is_some() {
+        if self.task == Task::Detection {
+            // The reference is a model or an engine, whichever the other is.
+            vec![Fact::Cpu, Fact::OnnxRuntime, Fact::Libtorch]
+        } else if self.engine.is_some() {
             vec![Fact::Cpu, Fact::OnnxRuntime]
         } else {
             vec![self.device.fact()]
@@ -69,6 +167,38 @@ impl Contract for Evaluate {
     }
 
     fn check(&self) -> Vec<Problem> {
+        let mut problems = self.check_task();
+        problems.extend(self.check_subject());
+        problems
+    }
+}
+
+impl Evaluate {
+    fn check_task(&self) -> Vec<Problem> {
+        match (self.task, &self.reference, &self.detection) {
+            (Task::Detection, None, _) => vec![
+                Problem::at(
+                    "task",
+                    "a detector is compared with its float model: `reference` is missing",
+                )
+                .help("add reference = \"STAGE.model\" or \"STAGE.engine\", the float model's"),
+            ],
+            (Task::Classification, reference, detection) => {
+                let given =
+                    [("reference", reference.is_some()), ("detection", detection.is_some())];
+                let given = given.into_iter().filter(|(_, given)| *given);
+                given
+                    .map(|(key, _)| {
+                        Problem::at(key, format!("`{key}` belongs to task \"detection\" only"))
+                            .help("add task = \"detection\", or leave it out")
+                    })
+                    .collect()
+            }
+            (Task::Detection, Some(_), _) => Vec::new(),
+        }
+    }
+
+    fn check_subject(&self) -> Vec<Problem> {
         match (&self.model, &self.engine) {
             (Some(model), None) => model.check().into_iter().chain(self.device.check()).collect(),
             (None, Some(_)) if !self.device.is_auto() => vec![

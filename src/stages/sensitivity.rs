@@ -48,7 +48,7 @@ pub struct Sensitivity {
     /// How activations are quantized, as in `insert-qdq`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<Activations>,
-    /// Labelled data on which outputs are compared; its random transforms are not applied.
+    /// Data on which outputs are compared, with labels or without (then there is no top-1 and no loss); its random transforms are not applied.
     pub data: Ref,
     /// Images used, chosen at random by the seed.
     #[serde(default = "default_samples")]
@@ -104,7 +104,7 @@ impl Sensitivity {
 
 impl Contract for Sensitivity {
     const NAME: &'static str = "sensitivity";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "what quantizing each layer costs";
     const DEMAND: Demand = Demand::Whole;
 

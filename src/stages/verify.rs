@@ -36,7 +36,7 @@ pub struct Verify {
     #[serde(default = "default_sqnr")]
     #[schemars(range(min = 0.0, max = 200.0))]
     pub min_sqnr_db: f64,
-    /// Least share of images for which the highest output stays the same.
+    /// Least share of images for which the highest output stays the same; asked of outputs `[N, classes]` alone.
     #[serde(default = "default_agreement")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_agreement: f64,
@@ -64,7 +64,7 @@ fn default_agreement() -> f64 {
 
 impl Contract for Verify {
     const NAME: &'static str = "verify";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str =
         "whether export and engine compute what was trained, value by value";
     const DEMAND: Demand = Demand::Whole;

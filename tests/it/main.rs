@@ -6,6 +6,7 @@ mod check;
 mod ci;
 mod compose;
 mod crash;
+mod detection;
 mod faults;
 mod fuzz_corpus;
 mod history;

@@ -60,6 +60,13 @@ pub fn common(reference: &Model, other: &Model) -> Vec<String> {
     made(other).into_iter().filter(|name| first.contains(name)).collect()
 }
 
+/// Those of `names` whose values are float32: integers that are computed from shapes are not compared.
+pub fn floats(names: &[String], values: &HashMap<String, Tensor>) -> Vec<String> {
+    let is_float =
+        |name: &&String| values.get(*name).is_some_and(|value| value.kind() == Kind::Float);
+    names.iter().filter(is_float).cloned().collect()
+}
+
 /// Values of one form of a model against those of the reference.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
@@ -69,12 +76,15 @@ pub struct Comparison {
     pub values: Vec<Step>,
     #[serde(skip)]
     sums: HashMap<String, Fidelity>,
+    /// Values of shape `[N, classes]`: of others the place of the largest element says nothing.
+    #[serde(skip)]
+    rows: HashSet<String>,
 }
 
 impl Comparison {
     /// Nothing yet.
     pub fn new(of: &str) -> Self {
-        Self { of: of.to_owned(), values: Vec::new(), sums: HashMap::new() }
+        Self { of: of.to_owned(), values: Vec::new(), sums: HashMap::new(), rows: HashSet::new() }
     }
 
     /// Takes the values of a batch.
@@ -99,6 +109,9 @@ impl Comparison {
                 )));
             }
             self.sums.entry(name.clone()).or_default().add(expected, found)?;
+            if expected.dim() == 2 {
+                self.rows.insert(name.clone());
+            }
         }
         Ok(())
     }
@@ -123,8 +136,8 @@ impl Comparison {
         let decibels = |step: &Step| step.fidelity.sqnr_db.unwrap_or(f64::INFINITY);
         // NaN is below any budget.
         let is_off = |step: &Step| {
-            let agrees =
-                !model.graph.is_output(&step.tensor) || step.fidelity.agreement >= budget.agreement;
+            let agrees = !(model.graph.is_output(&step.tensor) && self.rows.contains(&step.tensor))
+                || step.fidelity.agreement >= budget.agreement;
             !(decibels(step) >= budget.sqnr_db && agrees)
         };
         let before = self.before(model);
@@ -171,6 +184,15 @@ impl Comparison {
             }
         }
         before
+    }
+
+    /// The least share of rows whose largest element stays, of outputs `[N, classes]` of `model`; `None`: it has no such output.
+    pub fn agreement(&self, model: &Model) -> Option<f64> {
+        let outputs = self
+            .values
+            .iter()
+            .filter(|step| model.graph.is_output(&step.tensor) && self.rows.contains(&step.tensor));
+        outputs.map(|step| step.fidelity.agreement).reduce(f64::min)
     }
 
     /// The least SQNR of all values; `None`: none differs.

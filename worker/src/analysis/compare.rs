@@ -48,7 +48,7 @@ pub fn compare(
     progress: &dyn Fn(u64, u64),
 ) -> Result<Compared> {
     let _no_grad = tch::no_grad_guard();
-    let classes = classes(float, images.dataset)?;
+    let (_, classes) = classes(float, images.dataset)?;
     let mut watched = [BTreeSet::new(), BTreeSet::new()];
     let variants = variants.iter().map(|variant| {
         let of = [suffix(float, variant)?, suffix(quantized, variant)?];

@@ -19,33 +19,48 @@ fn share(of: Option<f64>) -> String {
     of.map(|share| format!("{:.2}", 100.0 * share)).unwrap_or_default()
 }
 
-/// A table in Markdown, the most sensitive layer first.
+/// A column: its heading, and a layer's cell.
+type Column = (&'static str, fn(&Layer) -> String);
+
+const SQNR_ALONE: Column = ("SQNR alone, dB", |layer| decibels(layer.alone));
+const AGREEMENT: Column =
+    ("Agreement alone, %", |layer| share(layer.alone.map(|outcome| outcome.fidelity.agreement)));
+const TOP1_ALONE: Column =
+    ("Top-1 alone, %", |layer| share(layer.alone.and_then(|outcome| outcome.top1)));
+const COSINE: Column = ("Cosine alone", |layer| {
+    layer.alone.map(|outcome| format!("{:.6}", outcome.fidelity.cosine)).unwrap_or_default()
+});
+const SQNR_WITHOUT: Column = ("SQNR of all without it, dB", |layer| decibels(layer.without));
+const TOP1_WITHOUT: Column =
+    ("Top-1 without, %", |layer| share(layer.without.and_then(|outcome| outcome.top1)));
+
+/// A table in Markdown, the most sensitive layer first; without columns of logits or labels where there are none.
 pub fn markdown(report: &Report) -> String {
     let (float, quantized) = (report.float, report.quantized);
-    let mut text = format!(
-        "All layers quantized: SQNR {} dB, agreement {} %, top-1 {} % (float {} %), {} images.\n\n",
-        decibels(Some(quantized)),
-        share(Some(quantized.fidelity.agreement)),
-        share(quantized.top1),
-        share(float.top1),
-        report.samples
-    );
-    text.push_str(
-        "| Layer | Operator | SQNR alone, dB | Agreement alone, % | Top-1 alone, % | SQNR of all without it, dB | Top-1 without, % |\n",
-    );
-    text.push_str("| --- | --- | ---: | ---: | ---: | ---: | ---: |\n");
+    let mut text = format!("All layers quantized: SQNR {} dB, ", decibels(Some(quantized)));
+    let mut columns = vec![SQNR_ALONE];
+    if report.logits {
+        let _ = write!(text, "agreement {} %, ", share(Some(quantized.fidelity.agreement)));
+        columns.push(AGREEMENT);
+    } else {
+        let _ = write!(text, "cosine {:.6}, ", quantized.fidelity.cosine);
+        columns.push(COSINE);
+    }
+    if let (Some(float), Some(_)) = (float.top1, quantized.top1) {
+        let _ =
+            write!(text, "top-1 {} % (float {} %), ", share(quantized.top1), share(Some(float)));
+        columns.extend([TOP1_ALONE, SQNR_WITHOUT, TOP1_WITHOUT]);
+    } else {
+        columns.push(SQNR_WITHOUT);
+    }
+    let _ = writeln!(text, "{} images.\n", report.samples);
+    let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
+    let _ = writeln!(text, "| Layer | Operator | {} |", headings.join(" | "));
+    let _ = writeln!(text, "| --- | --- |{}", " ---: |".repeat(columns.len()));
     for layer in &report.layers {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {} |",
-            layer.node.replace('|', "\\|"),
-            layer.op,
-            decibels(layer.alone),
-            share(layer.alone.map(|outcome| outcome.fidelity.agreement)),
-            share(layer.alone.and_then(|outcome| outcome.top1)),
-            decibels(layer.without),
-            share(layer.without.and_then(|outcome| outcome.top1)),
-        );
+        let cells: Vec<String> = columns.iter().map(|(_, cell)| cell(layer)).collect();
+        let name = layer.node.replace('|', "\\|");
+        let _ = writeln!(text, "| {name} | {} | {} |", layer.op, cells.join(" | "));
     }
     text
 }

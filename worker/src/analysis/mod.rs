@@ -9,7 +9,7 @@ mod sensitivity;
 mod suffix;
 mod variant;
 
-pub use agreement::{Budget, Comparison, Seen, common};
+pub use agreement::{Budget, Comparison, Seen, common, floats};
 pub use compare::{Compared, Images, compare};
 pub use drawing::{markdown, svg};
 pub use fidelity::{Fidelity, Figures};

@@ -23,6 +23,9 @@ pub struct Report {
     pub method: Method,
     /// Images that were run.
     pub samples: usize,
+    /// Whether the one output is `[N, classes]`; of others the place of the largest element (`agreement`) says nothing.
+    #[serde(default = "yes")]
+    pub logits: bool,
     /// The float model; its fidelity is that to itself.
     pub float: Outcome,
     /// All layers quantized.
@@ -72,6 +75,10 @@ pub struct Step {
     /// Against the float model's value.
     #[serde(flatten)]
     pub fidelity: Figures,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// An SQNR for comparisons: no difference is better than any.

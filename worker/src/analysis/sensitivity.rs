@@ -68,7 +68,7 @@ pub fn measure(
             .help("`include` and `exclude` leave none that the target's rules cover"));
     }
     let full = quantize(&all)?;
-    let classes = classes(model, dataset)?;
+    let (logits, classes) = classes(model, dataset)?;
     let mut variants: Vec<(usize, Measure, Variant)> = Vec::new();
     for &index in &indices {
         for &measure in options.measure {
@@ -102,6 +102,7 @@ pub fn measure(
         target: request.target,
         method: request.method,
         samples: total as usize,
+        logits,
         float: run.float.outcome.outcome(),
         quantized: run.quantized.outcome.outcome(),
         layers: Vec::new(),

@@ -59,7 +59,18 @@ impl Tally {
 
     /// Takes the outputs of a batch, and what they should be.
     pub fn add(&mut self, expected: &[Tensor], found: &[Tensor], labels: &Tensor) -> Result<()> {
-        for (expected, found) in expected.iter().zip(found) {
+        for (index, (expected, found)) in expected.iter().zip(found).enumerate() {
+            if !matches!(expected.kind(), tch::Kind::Float) {
+                continue;
+            }
+            if expected.size() != found.size() {
+                return Err(Error::user(format!(
+                    "output {index} is {:?} of the float model, {:?} of a quantized one: values cannot be compared",
+                    expected.size(),
+                    found.size()
+                ))
+                .help("boxes that were suppressed already are more or fewer: export the detector without NonMaxSuppression"));
+            }
             self.fidelity.add(expected, found)?;
         }
         match (&mut self.score, found.first()) {
@@ -79,19 +90,16 @@ impl Tally {
     }
 }
 
-/// How many classes the model tells apart, where it is a classifier of the data.
-pub(super) fn classes(model: &Model, dataset: &Dataset) -> Result<Option<usize>> {
+/// Whether the model's one output is `[N, classes]`, and how many classes it tells apart, where it is a classifier of the data.
+pub(super) fn classes(model: &Model, dataset: &Dataset) -> Result<(bool, Option<usize>)> {
     let mut program = Program::compile(model, &interp::Options::default())?;
     let first = Loader::new(dataset, 1, Order::Subset(vec![0]), false, 1).next();
     let first = first.ok_or_else(|| Error::bug("a data set without a sample"))??;
     let outputs = program.forward(&[first.images], Mode::Eval, &mut |_, _| Ok(()))?;
     let size = outputs.first().map(Tensor::size).unwrap_or_default();
-    Ok(match (&size[..], outputs.len()) {
-        (&[1, classes], 1) if classes as usize >= dataset.classes().len().max(1) => {
-            Some(classes as usize)
-        }
-        _ => None,
-    })
+    let (&[1, classes], 1) = (&size[..], outputs.len()) else { return Ok((false, None)) };
+    let fits = dataset.labelled() && classes as usize >= dataset.classes().len().max(1);
+    Ok((true, fits.then_some(classes as usize)))
 }
 
 /// A whole model whose values others start from.

@@ -1,4 +1,4 @@
-//! A data set: labelled images and what happens to each before it is a tensor.
+//! A data set: images, labelled or not, and what happens to each before it is a tensor.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// Decoded images are kept up to this many bytes.
 const CACHE_BYTES: usize = 1 << 30;
 
-/// A labelled data set; a clone shares everything.
+/// A data set; a clone shares everything.
 #[derive(Clone)]
 pub struct Dataset {
     inner: Arc<Inner>,
@@ -114,7 +114,12 @@ impl Dataset {
         self.inner.transforms.output(self.inner.source.size())
     }
 
-    /// Label of each sample.
+    /// Whether samples have labels.
+    pub fn labelled(&self) -> bool {
+        self.inner.source.labelled()
+    }
+
+    /// Label of each sample; 0 where there are none.
     pub fn labels(&self) -> &[usize] {
         &self.inner.source.labels()[self.inner.skip..self.inner.skip + self.inner.len]
     }
@@ -132,8 +137,14 @@ impl Dataset {
     /// Checks that a model with `outputs` outputs can tell all labels apart.
     ///
     /// # Errors
-    /// The first sample whose label is too large.
+    /// A data set without labels; the first sample whose label is too large.
     pub fn check_labels(&self, outputs: usize) -> Result<()> {
+        if !self.labelled() {
+            return Err(Error::user(format!("{}: the data has no labels", self.name(0))).help(
+                "labels come from the formats \"image-folder\", \"csv\" and \"idx\"; without them detectors are evaluated with \
+                 task = \"detection\"",
+            ));
+        }
         let Some(index) = self.labels().iter().position(|&label| label >= outputs) else {
             return Ok(());
         };

@@ -7,13 +7,17 @@ use std::path::PathBuf;
 use qpipe::stages::data::{DataFormat, DataSpec};
 
 use super::pixels::Pixels;
-use super::{csv, idx, image_folder};
+use super::{csv, idx, image_folder, images};
 use crate::Result;
 
-/// Labelled images of a data set, all of them, before `skip` and `limit`.
+/// Images of a data set, all of them, before `skip` and `limit`.
 pub(super) trait Source: Send + Sync {
-    /// Label of each image, an index into the classes.
+    /// Label of each image, an index into the classes; 0 of all where there are none.
     fn labels(&self) -> &[usize];
+    /// Whether labels are known.
+    fn labelled(&self) -> bool {
+        true
+    }
     /// Class names.
     fn classes(&self) -> &[String];
     /// Image `index`.
@@ -43,4 +47,5 @@ pub(super) const FORMATS: &[Format] = &[
     Format { format: DataFormat::Idx, open: idx::open },
     Format { format: DataFormat::ImageFolder, open: image_folder::open },
     Format { format: DataFormat::Csv, open: csv::open },
+    Format { format: DataFormat::Images, open: images::open },
 ];

@@ -101,7 +101,15 @@ fn folders(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>, ignored: &mut Vec<PathBuf>) -> Result<()> {
+/// Image files in a folder and those below it, sorted by name, and files that are none.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub(super) fn collect(
+    folder: &Path,
+    files: &mut Vec<PathBuf>,
+    ignored: &mut Vec<PathBuf>,
+) -> Result<()> {
     for path in entries(folder)? {
         if path.is_dir() {
             collect(&path, files, ignored)?;
@@ -137,14 +145,19 @@ impl Source for ImageFolder {
     }
 
     fn notes(&self) -> Vec<String> {
-        let Some(first) = self.ignored.first() else { return Vec::new() };
-        vec![format!(
-            "{}: ignored {} file(s) that are no JPEG, PNG or BMP, such as {}",
-            self.root.display(),
-            self.ignored.len(),
-            first.display()
-        )]
+        ignored(&self.root, &self.ignored)
     }
+}
+
+/// A remark on files that are no images, if there are any.
+pub(super) fn ignored(root: &Path, files: &[PathBuf]) -> Vec<String> {
+    let Some(first) = files.first() else { return Vec::new() };
+    vec![format!(
+        "{}: ignored {} file(s) that are no JPEG, PNG or BMP, such as {}",
+        root.display(),
+        files.len(),
+        first.display()
+    )]
 }
 
 #[cfg(test)]

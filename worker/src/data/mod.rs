@@ -1,4 +1,4 @@
-//! Labelled images: formats, decoding, transforms, and a loader that works ahead.
+//! Images, labelled or not: formats, decoding, transforms, and a loader that works ahead.
 //!
 //! What comes out depends on the files, the seed and the epoch alone, never on the number of threads.
 
@@ -8,6 +8,8 @@ mod decode;
 mod formats;
 mod idx;
 mod image_folder;
+mod images;
+mod letterbox;
 mod loader;
 mod pixels;
 mod random;

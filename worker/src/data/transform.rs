@@ -7,6 +7,7 @@
 use qpipe::stages::data::{Normalize, RandomCrop, Size, Transform};
 use rand_chacha::ChaCha8Rng;
 
+use super::letterbox::letterbox;
 use super::pixels::Pixels;
 use super::random::{unit, up_to};
 use super::resample::{resize, rotate};
@@ -25,8 +26,12 @@ impl Transforms {
     pub fn new(transforms: &[Transform], channels: usize) -> Self {
         let geometric = |step: &&Transform| !matches!(step, Transform::Normalize(_));
         let steps: Vec<Transform> = transforms.iter().filter(geometric).cloned().collect();
-        let fixed =
-            |step: &Transform| matches!(step, Transform::Resize(_) | Transform::CenterCrop(_));
+        let fixed = |step: &Transform| {
+            matches!(
+                step,
+                Transform::Resize(_) | Transform::Letterbox(_) | Transform::CenterCrop(_)
+            )
+        };
         let fixed = steps.iter().take_while(|step| fixed(step)).count();
         let mut table = vec![[0.0; 256]; channels];
         for (channel, table) in table.iter_mut().enumerate() {
@@ -76,7 +81,9 @@ impl Transforms {
                 Transform::Resize(Size::Side(side)) => {
                     size.map(|size| shorter_side(size, *side as usize))
                 }
-                Transform::Resize(to) | Transform::CenterCrop(to) => Some(extent(*to)),
+                Transform::Resize(to) | Transform::Letterbox(to) | Transform::CenterCrop(to) => {
+                    Some(extent(*to))
+                }
                 Transform::RandomCrop(crop) => Some(extent(crop.size)),
                 _ => size,
             };
@@ -123,6 +130,7 @@ fn apply(step: &Transform, pixels: Pixels, generator: Option<&mut ChaCha8Rng>) -
             };
             resize(pixels, height, width)
         }
+        (Transform::Letterbox(size), _) => letterbox(pixels, extent(*size)),
         (Transform::CenterCrop(size), _) => Ok(center_crop(&pixels, *size)),
         (Transform::RandomCrop(crop), None) => Ok(center_crop(&pixels, crop.size)),
         (Transform::RandomCrop(crop), Some(generator)) => random_crop(&pixels, crop, generator),

@@ -12,7 +12,7 @@ pub mod tensorrt;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
 
-pub use note::{Layer, Note, OnGpu};
+pub use note::{FurtherOutput, Layer, Note, OnGpu};
 pub use table::{
     BACKENDS, Backend, Build, Built, Clock, Engine, Tell, Threads, Timing, Told, build, clock, load,
 };

@@ -6,7 +6,7 @@ use qpipe::stages::build_engine::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::tensorrt::Gpu;
-use crate::graph::{Dim, Model};
+use crate::graph::{Dim, Model, ValueInfo};
 use crate::{Error, Result};
 
 /// What `engine.json` says of an engine.
@@ -26,16 +26,31 @@ pub struct Note {
     pub input_name: String,
     /// Channels, height and width of an image.
     pub input: [usize; 3],
-    /// Name of the output, float `[batch, classes]`.
+    /// Name of the first output, float `[batch, classes]` or `[batch, …]`.
     pub output_name: String,
-    /// Count of classes.
+    /// Values of an image in it: of a classifier the count of classes.
     pub classes: usize,
+    /// Its extents behind the batch, where it is not `[batch, classes]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shape: Vec<usize>,
+    /// Further outputs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<FurtherOutput>,
     /// Of an engine for a GPU: what it was built for, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_gpu: Option<OnGpu>,
     /// Of an engine for libtorch: the type that it computes in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+}
+
+/// An output of an engine behind the first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FurtherOutput {
+    /// Its name.
+    pub name: String,
+    /// Its extents behind the batch.
+    pub shape: Vec<usize>,
 }
 
 /// What is known of an engine for a GPU.
@@ -73,11 +88,12 @@ impl Note {
     /// The note of a model that a backend is about to build.
     ///
     /// # Errors
-    /// A model that is no image classifier with known extents.
+    /// A model that does not take one image of known extents, or whose outputs are of unknown extents.
     pub fn of(model: &Model, backend: &str, runtime: String, file: &str) -> Result<Self> {
-        let ([input], [output]) = (&model.graph.inputs[..], &model.graph.outputs[..]) else {
+        let ([input], [output, more @ ..]) = (&model.graph.inputs[..], &model.graph.outputs[..])
+        else {
             return Err(Error::user(format!(
-                "the model has {} inputs and {} outputs: expected one of each",
+                "the model has {} inputs and {} outputs: expected one input, and an output",
                 model.graph.inputs.len(),
                 model.graph.outputs.len()
             )));
@@ -95,14 +111,22 @@ impl Note {
             ))
             .help("export it with `export-onnx`, which fixes them"));
         };
-        let last = output.shape.as_deref().and_then(<[Dim]>::last).and_then(fixed);
-        let classes = last.ok_or_else(|| {
-            Error::user(format!(
-                "the model's output `{}` has no fixed count of classes",
-                output.name
-            ))
-            .help("export it with `export-onnx`, which writes it")
-        })?;
+        let behind = |output: &ValueInfo| -> Result<Vec<usize>> {
+            let dims = output.shape.as_deref().unwrap_or_default().get(1..).unwrap_or_default();
+            let extents: Option<Vec<usize>> = dims.iter().map(fixed).collect();
+            extents.filter(|extents| !extents.is_empty()).ok_or_else(|| {
+                Error::user(format!(
+                    "the model's output `{}` must be [batch, classes] or [batch, …] with all but the batch fixed",
+                    output.name
+                ))
+                .help("export it with `export-onnx`, which writes its shape; boxes that were suppressed already are as many as there are")
+            })
+        };
+        let shape = behind(output)?;
+        let more = more
+            .iter()
+            .map(|output| Ok(FurtherOutput { name: output.name.clone(), shape: behind(output)? }));
+        let more = more.collect::<Result<_>>()?;
         Ok(Self {
             version: Self::VERSION,
             backend: backend.to_owned(),
@@ -112,10 +136,24 @@ impl Note {
             input_name: input.name.clone(),
             input: [channels, height, width],
             output_name: output.name.clone(),
-            classes,
+            classes: shape.iter().product(),
+            shape: if shape.len() == 1 { Vec::new() } else { shape },
+            more,
             on_gpu: None,
             precision: None,
         })
+    }
+
+    /// Name of each output, and its extents behind the batch.
+    pub fn outputs(&self) -> Vec<(&str, Vec<usize>)> {
+        let shape = if self.shape.is_empty() { vec![self.classes] } else { self.shape.clone() };
+        let more = self.more.iter().map(|output| (output.name.as_str(), output.shape.clone()));
+        std::iter::once((self.output_name.as_str(), shape)).chain(more).collect()
+    }
+
+    /// Whether its one output is `[batch, classes]`.
+    pub fn is_classifier(&self) -> bool {
+        self.shape.is_empty() && self.more.is_empty()
     }
 
     /// Reads the note in an engine's folder.

@@ -94,16 +94,19 @@ struct OnnxRuntime {
 }
 
 impl Engine for OnnxRuntime {
-    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>> {
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
         let [channels, height, width] = self.note.input;
         let tensor = TensorRef::from_array_view(([batch, channels, height, width], images))
             .map_err(|error| refused("refuses the images", error))?;
         let inputs = ort::inputs![self.note.input_name.as_str() => tensor];
         let outputs =
             self.session.run(inputs).map_err(|error| refused("cannot run the engine", error))?;
-        let (_, values) = outputs[self.note.output_name.as_str()]
-            .try_extract_tensor::<f32>()
-            .map_err(|error| refused("gave no floats", error))?;
-        Ok(values.to_vec())
+        let values = self.note.outputs().into_iter().map(|(name, _)| {
+            let (_, values) = outputs[name]
+                .try_extract_tensor::<f32>()
+                .map_err(|error| refused("gave no floats", error))?;
+            Ok(values.to_vec())
+        });
+        values.collect()
     }
 }

@@ -59,8 +59,8 @@ pub struct Built {
 
 /// An engine, loaded.
 pub trait Engine {
-    /// Runs `batch` images: floats `[batch, C, H, W]` to logits `[batch, classes]`, row by row.
-    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>>;
+    /// Runs `batch` images: floats `[batch, C, H, W]` to the values of each of [`Note::outputs`], `[batch, …]`, row by row.
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<Vec<f32>>>;
 }
 
 /// CPU threads that an engine runs on; the calling thread is one of them.

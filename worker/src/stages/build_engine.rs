@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::Context;
 use super::forms::{BUDGET, Forms, Wanted, any_batch, fixed_batch, random_images};
 use super::model::write_json;
-use crate::analysis::{Seen, common};
+use crate::analysis::{Seen, common, floats};
 use crate::engine::{self, Build, tensorrt};
 use crate::graph::Model;
 use crate::{Error, Result, onnx};
@@ -73,6 +73,7 @@ fn compare(context: &Context, model: &Model, engine: &Path) -> Result<Metrics> {
     };
     let names = common(&free, model);
     let (outputs, mut expected) = Seen::new(&free, &names)?.run(&images)?;
+    let names = floats(&names, &expected);
     let few = images.size()[0];
     let batch = fixed_batch(model).map_or(few, |batch| batch as i64);
     if batch != few {

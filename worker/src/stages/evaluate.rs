@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::evaluate::Evaluate;
+use qpipe::stages::evaluate::{Evaluate, Task};
 use serde_json::json;
 use tch::Tensor;
 
@@ -13,7 +13,7 @@ use super::{
     model::{model, write_json},
 };
 use crate::data::{Dataset, Loader, Order};
-use crate::engine::Threads;
+use crate::engine::{Engine, Note, Threads};
 use crate::quant::finalize;
 use crate::train::{Classifier, Score};
 use crate::{Error, Result, engine, passes};
@@ -21,8 +21,12 @@ use crate::{Error, Result, engine, passes};
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
     let config: Evaluate = context.config()?;
+    if config.task == Task::Detection {
+        return super::evaluate_boxes::run(context, &config);
+    }
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?;
+    dataset.check_labels(usize::MAX).map_err(|error| error.key("data"))?;
     let total = dataset.len() as u64;
     let batch = config.batch_size as usize;
     let threads = context.task.threads;
@@ -73,31 +77,22 @@ fn on_engine(
     each: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
 ) -> Result<(String, Score)> {
     let (note, mut engine) = engine::load(folder, &Threads::Free(threads))?;
-    let [channels, height, width] = note.input;
-    let expected = (Some((height, width)), channels);
-    if (dataset.size(), dataset.channels()) != expected {
-        return Err(Error::user(format!(
-            "the engine takes images {channels}×{height}×{width}, the data's are {}×{}",
-            dataset.channels(),
-            dataset.size().map_or("of several sizes".to_owned(), |(h, w)| format!("{h}×{w}"))
-        )));
+    check_engine(&note, dataset)?;
+    if !note.is_classifier() {
+        return Err(Error::user(
+            "the engine's output is not [batch, classes]: it is no classifier",
+        )
+        .help("task = \"detection\" evaluates detectors")
+        .key("engine"));
     }
     dataset.check_labels(note.classes)?;
     let mut score = Score::new(note.classes);
     let batch = note.batch.unwrap_or(batch);
-    let image = channels * height * width;
     let mut done = 0;
     for loaded in Loader::new(dataset, batch, Order::Sequential, false, threads) {
         let loaded = loaded?;
         let count = loaded.labels.size()[0] as usize;
-        let mut images = vec![0.0_f32; count * image];
-        let numel = images.len();
-        loaded.images.f_contiguous()?.f_copy_data(&mut images, numel)?;
-        // The last batch of a fixed engine is filled up; what it says of the filling is dropped.
-        let run = note.batch.unwrap_or(count);
-        images.resize(run * image, 0.0);
-        let mut values = engine.run(&images, run)?;
-        values.truncate(count * note.classes);
+        let values = run_engine(engine.as_mut(), &note, &loaded.images)?.remove(0);
         let values =
             Tensor::f_from_slice(&values)?.f_reshape([count as i64, note.classes as i64])?;
         score.add(&values, &loaded.labels)?;
@@ -105,6 +100,47 @@ fn on_engine(
         each(done, &values)?;
     }
     Ok((note.backend, score))
+}
+
+/// Refuses a data set whose images an engine does not take.
+pub(super) fn check_engine(note: &Note, dataset: &Dataset) -> Result<()> {
+    let [channels, height, width] = note.input;
+    let expected = (Some((height, width)), channels);
+    if (dataset.size(), dataset.channels()) == expected {
+        return Ok(());
+    }
+    Err(Error::user(format!(
+        "the engine takes images {channels}×{height}×{width}, the data's are {}×{}",
+        dataset.channels(),
+        dataset.size().map_or("of several sizes".to_owned(), |(h, w)| format!("{h}×{w}"))
+    )))
+}
+
+/// Runs as many images as there are, `[N, C, H, W]`; gives the values of each output, `[N, …]`. The last images of an engine of fixed batch
+/// are filled up; what it says of the filling is dropped.
+pub(super) fn run_engine(
+    engine: &mut dyn Engine,
+    note: &Note,
+    images: &Tensor,
+) -> Result<Vec<Vec<f32>>> {
+    let count = images.size()[0] as usize;
+    let image: usize = note.input.iter().product();
+    let mut floats = vec![0.0_f32; count * image];
+    let numel = floats.len();
+    images.f_contiguous()?.f_copy_data(&mut floats, numel)?;
+    let run = note.batch.unwrap_or(count);
+    let outputs = note.outputs();
+    let mut all = vec![Vec::new(); outputs.len()];
+    for part in floats.chunks(run * image) {
+        let own = part.len() / image;
+        let mut part = part.to_vec();
+        part.resize(run * image, 0.0);
+        let made = engine.run(&part, run)?;
+        for ((all, made), (_, shape)) in all.iter_mut().zip(made).zip(&outputs) {
+            all.extend_from_slice(&made[..own * shape.iter().product::<usize>()]);
+        }
+    }
+    Ok(all)
 }
 
 fn append(values: &Tensor, logits: &mut Vec<f32>) -> Result<()> {

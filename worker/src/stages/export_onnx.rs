@@ -9,7 +9,7 @@ use tch::Tensor;
 use super::Context;
 use super::forms::{BUDGET, Forms, Wanted, any_batch, random_images};
 use super::model::{model, write_model};
-use crate::analysis::{Comparison, Seen, common};
+use crate::analysis::{Comparison, Seen, common, floats};
 use crate::graph::{Dim, Model};
 use crate::interp::{Mode, Options, Program};
 use crate::{Error, Result, passes, quant};
@@ -69,6 +69,7 @@ fn compare(context: &Context, before: &Model, after: &Model) -> Result<Metrics> 
     let Some(images) = random_images(&after, context.task.seed)? else { return Ok(Metrics::new()) };
     let names = common(&before, &after);
     let (_, expected) = Seen::new(&before, &names)?.run(&images)?;
+    let names = floats(&names, &expected);
     let wanted = Wanted { libtorch: true, onnxruntime: true, ..Wanted::default() };
     let mut forms = Forms::new(context, &after, &names, wanted)?;
     forms.step(&images, &expected)?;

@@ -144,7 +144,7 @@ fn values_of(tapped: &mut Tapped, images: &Tensor) -> Result<Values> {
     tensors.collect()
 }
 
-/// The engine's output and, of an engine of the model `exported`, what its integer kernels give.
+/// The engine's outputs and, of an engine of the model `exported`, what its integer kernels give.
 fn on_engine(
     path: &Path,
     exported: Option<&Model>,
@@ -163,8 +163,12 @@ fn on_engine(
         };
         let count = images.size()[0];
         let floats = torch::tensor_data(images)?.to_f32()?;
-        let logits = Tensor::f_from_slice(&engine.run(&floats, count as usize)?)?;
-        values.insert(note.output_name.clone(), logits.f_reshape([count, note.classes as i64])?);
+        let made = engine.run(&floats, count as usize)?;
+        for ((name, shape), made) in note.outputs().into_iter().zip(made) {
+            let shape: Vec<i64> =
+                std::iter::once(count).chain(shape.iter().map(|n| *n as i64)).collect();
+            values.insert(name.to_owned(), Tensor::f_from_slice(&made)?.f_reshape(&shape)?);
+        }
         Ok(values)
     }))
 }

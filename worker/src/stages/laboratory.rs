@@ -98,9 +98,10 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
             let images = loaded?.images;
             let (expected, _) = float.run(&images)?;
             let floats = torch::tensor_data(&images)?.to_f32()?;
-            let logits = tch::Tensor::f_from_slice(&engine.run(&floats, batch)?)?;
-            let expected = expected.first().ok_or_else(|| Error::bug("a model without outputs"))?;
-            fidelity.add(expected, &logits.f_reshape(expected.size())?)?;
+            for (expected, found) in expected.iter().zip(engine.run(&floats, batch)?) {
+                let found = tch::Tensor::f_from_slice(&found)?.f_reshape(expected.size())?;
+                fidelity.add(expected, &found)?;
+            }
         }
         Ok(Some(fidelity.figures()))
     }

@@ -6,6 +6,7 @@ mod calibrate;
 mod context;
 mod equalize;
 mod evaluate;
+mod evaluate_boxes;
 mod export_onnx;
 mod finetune;
 mod forms;

@@ -56,9 +56,12 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("samples".to_owned(), json!(report.samples)),
         ("layers".to_owned(), json!(report.layers.len())),
         ("sqnr_db".to_owned(), json!(report.quantized.fidelity.sqnr_db)),
-        ("agreement".to_owned(), json!(report.quantized.fidelity.agreement)),
         ("worst".to_owned(), json!(worst.first())),
     ]);
+    let fidelity = report.quantized.fidelity;
+    let (key, figure) =
+        if report.logits { ("agreement", fidelity.agreement) } else { ("cosine", fidelity.cosine) };
+    metrics.insert(key.to_owned(), json!(figure));
     if let (Some(float), Some(quantized)) = (report.float.top1, report.quantized.top1) {
         metrics.insert("float_top1".to_owned(), json!(float));
         metrics.insert("top1".to_owned(), json!(quantized));

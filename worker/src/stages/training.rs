@@ -46,9 +46,10 @@ pub struct Lesson {
 pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metrics> {
     // Before any data is read: what cannot be trained needs none.
     check_trainable(&model)?;
-    let open = |port: &str| -> Result<Dataset> {
+    let open = |port: &'static str| -> Result<Dataset> {
         let (spec, paths) = context.data(port)?;
         let dataset = Dataset::open(spec, paths)?;
+        dataset.check_labels(usize::MAX).map_err(|error| error.key(port))?;
         for note in dataset.notes() {
             context.events.warn(format!("{port}: {note}"));
         }

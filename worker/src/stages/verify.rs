@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Context;
 use super::forms::{Forms, Wanted, fixed_batch};
 use super::model::{check_images, model, write_json};
-use crate::analysis::{Budget, Comparison, Seen, common};
+use crate::analysis::{Budget, Comparison, Seen, common, floats};
 use crate::data::{Dataset, Loader, Order, permutation};
 use crate::{Error, Result, onnx, passes};
 
@@ -32,11 +32,16 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ))
         .help("`onnx` is the export of `model`: give both the same variant"));
     }
+    let mut chosen = permutation(dataset.len(), context.task.seed, 0);
+    let first = Order::Subset(chosen[..1].to_vec());
+    let first = Loader::new(&dataset, 1, first, false, 1).next();
+    let first = first.ok_or_else(|| Error::bug("a data set without a sample"))??;
+    let (_, values) = Seen::new(&reference, &names)?.run(&first.images)?;
+    let names = floats(&names, &values);
     let engine = context.input("engine");
     let wanted = Wanted { libtorch: true, onnxruntime: true, engine, inner: true };
     let mut forms = Forms::new(context, &exported, &names, wanted)?;
     let mut simulation = Seen::new(&reference, &names)?;
-    let mut chosen = permutation(dataset.len(), context.task.seed, 0);
     chosen.truncate(usize::try_from(config.samples).unwrap_or(usize::MAX));
     let (total, mut done) = (chosen.len() as u64, 0);
     for images in Loader::new(&dataset, batch, Order::Subset(chosen), false, context.task.threads) {
@@ -63,11 +68,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let held = forms.hold(context, budget);
     for (key, comparison) in forms.comparisons() {
         metrics.insert(format!("{key}_sqnr_db"), json!(comparison.worst_sqnr()));
-        let outputs = exported.graph.outputs.iter();
-        let agreement = outputs
-            .filter_map(|output| comparison.values.iter().find(|step| step.tensor == output.name))
-            .map(|step| step.fidelity.agreement);
-        metrics.insert(format!("{key}_agreement"), json!(agreement.reduce(f64::min)));
+        if let Some(agreement) = comparison.agreement(&exported) {
+            metrics.insert(format!("{key}_agreement"), json!(agreement));
+        }
     }
     held?;
     let comparisons: Vec<&Comparison> =

@@ -54,7 +54,7 @@ fn libtorchs_engine_gives_onnxruntimes_logits() {
         let folder = build(&model, folder.path(), backend, precision).unwrap();
         let (note, mut engine) = engine::load(&folder, &Threads::Free(2)).unwrap();
         let images = qpipe_worker::bench::noise(3 * note.input.iter().product::<usize>());
-        let logits = engine.run(&images, 3).unwrap();
+        let logits = engine.run(&images, 3).unwrap().remove(0);
         assert_eq!(logits.len(), 3 * note.classes);
         logits
     };
@@ -103,7 +103,7 @@ fn noise_of_half(model: &Model, folder: &Path) -> [f64; 2] {
     let engine = build(&half, folder, Backend::Onnxruntime, None).unwrap();
     let (note, mut engine) = engine::load(&engine, &Threads::Free(2)).unwrap();
     let pixels = Vec::<f32>::try_from(images.view([-1])).unwrap();
-    let logits = tch::Tensor::from_slice(&engine.run(&pixels, 3).unwrap());
+    let logits = tch::Tensor::from_slice(&engine.run(&pixels, 3).unwrap()[0]);
     [run(&half), logits.view([3, note.classes as i64])].map(|found| {
         let noise = (&found - &expected).square().sum(tch::Kind::Double).double_value(&[]);
         10.0 * (expected.square().sum(tch::Kind::Double).double_value(&[]) / noise).log10()

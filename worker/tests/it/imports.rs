@@ -18,6 +18,7 @@ const WORKER: Ranks = &[
     ("data", 5),
     ("bench", 4),
     ("engine", 5),
+    ("detection", 5),
     ("train", 6),
     ("quant", 6),
     ("components", 7),

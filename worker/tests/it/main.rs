@@ -1,6 +1,7 @@
 //! The worker against the references of its field: PyTorch, the ONNX standard's own tests, Python's onnxruntime.
 
 mod batch_norm;
+mod boxes;
 mod detectors;
 mod engines;
 mod exporters;

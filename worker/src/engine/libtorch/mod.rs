@@ -99,24 +99,27 @@ impl Network {
         torch::channels_last(&images.f_to_device(self.program.device())?)
     }
 
-    /// Logits of images that were placed, where it runs.
-    fn run(&mut self, images: &Tensor) -> Result<Tensor> {
+    /// The outputs of images that were placed, where it runs.
+    fn run(&mut self, images: &Tensor) -> Result<Vec<Tensor>> {
         let _no_grad = tch::no_grad_guard();
-        let images = [images.shallow_clone()];
-        Ok(self.program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?.swap_remove(0))
+        self.program.forward(&[images.shallow_clone()], Mode::Eval, &mut |_, _| Ok(()))
     }
 
-    fn run_images(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>> {
+    fn run_images(&mut self, images: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
         let [channels, height, width] = self.input;
         let images =
             Tensor::f_from_slice(images)?.f_view([batch as i64, channels, height, width])?;
-        let logits = self.run(&self.place(&images)?)?;
-        Ok(Vec::try_from(logits.f_to_device(Device::Cpu)?.f_contiguous()?.f_view([-1])?)?)
+        let made = self.run(&self.place(&images)?)?;
+        let floats = made.iter().map(|output| {
+            let output = output.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+            Ok(Vec::try_from(output.f_view([-1])?)?)
+        });
+        floats.collect()
     }
 }
 
 impl Engine for Network {
-    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>> {
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
         self.run_images(images, batch)
     }
 }

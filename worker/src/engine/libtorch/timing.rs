@@ -74,10 +74,10 @@ fn one(
     // As PyTorch's loaders keep images: where the GPU can fetch them itself.
     let host = if device == Device::Cpu { host } else { torch::pinned(&host)? };
     let mut images = network.place(&host)?;
-    let mut logits = network.run(&images)?;
+    let mut outputs = network.run(&images)?;
     let graph = if cuda_graph && device != Device::Cpu {
         let mut record = || {
-            logits = network.run(&images)?;
+            outputs = network.run(&images)?;
             Ok(())
         };
         Some(CudaGraph::record(device, &mut record)?)
@@ -92,11 +92,13 @@ fn one(
         let copied = start.elapsed();
         match &graph {
             Some(graph) => graph.replay()?,
-            None => logits = network.run(&images)?,
+            None => outputs = network.run(&images)?,
         }
         synchronize(device)?;
         let computed = start.elapsed();
-        let _ = logits.f_to_device(Device::Cpu)?;
+        for output in &outputs {
+            let _ = output.f_to_device(Device::Cpu)?;
+        }
         let done = start.elapsed();
         let parts = [copied, computed - copied, done - computed, done];
         for (series, part) in series.iter_mut().zip(parts) {

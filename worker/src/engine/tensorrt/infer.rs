@@ -44,7 +44,7 @@ pub fn load(folder: &Path, note: &Note, _: &Threads) -> Result<Box<dyn Engine>> 
 }
 
 impl Engine for TensorRt {
-    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>> {
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
         build::check_batch(&self.note, batch)?;
         let at = |name: &str| self.scratch.path().join(name);
         let (input, output) = (at("input.raw"), at("output.json"));
@@ -72,26 +72,27 @@ impl Engine for TensorRt {
             ));
         }
         let text = std::fs::read(&output).map_err(|error| Error::io(&output, &error))?;
-        logits(&text, &self.note, batch)
+        values(&text, &self.note, batch)
     }
 }
 
-/// The logits in the file of `--exportOutput`: as many as the batch has.
-fn logits(text: &[u8], note: &Note, batch: usize) -> Result<Vec<f32>> {
+/// The values of each output in the file of `--exportOutput`: as many as the batch has.
+fn values(text: &[u8], note: &Note, batch: usize) -> Result<Vec<Vec<f32>>> {
     let broken =
         |reason: String| Error::machine(format!("trtexec's --exportOutput file: {reason}"));
-    let outputs: Vec<Output> =
+    let mut outputs: Vec<Output> =
         serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
-    let found = outputs.into_iter().find(|output| output.name == note.output_name);
-    let values = found.ok_or_else(|| broken(format!("no output `{}`", note.output_name)))?.values;
-    if values.len() != batch * note.classes {
-        return Err(broken(format!(
-            "{} values, expected {batch} × {}",
-            values.len(),
-            note.classes
-        )));
-    }
-    Ok(values)
+    let values = note.outputs().into_iter().map(|(name, shape)| {
+        let found = outputs.iter_mut().find(|output| output.name == name);
+        let values = found.ok_or_else(|| broken(format!("no output `{name}`")))?;
+        let values = std::mem::take(&mut values.values);
+        let expected: usize = shape.iter().product();
+        if values.len() != batch * expected {
+            return Err(broken(format!("{} values, expected {batch} × {expected}", values.len())));
+        }
+        Ok(values)
+    });
+    values.collect()
 }
 
 #[cfg(test)]
@@ -110,12 +111,14 @@ mod tests {
             input: [1, 2, 2],
             output_name: "y".to_owned(),
             classes: 2,
+            shape: Vec::new(),
+            more: Vec::new(),
             on_gpu: None,
             precision: None,
         };
         // As 8.5 writes it.
         let text = b"[\n  { \"name\" : \"y\"\n  , \"dimensions\" : \"2x2\"\n  , \"values\" : [ 0.5, -1, 2e-05, 3 ]\n  }\n]\n";
-        assert_eq!(logits(text, &note, 2).unwrap(), [0.5, -1.0, 2e-5, 3.0]);
-        assert!(logits(text, &note, 3).unwrap_err().message.contains("4 values, expected 3 × 2"));
+        assert_eq!(values(text, &note, 2).unwrap(), [[0.5, -1.0, 2e-5, 3.0]]);
+        assert!(values(text, &note, 3).unwrap_err().message.contains("4 values, expected 3 × 2"));
     }
 }

@@ -7,6 +7,7 @@
 //! | `op:Conv` | of that operator, also a glob |
 //! | `between:A:B` | on a way from node A to node B, both included |
 //! | `output:NAME` | that compute an output of the graph, back to the nearest layers, these included |
+//! | `output:GLOB:N` | the same back to the N-th layer, of all outputs that the glob covers |
 //! | `first`, `last` | the layers before, and behind, which there is no other |
 
 use super::{View, region};
@@ -57,7 +58,8 @@ fn operators(view: &View, glob: &str) -> Result<Vec<bool>> {
     if found.contains(&true) { Ok(found) } else { Err(unknown("operator", "op:", glob, &names)) }
 }
 
-fn covered(names: &[&str], glob: &str) -> Vec<bool> {
+/// For each name whether the glob covers it.
+pub(super) fn covered(names: &[&str], glob: &str) -> Vec<bool> {
     names.iter().map(|name| covers(glob.as_bytes(), name.as_bytes())).collect()
 }
 

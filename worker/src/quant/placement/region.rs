@@ -1,9 +1,9 @@
 //! Patterns that name parts of a graph by its edges.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::View;
-use super::pattern::unknown;
+use super::pattern::{covered, unknown};
 use crate::{Error, Result};
 
 /// Nodes on a way from the first to the second node of `names`, which are separated by a colon.
@@ -41,26 +41,52 @@ pub(super) fn between(view: &View, names: &str) -> Result<Vec<bool>> {
     Ok(flags(view, |node| behind.contains(&node) && before.contains(&node)))
 }
 
-/// Nodes that compute an output of the graph, back to the nearest layers, these included.
+/// Nodes that compute outputs of the graph, back to the nearest layers, these included; with `:N` behind the name, a glob, back to the
+/// N-th layer on the way with fewest layers. What only asks for a value's shape computes nothing of it.
 ///
 /// # Errors
 /// A name that is no output, with the nearest; an output that no node computes.
-pub(super) fn output(view: &View, name: &str) -> Result<Vec<bool>> {
+pub(super) fn output(view: &View, pattern: &str) -> Result<Vec<bool>> {
     let graph = view.graph;
-    if !graph.is_output(name) {
-        let names: Vec<&str> = graph.outputs.iter().map(|output| output.name.as_str()).collect();
-        return Err(unknown("output", "output:", name, &names));
+    let names: Vec<&str> = graph.outputs.iter().map(|output| output.name.as_str()).collect();
+    let chosen = |glob: &str| -> Vec<&str> {
+        let flags = covered(&names, glob).into_iter().zip(&names);
+        flags.filter(|(covers, _)| *covers).map(|(_, name)| *name).collect()
+    };
+    // Names may have colons of their own.
+    let mut depth = 1;
+    let mut outputs = chosen(pattern);
+    if outputs.is_empty()
+        && let Some((glob, layers)) = pattern.rsplit_once(':')
+        && let Some(layers) = layers.parse::<usize>().ok().filter(|layers| *layers > 0)
+    {
+        (depth, outputs) = (layers, chosen(glob));
     }
-    let mut open: Vec<usize> = view.producer_index(name).into_iter().collect();
+    if outputs.is_empty() {
+        return Err(unknown("output", "output:", pattern, &names));
+    }
+    // Those that fewer layers stand behind come first.
+    let start = outputs.iter().filter_map(|name| view.producer_index(name));
+    let mut open: VecDeque<(usize, usize)> = start.map(|node| (node, 0)).collect();
     let mut found = BTreeSet::new();
-    while let Some(node) = open.pop() {
-        if found.insert(node) && !view.is_layer(node) {
-            let inputs = &graph.nodes[node].inputs;
-            open.extend(inputs.iter().filter_map(|input| view.producer_index(input)));
+    while let Some((node, layers)) = open.pop_front() {
+        if layers == depth || !found.insert(node) {
+            continue;
+        }
+        let is_layer = view.is_layer(node);
+        let own = &graph.nodes[node];
+        if matches!(own.op_type.as_str(), "Shape" | "Size") {
+            continue;
+        }
+        for input in own.inputs.iter().filter_map(|input| view.producer_index(input)) {
+            match is_layer {
+                true => open.push_back((input, layers + 1)),
+                false => open.push_front((input, layers)),
+            }
         }
     }
     if found.is_empty() {
-        return Err(Error::user(format!("\"output:{name}\": no node computes it")));
+        return Err(Error::user(format!("\"output:{pattern}\": no node computes it")));
     }
     Ok(flags(view, |node| found.contains(&node)))
 }

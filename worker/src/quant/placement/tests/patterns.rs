@@ -112,6 +112,29 @@ fn an_output_is_kept_in_float() {
 }
 
 #[test]
+fn outputs_are_kept_in_float_back_to_the_nth_layer() {
+    let model = branches();
+    assert_eq!(named(&model, "output:*"), ["scores", "probabilities", "boxes"]);
+    assert_eq!(named(&model, "output:prob*:1"), ["scores", "probabilities"]);
+    let second = ["left2", "right", "add", "boxes"];
+    assert_eq!(named(&model, "output:boxes:2"), second);
+    assert_eq!(named(&model, "output:boxes:9").len(), 7, "all but the other head");
+    let (message, _) = refused(&model, "output:boxes:0");
+    assert_eq!(message, "no output of the model matches \"output:boxes:0\"");
+    // Of two ways that with fewer layers counts; who asks for a shape computes nothing.
+    let mut draft = Draft::new(&[1, 4, 8, 8]);
+    draft.conv("stem", "x", 1);
+    draft.conv("far", "stem", 1);
+    draft.conv("near", "far", 1);
+    draft.node("join", "Concat", &["far", "near"]);
+    draft.node("shape", "Shape", &["stem"]);
+    draft.node("out", "Reshape", &["join", "shape"]);
+    let model = draft.end(&["out"]);
+    assert_eq!(named(&model, "output:*"), ["far", "near", "join", "shape", "out"]);
+    assert_eq!(named(&model, "output:out:2"), ["stem", "far", "near", "join", "shape", "out"]);
+}
+
+#[test]
 fn first_and_last_layers_are_named_by_a_word() {
     let mut model = branches();
     assert_eq!(named(&model, "first"), ["stem"]);

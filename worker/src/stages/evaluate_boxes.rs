@@ -1,0 +1,159 @@
+//! `evaluate` of a detector: how far its boxes agree with those of the float model.
+
+use qpipe::stages::contract::Metrics;
+use qpipe::stages::evaluate::{Detection as Wanted, Evaluate};
+use serde_json::json;
+use tch::Tensor;
+
+use super::Context;
+use super::evaluate::{check_engine, run_engine};
+use super::model::{check_images, model, write_json};
+use crate::data::{Dataset, Loader, Order};
+use crate::detection::{Agreement, Detection, Settings, decode};
+use crate::engine::{self, Engine, Note, Threads};
+use crate::graph::Model;
+use crate::interp::{Mode, Options, Program};
+use crate::quant::finalize;
+use crate::{Error, Result, onnx, passes, torch};
+
+/// Runs the stage.
+pub(super) fn run(context: &Context, config: &Evaluate) -> Result<Metrics> {
+    let (spec, paths) = context.data("data")?;
+    let dataset = Dataset::open(spec, paths)?.read_once();
+    dataset.notes().into_iter().for_each(|note| context.events.log(note));
+    let threads = context.task.threads;
+    let mut subject = match &config.model {
+        Some(source) => Detector::of_model(model(context, source)?, &dataset)?,
+        None => Detector::of_engine(context.need("engine")?, &dataset, threads)?,
+    };
+    let path = context.need("reference")?;
+    let reference = if path.is_dir() {
+        Detector::of_engine(path, &dataset, threads)
+    } else {
+        let mut model = onnx::read(path)?;
+        passes::inference_form(&mut model).map_err(|error| error.at(path.display()))?;
+        Detector::of_model(model, &dataset)
+    };
+    let mut reference = reference.map_err(|error| error.at("the reference"))?;
+    let wanted = config.detection.unwrap_or_default();
+    let settings = Settings {
+        confidence: wanted.confidence,
+        nms_iou: wanted.nms_iou,
+        most: wanted.max_boxes as usize,
+    };
+    let mut agreement = Agreement::new(settings);
+    let batch = subject.batch().or(reference.batch()).unwrap_or(config.batch_size as usize);
+    let (total, mut done) = (dataset.len() as u64, 0);
+    let mut images = Vec::new();
+    for loaded in Loader::new(&dataset, batch, Order::Sequential, false, threads) {
+        let loaded = loaded?.images;
+        let found = subject.boxes(&loaded, &wanted, settings.least_confidence())?;
+        let expected = reference.boxes(&loaded, &wanted, settings.confidence);
+        let expected = expected.map_err(|error| error.at("the reference"))?;
+        if found.len() != expected.len() {
+            return Err(Error::user("the first outputs of model and reference differ in rows"));
+        }
+        for (found, expected) in found.into_iter().zip(expected) {
+            let (found, expected) = agreement.add(found, expected);
+            images.push(json!({ "expected": expected, "found": found }));
+        }
+        done += loaded.size()[0] as u64;
+        context.events.progress(done, total, "images", "");
+    }
+    let figures = agreement.figures();
+    if figures.expected == 0 {
+        return Err(Error::user(format!(
+            "the reference finds no box in {} images at confidence {}: there is nothing to agree with",
+            figures.images, settings.confidence
+        ))
+        .help("lower it: detection = { confidence = 0.1 }; or check that `transform` gives the model what it was trained on")
+        .key("reference"));
+    }
+    let metrics = Metrics::from([
+        ("subject".to_owned(), json!(subject.subject())),
+        ("backend".to_owned(), json!(subject.backend())),
+        ("samples".to_owned(), json!(figures.images)),
+        ("reference_boxes".to_owned(), json!(figures.expected)),
+        ("boxes".to_owned(), json!(figures.found)),
+        ("precision".to_owned(), json!(figures.precision)),
+        ("recall".to_owned(), json!(figures.recall)),
+        ("f1".to_owned(), json!(figures.f1)),
+        ("map50".to_owned(), json!(figures.map50)),
+        ("map".to_owned(), json!(figures.map)),
+        ("mean_iou".to_owned(), json!(figures.mean_iou)),
+        ("class_agreement".to_owned(), json!(figures.class_agreement)),
+    ]);
+    write_json(&metrics, context.output("metrics")?)?;
+    write_json(&images, context.output("boxes")?)?;
+    Ok(metrics)
+}
+
+/// What finds boxes.
+enum Detector {
+    Simulation(Program),
+    Engine(Note, Box<dyn Engine>),
+}
+
+impl Detector {
+    /// The model as it is deployed, on libtorch.
+    fn of_model(mut model: Model, dataset: &Dataset) -> Result<Self> {
+        passes::simplify(&mut model)?;
+        finalize::finalize(&mut model, None)?;
+        passes::set_batch(&mut model, None)?;
+        check_images(&model, dataset)?;
+        Ok(Self::Simulation(Program::compile(&model, &Options::default())?))
+    }
+
+    fn of_engine(folder: &std::path::Path, dataset: &Dataset, threads: usize) -> Result<Self> {
+        let (note, engine) = engine::load(folder, &Threads::Free(threads))?;
+        check_engine(&note, dataset)?;
+        Ok(Self::Engine(note, engine))
+    }
+
+    fn batch(&self) -> Option<usize> {
+        match self {
+            Self::Simulation(_) => None,
+            Self::Engine(note, _) => note.batch,
+        }
+    }
+
+    fn subject(&self) -> &'static str {
+        match self {
+            Self::Simulation(_) => "simulation",
+            Self::Engine(..) => "engine",
+        }
+    }
+
+    fn backend(&self) -> &str {
+        match self {
+            Self::Simulation(_) => "libtorch",
+            Self::Engine(note, _) => &note.backend,
+        }
+    }
+
+    /// Boxes above `confidence` of each image, from the first output.
+    fn boxes(
+        &mut self,
+        images: &Tensor,
+        wanted: &Wanted,
+        confidence: f64,
+    ) -> Result<Vec<Vec<Detection>>> {
+        let (shape, values) = match self {
+            Self::Simulation(program) => {
+                let _no_grad = tch::no_grad_guard();
+                let images = [images.shallow_clone()];
+                let made = program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?;
+                let first = made.first().ok_or_else(|| Error::user("the model has no output"))?;
+                let shape = first.size().into_iter().map(|extent| extent as usize).collect();
+                (shape, torch::tensor_data(first)?.to_f32()?)
+            }
+            Self::Engine(note, engine) => {
+                let first = run_engine(engine.as_mut(), note, images)?.remove(0);
+                let (_, behind) = note.outputs().remove(0);
+                let count = images.size()[0] as usize;
+                (std::iter::once(count).chain(behind).collect::<Vec<usize>>(), first)
+            }
+        };
+        decode(wanted.form, &shape, &values, confidence)
+    }
+}
