@@ -70,6 +70,8 @@ pub(super) fn place(policy: &Policy, scene: &Scene) -> Sites {
             let fits = node.domain.is_empty()
                 && rule.operators.contains(&node.op_type.as_str())
                 && scene.selection.has(index)
+                // Extents, and what is computed from them.
+                && !node.outputs.iter().any(|output| scene.view.is_whole(output))
                 && !sites.rules.contains_key(&index);
             if !fits {
                 continue;

@@ -27,7 +27,34 @@ pub struct View<'a> {
     producers: HashMap<&'a str, usize>,
     positive: HashSet<&'a str>,
     depths: HashMap<&'a str, usize>,
+    whole: HashSet<&'a str>,
 }
+
+/// Operators that make whole numbers of values of any type.
+const COUNTING: [&str; 5] = ["Shape", "Size", "NonZero", "ArgMax", "ArgMin"];
+/// Operators that make whole numbers of whole numbers.
+const KEEPING: [&str; 20] = [
+    "Concat",
+    "Gather",
+    "Slice",
+    "Squeeze",
+    "Unsqueeze",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Identity",
+    "Split",
+    "Expand",
+    "Tile",
+    "Range",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Mod",
+    "Min",
+    "Max",
+];
 
 impl<'a> View<'a> {
     /// Looks at a graph.
@@ -38,19 +65,38 @@ impl<'a> View<'a> {
             producers: graph.producers(),
             positive: HashSet::new(),
             depths: HashMap::new(),
+            whole: HashSet::new(),
         };
         for node in &graph.nodes {
             let depth = node.inputs.iter().map(|name| view.depth(name)).max().unwrap_or(0);
             let depth = depth + usize::from(WEIGHTED.contains(&node.op_type.as_str()));
             let positive = view.makes_positive(node);
+            let whole = view.makes_whole(node);
             for output in node.outputs.iter().filter(|name| !name.is_empty()) {
                 view.depths.insert(output, depth);
+                if whole {
+                    view.whole.insert(output);
+                }
                 if positive {
                     view.positive.insert(output);
                 }
             }
         }
         view
+    }
+
+    /// ONNX's number of a type behind `to`: uint8 to int64 and bool are 2 to 9, uint32 and uint64 12 and 13.
+    fn makes_whole(&self, node: &Node) -> bool {
+        match node.op_type.as_str() {
+            "Cast" => matches!(node.int("to", 1), Ok(2..=7 | 9 | 12 | 13)),
+            op if COUNTING.contains(&op) => true,
+            op => KEEPING.contains(&op) && node.input(0).is_some_and(|name| self.is_whole(name)),
+        }
+    }
+
+    /// Whether a value is computed from extents and other whole numbers; such values are never quantized.
+    pub fn is_whole(&self, name: &str) -> bool {
+        self.whole.contains(name)
     }
 
     fn makes_positive(&self, node: &Node) -> bool {
