@@ -200,22 +200,40 @@ fn layer_name(name: &str) -> &str {
     }
 }
 
+/// Operators that a runtime gives channels last where it has them so, with axes that fit.
+const KEEPS_LAYOUT: [&str; 10] = [
+    "AveragePool",
+    "Clip",
+    "DequantizeLinear",
+    "MaxPool",
+    "Pad",
+    "QuantizeLinear",
+    "Relu",
+    "Resize",
+    "Slice",
+    "Split",
+];
+
 /// Whether a node without layout of its own, such as QLinearAdd, reads what is laid out with the channels last.
 fn channels_last_input(graph: &Graph, node: &Node) -> bool {
     let producers = graph.producers();
     let mut node = node;
     // Bounded by the nodes of the graph, which has no cycles.
     for _ in 0..graph.nodes.len() {
-        let Some(before) = node.input(0).and_then(|name| producers.get(name)) else { return false };
+        // Scale and zero point of the result come first in QLinearConcat.
+        let data = if node.op_type == "QLinearConcat" { 2 } else { 0 };
+        let before = node.input(data).and_then(|name| producers.get(name));
+        let Some(before) = before else { return false };
         node = &graph.nodes[*before];
         if node.op_type == "Transpose" {
             let to_last = node.ints("perm").ok().flatten().is_some_and(|perm| perm == [0, 2, 3, 1]);
             return to_last;
         }
-        if node.int("channels_last", 0).is_ok_and(|last| last != 0) {
+        let last = node.int("channels_last", 0).is_ok_and(|last| last != 0);
+        if last || node.op_type.starts_with("Nhwc") {
             return true;
         }
-        if !node.op_type.starts_with("QLinear") {
+        if !node.op_type.starts_with("QLinear") && !KEEPS_LAYOUT.contains(&node.op_type.as_str()) {
             return false;
         }
     }
