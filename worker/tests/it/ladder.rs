@@ -77,7 +77,7 @@ fn equalized(model: &mut Model, bounded: Activation6) -> (Equalized, f64) {
     prepare(model).unwrap();
     let images = images(model);
     let before = outputs(model, &images);
-    let found = equalize(model, bounded).unwrap();
+    let found = equalize(model, bounded, None).unwrap();
     (found, sqnr(&before, &outputs(model, &images)))
 }
 
@@ -152,12 +152,12 @@ fn depthwise_chains_are_equalized_once_relu6_is_gone() {
 fn weights_that_others_read_and_outputs_of_the_graph_stay() {
     let mut model = fixture("tiny_resnet_torchscript.onnx");
     prepare(&mut model).unwrap();
-    let all = equalize(&mut model.clone(), Activation6::Keep).unwrap().pairs;
+    let all = equalize(&mut model.clone(), Activation6::Keep, None).unwrap().pairs;
     let first = all[0].first.clone();
     let node = model.graph.nodes.iter().find(|node| node.label() == first).unwrap();
     let (output, weight) = (node.outputs[0].clone(), node.inputs[1].clone());
     let firsts = |model: &Model| {
-        let pairs = equalize(&mut model.clone(), Activation6::Keep).unwrap().pairs;
+        let pairs = equalize(&mut model.clone(), Activation6::Keep, None).unwrap().pairs;
         pairs.into_iter().map(|pair| pair.first).collect::<Vec<_>>()
     };
     let mut shown = model.clone();

@@ -1,5 +1,6 @@
 //! The worker against the references of its field: PyTorch, the ONNX standard's own tests, Python's onnxruntime.
 
+mod absorb;
 mod batch_norm;
 mod detectors;
 mod exporters;
@@ -24,8 +25,10 @@ mod quant;
 mod round_trip;
 mod sensitivity;
 mod shapes;
+mod smooth;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
 mod torchvision;
+mod transformer;
 mod trtexec;
 mod verify;
