@@ -11,7 +11,7 @@ use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::ladder::{
-    Activation6, Adaround, Equalized, Options as Reconstruct, equalize, reconstruct,
+    Activation6, Adaround, Equalized, Options as Reconstruct, Unit, equalize, reconstruct,
 };
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::prepare;
@@ -30,7 +30,7 @@ fn mobilenet() -> Model {
 
 /// Weights as training leaves them: channels of very different ranges, biases that are not 0. Layers have a gain of about 1, so that
 /// deep networks are not chaotic.
-fn unequal(model: &mut Model) {
+pub fn unequal(model: &mut Model) {
     let mut state = 7_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -66,7 +66,7 @@ fn images(model: &Model) -> Tensor {
     Tensor::randn(extents, (tch::Kind::Float, tch::Device::Cpu))
 }
 
-fn sqnr(expected: &Tensor, found: &Tensor) -> f64 {
+pub fn sqnr(expected: &Tensor, found: &Tensor) -> f64 {
     let mut fidelity = Fidelity::default();
     fidelity.add(expected, found).unwrap();
     fidelity.figures().sqnr_db.unwrap_or(f64::INFINITY)
@@ -192,7 +192,7 @@ fn quantized(target: Target, dataset: &Dataset) -> (Model, Model) {
     (model, quantized)
 }
 
-fn options(adaround: Option<Adaround>) -> Reconstruct {
+pub fn options(adaround: Option<Adaround>) -> Reconstruct {
     Reconstruct {
         samples: 128,
         batch_size: 48,
@@ -203,7 +203,9 @@ fn options(adaround: Option<Adaround>) -> Reconstruct {
     }
 }
 
-const LEARN: Adaround = Adaround {
+pub const LEARN: Adaround = Adaround {
+    unit: Unit::Layer,
+    drop: 0.0,
     iterations: 40,
     lr: 0.08,
     batch_size: 32,
@@ -213,7 +215,7 @@ const LEARN: Adaround = Adaround {
 };
 
 /// Watched values over the images that `options` choose, `[N, C, …]`.
-fn values(model: &Model, watch: &[String], dataset: &Dataset) -> Vec<Tensor> {
+pub fn values(model: &Model, watch: &[String], dataset: &Dataset) -> Vec<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let mut chosen = permutation(dataset.len(), 4, 0);
     chosen.truncate(128);

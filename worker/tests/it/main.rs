@@ -2,6 +2,7 @@
 
 mod absorb;
 mod batch_norm;
+mod blocks;
 mod detectors;
 mod exporters;
 mod finetuning;

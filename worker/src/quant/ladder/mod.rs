@@ -6,16 +6,19 @@
 mod absorb;
 mod adaround;
 mod bias;
+mod block;
+mod dropping;
 mod equalize;
 mod layer;
 mod layer_values;
 mod reconstruct;
+mod region;
 mod smooth;
 mod walk;
 mod weighted;
 
 pub use absorb::{Absorbed, Moments, measured_moments, moments_of_norms};
-pub use adaround::Adaround;
+pub use adaround::{Adaround, Unit};
 pub use equalize::{Activation6, Equalized, Pair, equalize};
 pub use reconstruct::{Options, Reconstructed, reconstruct};
 pub use smooth::{Group, Left, Smoothed, Smoothing, smooth};
