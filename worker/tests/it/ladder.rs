@@ -66,7 +66,7 @@ fn images(model: &Model) -> Tensor {
     Tensor::randn(extents, (tch::Kind::Float, tch::Device::Cpu))
 }
 
-pub fn sqnr(expected: &Tensor, found: &Tensor) -> f64 {
+fn sqnr(expected: &Tensor, found: &Tensor) -> f64 {
     let mut fidelity = Fidelity::default();
     fidelity.add(expected, found).unwrap();
     fidelity.figures().sqnr_db.unwrap_or(f64::INFINITY)
