@@ -7,8 +7,8 @@ use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, 
 use super::device::Device;
 use super::model_source::ModelSource;
 
-/// Changes the weights and biases of a model with Q/DQ pairs, layer by layer, so that it computes what it does without the pairs: learned
-/// rounding (`adaround`) and corrected means (`bias_correction`). No labels are used; scales stay. A layer is given what the quantized and
+/// Changes the weights and biases of a model with Q/DQ pairs, layer by layer or block by block, so that it computes what it does without the pairs:
+/// learned rounding (`adaround`) and corrected means (`bias_correction`). No labels are used; scales stay. A layer is given what the quantized and
 /// already changed layers before it make, so that it makes up for what they lost.
 ///
 /// Images, and what the layers that are at work make of all of them, are in memory: lower `samples` where that is too much.
@@ -46,7 +46,15 @@ pub struct Reconstruct {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Adaround {
-    /// Steps a layer.
+    /// What is learned at once.
+    #[serde(default, skip_serializing_if = "Unit::is_layer")]
+    pub unit: Unit,
+    /// Probability with which, in a step, an activation is not quantized, element by element (QDrop, Wei et al. 2022): roundings then fit
+    /// quantized and float activations alike. Default: 0.5 for blocks, 0 for layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub drop: Option<f64>,
+    /// Steps a layer, or a block.
     #[serde(default = "default_iterations")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub iterations: u64,
@@ -70,6 +78,35 @@ pub struct Adaround {
     #[serde(default = "default_warm_up")]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub warm_up: f64,
+}
+
+/// What is learned at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// One layer and the activation behind it, as in AdaRound.
+    #[default]
+    Layer,
+    /// All layers of a residual block, from the value where ways part to the addition where they meet and the activation behind it, as in BRECQ (Li et
+    /// al. 2021). Layers outside of blocks are learned one by one.
+    Block,
+}
+
+impl Unit {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_layer(&self) -> bool {
+        *self == Self::Layer
+    }
+}
+
+impl Adaround {
+    /// Probability with which an activation is not quantized in a step.
+    pub fn drop(&self) -> f64 {
+        self.drop.unwrap_or(match self.unit {
+            Unit::Layer => 0.0,
+            Unit::Block => 0.5,
+        })
+    }
 }
 
 fn default_samples() -> u64 {

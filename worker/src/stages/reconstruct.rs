@@ -1,7 +1,7 @@
 //! `reconstruct`: learned rounding and corrected biases of a quantized model.
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::reconstruct::Reconstruct;
+use qpipe::stages::reconstruct::{Reconstruct, Unit};
 use serde_json::json;
 
 use super::{
@@ -21,6 +21,11 @@ pub fn run(context: &Context) -> Result<Metrics> {
     check_images(&model, &dataset)?;
     let samples = context.samples(config.samples, &dataset);
     let adaround = config.adaround.as_ref().map(|adaround| ladder::Adaround {
+        unit: match adaround.unit {
+            Unit::Layer => ladder::Unit::Layer,
+            Unit::Block => ladder::Unit::Block,
+        },
+        drop: adaround.drop(),
         iterations: adaround.iterations,
         lr: adaround.lr,
         batch_size: adaround.batch_size as usize,
@@ -59,6 +64,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
 /// What became of a layer, for the log.
 fn line(layer: &Reconstructed) -> String {
     let mut text = format!("{} ({})", layer.node, layer.op);
+    if let Some(block) = &layer.block {
+        text.push_str(&format!(", block {block}"));
+    }
     if let (Some(nearest), Some(learned)) = (layer.nearest_error, layer.learned_error) {
         text.push_str(&format!(": squared error {nearest:.2e}, learned {learned:.2e}"));
     }

@@ -14,7 +14,7 @@ use qpipe_worker::graph::Model;
 use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::quant::calibrate::{self, calibrate};
 use qpipe_worker::quant::insert::insert;
-use qpipe_worker::quant::ladder::{Adaround, Options as Ladder, reconstruct};
+use qpipe_worker::quant::ladder::{Adaround, Options as Ladder, Unit, reconstruct};
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::prepare;
 use qpipe_worker::quant::ranges::Ranges;
@@ -175,6 +175,8 @@ fn of_a_small_resnet() {
             continue;
         }
         let adaround = Adaround {
+            unit: Unit::Layer,
+            drop: 0.0,
             iterations: 300,
             lr: 0.05,
             batch_size: 32,

@@ -11,7 +11,7 @@ use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::ladder::{
-    Activation6, Adaround, Equalized, Options as Reconstruct, equalize, reconstruct,
+    Activation6, Adaround, Equalized, Options as Reconstruct, Unit, equalize, reconstruct,
 };
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::prepare;
@@ -30,7 +30,7 @@ fn mobilenet() -> Model {
 
 /// Weights as training leaves them: channels of very different ranges, biases that are not 0. Layers have a gain of about 1, so that
 /// deep networks are not chaotic.
-fn unequal(model: &mut Model) {
+pub fn unequal(model: &mut Model) {
     let mut state = 7_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -77,7 +77,7 @@ fn equalized(model: &mut Model, bounded: Activation6) -> (Equalized, f64) {
     prepare(model).unwrap();
     let images = images(model);
     let before = outputs(model, &images);
-    let found = equalize(model, bounded).unwrap();
+    let found = equalize(model, bounded, None).unwrap();
     (found, sqnr(&before, &outputs(model, &images)))
 }
 
@@ -152,12 +152,12 @@ fn depthwise_chains_are_equalized_once_relu6_is_gone() {
 fn weights_that_others_read_and_outputs_of_the_graph_stay() {
     let mut model = fixture("tiny_resnet_torchscript.onnx");
     prepare(&mut model).unwrap();
-    let all = equalize(&mut model.clone(), Activation6::Keep).unwrap().pairs;
+    let all = equalize(&mut model.clone(), Activation6::Keep, None).unwrap().pairs;
     let first = all[0].first.clone();
     let node = model.graph.nodes.iter().find(|node| node.label() == first).unwrap();
     let (output, weight) = (node.outputs[0].clone(), node.inputs[1].clone());
     let firsts = |model: &Model| {
-        let pairs = equalize(&mut model.clone(), Activation6::Keep).unwrap().pairs;
+        let pairs = equalize(&mut model.clone(), Activation6::Keep, None).unwrap().pairs;
         pairs.into_iter().map(|pair| pair.first).collect::<Vec<_>>()
     };
     let mut shown = model.clone();
@@ -192,7 +192,7 @@ fn quantized(target: Target, dataset: &Dataset) -> (Model, Model) {
     (model, quantized)
 }
 
-fn options(adaround: Option<Adaround>) -> Reconstruct {
+pub fn options(adaround: Option<Adaround>) -> Reconstruct {
     Reconstruct {
         samples: 128,
         batch_size: 48,
@@ -203,7 +203,9 @@ fn options(adaround: Option<Adaround>) -> Reconstruct {
     }
 }
 
-const LEARN: Adaround = Adaround {
+pub const LEARN: Adaround = Adaround {
+    unit: Unit::Layer,
+    drop: 0.0,
     iterations: 40,
     lr: 0.08,
     batch_size: 32,
@@ -213,7 +215,7 @@ const LEARN: Adaround = Adaround {
 };
 
 /// Watched values over the images that `options` choose, `[N, C, …]`.
-fn values(model: &Model, watch: &[String], dataset: &Dataset) -> Vec<Tensor> {
+pub fn values(model: &Model, watch: &[String], dataset: &Dataset) -> Vec<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let mut chosen = permutation(dataset.len(), 4, 0);
     chosen.truncate(128);

@@ -1,6 +1,8 @@
 //! The worker against the references of its field: PyTorch, the ONNX standard's own tests, Python's onnxruntime.
 
+mod absorb;
 mod batch_norm;
+mod blocks;
 mod boxes;
 mod detectors;
 mod engines;
@@ -27,8 +29,10 @@ mod round_trip;
 mod search;
 mod sensitivity;
 mod shapes;
+mod smooth;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
 mod torchvision;
+mod transformer;
 mod trtexec;
 mod verify;

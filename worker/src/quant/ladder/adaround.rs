@@ -3,10 +3,14 @@
 //! Each weight goes to one of its two neighbours on the grid. Which one is learned: `w = s clamp(⌊w/s⌋ + h(v))` with the rectified sigmoid
 //! `h(v) = clamp(1.2 σ(v) − 0.1, 0, 1)`, so that what the layer makes of inputs of the quantized model before it is near to what the float
 //! layer makes of float inputs, the activation included. A penalty `λ Σ (1 − |2 h − 1|^β)` drives `h` to 0 or 1, with β from flat to steep.
+//!
+//! What is learned at once may be a layer, or all layers of a residual block (BRECQ, Li et al. 2021, <https://arxiv.org/abs/2102.05426>): then
+//! roundings of one layer make up for those of another, and the gradient goes through the quantized activations between them.
 
 use tch::{Device, Kind, Tensor};
 
-use super::layer::{Function, Layer};
+use super::dropping::Dropping;
+use super::layer::Layer;
 use crate::data::permutation;
 use crate::graph::{Graph, TensorData};
 use crate::{Result, torch};
@@ -14,7 +18,11 @@ use crate::{Result, torch};
 /// How to learn.
 #[derive(Clone, Copy, Debug)]
 pub struct Adaround {
-    /// Steps a layer.
+    /// What is learned at once.
+    pub unit: Unit,
+    /// Probability with which an activation stays float in a step, element by element, 0…1.
+    pub drop: f64,
+    /// Steps a layer, or a block.
     pub iterations: u64,
     /// Learning rate (Adam).
     pub lr: f64,
@@ -26,6 +34,50 @@ pub struct Adaround {
     pub beta: [f64; 2],
     /// Share of the steps without penalty, 0…1.
     pub warm_up: f64,
+}
+
+/// What is learned at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// One layer, against what it makes in the float model.
+    Layer,
+    /// All layers of a residual block, against what the block makes; layers outside of blocks alone.
+    Block,
+}
+
+/// What is learned at once, as a function of its input and of the weights of its layers.
+pub(super) trait Forward {
+    /// Runs it. With `dropping`, quantizations inside are left out where that says so.
+    ///
+    /// # Errors
+    /// What a node refuses.
+    fn run(
+        &mut self,
+        input: &Tensor,
+        weights: &[Tensor],
+        dropping: Option<&mut Dropping>,
+    ) -> Result<Tensor>;
+}
+
+/// What is learned from: rows of all calibration images.
+pub(super) struct Examples {
+    /// What the quantized model before makes.
+    pub input: Tensor,
+    /// What the float model makes at the same place; needed where quantization is dropped.
+    pub float: Option<Tensor>,
+    /// What the float model makes behind.
+    pub output: Tensor,
+}
+
+impl Examples {
+    /// All batches in one tensor, where the process computes.
+    ///
+    /// # Errors
+    /// Batches of different shapes.
+    pub fn whole(batches: &[Tensor]) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        Ok(Tensor::f_cat(batches, 0)?.f_to_device(torch::device())?)
+    }
 }
 
 /// The grid of a weight: its scale, made to broadcast, and where it lies.
@@ -69,72 +121,100 @@ impl Grid {
 
 /// What learning gave.
 pub(super) struct Learned {
-    /// The weight, on the grid: quantization gives exactly these integers.
-    pub weight: TensorData,
-    /// Mean squared error of the layer's output with the nearest integers, and with these.
+    /// The weights, on the grid: quantization gives exactly these integers.
+    pub weights: Vec<TensorData>,
+    /// Mean squared error of the output with the nearest integers, and with these.
     pub error: (f64, f64),
 }
 
-/// Learns the rounding of a layer's weight from inputs of the quantized model and outputs of the float one, batch by batch. The same seed gives
-/// the same weights. `step` is told after each step.
+/// A weight whose rounding is learned.
+struct Rounding {
+    grid: Grid,
+    /// `v`.
+    soft: Tensor,
+    adam: Adam,
+}
+
+impl Rounding {
+    fn of(graph: &Graph, layer: &Layer) -> Result<Self> {
+        let grid = Grid::of(graph, layer)?;
+        let (low, high) = STRETCH;
+        // The inverse of `h`: learning starts where the float weights are.
+        let start = grid.above.f_sub_scalar(low)?.f_reciprocal()?.f_mul_scalar(high - low)?;
+        let soft = start.f_sub_scalar(1.0)?.f_log()?.f_neg()?.f_set_requires_grad(true)?;
+        let adam = Adam::new(&soft)?;
+        Ok(Self { grid, soft, adam })
+    }
+
+    fn learned(&self) -> Result<Tensor> {
+        self.grid.weight(&rectified(&self.soft)?.f_ge(0.5)?.f_to_kind(Kind::Float)?)
+    }
+}
+
+/// Learns the rounding of the weights of `layers`, which `forward` is given in this order, batch by batch. The same seed gives the same weights.
+/// `step` is told after each step.
 ///
 /// # Errors
-/// What the layer refuses; values that are not finite.
+/// What the layers refuse; values that are not finite.
 pub(super) fn learn(
     graph: &Graph,
-    layer: &Layer,
-    function: &mut Function,
-    (inputs, outputs): (&[Tensor], &[Tensor]),
+    layers: &[&Layer],
+    forward: &mut dyn Forward,
+    examples: &Examples,
     options: &Adaround,
     seed: u64,
     step: &mut dyn FnMut(),
 ) -> Result<Learned> {
-    let grid = Grid::of(graph, layer)?;
-    let (input, output) = {
-        let _no_grad = tch::no_grad_guard();
-        let whole = |batches| -> Result<Tensor> {
-            Ok(Tensor::f_cat(batches, 0)?.f_to_device(torch::device())?)
-        };
-        let output = function.activated(whole(outputs)?)?;
-        (whole(inputs)?, output)
-    };
+    let mut roundings: Vec<Rounding> =
+        layers.iter().map(|layer| Rounding::of(graph, layer)).collect::<Result<_>>()?;
+    let Examples { input, float, output } = examples;
     let rows = input.size().first().copied().unwrap_or(0) as usize;
-    let channels = layer.channels as f64;
-    let (low, high) = STRETCH;
-    // The inverse of `h`: learning starts where the float weights are.
-    let start = grid.above.f_sub_scalar(low)?.f_reciprocal()?.f_mul_scalar(high - low)?;
-    let mut soft = start.f_sub_scalar(1.0)?.f_log()?.f_neg()?.f_set_requires_grad(true)?;
-    let mut adam = Adam::new(&soft)?;
+    let channels = layers.last().map_or(1.0, |layer| layer.channels as f64);
+    let mut dropping = Dropping::new(options.drop, seed);
     let mut order = Order { rows, seed, epoch: 0, left: Vec::new() };
     for iteration in 0..options.iterations {
         let chosen = Tensor::f_from_slice(&order.next(options.batch_size))?;
         let chosen = chosen.f_to_device(torch::device())?;
-        let (x, y) = (input.f_index_select(0, &chosen)?, output.f_index_select(0, &chosen)?);
-        let up = rectified(&soft)?;
-        let made = function.run(&x, &grid.weight(&up)?)?;
+        let (mut x, y) = (input.f_index_select(0, &chosen)?, output.f_index_select(0, &chosen)?);
+        if let Some(float) = float.as_ref().filter(|_| dropping.is_on()) {
+            x = dropping.mix(&float.f_index_select(0, &chosen)?, &x)?;
+        }
+        let ups: Vec<Tensor> =
+            roundings.iter().map(|own| rectified(&own.soft)).collect::<Result<_>>()?;
+        let weights = roundings.iter().zip(&ups).map(|(own, up)| own.grid.weight(up));
+        let weights: Vec<Tensor> = weights.collect::<Result<_>>()?;
+        let inside = Some(&mut dropping).filter(|dropping| dropping.is_on());
+        let made = forward.run(&x, &weights, inside)?;
         // A sum over channels, a mean over the rest, as λ is meant.
         let mut loss = made.f_sub(&y)?.f_square()?.f_mean(Kind::Float)?.f_mul_scalar(channels)?;
         if let Some(beta) = beta(options, iteration) {
-            let sure =
-                up.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_abs()?.f_pow_tensor_scalar(beta)?;
-            let penalty = sure.f_neg()?.f_add_scalar(1.0)?.f_sum(Kind::Float)?;
-            loss = loss.f_add(&penalty.f_mul_scalar(options.regularization)?)?;
+            for up in &ups {
+                let sure =
+                    up.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_abs()?.f_pow_tensor_scalar(beta)?;
+                let penalty = sure.f_neg()?.f_add_scalar(1.0)?.f_sum(Kind::Float)?;
+                loss = loss.f_add(&penalty.f_mul_scalar(options.regularization)?)?;
+            }
         }
-        let gradients = Tensor::f_run_backward(&[&loss], &[&soft], false, false)?;
-        adam.step(&mut soft, &gradients[0], options.lr)?;
+        let softs: Vec<&Tensor> = roundings.iter().map(|own| &own.soft).collect();
+        let gradients = Tensor::f_run_backward(&[&loss], &softs, false, false)?;
+        for (own, gradient) in roundings.iter_mut().zip(&gradients) {
+            own.adam.step(&mut own.soft, gradient, options.lr)?;
+        }
         step();
     }
     let _no_grad = tch::no_grad_guard();
-    let nearest = grid.nearest()?;
-    let learned = grid.weight(&rectified(&soft)?.f_ge(0.5)?.f_to_kind(Kind::Float)?)?;
-    let before = error(function, &nearest, &input, &output, options.batch_size)?;
-    let after = error(function, &learned, &input, &output, options.batch_size)?;
+    let nearest = roundings.iter().map(|own| own.grid.nearest()).collect::<Result<Vec<_>>>()?;
+    let learned = roundings.iter().map(Rounding::learned).collect::<Result<Vec<_>>>()?;
+    let before = error(forward, &nearest, input, output, options.batch_size)?;
+    let after = error(forward, &learned, input, output, options.batch_size)?;
     // Not better: as it was. A NaN is not better.
-    let (weight, after) = if after < before { (learned, after) } else { (nearest, before) };
-    let values: Vec<f32> =
-        Vec::try_from(weight.f_to_device(Device::Cpu)?.f_contiguous()?.f_view([-1])?)?;
-    let shape = &graph.initializers[&layer.weight].shape;
-    Ok(Learned { weight: TensorData::f32(shape, &values), error: (before, after) })
+    let (weights, after) = if after < before { (learned, after) } else { (nearest, before) };
+    let weights = weights.into_iter().zip(layers).map(|(weight, layer)| {
+        let values: Vec<f32> =
+            Vec::try_from(weight.f_to_device(Device::Cpu)?.f_contiguous()?.f_view([-1])?)?;
+        Ok(TensorData::f32(&graph.initializers[&layer.weight].shape, &values))
+    });
+    Ok(Learned { weights: weights.collect::<Result<_>>()?, error: (before, after) })
 }
 
 /// `h(v)`.
@@ -152,10 +232,10 @@ fn beta(options: &Adaround, iteration: u64) -> Option<f64> {
         .then(|| last + 0.5 * (first - last) * (1.0 + (done * std::f64::consts::PI).cos()))
 }
 
-/// Mean squared error of what the layer makes with a weight.
+/// Mean squared error of what is made with weights, all activations quantized.
 fn error(
-    function: &mut Function,
-    weight: &Tensor,
+    forward: &mut dyn Forward,
+    weights: &[Tensor],
     input: &Tensor,
     output: &Tensor,
     batch: usize,
@@ -164,7 +244,7 @@ fn error(
     let rows = input.size()[0];
     while start < rows {
         let count = (batch.max(1) as i64).min(rows - start);
-        let made = function.run(&input.f_narrow(0, start, count)?, weight)?;
+        let made = forward.run(&input.f_narrow(0, start, count)?, weights, None)?;
         let difference = made.f_sub(&output.f_narrow(0, start, count)?)?;
         sum += difference.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?;
         start += count;
@@ -227,6 +307,8 @@ mod tests {
     #[test]
     fn the_penalty_comes_after_the_warm_up_and_gets_steep() {
         let options = Adaround {
+            unit: Unit::Layer,
+            drop: 0.0,
             iterations: 100,
             lr: 0.01,
             batch_size: 4,

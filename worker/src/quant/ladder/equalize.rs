@@ -3,13 +3,16 @@
 //! Where `f(s x) = s f(x)` for `s > 0`, channel `i` between two layers may be divided by any `s_i` in the first and multiplied by it in the second:
 //! the model computes the same. With `s_i = √(r1_i / r2_i)`, where `r1_i` is the largest weight that makes the channel and `r2_i` the largest that
 //! reads it, both layers have the same range in each channel, which is what one scale for a whole weight wants. Pairs share layers (a depthwise
-//! convolution is in two), so they are equalized in turn until nothing changes.
+//! convolution is in two), so they are equalized in turn until nothing changes. Where it is asked for, high biases are absorbed then
+//! ([`super::absorb`]).
 
 use std::collections::HashMap;
 
+use super::absorb::{Absorbed, Moments, absorb};
+use super::layer_values::{LayerValues, constant_bias};
 use super::weighted::Layout;
-use crate::graph::{Graph, Model, Node, TensorData};
-use crate::{Error, Result};
+use crate::Result;
+use crate::graph::{Graph, Model, Node};
 
 /// What becomes of a Clip from 0 to some bound (ReLU6) between two layers: channels behind it cannot be scaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct Equalized {
     pub replaced: Vec<String>,
     /// Activations with a bound that stand between two layers and stayed.
     pub in_the_way: Vec<String>,
+    /// What became of the biases of each pair, where they were to be absorbed.
+    pub absorbed: Vec<Absorbed>,
 }
 
 /// Rounds after which equalization ends in any case. A chain of `n` layers needs a few times `n`.
@@ -60,11 +65,16 @@ const EQUIVARIANT: [&str; 8] = [
     "GlobalMaxPool",
 ];
 
-/// Equalizes all pairs of layers of a prepared float model (BatchNormalization folded). The model computes the same, but for [`Activation6::Relu`].
+/// Equalizes all pairs of layers of a prepared float model (BatchNormalization folded). With `moments`, those of the values that layers make in the
+/// model as it comes, high biases are absorbed too. The model computes the same, but for [`Activation6::Relu`] and absorbed biases.
 ///
 /// # Errors
 /// A weight or bias that is not finite.
-pub fn equalize(model: &mut Model, bounded: Activation6) -> Result<Equalized> {
+pub fn equalize(
+    model: &mut Model,
+    bounded: Activation6,
+    moments: Option<&HashMap<String, Vec<Moments>>>,
+) -> Result<Equalized> {
     let graph = &mut model.graph;
     let mut found = Equalized::default();
     let mut links = Vec::new();
@@ -73,11 +83,11 @@ pub fn equalize(model: &mut Model, bounded: Activation6) -> Result<Equalized> {
             links.push(link);
         }
     }
-    let mut layers: HashMap<usize, Layer> = HashMap::new();
+    let mut layers: HashMap<usize, LayerValues> = HashMap::new();
     for link in &links {
         for index in [link.first, link.second] {
             if let std::collections::hash_map::Entry::Vacant(place) = layers.entry(index) {
-                place.insert(Layer::read(graph, index)?);
+                place.insert(LayerValues::read(graph, index)?);
             }
         }
     }
@@ -108,80 +118,39 @@ pub fn equalize(model: &mut Model, bounded: Activation6) -> Result<Equalized> {
         node.attributes.clear();
         node.attribute_notes.clear();
     }
-    layers.into_values().for_each(|layer| layer.write(graph));
+    if let Some(moments) = moments {
+        for link in &links {
+            found.absorbed.push(absorb(graph, link, &mut layers, moments)?);
+        }
+    }
+    let mut layers: Vec<LayerValues> = layers.into_values().collect();
+    layers.sort_by_key(|layer| layer.index);
+    layers.into_iter().for_each(|layer| layer.write(graph));
     crate::passes::remove_dead(model)?;
     Ok(found)
 }
 
-/// A layer's weight and bias, in double precision.
-struct Layer {
-    index: usize,
-    layout: Layout,
-    weight: Vec<f64>,
-    bias: Option<Vec<f64>>,
-}
-
-impl Layer {
-    fn read(graph: &Graph, index: usize) -> Result<Self> {
-        let node = &graph.nodes[index];
-        let layout =
-            Layout::of(graph, node)?.ok_or_else(|| Error::bug("a layer without weight"))?;
-        let values = |name: &str| -> Result<Vec<f64>> {
-            let values = graph.initializers[name].to_f32()?;
-            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                return Err(Error::user(format!(
-                    "element {index} of \"{name}\" is {}",
-                    values[index]
-                )));
-            }
-            Ok(values.into_iter().map(f64::from).collect())
-        };
-        let at = |error: Error| error.at(node.place());
-        let weight = values(&node.inputs[1]).map_err(at)?;
-        let bias = bias(graph, node, &layout).map(|name| values(name).map_err(at)).transpose()?;
-        Ok(Self { index, layout, weight, bias })
-    }
-
-    fn write(self, graph: &mut Graph) {
-        let node = &graph.nodes[self.index];
-        let (weight, bias) = (node.inputs[1].clone(), node.input(2).map(str::to_owned));
-        let mut store = |name: &str, values: &[f64]| {
-            if let Some(data) = graph.initializers.get_mut(name) {
-                let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
-                *data = TensorData::f32(&data.shape.clone(), &values);
-            }
-        };
-        store(&weight, &self.weight);
-        if let (Some(name), Some(values)) = (bias, &self.bias) {
-            store(&name, values);
-        }
-    }
-}
-
-/// The constant bias of a layer, one value a channel.
-fn bias<'a>(graph: &Graph, node: &'a Node, layout: &Layout) -> Option<&'a str> {
-    let name = node.input(2).filter(|_| node.op_type != "MatMul")?;
-    graph.initializers.get(name).filter(|data| data.len() == layout.outputs)?;
-    Some(name)
-}
-
 /// Two layers with channels between them that can be scaled.
-struct Link {
-    first: usize,
-    second: usize,
+pub(super) struct Link {
+    /// The layer that makes them.
+    pub first: usize,
+    /// The layer that reads them.
+    pub second: usize,
     /// Inputs of the second layer that a channel is: more than one behind a Flatten.
-    repeat: usize,
+    pub repeat: usize,
+    /// What stands in between, in order.
+    pub between: Vec<usize>,
     /// Activations in between that become a Relu.
     bounded: Vec<usize>,
     /// By what each channel of the first layer was divided.
-    factors: Vec<f64>,
+    pub factors: Vec<f64>,
 }
 
 impl Link {
     /// Brings the ranges of both layers together once; the largest change of a factor, relative to it.
-    fn step(&mut self, layers: &mut HashMap<usize, Layer>) -> f64 {
+    fn step(&mut self, layers: &mut HashMap<usize, LayerValues>) -> f64 {
         let channels = self.factors.len();
-        let largest = |layer: &Layer, channel: &dyn Fn(usize) -> usize| {
+        let largest = |layer: &LayerValues, channel: &dyn Fn(usize) -> usize| {
             let mut largest = vec![0.0_f64; channels];
             for (element, value) in layer.weight.iter().enumerate() {
                 let most = &mut largest[channel(element)];
@@ -225,12 +194,13 @@ fn link(
 ) -> Result<Option<Link>> {
     let node = &graph.nodes[index];
     let Some(layout) = Layout::of(graph, node)? else { return Ok(None) };
-    let plain_bias = node.input(2).is_none() || bias(graph, node, &layout).is_some();
+    let plain_bias = node.input(2).is_none() || constant_bias(graph, node, &layout).is_some();
     let own = |name: &str| readers(graph, name).len() == 1;
     if !plain_bias || !node.inputs.iter().skip(1).all(|name| name.is_empty() || own(name)) {
         return Ok(None);
     }
     let (mut replaced, mut kept, mut flattened) = (Vec::new(), Vec::new(), false);
+    let mut between = Vec::new();
     let mut value = node.outputs[0].as_str();
     loop {
         let [reader] = readers(graph, value)[..] else { return Ok(None) };
@@ -260,6 +230,7 @@ fn link(
                     first: index,
                     second: reader,
                     repeat: second.inputs / layout.outputs,
+                    between,
                     bounded: replaced,
                     factors: vec![1.0; layout.outputs],
                 }));
@@ -269,6 +240,7 @@ fn link(
         if next.outputs.iter().skip(1).any(|name| !name.is_empty()) {
             return Ok(None);
         }
+        between.push(reader);
         value = next.outputs[0].as_str();
     }
 }
@@ -283,7 +255,7 @@ fn is_bounded_relu(graph: &Graph, node: &Node) -> bool {
 }
 
 /// Nodes that read a value, one for each reading.
-fn readers(graph: &Graph, name: &str) -> Vec<usize> {
+pub(super) fn readers(graph: &Graph, name: &str) -> Vec<usize> {
     let nodes = graph.nodes.iter().enumerate();
     nodes
         .flat_map(|(index, node)| {

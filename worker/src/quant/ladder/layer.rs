@@ -2,6 +2,9 @@
 
 use tch::Tensor;
 
+use super::adaround::Forward;
+use super::dropping::Dropping;
+use super::region::ACTIVATIONS;
 use super::weighted::Layout;
 use crate::graph::{DType, Graph, Model, Node, TensorData, ValueInfo};
 use crate::interp::{Mode, Options, Program};
@@ -140,7 +143,7 @@ impl Function {
         let reader = readers.next().filter(|_| readers.next().is_none() && !graph.is_output(made));
         let reader = reader.filter(|reader| {
             let constant = |name: &String| graph.initializers.contains_key(name) || name.is_empty();
-            ["Relu", "Clip", "LeakyRelu"].contains(&reader.op_type.as_str())
+            ACTIVATIONS.contains(&reader.op_type.as_str())
                 && reader.inputs.iter().skip(1).all(constant)
         });
         let activation = reader.map(|reader| {
@@ -149,17 +152,6 @@ impl Function {
             compile(reader, &["x"])
         });
         Ok(Self { layer: compile(own, names)?, activation: activation.transpose()?, bias })
-    }
-
-    /// What the layer makes of an input with a weight, the activation after it.
-    ///
-    /// # Errors
-    /// What layer or activation refuse.
-    pub fn run(&mut self, input: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let mut inputs = vec![input.shallow_clone(), weight.shallow_clone()];
-        inputs.extend(self.bias.as_ref().map(Tensor::shallow_clone));
-        let output = only(self.layer.forward(&inputs, Mode::Eval, &mut |_, _| Ok(()))?)?;
-        self.activated(output)
     }
 
     /// The activation of what a layer made.
@@ -173,6 +165,21 @@ impl Function {
             }
             None => Ok(output),
         }
+    }
+}
+
+impl Forward for Function {
+    fn run(
+        &mut self,
+        input: &Tensor,
+        weights: &[Tensor],
+        _: Option<&mut Dropping>,
+    ) -> Result<Tensor> {
+        // Nothing inside is quantized but the weight.
+        let mut inputs = vec![input.shallow_clone()];
+        inputs.extend(weights.iter().chain(&self.bias).map(Tensor::shallow_clone));
+        let output = only(self.layer.forward(&inputs, Mode::Eval, &mut |_, _| Ok(()))?)?;
+        self.activated(output)
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use tch::Tensor;
 
+use super::region::constants;
 use crate::graph::{Graph, Model, ValueInfo};
 use crate::interp::{Mode, Options, Program};
 use crate::{Error, Result, passes};
@@ -36,19 +37,21 @@ impl Walk {
             .iter()
             .map(|batch| HashMap::from([(input.name.clone(), batch.shallow_clone())]));
         let live = live.collect();
-        let mut known: HashSet<&str> = HashSet::new();
-        let mut constant = Vec::new();
-        for node in &model.graph.nodes {
-            let fixed = |name: &String| {
-                name.is_empty() || model.graph.is_initializer(name) || known.contains(name.as_str())
-            };
-            let is_constant = node.inputs.iter().all(fixed);
-            if is_constant {
-                known.extend(node.outputs.iter().map(String::as_str));
-            }
-            constant.push(is_constant);
-        }
+        let constant = constants(&model.graph);
         Ok(Self { model, constant, live, next: 0 })
+    }
+
+    /// The same walk, to go ahead alone.
+    pub fn ahead(&self) -> Self {
+        let shared = |live: &HashMap<String, Tensor>| {
+            live.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect()
+        };
+        Self {
+            model: self.model.clone(),
+            constant: self.constant.clone(),
+            live: self.live.iter().map(shared).collect(),
+            next: self.next,
+        }
     }
 
     /// Its graph; nodes that have not run yet may get other constants.

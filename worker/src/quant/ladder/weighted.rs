@@ -12,6 +12,7 @@ pub struct Layout {
     pub inputs: usize,
     /// Elements of an output channel and an input channel: the kernel's.
     inner: usize,
+    convolution: bool,
     kind: Kind,
 }
 
@@ -51,9 +52,11 @@ impl Layout {
         let inner = shape.iter().skip(2).product();
         let groups = node.int("group", 1)?.max(1) as usize;
         let [first, second, ..] = shape[..] else { return Ok(None) };
-        let grouped =
-            Self { outputs: first, inputs: second, inner, kind: Kind::Grouped { groups: 1 } };
-        let input_first = Self { outputs: second, inputs: first, inner, kind: Kind::InputFirst };
+        let convolution = node.op_type.starts_with("Conv");
+        let kind = Kind::Grouped { groups: 1 };
+        let grouped = Self { outputs: first, inputs: second, inner, convolution, kind };
+        let kind = Kind::InputFirst;
+        let input_first = Self { outputs: second, inputs: first, inner, convolution, kind };
         Ok(match node.op_type.as_str() {
             "Conv" if shape.len() > 2 && first % groups == 0 => {
                 Some(Self { inputs: second * groups, kind: Kind::Grouped { groups }, ..grouped })
@@ -65,6 +68,11 @@ impl Layout {
             "MatMul" if shape.len() == 2 => Some(input_first),
             _ => None,
         })
+    }
+
+    /// Whether channels are the second axis of what the layer reads and makes; the last axis of a product's.
+    pub fn is_convolution(&self) -> bool {
+        self.convolution
     }
 
     /// Output and input channel of the element at a place of the row-major weight.
