@@ -100,15 +100,15 @@ impl Comparison {
             let Some(found) = found.get(name).filter(|value| value.kind() == Kind::Float) else {
                 continue;
             };
-            if expected.size() != found.size() {
+            let Some(found) = in_layout_of(expected, found)? else {
                 return Err(Error::user(format!(
                     "value \"{name}\": {} gives {:?}, the simulation {:?}",
                     self.of,
                     found.size(),
                     expected.size()
                 )));
-            }
-            self.sums.entry(name.clone()).or_default().add(expected, found)?;
+            };
+            self.sums.entry(name.clone()).or_default().add(expected, &found)?;
             if expected.dim() == 2 {
                 self.rows.insert(name.clone());
             }
@@ -198,5 +198,44 @@ impl Comparison {
     /// The least SQNR of all values; `None`: none differs.
     pub fn worst_sqnr(&self) -> Option<f64> {
         self.values.iter().filter_map(|step| step.fidelity.sqnr_db).min_by(f64::total_cmp)
+    }
+}
+
+/// A value in the layout of the expected one, `[N, C, …]`. A runtime may hold it as `[N, …, C]`, and of a node in the middle of its graph does not say so: what
+/// fits is taken, and where both do, what is nearer.
+fn in_layout_of(expected: &Tensor, found: &Tensor) -> Result<Option<Tensor>> {
+    let size = expected.size();
+    let as_it_is = (found.size() == size).then(|| found.shallow_clone());
+    if size.len() < 3 || found.dim() != size.len() {
+        return Ok(as_it_is);
+    }
+    let turned = found.f_movedim_int(-1, 1)?;
+    let turned = (turned.size() == size).then_some(turned);
+    let (Some(as_it_is), Some(turned)) = (&as_it_is, &turned) else {
+        return Ok(as_it_is.or(turned));
+    };
+    let error = |found: &Tensor| -> Result<f64> {
+        Ok(found.f_sub(expected)?.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?)
+    };
+    let nearer = if error(turned)? < error(as_it_is)? { turned } else { as_it_is };
+    Ok(Some(nearer.shallow_clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_with_the_channels_last_are_turned() {
+        let expected = Tensor::arange(2 * 3 * 4 * 5, (Kind::Float, tch::Device::Cpu));
+        for size in [[2, 3, 4, 5], [1, 2, 2, 2]] {
+            let expected = expected.narrow(0, 0, size.iter().product()).view(size);
+            let last = expected.permute([0, 2, 3, 1]).contiguous();
+            for found in [&expected, &last] {
+                assert_eq!(in_layout_of(&expected, found).unwrap().unwrap(), expected);
+            }
+        }
+        let other = Tensor::zeros([2, 7], (Kind::Float, tch::Device::Cpu));
+        assert!(in_layout_of(&expected, &other).unwrap().is_none());
     }
 }

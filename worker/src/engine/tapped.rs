@@ -37,8 +37,6 @@ struct Tap {
     name: String,
     /// Of integers: scale and zero point.
     quantized: Option<Quantized>,
-    /// Whether the channels are its last axis.
-    channels_last: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,12 +52,7 @@ impl Tapped {
     /// # Errors
     /// What the runtime refuses.
     pub fn unfused(model: &Model, names: &[String], folder: &Path, threads: usize) -> Result<Self> {
-        let tap = |name: &String| Tap {
-            own: name.clone(),
-            name: name.clone(),
-            quantized: None,
-            channels_last: false,
-        };
+        let tap = |name: &String| Tap { own: name.clone(), name: name.clone(), quantized: None };
         let input = model.graph.inputs.first().map(|input| input.name.clone()).unwrap_or_default();
         Self::load(model.clone(), input, names.iter().map(tap).collect(), folder, threads)
     }
@@ -146,30 +139,8 @@ impl Tap {
             }
         };
         let name = self.name.clone();
-        Ok(if self.channels_last {
-            channels_first(name, &shape, &elements)
-        } else {
-            Value { name, shape, elements }
-        })
+        Ok(Value { name, shape, elements })
     }
-}
-
-/// `[N, …, C]` as `[N, C, …]`.
-fn channels_first(name: String, shape: &[i64], elements: &[f32]) -> Value {
-    let (first, inner) = shape.split_first().map_or((1, shape), |(first, rest)| (*first, rest));
-    let (channels, area) = inner.split_last().map_or((1, 1), |(channels, area)| {
-        (*channels as usize, area.iter().product::<i64>() as usize)
-    });
-    let mut turned = Vec::with_capacity(elements.len());
-    for image in elements.chunks(channels * area.max(1)) {
-        for channel in 0..channels {
-            turned.extend(image.iter().skip(channel).step_by(channels));
-        }
-    }
-    let mut shape = shape.to_vec();
-    shape[1..].rotate_right(1);
-    debug_assert_eq!(shape[0], first);
-    Value { name, shape, elements: turned }
 }
 
 /// The integer values of the runtime's graph, and what they are in the exported one: a fused node keeps the name of the layer that it
@@ -185,8 +156,6 @@ fn taps(optimized: &Graph, exported: &Graph) -> Vec<Tap> {
             own: node.outputs.first()?.clone(),
             name: real.to_owned(),
             quantized: Some(quantized(exported, quantize)?),
-            channels_last: node.int("channels_last", 0).ok()? != 0
-                || channels_last_input(optimized, node),
         })
     };
     fused.filter_map(tap).collect()
@@ -198,46 +167,6 @@ fn layer_name(name: &str) -> &str {
         Some((layer, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => layer,
         _ => name,
     }
-}
-
-/// Operators that a runtime gives channels last where it has them so, with axes that fit.
-const KEEPS_LAYOUT: [&str; 10] = [
-    "AveragePool",
-    "Clip",
-    "DequantizeLinear",
-    "MaxPool",
-    "Pad",
-    "QuantizeLinear",
-    "Relu",
-    "Resize",
-    "Slice",
-    "Split",
-];
-
-/// Whether a node without layout of its own, such as QLinearAdd, reads what is laid out with the channels last.
-fn channels_last_input(graph: &Graph, node: &Node) -> bool {
-    let producers = graph.producers();
-    let mut node = node;
-    // Bounded by the nodes of the graph, which has no cycles.
-    for _ in 0..graph.nodes.len() {
-        // Scale and zero point of the result come first in QLinearConcat.
-        let data = if node.op_type == "QLinearConcat" { 2 } else { 0 };
-        let before = node.input(data).and_then(|name| producers.get(name));
-        let Some(before) = before else { return false };
-        node = &graph.nodes[*before];
-        if node.op_type == "Transpose" {
-            let to_last = node.ints("perm").ok().flatten().is_some_and(|perm| perm == [0, 2, 3, 1]);
-            return to_last;
-        }
-        let last = node.int("channels_last", 0).is_ok_and(|last| last != 0);
-        if last || node.op_type.starts_with("Nhwc") {
-            return true;
-        }
-        if !node.op_type.starts_with("QLinear") && !KEEPS_LAYOUT.contains(&node.op_type.as_str()) {
-            return false;
-        }
-    }
-    false
 }
 
 /// The QuantizeLinear that a layer's output goes to, itself or through nodes that alone read it.
@@ -272,18 +201,4 @@ fn quantized(graph: &Graph, quantize: &Node) -> Option<Quantized> {
     let dtype = zero_point.dtype;
     let zero_point = i32::try_from(zero).ok()?;
     matches!(dtype, DType::I8 | DType::U8).then_some(Quantized { dtype, scale, zero_point })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn channels_come_first() {
-        // Two images of 1 × 2 pixels with 3 channels.
-        let elements: Vec<f32> = (0..12).map(|element| element as f32).collect();
-        let value = channels_first("x".to_owned(), &[2, 1, 2, 3], &elements);
-        assert_eq!(value.shape, [2, 3, 1, 2]);
-        assert_eq!(value.elements, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0, 6.0, 9.0, 7.0, 10.0, 8.0, 11.0]);
-    }
 }

@@ -29,7 +29,8 @@ def decode(output, confidence):
     for own in kind.unique():
         places = torch.where(kind == own)[0]
         kept.append(places[ops.nms(corners[places], score[places], NMS)])
-    kept = torch.cat(kept) if kept else torch.zeros(0, dtype=torch.int64)
+    # Of equal scores the earlier box comes first.
+    kept = torch.cat(kept).sort()[0] if kept else torch.zeros(0, dtype=torch.int64)
     kept = kept[torch.argsort(score[kept], descending=True, stable=True)][:MOST]
     return corners[kept], score[kept], kind[kept]
 
