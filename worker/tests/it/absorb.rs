@@ -61,7 +61,7 @@ fn run(model: &Model, images: &Tensor) -> [Tensor; 3] {
     let _no_grad = tch::no_grad_guard();
     let watch = vec!["b".to_owned(), "c".to_owned()];
     let mut program = Program::compile(model, &Options { watch, ..Options::default() }).unwrap();
-    let mut seen = vec![None, None];
+    let mut seen = [None, None];
     let mut made = program
         .forward(&[images.shallow_clone()], Mode::Eval, &mut |index, value| {
             seen[index] = Some(value.copy());

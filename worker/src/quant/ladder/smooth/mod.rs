@@ -116,10 +116,13 @@ pub fn smooth(
     Ok(found)
 }
 
+/// A source, and all that reads it.
+type Found = (Source, Followed);
+
 /// Sources with their readers, in the order of the graph, and layers that have none.
-fn groups(model: &Model, values: &Values) -> Result<(Vec<(Source, Followed)>, Vec<Left>)> {
+fn groups(model: &Model, values: &Values) -> Result<(Vec<Found>, Vec<Left>)> {
     let graph = &model.graph;
-    let mut groups: Vec<(Source, Followed)> = Vec::new();
+    let mut groups: Vec<Found> = Vec::new();
     let mut taken: HashSet<usize> = HashSet::new();
     let mut left = Vec::new();
     // From behind: of two sources of a value the nearer one changes less.
