@@ -69,11 +69,11 @@ fn errors(float: &Model, quantized: &Model, dataset: &Dataset) -> Vec<f64> {
     expected.iter().zip(&found).map(|(x, q)| square(x - q) / square(x.shallow_clone())).collect()
 }
 
-/// A weight: its name, and of each element float value, scale and integer.
-type Integers = (String, Vec<(f32, f32, f32)>);
+/// An element of a weight: its float value, its scale and the integer that is exported.
+type Element = (f32, f32, f32);
 
-/// The integers that are exported for each weight.
-fn integers(model: &Model) -> Vec<Integers> {
+/// The elements of each weight, by name of the float weight.
+fn integers(model: &Model) -> Vec<(String, Vec<Element>)> {
     let mut exported = model.clone();
     finalize(&mut exported, None).unwrap();
     let quantizes = model.graph.nodes.iter().filter(|node| node.op_type == "QuantizeLinear");
