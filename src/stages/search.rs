@@ -230,7 +230,10 @@ impl Contract for Search {
         if self.precision.is_some() && self.runtime() != Backend::Tensorrt {
             problems
                 .push(Problem::at("precision", "`precision` belongs to backend \"tensorrt\" only"));
-        } else if matches!(self.precision, Some(Precision::Fp32 | Precision::Fp16)) {
+        } else if matches!(
+            self.precision,
+            Some(Precision::Fp32 | Precision::Fp16 | Precision::Tf32 | Precision::Implicit)
+        ) {
             problems.push(
                 Problem::at("precision", "TensorRT reads Q/DQ pairs with INT8 enabled only")
                     .help("expected \"int8\", \"int8-fp32\" or \"best\""),

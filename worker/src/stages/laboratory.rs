@@ -137,7 +137,7 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
             batch: self.config.batch,
             compute_capability: None,
             threads: self.context.task.threads,
-            precision: if quantized { self.config.precision } else { self.float_precision()? },
+            precision: if quantized { self.config.precision } else { self.float_precision() },
             tensorrt: Wishes {
                 flags: Vec::new(),
                 tune: false,
@@ -154,13 +154,12 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
     }
 
     /// The types of the float engine: those that layers in float have in the others.
-    fn float_precision(&self) -> Result<Option<Precision>> {
+    fn float_precision(&self) -> Option<Precision> {
         if self.config.runtime() != Backend::Tensorrt {
-            return Ok(None);
+            return None;
         }
-        let typed = engine::tensorrt::Program::find()?.version.major >= 11;
-        let single = typed || self.config.precision == Some(Precision::Int8Fp32);
-        Ok(Some(if single { Precision::Fp32 } else { Precision::Fp16 }))
+        let single = self.config.precision == Some(Precision::Int8Fp32);
+        Some(if single { Precision::Fp32 } else { Precision::Fp16 })
     }
 
     fn clock<'c>(&'c self, folder: &'c PathBuf, cpus: &[usize], rounds: u32) -> Result<Clock<'c>> {
