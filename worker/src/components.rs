@@ -8,9 +8,6 @@ use qpipe::task::Component;
 use crate::engine::{library, tensorrt};
 use crate::{Error, Result, torch};
 
-/// Version of libtorch that tch 0.24 belongs to.
-pub const LIBTORCH: &str = "2.11.0";
-
 /// The value of a fact, for cache keys.
 ///
 /// # Errors
@@ -18,7 +15,7 @@ pub const LIBTORCH: &str = "2.11.0";
 pub fn fact(fact: Fact) -> Result<String> {
     match fact {
         Fact::Libtorch | Fact::LibtorchCpu | Fact::LibtorchCuda => {
-            let (path, version) = libtorch()?;
+            let (path, version) = torch::loaded()?;
             let key = match fact {
                 Fact::LibtorchCpu => "cpu",
                 Fact::LibtorchCuda => "cuda",
@@ -54,7 +51,7 @@ pub fn fact(fact: Fact) -> Result<String> {
 pub fn files(fact: Fact) -> Vec<std::path::PathBuf> {
     let found = match fact {
         Fact::Libtorch | Fact::LibtorchCpu | Fact::LibtorchCuda => {
-            libtorch().map(|(path, _)| path.into())
+            torch::loaded().map(|(path, _)| path.into())
         }
         Fact::OnnxRuntime => library::onnxruntime(),
         Fact::TensorRtRtx => library::tensorrt_rtx(),
@@ -88,34 +85,6 @@ fn fingerprint(path: &Path) -> Result<String> {
     let bytes = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?.len();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(format!("{name} {bytes}"))
-}
-
-/// The version of the libtorch that this process has loaded.
-///
-/// # Errors
-/// A libtorch without a file that tells it.
-pub fn libtorch_version() -> Result<String> {
-    libtorch().map(|(_, version)| version)
-}
-
-/// The libtorch that this process has loaded, and the version that the file beside it tells.
-fn libtorch() -> Result<(String, String)> {
-    let maps = std::fs::read_to_string("/proc/self/maps")
-        .map_err(|error| Error::io(Path::new("/proc/self/maps"), &error))?;
-    let path = maps.lines().filter_map(|line| Some(line[line.find('/')?..].to_owned()));
-    let path = path.into_iter().find(|path| path.ends_with("/libtorch_cpu.so"));
-    let path = path.ok_or_else(|| Error::bug("libtorch_cpu.so is not loaded"))?;
-    let root = Path::new(&path).parent().and_then(Path::parent);
-    // libtorch's archive has `build-version`, the wheel `version.py`.
-    let version = root.and_then(|root| {
-        let archive = std::fs::read_to_string(root.join("build-version")).ok();
-        archive.map(|text| text.trim().to_owned()).or_else(|| {
-            let text = std::fs::read_to_string(root.join("version.py")).ok()?;
-            let line = text.lines().find(|line| line.starts_with("__version__"))?;
-            Some(line.split('\'').nth(1)?.to_owned())
-        })
-    });
-    Ok((path, version.unwrap_or_else(|| LIBTORCH.to_owned())))
 }
 
 /// All components, for `qpipe doctor`.
@@ -160,7 +129,7 @@ pub fn all() -> Vec<Component> {
         component(
             "libtorch",
             true,
-            libtorch(),
+            torch::loaded(),
             "LIBTORCH=/path/to/libtorch at build time names your own (2.11)",
         ),
         component(
@@ -202,9 +171,9 @@ mod tests {
 
     #[test]
     fn the_loaded_libtorch_is_the_one_that_tch_belongs_to() {
-        let (path, version) = libtorch().unwrap();
+        let (path, version) = torch::loaded().unwrap();
         assert!(path.starts_with('/'), "{path}");
-        assert!(version.starts_with(LIBTORCH), "{version}");
+        assert!(version.starts_with(torch::LIBTORCH), "{version}");
         let fact = fact(Fact::Libtorch).unwrap();
         assert!(fact.contains("libtorch_cpu.so "), "{fact}");
         let on_cpu = super::fact(Fact::LibtorchCpu).unwrap();

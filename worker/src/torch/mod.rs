@@ -10,6 +10,7 @@ mod layout;
 mod memory;
 mod shim;
 mod stopwatch;
+mod version;
 
 pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};
 pub use device::{
@@ -25,3 +26,4 @@ pub use shim::{
     Autocast, Group, Half, allow_tf32, deterministic, is_deterministic, pinned, unscale,
 };
 pub use stopwatch::{Mark, Stopwatch};
+pub use version::{LIBTORCH, loaded};

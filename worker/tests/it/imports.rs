@@ -17,14 +17,15 @@ const WORKER: Ranks = &[
     ("zoo", 4),
     ("data", 5),
     ("bench", 4),
-    ("engine", 5),
     ("detection", 5),
     ("train", 6),
     ("quant", 6),
-    ("components", 7),
-    ("inspect", 7),
+    ("engine", 7),
     ("analysis", 7),
-    ("stages", 8),
+    ("components", 8),
+    ("inspect", 8),
+    ("search", 8),
+    ("stages", 9),
 ];
 
 const RUNNER: Ranks = &[

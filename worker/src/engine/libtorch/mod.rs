@@ -12,7 +12,7 @@ use super::table::layers_of_onnx;
 use super::{Build, Built, Clock, Engine, Note, Threads};
 use crate::graph::Model;
 use crate::interp::{Mode, Options, Program};
-use crate::{Error, Result, components, onnx, passes, torch};
+use crate::{Error, Result, onnx, passes, torch};
 
 /// Its name in `engine.json`.
 pub const NAME: &str = "torch";
@@ -21,7 +21,7 @@ const FILE: &str = "model.onnx";
 /// Keeps the model's file, once it ran.
 pub fn build(request: &Build) -> Result<Built> {
     let precision = request.precision.unwrap_or(Precision::Fp32);
-    let mut note = Note::of(request.model, NAME, components::libtorch_version()?, FILE)?;
+    let mut note = Note::of(request.model, NAME, torch::loaded()?.1, FILE)?;
     note.precision = Some(precision);
     let mut network = Network::new(request.model, &note)?;
     let [channels, height, width] = note.input.map(|extent| extent as i64);
