@@ -143,7 +143,7 @@ fn default_warm_up() -> f64 {
 
 impl Contract for Reconstruct {
     const NAME: &'static str = "reconstruct";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "learn rounding and correct biases of a quantized model (PTQ)";
     const DEMAND: Demand = Demand::Whole;
 
