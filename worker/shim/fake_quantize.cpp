@@ -2,12 +2,12 @@
 // (`fake_quantize_per_tensor_affine`) writes a mask beside each result and loads element by element; this computes the mask again from the input
 // and moves whole vectors. The kernels are compiled when they are first run, by libtorch's jiterator.
 
+#include "guarded.hpp"
+
 #include <ATen/cuda/jiterator.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <cstring>
 #include <dlfcn.h>
-#include <exception>
 #include <string>
 
 namespace {
@@ -70,13 +70,6 @@ extern "C" {
 bool qpipe_can_fake_quantize() { return launcher() != nullptr; }
 
 char *qpipe_fake_quantize(const at::Tensor *x, double scale, int64_t zero, int64_t low, int64_t high, at::Tensor **made) {
-  try {
-    *made = new at::Tensor(FakeQuantize::apply(*x, scale, zero, low, high));
-    return nullptr;
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an unknown exception of libtorch");
-  }
+  return guarded([&] { *made = new at::Tensor(FakeQuantize::apply(*x, scale, zero, low, high)); });
 }
 }

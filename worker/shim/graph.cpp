@@ -1,14 +1,13 @@
 // CUDA graphs of libtorch, behind a C interface like that of shim.cpp. The program is linked without libtorch_cuda, which it opens at run time
 // where there is one: its class at::cuda::CUDAGraph is found by the names of its members, streams by ATen's table of devices.
 
+#include "guarded.hpp"
+
 #include <c10/core/Stream.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
-#include <cstring>
 #include <dlfcn.h>
-#include <exception>
 #include <memory>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -46,17 +45,6 @@ struct Graph {
 };
 
 const c10::impl::DeviceGuardImplInterface *device() { return c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA); }
-
-template <typename F> char *guarded(F &&run) {
-  try {
-    run();
-    return nullptr;
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an unknown exception of libtorch");
-  }
-}
 
 } // namespace
 

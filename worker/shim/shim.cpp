@@ -1,6 +1,8 @@
 // What tch lacks of libtorch, behind a C interface. Each function gives a message on failure, which the caller frees with
 // `qpipe_free`, and null on success. Tensors are `at::Tensor *`, as tch passes them.
 
+#include "guarded.hpp"
+
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -10,8 +12,6 @@
 #include <c10/core/Event.h>
 
 #include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -29,17 +29,6 @@ std::vector<at::Tensor> list(Tensors tensors, size_t count) {
 
 std::optional<at::Tensor> optional(const at::Tensor *tensor) {
   return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
-}
-
-template <typename F> char *guarded(F &&run) {
-  try {
-    run();
-    return nullptr;
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an unknown exception of libtorch");
-  }
 }
 
 } // namespace

@@ -119,6 +119,18 @@ pub struct Timing<'a> {
     pub tell: Tell<'a>,
 }
 
+impl Timing<'_> {
+    /// Tells that the batch size of that index is begun.
+    pub fn begin(&self, index: usize) {
+        (self.tell)(Told::Progress {
+            done: index as u64,
+            total: self.batches.len() as u64,
+            unit: "batches",
+            message: &format!("batch {}", self.batches[index]),
+        });
+    }
+}
+
 /// All runtimes of this build.
 pub const BACKENDS: &[Backend] = &[
     Backend {

@@ -9,8 +9,8 @@ use tch::{Device, Tensor};
 
 use super::Network;
 use crate::bench::{self, Protocol};
+use crate::engine::Timing;
 use crate::engine::tensorrt::{self, Times};
-use crate::engine::{Timing, Told};
 use crate::torch::{CudaGraph, synchronize};
 use crate::{Result, torch};
 
@@ -33,13 +33,7 @@ pub fn time(timing: &Timing) -> Result<Metrics> {
     let before = tensorrt::state();
     let mut batches = Vec::new();
     for (index, &batch) in timing.batches.iter().enumerate() {
-        let message = format!("batch {batch}");
-        (timing.tell)(Told::Progress {
-            done: index as u64,
-            total: timing.batches.len() as u64,
-            unit: "batches",
-            message: &message,
-        });
+        timing.begin(index);
         let times = one(&mut network, batch, &timing.protocol, timing.cuda_graph, device)?;
         let throughput = batch as f64 / times.compute_ms.median * 1e3;
         batches.push(Timed { batch, times, throughput });

@@ -35,13 +35,7 @@ pub fn time(timing: &Timing) -> Result<Metrics> {
     advice.extend(timing.note.on_gpu.iter().flat_map(|on| on.advice.iter().cloned()));
     let before = gpu::state();
     for (index, &batch) in timing.batches.iter().enumerate() {
-        let message = format!("batch {batch}");
-        (timing.tell)(Told::Progress {
-            done: index as u64,
-            total: timing.batches.len() as u64,
-            unit: "batches",
-            message: &message,
-        });
+        timing.begin(index);
         let (timed, hints) = one(timing, &program, batch)?;
         batches.push(timed);
         for hint in hints {
