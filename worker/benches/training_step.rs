@@ -93,7 +93,13 @@ fn quantized(mut model: Model, dataset: &Dataset) -> Model {
 }
 
 /// Seconds of a training of so many steps.
-fn seconds(model: &Model, data: &[Dataset; 2], batch: usize, amp: Option<Half>, steps: u64) -> f64 {
+fn seconds(
+    (model, cuda_graph): (&Model, bool),
+    data: &[Dataset; 2],
+    batch: usize,
+    amp: Option<Half>,
+    steps: u64,
+) -> f64 {
     let folder = tempfile::tempdir().expect("a folder");
     let [train, valid] = data;
     let mut classifier =
@@ -111,6 +117,7 @@ fn seconds(model: &Model, data: &[Dataset; 2], batch: usize, amp: Option<Half>, 
         early_stop: None,
         clip_norm: None,
         amp,
+        cuda_graph,
         scale_ema: None,
         watched: &[],
         max_steps: Some(steps),
@@ -145,20 +152,26 @@ fn main() {
     let config = serde_json::from_value(config).expect("a network of the zoo");
     let float = zoo::build(&config, None, 1).expect("builds");
     let quantized = quantized(float.clone(), &data[1]);
-    let mut rates = [Vec::new(), Vec::new()];
+    // As the stages train, and on a GPU also without CUDA graphs.
+    let modes: &[bool] = if device == tch::Device::Cpu { &[true] } else { &[true, false] };
+    let mut rates = vec![[Vec::new(), Vec::new()]; modes.len()];
     for _ in 0..ROUNDS {
-        for (model, rates) in [&float, &quantized].into_iter().zip(&mut rates) {
-            let [short, long] = [few, many].map(|steps| seconds(model, &data, batch, amp, steps));
-            rates.push(batch as f64 * (many - few) as f64 / (long - short));
+        for (&cuda_graph, rates) in modes.iter().zip(&mut rates) {
+            for (model, rates) in [&float, &quantized].into_iter().zip(rates) {
+                let [short, long] =
+                    [few, many].map(|steps| seconds((model, cuda_graph), &data, batch, amp, steps));
+                rates.push(batch as f64 * (many - few) as f64 / (long - short));
+            }
         }
     }
-    let [float, quantized] = rates.map(|mut rates| {
-        rates.sort_by(f64::total_cmp);
-        rates[ROUNDS / 2]
-    });
     println!("{network}, batch {batch}, {}, {device:?}: images a second", word(2, "fp16"));
-    println!(
-        "float training {float:.1}   fine-tuning {quantized:.1}   ratio {:.2}",
-        quantized / float
-    );
+    for (&cuda_graph, rates) in modes.iter().zip(rates) {
+        let [float, quantized] = rates.map(|mut rates| {
+            rates.sort_by(f64::total_cmp);
+            rates[ROUNDS / 2]
+        });
+        let how = if cuda_graph { "" } else { "   kernels launched one by one" };
+        let ratio = quantized / float;
+        println!("float training {float:.1}   fine-tuning {quantized:.1}   ratio {ratio:.2}{how}");
+    }
 }

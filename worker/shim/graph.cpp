@@ -3,6 +3,7 @@
 
 #include "guarded.hpp"
 
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Stream.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
@@ -44,14 +45,26 @@ struct Graph {
   }
 };
 
+// While it lives, what would wait for the GPU is refused with an error, as after torch.cuda.set_sync_debug_mode("error"): a recording
+// that meets such a call is beyond repair. libtorch keeps the mode as the one member of `c10::cuda::WarningState`.
+struct NoWaits {
+  int *mode = static_cast<int *>(dlsym(RTLD_DEFAULT, "_ZZN3c104cuda13warning_stateEvE14warning_state_"));
+  NoWaits() {
+    if (mode) *mode = 2;
+  }
+  ~NoWaits() {
+    if (mode) *mode = 0;
+  }
+};
+
 const c10::impl::DeviceGuardImplInterface *device() { return c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA); }
 
 } // namespace
 
 extern "C" {
 
-// Runs `work` twice on a stream of its own, which allocates and chooses kernels, then once more while the stream is recorded.
-// `work` gives 0 if it failed.
+// Runs `work` twice on a stream of its own, which allocates and chooses kernels, the second time without leave to wait for the GPU; then once
+// more while the stream is recorded. `work` gives 0 if it failed.
 char *qpipe_graph_record(int8_t index, int (*work)(void *), void *context, void **made) {
   return guarded([&] {
     auto *of = device();
@@ -64,9 +77,14 @@ char *qpipe_graph_record(int8_t index, int (*work)(void *), void *context, void 
       c10::Stream stream;
       ~Back() { of->exchangeStream(stream); }
     } back{of, before};
-    for (int i = 0; i < 2; ++i)
-      if (!work(context)) throw std::runtime_error("the first runs failed");
+    if (!work(context)) throw std::runtime_error("the first run failed");
+    {
+      NoWaits meanwhile;
+      if (!work(context)) throw std::runtime_error("the second run failed");
+    }
     of->synchronizeStream(graph->stream);
+    // The recording has memory of its own.
+    c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
     member<void (*)(void *, Pool, int)>("_ZN2at4cuda9CUDAGraph13capture_beginESt4pairIyyE21cudaStreamCaptureMode")(
         graph->room, Pool(0, 0), THREAD_LOCAL);
     bool done = work(context) != 0;

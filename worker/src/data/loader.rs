@@ -164,11 +164,7 @@ impl Table {
 
     /// Bytes `[N, H, W, C]` to floats of shape `[N, C, H, W]`, the channels next to each other in memory.
     fn floats(&self, bytes: &[u8], [n, c, h, w]: [i64; 4]) -> Result<Tensor> {
-        let bytes = Tensor::f_from_slice(bytes)?.f_reshape([n, h, w, c])?;
-        let bytes = match self.device {
-            Device::Cpu => bytes,
-            device => torch::pinned(&bytes)?.f_to_device_(device, Kind::Uint8, true, false)?,
-        };
+        let bytes = torch::sent(bytes, &[n, h, w, c], self.device)?;
         let index = bytes.f_to_kind(Kind::Int64)?.f_add(&self.offsets)?;
         Ok(self.values.f_take(&index)?.f_permute([0, 3, 1, 2])?)
     }

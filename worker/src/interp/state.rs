@@ -15,7 +15,12 @@ impl Program {
         parameters.chain(statistics.map(|c| (c.name.as_str(), &c.tensor)))
     }
 
-    /// Copies of all that training changes, by name: parameters, then running statistics.
+    /// All that training changes, by name, where the program runs: parameters, then running statistics.
+    pub fn changing(&self) -> Result<Vec<(String, Tensor)>> {
+        self.mutable().map(|(name, tensor)| Ok((name.to_owned(), tensor.f_detach()?))).collect()
+    }
+
+    /// Copies of all that training changes, on the CPU, as [`Program::changing`].
     pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
         self.mutable()
             .map(|(name, tensor)| {

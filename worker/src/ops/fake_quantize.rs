@@ -109,6 +109,9 @@ impl FakeQuantize {
         }
         let scale = Tensor::f_from_slice(&self.scale)?.f_to_device(device)?;
         let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_device(device)?;
+        // libtorch asks zero points that are integers for their least and greatest, and waits for the GPU's answer, each time.
+        let symmetric = self.zero_point.iter().all(|&zero| zero == 0);
+        let zero_point = if symmetric { zero_point.f_to_kind(Kind::Float)? } else { zero_point };
         let (axis, blocks) = (self.axis, self.blocks);
         single(move |arguments| {
             let rows = |x: &Tensor, axis| {

@@ -104,6 +104,7 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
             Amp::Fp16 => Half::Float16,
             Amp::Bf16 => Half::Bfloat16,
         }),
+        cuda_graph: true,
         scale_ema: settings.scale_ema,
         watched: &watched,
         seed: context.task.seed,

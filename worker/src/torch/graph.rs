@@ -49,10 +49,11 @@ fn index(device: Device) -> Result<i8> {
 }
 
 impl CudaGraph {
-    /// Runs `work` twice, so that memory is there and kernels are chosen, and records a third run. It must not wait for the GPU.
+    /// Runs `work` twice, so that kernels are chosen, and records a third run. It must not wait for the GPU, nor hold on to memory of
+    /// an earlier run.
     ///
     /// # Errors
-    /// What `work` refuses, also because it waits; a libtorch that has no CUDA graphs.
+    /// What `work` refuses, also because it waits, which the second run finds out; a libtorch that has no CUDA graphs.
     pub fn record(device: Device, work: &mut dyn FnMut() -> Result<()>) -> Result<Self> {
         let mut made = std::ptr::null_mut();
         let mut work = Work { run: work, failed: None };

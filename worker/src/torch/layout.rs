@@ -19,6 +19,13 @@ pub fn laid_out_as(tensor: &Tensor, other: &Tensor) -> Result<Tensor> {
     strided(tensor, &other.stride())
 }
 
+/// A copy, its elements in the same order in memory.
+pub fn copied(tensor: &Tensor) -> Result<Tensor> {
+    let mut own = tensor.f_empty_like()?;
+    own.f_copy_(tensor)?;
+    Ok(own)
+}
+
 fn strided(tensor: &Tensor, strides: &[i64]) -> Result<Tensor> {
     if tensor.stride() == strides {
         return Ok(tensor.shallow_clone());
@@ -39,6 +46,9 @@ mod tests {
         let turned = channels_last(&tensor).unwrap();
         assert_eq!(turned.stride(), [24, 1, 8, 2]);
         assert_eq!(turned, tensor);
+        let copy = copied(&turned).unwrap();
+        assert_eq!((copy.stride(), &copy), (turned.stride(), &turned));
+        assert_ne!(copy.data_ptr(), turned.data_ptr());
         let narrow = Tensor::arange(8, (tch::Kind::Float, tch::Device::Cpu)).view([4, 2, 1, 1]);
         let turned = channels_last(&narrow).unwrap();
         assert_eq!((turned.stride(), turned), (vec![2, 1, 2, 2], narrow));

@@ -10,6 +10,7 @@ mod layout;
 mod memory;
 mod shim;
 mod stopwatch;
+mod transfer;
 mod version;
 
 pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};
@@ -20,10 +21,11 @@ pub use device::{
 pub use elements::{flat, with_f32};
 pub use fused::{fake_quantize, has_fused_fake_quantize};
 pub use graph::{CudaGraph, synchronize};
-pub use layout::{channels_last, laid_out_as};
+pub use layout::{channels_last, copied, laid_out_as};
 pub use memory::explain;
 pub use shim::{
     Autocast, Group, Half, allow_tf32, deterministic, is_deterministic, pinned, unscale,
 };
 pub use stopwatch::{Mark, Stopwatch};
+pub use transfer::sent;
 pub use version::{LIBTORCH, loaded};

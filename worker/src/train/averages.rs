@@ -6,20 +6,33 @@ use tch::Tensor;
 
 use crate::Result;
 use crate::interp::Program;
+use crate::torch::copied;
 
 /// Exponential moving average of all that training changes.
 pub(super) struct Average {
     decay: f64,
     /// Steps averaged.
     pub steps: u64,
-    /// As [`Program::state`].
+    /// As [`Program::changing`], where the program runs.
     pub tensors: Vec<(String, Tensor)>,
 }
 
 impl Average {
     /// Begins at what the program has.
     pub fn new(decay: f64, program: &Program) -> Result<Self> {
-        Ok(Self { decay, steps: 0, tensors: program.state()? })
+        let mut average = Self { decay, steps: 0, tensors: Vec::new() };
+        average.restart(program, 0)?;
+        Ok(average)
+    }
+
+    /// Takes what the program has for the average of so many steps.
+    pub fn restart(&mut self, program: &Program, steps: u64) -> Result<()> {
+        self.steps = steps;
+        self.tensors = program.changing()?;
+        for (_, tensor) in &mut self.tensors {
+            *tensor = copied(tensor)?;
+        }
+        Ok(())
     }
 
     /// Takes up what a step made.
@@ -28,7 +41,7 @@ impl Average {
         self.steps += 1;
         let steps = self.steps as f64;
         let decay = self.decay.min((1.0 + steps) / (10.0 + steps));
-        for ((_, average), (_, now)) in self.tensors.iter_mut().zip(program.state()?) {
+        for ((_, average), (_, now)) in self.tensors.iter_mut().zip(program.changing()?) {
             let _ = average.f_mul_scalar_(decay)?;
             let _ = average.f_add_(&now.f_mul_scalar(1.0 - decay)?)?;
         }
@@ -37,8 +50,8 @@ impl Average {
 
     /// Copies of the averages, as [`Program::state`].
     pub fn copy(&self) -> Result<Vec<(String, Tensor)>> {
-        let copies = self.tensors.iter();
-        copies.map(|(name, tensor)| Ok((name.clone(), tensor.f_detach_copy()?))).collect()
+        let copy = |tensor: &Tensor| tensor.f_detach_copy()?.f_to_device(tch::Device::Cpu);
+        self.tensors.iter().map(|(name, tensor)| Ok((name.clone(), copy(tensor)?))).collect()
     }
 
     /// Runs with the averages in the program, and puts the program's own state back.

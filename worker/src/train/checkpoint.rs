@@ -135,8 +135,7 @@ pub(super) fn load(
         if program.load_state(&tensors).is_err() {
             return Ok(None);
         }
-        average.tensors = program.state()?;
-        average.steps = averaged;
+        average.restart(program, averaged)?;
     }
     if program.load_state(&state(LAST)).is_err() {
         return Ok(None);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use qpipe::stages::finetune::ScaleEma;
 use qpipe::stages::training::{EarlyStop, Optimizer as Rule, Schedule, WeightAverage};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::averages::{Average, Follower};
 use super::checkpoint::{self, Checkpoint};
@@ -14,14 +14,16 @@ use super::distillation::Teacher;
 use super::gradients::{self, Sum};
 use super::history::{Epoch, best, stops};
 use super::optimizer::Optimizer;
+use super::pass::Company;
 use super::pending::{self, NotFinite, Seen};
+use super::recording::Recording;
 use super::scaler::Scaler;
 use super::schedule::rate;
 use super::score::Figures;
 use crate::data::{Batch, Dataset, Loader, Order};
-use crate::interp::{Mode, Program};
-use crate::torch::{Autocast, Half, Mark, Stopwatch};
-use crate::{Error, Result};
+use crate::interp::Program;
+use crate::torch::{Half, Mark, Stopwatch};
+use crate::{Error, Result, torch};
 
 /// How to train.
 pub struct Fit<'a> {
@@ -49,6 +51,8 @@ pub struct Fit<'a> {
     pub clip_norm: Option<f64>,
     /// What training steps compute convolutions and matrix products in, where not in float32.
     pub amp: Option<Half>,
+    /// Whether passes are recorded as CUDA graphs, where there is a GPU.
+    pub cuda_graph: bool,
     /// How scales of activations follow their magnitudes, where the program was compiled for it.
     pub scale_ema: Option<ScaleEma>,
     /// Names of the values that the program watches: first those that a teacher compares, then others.
@@ -85,9 +89,16 @@ pub trait Watch {
 struct State<'a> {
     optimizer: Optimizer,
     average: Option<Average>,
-    follower: Option<Follower>,
-    teacher: Option<&'a mut Teacher>,
-    scaler: Option<Scaler>,
+    company: Company<'a>,
+    recording: Recording,
+}
+
+/// Where an epoch tells how it goes.
+struct Told<'a> {
+    watch: &'a mut dyn Watch,
+    seen: Seen,
+    epoch: u32,
+    batch: pending::Batch,
 }
 
 /// Batches that a GPU is ahead of what is told of them.
@@ -196,8 +207,9 @@ impl Fit<'_> {
         };
         let follower =
             self.scale_ema.as_ref().map(|ema| Follower::new(ema.momentum, &classifier.program));
-        let state = State { optimizer, average: averaged, follower, teacher, scaler: scaled };
-        Ok((state, checkpoint))
+        let company = Company { teacher, follower, scaler: scaled };
+        let recording = Recording::wanted(self, classifier.program.device(), &company);
+        Ok((State { optimizer, average: averaged, company, recording }, checkpoint))
     }
 
     /// Records an epoch, keeps its parameters, or their average, if it is the best, and writes the checkpoint.
@@ -220,7 +232,7 @@ impl Fit<'_> {
         let parts = checkpoint::Kept {
             optimizer: &state.optimizer,
             average: state.average.as_ref(),
-            scaler: state.scaler.as_ref(),
+            scaler: state.company.scaler.as_ref(),
         };
         checkpoint::save(self.checkpoints, &classifier.program, &parts, checkpoint)
     }
@@ -242,27 +254,28 @@ impl Fit<'_> {
             (per_epoch * u64::from(self.epochs), per_epoch * u64::from(epoch - 1));
         let order = Order::Shuffled { seed: self.seed, epoch: u64::from(epoch) };
         let mut loader = Loader::new(self.train, self.batch_size, order, true, self.threads);
-        // Of dropout, which draws from libtorch's own generator.
-        tch::manual_seed((self.seed ^ (u64::from(epoch) << 32)) as i64);
-        let ahead = if classifier.program.device() == Device::Cpu { 1 } else { AHEAD };
-        let (mut seen, mut batch) = (Seen::new(ahead), pending::Batch { number: 0, lr: 0.0 });
-        let (began, device) = (Instant::now(), classifier.program.device());
+        self.draw_from_start(epoch);
+        let device = classifier.program.device();
+        let seen = Seen::new(if device == Device::Cpu { 1 } else { AHEAD });
+        let batch = pending::Batch { number: 0, lr: 0.0 };
+        let mut told = Told { watch, seen, epoch, batch };
+        let began = Instant::now();
         let mut busy = Stopwatch::default();
         for step in 0..per_epoch {
             let at = before + step;
-            batch.lr = rate(&self.schedule, self.optimizer.lr(), at, steps, per_epoch);
+            told.batch.lr = rate(&self.schedule, self.optimizer.lr(), at, steps, per_epoch);
             let mut sum = Sum::default();
             for loaded in loader.by_ref().take(self.accumulate.max(1)) {
-                batch.number += 1;
+                told.batch.number += 1;
                 let (loaded, begin) = (loaded?, Mark::set(device));
-                let bad = self.batch(classifier, state, &loaded, &mut sum, &mut seen, batch)?;
+                let bad = self.batch(classifier, state, &loaded, &mut sum, &mut told)?;
                 self.check(bad, state, epoch)?;
                 busy.add(begin, Mark::set(device));
             }
             let begin = Mark::set(device);
-            self.step(classifier, state, sum.mean()?, batch.lr)?;
+            self.step(classifier, state, sum.mean()?, told.batch.lr)?;
             let follows = |ema: &ScaleEma| (at as f64) < ema.until * steps as f64;
-            if let Some(follower) = &mut state.follower
+            if let Some(follower) = &mut state.company.follower
                 && self.scale_ema.as_ref().is_some_and(follows)
             {
                 follower.update()?;
@@ -271,14 +284,19 @@ impl Fit<'_> {
                 average.update(&classifier.program)?;
             }
             busy.add(begin, Mark::set(device));
-            let message = format!("{}, loss {:.3}", self.message(epoch), seen.figures().0);
-            watch.progress(at + 1, steps, &message);
+            let message = format!("{}, loss {:.3}", self.message(epoch), told.seen.figures().0);
+            told.watch.progress(at + 1, steps, &message);
         }
-        let bad = seen.tell()?;
+        let bad = told.seen.tell()?;
         self.check(bad, state, epoch)?;
-        let (loss, top1) = seen.figures();
-        watch.log(idle(device, began.elapsed(), busy.total()));
-        Ok((batch.lr, loss, top1))
+        let (loss, top1) = told.seen.figures();
+        told.watch.log(idle(device, began.elapsed(), busy.total()));
+        Ok((told.batch.lr, loss, top1))
+    }
+
+    /// Of dropout, which draws from libtorch's own generator.
+    fn draw_from_start(&self, epoch: u32) {
+        tch::manual_seed((self.seed ^ (u64::from(epoch) << 32)) as i64);
     }
 
     /// One step of the optimizer; none where gradients in half precision overflowed.
@@ -289,18 +307,19 @@ impl Fit<'_> {
         mut gradients: Vec<Tensor>,
         lr: f64,
     ) -> Result<()> {
-        let found = state.scaler.as_mut().map(|scaler| scaler.unscale(&gradients)).transpose()?;
+        let scaler = &mut state.company.scaler;
+        let found = scaler.as_mut().map(|scaler| scaler.unscale(&gradients)).transpose()?;
         if let Some(most) = self.clip_norm {
             gradients::clip(&mut gradients, most)?;
         }
         state.optimizer.step(classifier.program.parameters(), &gradients, lr, found)?;
-        state.scaler.as_mut().map_or(Ok(()), Scaler::update)
+        scaler.as_mut().map_or(Ok(()), Scaler::update)
     }
 
     /// A loss that is not finite ends the training. In half precision it is one that overflowed, until the scale of losses says otherwise.
     fn check(&self, bad: Option<NotFinite>, state: &State, epoch: u32) -> Result<()> {
         let Some(bad) = bad else { return Ok(()) };
-        match &state.scaler {
+        match &state.company.scaler {
             Some(scaler) if scaler.factor()? >= 1.0 => Ok(()),
             _ => Err(self.not_finite(bad, epoch)),
         }
@@ -313,47 +332,34 @@ impl Fit<'_> {
         state: &mut State,
         batch: &Batch,
         sum: &mut Sum,
-        seen: &mut Seen,
-        number: pending::Batch,
+        told: &mut Told,
     ) -> Result<Option<NotFinite>> {
-        let images = [batch.images.shallow_clone()];
-        let compared = state.teacher.as_ref().map_or(0, |teacher| teacher.layers.len());
-        let mut features: Vec<Option<Tensor>> = (0..compared).map(|_| None).collect();
-        let follower = &mut state.follower;
-        let mut watch = |index: usize, value: &Tensor| -> Result<()> {
-            match (features.get_mut(index), follower.as_mut()) {
-                (Some(feature), _) => *feature = Some(value.shallow_clone()),
-                (None, Some(follower)) => follower.see(&self.watched[index], value)?,
-                (None, None) => {}
-            }
-            Ok(())
-        };
-        let logits = {
-            let device = classifier.program.device();
-            let _mixed = self.amp.map(|half| Autocast::begin(device, half)).transpose()?;
-            classifier.program.forward(&images, Mode::Train, &mut watch)?.remove(0)
-        };
-        let logits = if self.amp.is_some() { logits.f_to_kind(Kind::Float)? } else { logits };
-        let labels = batch.labels.f_to_device(logits.device())?;
-        let mut loss = logits.f_cross_entropy_loss::<Tensor>(
-            &labels,
-            None,
-            tch::Reduction::Mean,
-            -100,
-            self.label_smoothing,
-        )?;
-        if let Some(teacher) = &mut state.teacher {
-            let own = teacher.loss(&batch.images, &logits, &features)?;
-            loss = loss.f_mul_scalar(teacher.settings.labels)?.f_add(&own)?;
+        let labels = Vec::<i64>::try_from(&batch.labels)?;
+        let count = labels.len() as i64;
+        let labels = torch::sent(&labels, &[count], classifier.program.device())?;
+        let given = [&batch.images, &labels];
+        let (recording, company) = (&mut state.recording, &mut state.company);
+        if told.batch.number == 1
+            && let Some(recorded) = recording.begin(self, classifier, company, given)?
+        {
+            self.draw_from_start(told.epoch);
+            told.watch.log(match recorded {
+                Ok(()) => "a batch's pass was recorded as a CUDA graph".to_owned(),
+                Err(error) => format!(
+                    "kernels are launched one by one, not as a CUDA graph: {}",
+                    error.message
+                ),
+            });
         }
-        let scaled = match &state.scaler {
-            Some(scaler) => scaler.scaled(&loss)?,
-            None => loss.shallow_clone(),
-        };
-        let count = batch.labels.size()[0];
-        sum.add(classifier.program.gradients(&scaled)?, count)?;
-        let hits = logits.f_detach()?.f_argmax(1, false)?.f_eq_tensor(&labels)?;
-        seen.add(&loss, &hits.f_sum(Kind::Int64)?, count, number)
+        let mut pass = recording.pass(self, classifier, company, given)?;
+        if self.accumulate > 1 {
+            // The next batch of the step writes to the same memory, where passes are recorded.
+            for gradient in pass.gradients.iter_mut().filter(|gradient| gradient.defined()) {
+                *gradient = torch::copied(gradient)?;
+            }
+        }
+        sum.add(pass.gradients, count)?;
+        told.seen.add(pass.told, count, told.batch)
     }
 
     fn validate(

@@ -1,7 +1,7 @@
 //! Losses and hits of an epoch's batches. On a GPU they are asked for a few steps at a time: each question waits for all that was
 //! begun before it.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::Result;
 
@@ -47,17 +47,9 @@ impl Seen {
         Self { loss: 0.0, right: 0.0, samples: 0, finite: 0, waiting: Vec::new(), most }
     }
 
-    /// Takes up a batch of `samples`: its mean loss and count of hits, one number each. Gives the first loss that is not finite, of
-    /// those that are known now.
-    pub fn add(
-        &mut self,
-        loss: &Tensor,
-        hits: &Tensor,
-        samples: i64,
-        batch: Batch,
-    ) -> Result<Option<NotFinite>> {
-        let double = |tensor: &Tensor| tensor.f_detach()?.f_to_kind(Kind::Double)?.f_reshape([1]);
-        let told = Tensor::f_cat(&[double(loss)?, double(hits)?], 0)?;
+    /// Takes up a batch of `samples`: its mean loss and count of hits, two doubles. Gives the first loss that is not finite, of those that
+    /// are known now.
+    pub fn add(&mut self, told: Tensor, samples: i64, batch: Batch) -> Result<Option<NotFinite>> {
         self.waiting.push(Waiting { told, samples, batch });
         if self.waiting.len() >= self.most { self.tell() } else { Ok(None) }
     }
@@ -98,20 +90,18 @@ mod tests {
     #[test]
     fn batches_wait_and_none_is_lost() {
         let mut seen = Seen::new(2);
-        let mut add = |loss: f32, hits: i64, samples: i64, number: usize| {
+        let told = |loss: f64, hits: f64| Tensor::from_slice(&[loss, hits]);
+        let mut add = |loss: f64, hits: f64, samples: i64, number: usize| {
             let batch = Batch { number, lr: 0.1 };
-            let bad = seen.add(&Tensor::from(loss), &Tensor::from(hits), samples, batch).unwrap();
+            let bad = seen.add(told(loss, hits), samples, batch).unwrap();
             (bad.map(|bad| bad.batch.number), seen.figures())
         };
-        assert_eq!(add(1.0, 1, 2, 1), (None, (0.0, 0.0)));
-        assert_eq!(add(4.0, 0, 1, 2), (None, (2.0, 1.0 / 3.0)));
-        assert_eq!(add(f32::NAN, 1, 1, 3).0, None);
-        assert_eq!(add(2.0, 4, 4, 4), (Some(3), (2.0, 6.0 / 8.0)));
-        assert!(
-            seen.add(&Tensor::from(6.0_f32), &Tensor::from(0_i64), 7, Batch { number: 5, lr: 0.1 })
-                .unwrap()
-                .is_none()
-        );
+        assert_eq!(add(1.0, 1.0, 2, 1), (None, (0.0, 0.0)));
+        assert_eq!(add(4.0, 0.0, 1, 2), (None, (2.0, 1.0 / 3.0)));
+        assert_eq!(add(f64::NAN, 1.0, 1, 3).0, None);
+        assert_eq!(add(2.0, 4.0, 4, 4), (Some(3), (2.0, 6.0 / 8.0)));
+        let last = Batch { number: 5, lr: 0.1 };
+        assert!(seen.add(told(6.0, 0.0), 7, last).unwrap().is_none());
         assert!(seen.tell().unwrap().is_none());
         assert_eq!(seen.figures(), (4.0, 6.0 / 15.0));
     }

@@ -1,5 +1,7 @@
 //! Loss scaling for gradients in half precision, as `torch.amp.GradScaler` (Micikevicius et al. 2018, <https://arxiv.org/abs/1710.03740>).
 
+use std::collections::HashSet;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::{Result, torch};
@@ -39,8 +41,11 @@ impl Scaler {
     pub fn unscale(&mut self, gradients: &[Tensor]) -> Result<&Tensor> {
         let _no_grad = tch::no_grad_guard();
         let _ = self.found.f_zero_()?;
+        // Two parameters may share a gradient, which is divided once.
+        let mut known = HashSet::new();
+        let own = |gradient: &&Tensor| gradient.defined() && known.insert(gradient.data_ptr());
         let defined: Vec<Tensor> =
-            gradients.iter().filter(|g| g.defined()).map(Tensor::shallow_clone).collect();
+            gradients.iter().filter(own).map(Tensor::shallow_clone).collect();
         torch::unscale(&defined, &mut self.found, &self.scale.f_reciprocal()?)?;
         Ok(&self.found)
     }
@@ -98,6 +103,9 @@ mod tests {
             step(&mut scaler, 1.0);
         }
         assert_eq!(scaler.factor().unwrap(), FIRST);
+        let shared = Tensor::from_slice(&[FIRST as f32 * 3.0]);
+        scaler.unscale(&[shared.shallow_clone(), shared.shallow_clone()]).unwrap();
+        assert_eq!(shared.double_value(&[0]), 3.0);
         let loss = Tensor::from(2.0_f32);
         let scaled = scaler.scaled(&loss).unwrap();
         assert_eq!((scaled.size(), scaled.double_value(&[])), (vec![], 2.0 * FIRST));

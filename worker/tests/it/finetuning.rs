@@ -62,6 +62,7 @@ pub fn fit<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
         early_stop: None,
         clip_norm: None,
         amp: None,
+        cuda_graph: true,
         scale_ema: None,
         watched: &[],
         max_steps: None,

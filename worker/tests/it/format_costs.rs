@@ -93,6 +93,7 @@ fn train(model: &Model, train: &Dataset, valid: &Dataset, epochs: u32, lr: f64) 
         early_stop: None,
         clip_norm: None,
         amp: None,
+        cuda_graph: true,
         scale_ema: None,
         watched: &[],
         max_steps: None,

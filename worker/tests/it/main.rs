@@ -10,6 +10,7 @@ mod exporters;
 mod finetuning;
 mod format_costs;
 mod formats;
+mod gpu;
 mod gradient_cases;
 mod gradients;
 mod histories;

@@ -1,0 +1,99 @@
+//! What only a GPU shows: `cargo test -p qpipe-worker --test it gpu:: -- --ignored --test-threads 1`.
+
+use std::path::Path;
+
+use qpipe::stages::finetune::Distillation;
+use qpipe::stages::insert_qdq::Target;
+use qpipe_worker::data::Dataset;
+use qpipe_worker::graph::Model;
+use qpipe_worker::interp::{Options, Scales};
+use qpipe_worker::torch::{self, Half};
+use qpipe_worker::train::{Classifier, Epoch, Fit, Teacher, Watch};
+
+use crate::finetuning::{bytes, fit, quantized};
+use crate::quant::dataset;
+
+fn open() {
+    torch::open_cuda();
+    let device = torch::open_device("cuda").expect("these tests need a GPU");
+    assert_eq!(device, tch::Device::Cuda(0));
+}
+
+struct Lines(Vec<String>);
+
+impl Watch for Lines {
+    fn progress(&mut self, _: u64, _: u64, _: &str) {}
+
+    fn log(&mut self, message: String) {
+        self.0.push(message);
+    }
+}
+
+/// History, constants and log of a training.
+fn train(
+    fit: &Fit,
+    model: &Model,
+    options: &Options,
+    teacher: Option<&Model>,
+) -> (Vec<Epoch>, Vec<(String, Vec<u8>)>, Vec<String>) {
+    let mut classifier = Classifier::with(model.clone(), fit.train, options).unwrap();
+    let mut teacher = teacher.map(|teacher| {
+        let own = Classifier::with(teacher.clone(), fit.train, &Options::default()).unwrap();
+        let settings = Distillation {
+            labels: 0.5,
+            logits: 1.0,
+            features: 0.0,
+            temperature: 2.0,
+            layers: Vec::new(),
+        };
+        Teacher { settings, program: own.program, layers: Vec::new() }
+    });
+    let mut log = Lines(Vec::new());
+    let fitted = fit.run(&mut classifier, teacher.as_mut(), &mut log).unwrap();
+    classifier.program.write_back(&mut classifier.model).unwrap();
+    (fitted.history, bytes(&classifier.model), log.0)
+}
+
+/// 256 images in batches of 60: the last of an epoch is a smaller one, which no graph was recorded for.
+fn settings<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
+    Fit { batch_size: 60, epochs: 2, epoch_zero: false, ..fit(dataset, checkpoints) }
+}
+
+/// The same bits as kernels that are launched one by one give, whatever takes part.
+#[test]
+#[ignore = "needs a GPU"]
+fn recorded_passes_train_as_those_launched_kernel_by_kernel() {
+    open();
+    torch::deterministic(true).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 28);
+    let (float, model) = quantized(&dataset, Target::Tensorrt);
+    let unfolded = crate::quant::small_resnet();
+    let learned = Options { scales: Scales::Learned, ..Options::default() };
+    type Case<'a> = (&'a str, &'a Model, Options, Option<&'a Model>, Option<Half>, usize);
+    let cases: [Case; 6] = [
+        ("batch normalization", &unfolded, Options::default(), None, None, 1),
+        ("frozen scales", &model, Options::default(), None, None, 1),
+        ("fp16", &model, Options::default(), None, Some(Half::Float16), 1),
+        ("bf16, accumulated", &model, Options::default(), None, Some(Half::Bfloat16), 2),
+        ("a teacher", &model, Options::default(), Some(&float), None, 1),
+        ("learned scales", &model, learned, None, None, 1),
+    ];
+    for (name, model, options, teacher, amp, accumulate) in cases {
+        let run = |cuda_graph: bool| {
+            let checkpoints = tempfile::tempdir().unwrap();
+            let own = settings(&dataset, checkpoints.path());
+            let fit = Fit { cuda_graph, amp, accumulate, ..own };
+            train(&fit, model, &options, teacher)
+        };
+        let (launched, recorded) = (run(false), run(true));
+        let told = recorded.2.iter().filter(|line| line.contains("CUDA graph"));
+        println!("{name}: {:?}", told.clone().collect::<Vec<_>>());
+        assert!(told.clone().all(|line| line.contains("was recorded")), "{name}");
+        assert_eq!(told.count(), 1, "{name}");
+        assert!(launched.2.iter().all(|line| !line.contains("CUDA graph")), "{name}");
+        assert_eq!(launched.0, recorded.0, "{name}");
+        assert_eq!(launched.1, recorded.1, "{name}");
+    }
+    torch::deterministic(false).unwrap();
+}
