@@ -59,7 +59,7 @@ fn settings<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
     Fit { batch_size: 60, epochs: 2, epoch_zero: false, ..fit(dataset, checkpoints) }
 }
 
-/// The same bits as kernels that are launched one by one give, whatever takes part.
+/// The same bits as kernels that are launched one by one give, whatever takes part. libtorch waits for learned scales: no graph is recorded then.
 #[test]
 #[ignore = "needs a GPU"]
 fn recorded_passes_train_as_those_launched_kernel_by_kernel() {
@@ -87,10 +87,10 @@ fn recorded_passes_train_as_those_launched_kernel_by_kernel() {
             train(&fit, model, &options, teacher)
         };
         let (launched, recorded) = (run(false), run(true));
-        let told = recorded.2.iter().filter(|line| line.contains("CUDA graph"));
-        println!("{name}: {:?}", told.clone().collect::<Vec<_>>());
-        assert!(told.clone().all(|line| line.contains("was recorded")), "{name}");
-        assert_eq!(told.count(), 1, "{name}");
+        let told: Vec<&String> =
+            recorded.2.iter().filter(|line| line.contains("CUDA graph")).collect();
+        let expected = if name == "learned scales" { "not as a CUDA graph" } else { "was recorded" };
+        assert!(matches!(told[..], [line] if line.contains(expected)), "{name}: {told:?}");
         assert!(launched.2.iter().all(|line| !line.contains("CUDA graph")), "{name}");
         assert_eq!(launched.0, recorded.0, "{name}");
         assert_eq!(launched.1, recorded.1, "{name}");
