@@ -34,6 +34,10 @@ impl<'p> Names<'p> {
             Some(cell) => self.one_cell(stage, cell, spot, mistakes),
             None if stage.has_matrix => {
                 let cells = stage.cells.as_ref()?;
+                if cells.is_empty() {
+                    mistakes.push(left_out(stage, spot));
+                    return None;
+                }
                 let message = format!("`{name}` has {} cells", cells.len());
                 let mistake = spot.mistake("unknown-cell", message, "which one?");
                 mistakes.push(mistake.help(cells_help(stage, cells)));
@@ -119,6 +123,10 @@ impl<'p> Names<'p> {
             mistakes.push(mistake.help(format!("write \"{}\" without brackets", stage.name)));
             return None;
         }
+        if cells.is_empty() {
+            mistakes.push(left_out(stage, spot));
+            return None;
+        }
         let (_, by_text) = self.by_name.get(stage.name.as_str())?;
         let by_text =
             by_text.get_or_init(|| cells.iter().map(|cell| (cell.text(), cell)).collect());
@@ -185,6 +193,13 @@ fn noun(kind: PortType) -> &'static str {
 
 pub(super) fn origin(cell: &RawCell, output: Output) -> Origin {
     Origin::Stage { id: cell.id.clone(), port: output.port, kind: output.kind }
+}
+
+/// Of a stage whose matrix has no values, since a parameter says so.
+fn left_out(stage: &RawStage, spot: &Spot<'_>) -> Mistake {
+    let message = format!("`{}` is left out: its matrix has no values", stage.name);
+    let help = "leave out what reads it too, by the same parameter in its matrix, or give values";
+    spot.mistake("unknown-cell", message, "reads it").help(help)
 }
 
 fn cells_help(stage: &RawStage, cells: &[RawCell]) -> String {

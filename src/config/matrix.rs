@@ -25,7 +25,8 @@ pub(super) struct Variable {
 }
 
 /// All combinations, the last variable changing fastest, then those of `include`; `None` where a
-/// mistake was found.
+/// mistake was found. None at all where a variable's values come from elsewhere and are none: so a
+/// parameter or a profile leaves a stage out.
 pub(super) fn expand(
     stage: &str,
     matrix: &Node,
@@ -68,6 +69,9 @@ pub(super) fn expand(
         let help = "each combination of values is a stage of its own: use fewer variables";
         mistakes.push(Mistake::new("matrix", matrix.place, message, "too many").help(help));
         return None;
+    }
+    if picks.is_empty() && !matrix_entries::has_more(table) {
+        return Some(Vec::new());
     }
     let combinations = matrix_entries::apply(stage, matrix, table, &variables, &picks, mistakes)?;
     let mut ids: Vec<&str> = combinations.iter().map(|cell| cell.text.as_str()).collect();
@@ -130,10 +134,9 @@ fn values(
             return None;
         }
     };
-    if nodes.is_empty() {
+    if nodes.is_empty() && node.from.is_none() {
         let message = format!("matrix variable `{variable}` of `{stage}` has no values");
-        let help =
-            "without a value the stage would not exist: give at least one, or remove the stage";
+        let help = "without a value the stage would not exist: give at least one, or remove the stage; a parameter may be an empty list";
         mistakes.push(at(node, "empty-matrix", message, "empty").help(help));
         return None;
     }

@@ -75,6 +75,11 @@ pub(super) fn apply(
     sound.then_some(cells)
 }
 
+/// Whether cells are added to those that the variables make.
+pub(super) fn has_more(table: &Table) -> bool {
+    table.get(INCLUDE).is_some()
+}
+
 /// The entries of a list of cells; `None` if it has another form.
 fn entries<'t>(
     stage: &str,

@@ -287,6 +287,23 @@ outputs = { out = "out" }
     assert_eq!(added.cell, [("variant".to_owned(), "fp32".into()), ("batch".to_owned(), 8.into())]);
 }
 
+/// An empty list of a parameter takes a stage out of the pipeline, and what reads it by the same parameter.
+#[test]
+fn a_parameter_leaves_stages_out() {
+    let folder = shipped();
+    let names = |set: &[&str]| -> Vec<String> {
+        let pipeline = load(folder.path(), "resnet50_qat.toml", set).unwrap();
+        pipeline.stages.iter().map(|cell| cell.id.clone()).collect()
+    };
+    let (all, fewer) = (names(&[]), names(&["params.fp16=[]"]));
+    let of_fp16: Vec<&String> = all.iter().filter(|id| !fewer.contains(id)).collect();
+    assert_eq!(
+        of_fp16,
+        ["engine_fp16[fp16,1]", "engine_fp16[fp16,32]", "bench_fp16[fp16,1]", "bench_fp16[fp16,32]"]
+    );
+    assert_eq!(all.len(), fewer.len() + 4);
+}
+
 #[test]
 fn overrides_reach_values_lists_and_new_keys() {
     let folder = shipped();

@@ -251,7 +251,7 @@ fn the_study_runs_on_a_small_image_folder() {
             }
         }
     }
-    let said = pipeline.run(&[]);
+    let said = pipeline.run(&["--profile", "cpu"]);
     for title in ["FP32", "PTQ", "QAT"] {
         assert!(said.contains(title), "{said}");
     }
