@@ -299,7 +299,12 @@ fn a_parameter_leaves_stages_out() {
     let of_fp16: Vec<&String> = all.iter().filter(|id| !fewer.contains(id)).collect();
     assert_eq!(
         of_fp16,
-        ["engine_fp16[fp16,1]", "engine_fp16[fp16,32]", "bench_fp16[fp16,1]", "bench_fp16[fp16,32]"]
+        [
+            "engine_fp16[fp16,1]",
+            "engine_fp16[fp16,32]",
+            "bench_fp16[fp16,1]",
+            "bench_fp16[fp16,32]"
+        ]
     );
     assert_eq!(all.len(), fewer.len() + 4);
 }

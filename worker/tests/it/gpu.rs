@@ -29,13 +29,13 @@ impl Watch for Lines {
     }
 }
 
-/// History, constants and log of a training.
-fn train(
-    fit: &Fit,
-    model: &Model,
-    options: &Options,
-    teacher: Option<&Model>,
-) -> (Vec<Epoch>, Vec<(String, Vec<u8>)>, Vec<String>) {
+struct Trained {
+    history: Vec<Epoch>,
+    constants: Vec<(String, Vec<u8>)>,
+    log: Vec<String>,
+}
+
+fn train(fit: &Fit, model: &Model, options: &Options, teacher: Option<&Model>) -> Trained {
     let mut classifier = Classifier::with(model.clone(), fit.train, options).unwrap();
     let mut teacher = teacher.map(|teacher| {
         let own = Classifier::with(teacher.clone(), fit.train, &Options::default()).unwrap();
@@ -51,7 +51,8 @@ fn train(
     let mut log = Lines(Vec::new());
     let fitted = fit.run(&mut classifier, teacher.as_mut(), &mut log).unwrap();
     classifier.program.write_back(&mut classifier.model).unwrap();
-    (fitted.history, bytes(&classifier.model), log.0)
+    let constants = bytes(&classifier.model);
+    Trained { history: fitted.history, constants, log: log.0 }
 }
 
 /// 256 images in batches of 60: the last of an epoch is a smaller one, which no graph was recorded for.
@@ -88,12 +89,13 @@ fn recorded_passes_train_as_those_launched_kernel_by_kernel() {
         };
         let (launched, recorded) = (run(false), run(true));
         let told: Vec<&String> =
-            recorded.2.iter().filter(|line| line.contains("CUDA graph")).collect();
-        let expected = if name == "learned scales" { "not as a CUDA graph" } else { "was recorded" };
+            recorded.log.iter().filter(|line| line.contains("CUDA graph")).collect();
+        let expected =
+            if name == "learned scales" { "not as a CUDA graph" } else { "was recorded" };
         assert!(matches!(told[..], [line] if line.contains(expected)), "{name}: {told:?}");
-        assert!(launched.2.iter().all(|line| !line.contains("CUDA graph")), "{name}");
-        assert_eq!(launched.0, recorded.0, "{name}");
-        assert_eq!(launched.1, recorded.1, "{name}");
+        assert!(launched.log.iter().all(|line| !line.contains("CUDA graph")), "{name}");
+        assert_eq!(launched.history, recorded.history, "{name}");
+        assert_eq!(launched.constants, recorded.constants, "{name}");
     }
     torch::deterministic(false).unwrap();
 }
