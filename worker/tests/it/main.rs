@@ -32,6 +32,7 @@ mod shapes;
 mod smooth;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
+mod toolkits;
 mod torchvision;
 mod transformer;
 mod trtexec;
