@@ -107,7 +107,7 @@ pub fn request(target: Target) -> Request<'static> {
 }
 
 pub struct Batch {
-    images: tch::Tensor,
+    pub images: tch::Tensor,
 }
 
 impl Batch {
