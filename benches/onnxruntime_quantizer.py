@@ -37,7 +37,8 @@ import calibration
 
 FASHION_MNIST = DEPS / "data/fashion-mnist"
 MEAN, STD = 0.2860, 0.3530
-OURS = ["max", "mse"]
+# Method, and whether ranges are symmetric (the default) or from the least to the greatest value.
+OURS = {"max": ("max", "true"), "mse": ("mse", "true"), "max, affine": ("max", "false"), "mse, affine": ("mse", "false")}
 
 # Imports PyTorch, which wants its libraries found.
 PREPARE = """
@@ -76,25 +77,26 @@ data    = "data.calibration"
 samples = {samples}
 """
 
-QUANTIZED = """
-[stages.beside]
-kind   = "insert-qdq"
-matrix = {{ method = {ours} }}
-model  = {model}
-ranges = "beside_ranges"
-method = "${{matrix.method}}"
-target = "onnxruntime"
-
+FLOAT = """
 [stages.beside_float]
 kind  = "export-onnx"
 model = {model}
 batch = "dynamic"
+"""
 
-[stages.beside_file]
-kind   = "export-onnx"
-matrix = {{ method = {ours} }}
-model  = "beside[${{matrix.method}}].model"
-batch  = "dynamic"
+QUANTIZED = """
+[stages.beside_{index}]
+kind   = "insert-qdq"
+model  = {model}
+ranges = "beside_ranges"
+method = "{method}"
+target = "onnxruntime"
+activations = {{ symmetric = {symmetric} }}
+
+[stages.beside_file_{index}]
+kind  = "export-onnx"
+model = "beside_{index}.model"
+batch = "dynamic"
 """
 
 
@@ -106,13 +108,16 @@ def made(qpipe, pipeline, stage):
 def ours(qpipe, folder, text, model):
     """Runs a pipeline; the files of the float model and of ours, by name."""
     pipeline = folder / "beside.toml"
-    pipeline.write_text(text + QUANTIZED.format(model=model, ours=json.dumps(OURS)))
-    ran = subprocess.run([qpipe, "run", str(pipeline), "beside_float", "beside_file"], capture_output=True, text=True)
+    text += FLOAT.format(model=model)
+    stages = {"float": "beside_float"}
+    for index, (name, (method, symmetric)) in enumerate(OURS.items()):
+        text += QUANTIZED.format(index=index, model=model, method=method, symmetric=symmetric)
+        stages[f"qpipe, {name}"] = f"beside_file_{index}"
+    pipeline.write_text(text)
+    ran = subprocess.run([qpipe, "run", str(pipeline), *stages.values()], capture_output=True, text=True)
     if ran.returncode != 0:
         sys.exit(f"qpipe failed: {ran.stdout[-2000:]}{ran.stderr[-2000:]}")
-    files = {"float": made(qpipe, pipeline, "beside_float")}
-    files.update({f"qpipe, {method}": made(qpipe, pipeline, f"beside_file[{method}]") for method in OURS})
-    return files
+    return {name: made(qpipe, pipeline, stage) for name, stage in stages.items()}
 
 
 class Images(CalibrationDataReader):

@@ -218,7 +218,7 @@ COMPONENTS = {
     "keras": (keras, "keras.txt", "Keras on TensorFlow, and tf2onnx (optional, 300 MB)", ()),
     "paddle": (paddle, "paddle.txt", "Paddle and its exporter (optional, 220 MB)", ()),
     "ultralytics": (ultralytics, "ultralytics.txt", "Ultralytics' networks (optional, 210 MB)", ()),
-    "modelopt": (modelopt, "modelopt.txt", "NVIDIA's ModelOpt (optional, 50 MB)", ()),
+    "modelopt": (modelopt, "modelopt.txt", "NVIDIA's ModelOpt (optional, 75 MB)", ()),
     "tensorrt-rtx": (tensorrt_rtx, "tensorrt-rtx.txt", "TensorRT-RTX (optional)", ("TENSORRT_RTX_DIR",)),
 }
 
