@@ -36,7 +36,10 @@ pub fn exporter(component: &str, program: &str) -> Command {
     let deps =
         std::env::var_os("QPIPE_DEPS").map_or_else(|| project().join(".deps"), PathBuf::from);
     let own = deps.join(component);
-    assert!(own.is_dir(), "no component `{component}`: run `make deps-exporters` or `make deps-parity` first");
+    assert!(
+        own.is_dir(),
+        "no component `{component}`: run `make deps-exporters` or `make deps-parity` first"
+    );
     with(&[own, project().join(".deps/pytorch"), packages()], program)
 }
 

@@ -196,6 +196,20 @@ fn pairs(model: &Model) -> (BTreeMap<String, Pair>, BTreeMap<String, Vec<f32>>) 
     (values, weights)
 }
 
+/// Inputs of nodes that are read behind a DequantizeLinear, weights and biases too, as `NODE INDEX`; but for what a Relu or Clip
+/// reads, which `only_theirs` tells of.
+fn quantized_inputs(model: &Model) -> BTreeSet<String> {
+    let is_pair = |op: &str| matches!(op, "QuantizeLinear" | "DequantizeLinear");
+    let nodes = || model.graph.nodes.iter();
+    let made: BTreeSet<&String> =
+        nodes().filter(|n| n.op_type == "DequantizeLinear").map(|node| &node.outputs[0]).collect();
+    let readers =
+        nodes().filter(|n| !is_pair(&n.op_type) && !matches!(&n.op_type[..], "Relu" | "Clip"));
+    let inputs = readers.flat_map(|node| node.inputs.iter().enumerate().map(move |i| (node, i)));
+    let read = inputs.filter(|(_, (_, input))| made.contains(input));
+    read.map(|(node, (index, _))| format!("{} {index}", node.name)).collect()
+}
+
 /// onnxruntime's quantizer on a file and images, with activations `uint8` and zero points, or `int8` and symmetric.
 fn quantize(folder: &Path, batch: &Batch, activations: &str) -> Model {
     let [float, images, output] = ["float.onnx", "images", "theirs.onnx"].map(|n| folder.join(n));
@@ -242,6 +256,8 @@ fn beside_onnxruntimes(name: &str, mut model: Model, side: usize) {
     let mut ours = model.clone();
     insert(&mut ours, &plan).unwrap();
     finalize(&mut ours, None).unwrap();
+    let read = quantized_inputs(&ours);
+    assert!(read.len() > 40, "{read:?}");
     let ours = noise(&ours);
 
     for activations in ["uint8", "int8"] {
@@ -253,6 +269,7 @@ fn beside_onnxruntimes(name: &str, mut model: Model, side: usize) {
         assert_eq!(only(&planned, &values), nothing, "{name} {activations}: only ours");
         let expected = only_theirs(&model, activations);
         assert_eq!(only(&values, &planned), expected, "{name} {activations}: only theirs");
+        assert_eq!(quantized_inputs(&theirs), read, "{name} {activations}: inputs read quantized");
         let compared = scales(&plan, &ranges, &values, activations == "uint8");
         assert!(compared == planned.len() && compared > 15, "{name}: {compared}");
 
