@@ -13,7 +13,9 @@ weights int8, symmetric and one scale a channel. All models are run in turn in o
 
 import argparse
 import collections
+import contextlib
 import gzip
+import io
 import json
 import logging
 import os
@@ -135,10 +137,11 @@ def theirs(folder, model, images, methods):
                    env=calibration.environment("pytorch", "python"))
     for method in methods:
         files[f"onnxruntime, {method}"] = path = str(folder / f"{method}.onnx")
-        quantize_static(
-            str(prepared), path, Images(images), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod[method],
-        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            quantize_static(
+                str(prepared), path, Images(images), quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod[method],
+            )
     return files
 
 
@@ -251,7 +254,7 @@ def main():
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", help="keep what is made here")
+    parser.add_argument("--folder", help="a new folder, which keeps all that is made")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     flags = Path("/proc/cpuinfo").read_text().split()
