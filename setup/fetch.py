@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Fetches what qpipe needs into .deps: python3 setup/fetch.py [native] [data] [python] [pytorch] [tensorrt-rtx]
-                                                             [keras] [paddle] [ultralytics]
+                                                             [keras] [paddle] [ultralytics] [modelopt]
 
 Each component is fetched once, checked against pinned SHA-256 values, unpacked beside its place and
 moved there when it is whole. A component whose pins did not change is not looked at again.
@@ -157,6 +157,10 @@ def ultralytics(folder):
     pip(folder, SETUP / "ultralytics.txt")
 
 
+def modelopt(folder):
+    pip(folder, SETUP / "modelopt.txt")
+
+
 def tensorrt_rtx(folder):
     pip(folder / "wheel", SETUP / "tensorrt-rtx.txt", *ANY_PYTHON)
     for library in (folder / "wheel").rglob("lib*.so*"):
@@ -214,12 +218,13 @@ COMPONENTS = {
     "keras": (keras, "keras.txt", "Keras on TensorFlow, and tf2onnx (optional, 300 MB)", ()),
     "paddle": (paddle, "paddle.txt", "Paddle and its exporter (optional, 220 MB)", ()),
     "ultralytics": (ultralytics, "ultralytics.txt", "Ultralytics' networks (optional, 210 MB)", ()),
+    "modelopt": (modelopt, "modelopt.txt", "NVIDIA's ModelOpt (optional, 75 MB)", ()),
     "tensorrt-rtx": (tensorrt_rtx, "tensorrt-rtx.txt", "TensorRT-RTX (optional)", ("TENSORRT_RTX_DIR",)),
 }
 
 
 # Components with compiled parts for the Python that runs this.
-PYTHONS = ("python", "pytorch", "keras", "paddle", "ultralytics")
+PYTHONS = ("python", "pytorch", "keras", "paddle", "ultralytics", "modelopt")
 
 
 def stamp_of(name):

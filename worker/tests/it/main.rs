@@ -33,6 +33,7 @@ mod shapes;
 mod smooth;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
+mod toolkits;
 mod torchvision;
 mod transformer;
 mod trtexec;

@@ -31,12 +31,15 @@ pub fn torch(program: &str) -> Command {
 /// A program of `tests/models`, run by Python with the packages of an optional component before PyTorch's and the others.
 ///
 /// # Panics
-/// If the component is not there: `make test-exporters` fetches it.
+/// If the component is not there: `make test-exporters` and `make test-parity` fetch them.
 pub fn exporter(component: &str, program: &str) -> Command {
     let deps =
         std::env::var_os("QPIPE_DEPS").map_or_else(|| project().join(".deps"), PathBuf::from);
     let own = deps.join(component);
-    assert!(own.is_dir(), "no component `{component}`: run `make deps-exporters` first");
+    assert!(
+        own.is_dir(),
+        "no component `{component}`: run `make deps-exporters` or `make deps-parity` first"
+    );
     with(&[own, project().join(".deps/pytorch"), packages()], program)
 }
 

@@ -77,7 +77,7 @@ pub fn fixture(name: &str) -> Model {
     onnx::read(&folder.join(name)).expect("reads")
 }
 
-fn options(batch_size: usize, threads: usize) -> calibrate::Options {
+pub fn options(batch_size: usize, threads: usize) -> calibrate::Options {
     calibrate::Options {
         samples: 128,
         batch_size,
@@ -107,7 +107,7 @@ pub fn request(target: Target) -> Request<'static> {
 }
 
 pub struct Batch {
-    images: tch::Tensor,
+    pub images: tch::Tensor,
 }
 
 impl Batch {
