@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::interp::Program;
@@ -80,31 +80,35 @@ pub(super) struct Follower {
 struct Scale {
     tensor: Tensor,
     levels: f64,
-    seen: f64,
+    /// The largest magnitude of the step, one number beside the scale; 0 before.
+    seen: Tensor,
 }
 
 impl Follower {
-    pub fn new(momentum: f64, program: &Program) -> Self {
+    pub fn new(momentum: f64, program: &Program) -> Result<Self> {
         let (mut scales, mut of) = (Vec::new(), HashMap::<String, Vec<usize>>::new());
         let mut known: HashMap<&str, usize> = HashMap::new();
         for followed in program.followed() {
-            let position = *known.entry(&followed.name).or_insert_with(|| {
+            let position = *known.entry(&followed.name).or_insert(scales.len());
+            if position == scales.len() {
                 let tensor = followed.scale.shallow_clone();
-                scales.push(Scale { tensor, levels: followed.levels, seen: 0.0 });
-                scales.len() - 1
-            });
+                let seen = Tensor::f_zeros([], (Kind::Float, tensor.device()))?;
+                scales.push(Scale { tensor, levels: followed.levels, seen });
+            }
             of.entry(followed.value.clone()).or_default().push(position);
         }
-        Self { momentum, scales, of }
+        Ok(Self { momentum, scales, of })
     }
 
-    /// Looks at a value of a forward pass.
+    /// Looks at a value of a forward pass; nobody waits for what is seen.
     pub fn see(&mut self, name: &str, value: &Tensor) -> Result<()> {
         let Some(positions) = self.of.get(name) else { return Ok(()) };
-        let amax = value.f_detach()?.f_abs()?.f_max()?.f_double_value(&[])?;
+        let _no_grad = tch::no_grad_guard();
+        let amax = value.f_detach()?.f_abs()?.f_max()?.f_to_kind(Kind::Float)?;
         for &position in positions {
-            let scale = &mut self.scales[position];
-            scale.seen = scale.seen.max(amax);
+            let seen = &mut self.scales[position].seen;
+            // Of no number the greater is none either: such a step moves nothing.
+            seen.f_copy_(&seen.f_maximum(&amax)?)?;
         }
         Ok(())
     }
@@ -113,12 +117,13 @@ impl Follower {
     pub fn update(&mut self) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         for scale in &mut self.scales {
-            let amax = std::mem::take(&mut scale.seen);
-            if amax > 0.0 && amax.is_finite() {
-                let _ = scale.tensor.f_mul_scalar_(self.momentum)?;
-                let part = (1.0 - self.momentum) * amax / scale.levels;
-                let _ = scale.tensor.f_add_scalar_(part)?;
-            }
+            let amax = scale.seen.f_to_kind(Kind::Double)?;
+            let part = amax.f_mul_scalar(1.0 - self.momentum)?.f_div_scalar(scale.levels)?;
+            let moved = scale.tensor.f_mul_scalar(self.momentum)?;
+            let moved = moved.f_add(&part.f_to_kind(Kind::Float)?)?;
+            let says = scale.seen.f_isfinite()?.f_logical_and(&scale.seen.f_gt(0.0)?)?;
+            scale.tensor.f_copy_(&moved.f_where_self(&says, &scale.tensor)?)?;
+            let _ = scale.seen.f_zero_()?;
         }
         Ok(())
     }

@@ -205,8 +205,8 @@ impl Fit<'_> {
             scaled = scaler(program)?;
             Checkpoint { history: Vec::new(), best: start }
         };
-        let follower =
-            self.scale_ema.as_ref().map(|ema| Follower::new(ema.momentum, &classifier.program));
+        let follow = |ema: &ScaleEma| Follower::new(ema.momentum, &classifier.program);
+        let follower = self.scale_ema.as_ref().map(follow).transpose()?;
         let company = Company { teacher, follower, scaler: scaled };
         let recording = Recording::wanted(self, classifier.program.device(), &company);
         Ok((State { optimizer, average: averaged, company, recording }, checkpoint))

@@ -46,18 +46,21 @@ impl Sum {
     }
 }
 
-/// Scales gradients down to a norm over all of them, as `torch.nn.utils.clip_grad_norm_`.
+/// Scales gradients down to a norm over all of them, as `torch.nn.utils.clip_grad_norm_`. Nobody waits for the norm.
 pub(super) fn clip(gradients: &mut [Tensor], most: f64) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
-    let mut square = 0.0;
+    let mut square: Option<Tensor> = None;
     for gradient in gradients.iter().filter(|gradient| gradient.defined()) {
-        square += gradient.f_mul(gradient)?.f_sum(Kind::Double)?.f_double_value(&[])?;
+        let own = gradient.f_mul(gradient)?.f_sum(Kind::Double)?;
+        square = Some(square.map_or(Ok(own.shallow_clone()), |sum| sum.f_add(&own))?);
     }
-    let factor = most / (square.sqrt() + 1e-6);
-    if factor < 1.0 {
-        for gradient in gradients.iter_mut().filter(|gradient| gradient.defined()) {
-            *gradient = gradient.f_mul_scalar(factor)?;
-        }
+    let Some(square) = square else { return Ok(()) };
+    let norm = square.f_sqrt()?.f_add_scalar(1e-6)?;
+    // A norm that is no number leaves them as they are: such a step is none, or ends the training.
+    let factor = norm.f_full_like(most)?.f_div(&norm)?.f_clamp_max(1.0)?;
+    let factor = factor.f_nan_to_num(1.0, 1.0, 1.0)?;
+    for gradient in gradients.iter_mut().filter(|gradient| gradient.defined()) {
+        *gradient = gradient.f_mul(&factor.f_to_kind(gradient.kind())?)?;
     }
     Ok(())
 }
@@ -87,5 +90,10 @@ mod tests {
         clip(&mut gradients, 1.0).unwrap();
         let norm = values(&gradients).iter().map(|v| v * v).sum::<f64>().sqrt();
         assert!((norm - 1.0).abs() < 1e-5, "{norm}");
+        let mut gradients = [Tensor::from(f32::NAN), Tensor::from(4.0_f32)];
+        clip(&mut gradients, 1.0).unwrap();
+        assert_eq!(gradients[1], Tensor::from(4.0_f32));
+        assert!(gradients[0].double_value(&[]).is_nan());
+        clip(&mut [Tensor::new()], 1.0).unwrap();
     }
 }
