@@ -61,6 +61,16 @@ pub struct Built {
 pub trait Engine {
     /// Runs `batch` images: floats `[batch, C, H, W]` to the values of each of [`Note::outputs`], `[batch, …]`, row by row.
     fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<Vec<f32>>>;
+
+    /// Batches that it runs at the same time: a loader of images does well to hand over so many at once.
+    fn at_once(&self) -> usize {
+        1
+    }
+
+    /// Runs several batches of `batch` images each, as [`Engine::run`] does; what each gives, in their order.
+    fn run_all(&mut self, batches: &[Vec<f32>], batch: usize) -> Result<Vec<Vec<Vec<f32>>>> {
+        batches.iter().map(|images| self.run(images, batch)).collect()
+    }
 }
 
 /// CPU threads that an engine runs on; the calling thread is one of them.

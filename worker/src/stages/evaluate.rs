@@ -87,7 +87,7 @@ fn on_engine(
     }
     dataset.check_labels(note.classes)?;
     let mut score = Score::new(note.classes);
-    let batch = note.batch.unwrap_or(batch);
+    let batch = note.batch.map_or(batch, |own| own * engine.at_once());
     let mut done = 0;
     for loaded in Loader::new(dataset, batch, Order::Sequential, false, threads) {
         let loaded = loaded?;
@@ -131,11 +131,15 @@ pub(super) fn run_engine(
     let run = note.batch.unwrap_or(count);
     let outputs = note.outputs();
     let mut all = vec![Vec::new(); outputs.len()];
-    for part in floats.chunks(run * image) {
-        let own = part.len() / image;
+    let filled = |part: &[f32]| {
         let mut part = part.to_vec();
         part.resize(run * image, 0.0);
-        let made = engine.run(&part, run)?;
+        part
+    };
+    let parts: Vec<Vec<f32>> = floats.chunks(run * image).map(filled).collect();
+    let made = engine.run_all(&parts, run)?;
+    for (part, made) in floats.chunks(run * image).zip(made) {
+        let own = part.len() / image;
         for ((all, made), (_, shape)) in all.iter_mut().zip(made).zip(&outputs) {
             all.extend_from_slice(&made[..own * shape.iter().product::<usize>()]);
         }

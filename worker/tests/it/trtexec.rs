@@ -108,7 +108,7 @@ impl Machine {
             "protocol": qpipe::task::PROTOCOL, "version": env!("CARGO_PKG_VERSION"), "stage": name, "kind": kind,
             "config": config, "inputs": inputs, "outputs": outputs.collect::<serde_json::Map<_, _>>(),
             "scratch": self.path(name).join("scratch"), "checkpoints": self.path(name).join("checkpoints"),
-            "seed": 1, "threads": 1,
+            "seed": 1, "threads": 3,
         });
         let file = self.path(name).join("task.json");
         std::fs::write(&file, task.to_string()).unwrap();
@@ -431,16 +431,17 @@ fn bad_input_is_told_in_our_words() {
     );
 }
 
-/// Ten images through an engine of batch 8: one process a batch, the second filled up; the last label is wrong on purpose.
+/// 44 images through an engine of batch 8: one process a batch, the last filled up, whichever ends first; the last label is wrong on purpose, and
+/// classes change from batch to batch.
 #[test]
 fn an_engine_is_evaluated_a_process_a_batch() {
     let machine = Machine::new("ok");
     machine.build("engine", "fixed.onnx", json!({}));
     machine.calls();
-    let count = 10_u8;
-    let labels: Vec<u8> = (0..count).map(|i| i % 2).collect();
+    let count = 44_u8;
+    let labels: Vec<u8> = (0..count).map(|i| (i / 8) % 2).collect();
     let pixels = labels.iter().enumerate().flat_map(|(index, &label)| {
-        let bright = (label == 0) != (index == 9);
+        let bright = (label == 0) != (index == 43);
         [if bright { 255 } else { 0 }; 16]
     });
     let images =
@@ -466,10 +467,10 @@ fn an_engine_is_evaluated_a_process_a_batch() {
     let metric = |name: &str| &ended.metrics[name];
     assert_eq!(
         (metric("samples"), metric("top1"), metric("backend")),
-        (&json!(10), &json!(0.9), &json!("tensorrt"))
+        (&json!(44), &json!(43.0 / 44.0), &json!("tensorrt"))
     );
     let calls = machine.calls();
-    assert_eq!(calls.len(), 2, "{calls:?}");
+    assert_eq!(calls.len(), 6, "{calls:?}");
     assert!(
         calls[0].contains("--loadInputs=x:") && calls[0].contains("--iterations=1"),
         "{calls:?}"

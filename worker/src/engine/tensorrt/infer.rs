@@ -1,7 +1,8 @@
 //! Runs an engine on images, for `evaluate`: a process of trtexec for each batch.
 //!
 //! TensorRT has no C interface that a program could open at run time, and its C++ classes differ from version to version, so images go in
-//! through `--loadInputs` and logits come out through `--exportOutput`. A process takes seconds to start: use great batches and few images.
+//! through `--loadInputs` and logits come out through `--exportOutput`. A process takes most of its time to start, on the processor: a few run
+//! at the same time.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +13,15 @@ use super::{Program, build, failure, flags, gpu};
 use crate::engine::{Engine, Note, Threads};
 use crate::{Error, Result};
 
+/// Processes at the same time, at most: each holds the engine in the memory of the GPU.
+const AT_ONCE: usize = 4;
+
 struct TensorRt {
     program: Program,
     engine: PathBuf,
     note: Note,
     scratch: tempfile::TempDir,
+    at_once: usize,
 }
 
 /// An output in the file of `--exportOutput`.
@@ -27,7 +32,7 @@ struct Output {
 }
 
 /// An engine that is run by trtexec.
-pub fn load(folder: &Path, note: &Note, _: &Threads) -> Result<Box<dyn Engine>> {
+pub fn load(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Engine>> {
     if note.on_gpu.as_ref().is_some_and(|on| on.made_up_ranges) {
         return Err(Error::user(
             "the engine computes with ranges that trtexec made up (precision = \"implicit\"): its outputs mean nothing",
@@ -40,13 +45,52 @@ pub fn load(folder: &Path, note: &Note, _: &Threads) -> Result<Box<dyn Engine>> 
         return Err(failure::no_gpu());
     }
     let scratch = tempfile::tempdir().map_err(|error| Error::io(&std::env::temp_dir(), &error))?;
-    Ok(Box::new(TensorRt { program, engine: folder.join(&note.file), note: note.clone(), scratch }))
+    Ok(Box::new(TensorRt {
+        program,
+        engine: folder.join(&note.file),
+        note: note.clone(),
+        scratch,
+        at_once: threads.count().clamp(1, AT_ONCE),
+    }))
 }
 
 impl Engine for TensorRt {
     fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
+        self.process(images, batch, 0)
+    }
+
+    fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    fn run_all(&mut self, batches: &[Vec<f32>], batch: usize) -> Result<Vec<Vec<Vec<f32>>>> {
+        let own = &*self;
+        let mut all = Vec::with_capacity(batches.len());
+        for group in batches.chunks(own.at_once) {
+            let made = std::thread::scope(|scope| {
+                let start = |(place, images): (usize, &Vec<f32>)| {
+                    let images = images.clone();
+                    scope.spawn(move || own.process(&images, batch, place))
+                };
+                let started: Vec<_> = group.iter().enumerate().map(start).collect();
+                let ended = started.into_iter().map(|thread| {
+                    thread.join().unwrap_or_else(|_| Err(Error::bug("a thread of trtexec ended")))
+                });
+                ended.collect::<Vec<_>>()
+            });
+            for values in made {
+                all.push(values?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl TensorRt {
+    /// A batch through a process of its own, whose files are those of `place`.
+    fn process(&self, images: &[f32], batch: usize, place: usize) -> Result<Vec<Vec<f32>>> {
         build::check_batch(&self.note, batch)?;
-        let at = |name: &str| self.scratch.path().join(name);
+        let at = |name: &str| self.scratch.path().join(format!("{place}-{name}"));
         let (input, output) = (at("input.raw"), at("output.json"));
         let bytes: Vec<u8> = images.iter().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(&input, bytes).map_err(|error| Error::io(&input, &error))?;
