@@ -51,17 +51,21 @@ impl Explorer<'_, '_> {
     }
 
     /// The fewest first layers with which the model is accurate enough, between two numbers that were tried: found in simulation, which
-    /// needs no engine.
+    /// needs no engine, or by engines where they are less accurate than their simulation.
     fn least_accurate(&mut self) -> Result<Option<(String, Set)>> {
         if !self.asked.limits.of_error() {
             return Ok(None);
         }
         let counts = self.counts();
         let accurate =
-            |&(_, place): &(usize, usize)| self.accurate(&self.trials[place].point.outcome);
+            |&(_, place): &(usize, usize)| self.accurate(self.trials[place].point.judged());
         let Some(first) = counts.iter().position(accurate) else { return Ok(None) };
         let Some(before) = first.checked_sub(1) else { return Ok(None) };
         let (mut low, mut high) = (counts[before].0, counts[first].0);
+        if self.accurate(&self.trials[counts[before].1].point.outcome) {
+            // Its engine alone is not: the simulation does not tell where engines are, so the middle is built.
+            return Ok(self.between(low, high));
+        }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
             let outcome = self.errors(&[self.first(middle)])?[0];
@@ -133,7 +137,7 @@ impl Explorer<'_, '_> {
         let inner = &counts[..counts.len() - 1];
         let points = inner.iter().map(|&(_, place)| {
             let point = &self.trials[place].point;
-            (point.latency_ms, decibels(&point.outcome))
+            (point.latency_ms, decibels(point.judged()))
         });
         let knee = knee(&points.collect::<Vec<_>>()).unwrap_or(0);
         let far = |gap: usize| (2 * gap + 1).abs_diff(2 * knee);
