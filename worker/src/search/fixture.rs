@@ -32,9 +32,9 @@ pub fn pareto() -> (Pareto, Candidate) {
     };
     let trials = vec![
         trial("float", &[0, 1], 2.0, None, None),
-        trial("quantized", &[], 1.0, Some(10.0), Some(Some(9.5))),
-        trial("first 1", &[0], 1.2, Some(25.0), Some(Some(24.0))),
-        trial("only b", &[1], 1.5, Some(12.0), Some(Some(11.0))),
+        trial("quantized", &[], 1.0, Some(10.0), Some(Some(9.9))),
+        trial("first 1", &[0], 1.2, Some(25.0), Some(Some(24.9))),
+        trial("only b", &[1], 1.5, Some(12.0), Some(Some(11.9))),
     ];
     let series = trials.iter().map(|trial| vec![trial.point.latency_ms; 5]).collect();
     let found = Found { layers: vec![layer("a|b"), layer("c")], order: vec![0, 1], trials, series };

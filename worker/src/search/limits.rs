@@ -213,10 +213,7 @@ mod tests {
         let latency = Limits { max_latency_ms: Some(1.3), ..Limits::default() };
         assert_eq!(choose(latency, &points), Ok(3), "10 dB of the engine beat its neighbour's 9");
         let both = Limits { max_loss: Some(1.0), ..latency };
-        assert_eq!(
-            choose(both, &points),
-            Err(Missed { fastest: Some(2), most_accurate: Some(3) })
-        );
+        assert_eq!(choose(both, &points), Err(Missed { fastest: Some(2), most_accurate: Some(3) }));
     }
 
     #[test]

@@ -235,8 +235,7 @@ fn a_candidate_whose_engine_breaks_the_limit_is_passed_over() {
         let engine = trial.point.engine.as_ref().expect("each engine was run");
         assert!(sqnr(engine) <= sqnr(&trial.point.outcome), "{trial:?}");
     }
-    let (pareto, candidate) =
-        super::Pareto::of(&found, limits, super::fixture::pareto().0.setting);
+    let (pareto, candidate) = super::Pareto::of(&found, limits, super::fixture::pareto().0.setting);
     assert_eq!(candidate.unwrap().name, best.name);
     let quantized = pareto.candidate("quantized").unwrap();
     assert!(!quantized.within_limits && quantized.engine.is_some(), "{quantized:?}");
@@ -247,14 +246,15 @@ fn a_candidate_whose_engine_breaks_the_limit_is_passed_over() {
 #[test]
 fn where_the_simulation_tells_nothing_the_middle_is_built() {
     // The order is that of the noise; the 13th of 32 saturates.
-    let layers: Vec<(f64, f64)> =
-        (0..32).map(|index| (1e-4 / f64::from(1 + index), 0.3)).collect();
+    let layers: Vec<(f64, f64)> = (0..32).map(|index| (1e-4 / f64::from(1 + index), 0.3)).collect();
     let limits = sqnr(20.0);
     let mut lab = Synthetic::saturating(&layers, &[(12, 0.5)]);
     let found = lab.search(limits, 18);
-    let best = chosen(&found, limits);
-    assert_eq!(best.set, (0..13).collect::<Set>(), "{:?}", found.trials);
     assert!(found.trials.len() <= 18);
+    assert!(found.trials.iter().any(|trial| trial.name == "first 13"), "{:?}", found.trials);
+    // Without what it does not need of these.
+    let best = chosen(&found, limits);
+    assert!(best.set.contains(&12) && best.set.len() <= 13, "{best:?}");
 }
 
 /// Every integer layer saturates: nothing but float is left, and with a limit on the latency nothing at all.

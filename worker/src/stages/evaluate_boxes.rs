@@ -1,7 +1,7 @@
 //! `evaluate` of a detector: how far its boxes agree with those of the float model.
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::evaluate::{Detection as Wanted, Evaluate};
+use qpipe::stages::evaluate::{BoxForm, Detection as Wanted, Evaluate};
 use serde_json::json;
 use tch::Tensor;
 
@@ -9,7 +9,9 @@ use super::Context;
 use super::evaluate::{check_engine, run_engine};
 use super::model::{check_images, model, write_json};
 use crate::data::{Dataset, Loader, Order};
-use crate::detection::{Agreement, Detection, Settings, decode};
+use crate::detection::{
+    Agreement, Detection, Output, Settings, check_separate, check_single, decode, decode_separate,
+};
 use crate::engine::{self, Engine, Note, Threads};
 use crate::graph::Model;
 use crate::interp::{Mode, Options, Program};
@@ -51,7 +53,7 @@ pub(super) fn run(context: &Context, config: &Evaluate) -> Result<Metrics> {
         let expected = reference.boxes(&loaded, &wanted, settings.confidence);
         let expected = expected.map_err(|error| error.at("the reference"))?;
         if found.len() != expected.len() {
-            return Err(Error::user("the first outputs of model and reference differ in rows"));
+            return Err(Error::user("the outputs of model and reference differ in rows"));
         }
         for (found, expected) in found.into_iter().zip(expected) {
             let (found, expected) = agreement.add(found, expected);
@@ -87,6 +89,9 @@ pub(super) fn run(context: &Context, config: &Evaluate) -> Result<Metrics> {
     write_json(&images, context.output("boxes")?)?;
     Ok(metrics)
 }
+
+/// Extents of outputs.
+type Shapes = Vec<Vec<usize>>;
 
 /// What finds boxes.
 enum Detector {
@@ -131,29 +136,53 @@ impl Detector {
         }
     }
 
-    /// Boxes above `confidence` of each image, from the first output.
+    /// The first outputs for these images, as many as are read of this form, and the extents of all.
+    fn outputs(&mut self, images: &Tensor, form: Option<BoxForm>) -> Result<(Vec<Output>, Shapes)> {
+        let read = if form == Some(BoxForm::Separate) { 2 } else { 1 };
+        match self {
+            Self::Simulation(program) => {
+                let _no_grad = tch::no_grad_guard();
+                let images = [images.shallow_clone()];
+                let made = program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?;
+                let shape = |value: &Tensor| -> Vec<usize> {
+                    value.size().into_iter().map(|extent| extent as usize).collect()
+                };
+                let values = made
+                    .iter()
+                    .take(read)
+                    .map(|value| Ok((shape(value), torch::tensor_data(value)?.to_f32()?)));
+                Ok((values.collect::<Result<_>>()?, made.iter().map(shape).collect()))
+            }
+            Self::Engine(note, engine) => {
+                let count = images.size()[0] as usize;
+                let shapes = note.outputs().into_iter();
+                let shapes: Shapes = shapes
+                    .map(|(_, behind)| std::iter::once(count).chain(behind).collect())
+                    .collect();
+                let made = run_engine(engine.as_mut(), note, images)?.into_iter().take(read);
+                Ok((shapes.iter().cloned().zip(made).collect(), shapes))
+            }
+        }
+    }
+
+    /// Boxes above `confidence` of each image.
     fn boxes(
         &mut self,
         images: &Tensor,
         wanted: &Wanted,
         confidence: f64,
     ) -> Result<Vec<Vec<Detection>>> {
-        let (shape, values) = match self {
-            Self::Simulation(program) => {
-                let _no_grad = tch::no_grad_guard();
-                let images = [images.shallow_clone()];
-                let made = program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?;
-                let first = made.first().ok_or_else(|| Error::user("the model has no output"))?;
-                let shape = first.size().into_iter().map(|extent| extent as usize).collect();
-                (shape, torch::tensor_data(first)?.to_f32()?)
-            }
-            Self::Engine(note, engine) => {
-                let first = run_engine(engine.as_mut(), note, images)?.remove(0);
-                let (_, behind) = note.outputs().remove(0);
-                let count = images.size()[0] as usize;
-                (std::iter::once(count).chain(behind).collect::<Vec<usize>>(), first)
-            }
-        };
-        decode(wanted.form, &shape, &values, confidence)
+        let (outputs, shapes) = self.outputs(images, wanted.form)?;
+        let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+        if wanted.form == Some(BoxForm::Separate) {
+            let [height, width] = [2, 3].map(|axis| images.size()[axis] as usize);
+            check_separate(&shapes)?;
+            return decode_separate(&outputs, wanted, [height, width], confidence);
+        }
+        if wanted.form.is_none() {
+            check_single(&shapes)?;
+        }
+        let first = outputs.first().ok_or_else(|| Error::user("the model has no output"))?;
+        decode(wanted.form, &first.0, &first.1, confidence)
     }
 }

@@ -11,8 +11,7 @@ const OFF: f64 = 1.0;
 /// Place of the candidate that would be chosen if engines computed what is simulated.
 pub(super) fn in_simulation(found: &Found, limits: Limits) -> Option<usize> {
     let simulated = |point: Point| Point { engine: None, ..point };
-    let points: Vec<Point> =
-        found.trials.iter().map(|trial| simulated(trial.point)).collect();
+    let points: Vec<Point> = found.trials.iter().map(|trial| simulated(trial.point)).collect();
     limits.choose(&points[0].outcome, &points).ok()
 }
 

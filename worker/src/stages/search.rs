@@ -233,7 +233,11 @@ fn refused(found: &Found, limits: Limits, pareto: &Pareto, missed: Missed) -> Er
             .to_owned();
     let in_simulation = on_engines::in_simulation(found, limits);
     if let Some(trial) = in_simulation.map(|place| &found.trials[place]) {
-        message = format!("{message}. In simulation \"{}\" keeps them: {}", trial.name, on_engines::why(pareto));
+        message = format!(
+            "{message}. In simulation \"{}\" keeps them: {}",
+            trial.name,
+            on_engines::why(pareto)
+        );
         if let Some(what) = on_engines::what_helps(pareto) {
             help = format!("{what}; or {help}");
         }

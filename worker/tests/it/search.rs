@@ -268,9 +268,8 @@ fn engines_are_built_timed_compared_and_the_fastest_within_the_limits_is_chosen(
     let faster = pareto.candidates.iter().take_while(|other| other.name != chosen.name);
     assert!(faster.into_iter().all(|other| decibels(other.judged()) < least));
     // Where engines lose more than their simulation, that is told.
-    let passed_over = |other: &&Candidate| {
-        decibels(&other.outcome) >= least && decibels(other.judged()) < least
-    };
+    let passed_over =
+        |other: &&Candidate| decibels(&other.outcome) >= least && decibels(other.judged()) < least;
     let told = said.of("warning").iter().any(|line| line.contains("its engine does not"));
     let by_simulation = pareto.candidates.iter().find(|other| decibels(&other.outcome) >= least);
     assert_eq!(told, by_simulation.as_ref().is_some_and(passed_over), "{:?}", said.of("warning"));
