@@ -78,6 +78,23 @@ fn a_detector_with_its_head_in_float_agrees_more_than_in_int8() {
         by("excluded by \"output:*:2\"") > 7,
         "the tail, six convolutions and the distribution"
     );
+    // `qpipe model lint` finds nothing but layers that are in float between others because they are sensitive.
+    for variant in ["int8", "partial"] {
+        let file = pipeline.artifact(&format!("onnx[{variant}]/model.onnx"));
+        let output = Command::new(env!("CARGO_BIN_EXE_qpipe"))
+            .args(["model", "lint", "--json"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let lint: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(lint["target"], "onnxruntime", "{lint}");
+        assert!(lint["dequantize_linear"].as_u64() > Some(100), "{lint}");
+        for finding in lint["findings"].as_array().unwrap() {
+            assert!(variant == "partial" && finding["rule"] == "float-island", "{finding}");
+            let own = partial.iter().find(|layer| layer["node"] == finding["node"]).unwrap();
+            assert_eq!(own["reason"], "it is left in float", "{finding}");
+        }
+    }
     // Neither labels nor logits: no columns of them.
     let table = std::fs::read_to_string(pipeline.artifact("sensitivity/sensitivity.md")).unwrap();
     assert!(table.contains("| SQNR alone, dB | Cosine alone |"), "{table}");
