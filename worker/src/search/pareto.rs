@@ -59,7 +59,7 @@ pub struct Setting {
 /// A candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// `float`, `quantized`, `only LAYER` (alone in float), `first N` (of `layers`), `first N but LAYER`.
+    /// `float`, `quantized`, `only LAYER` (alone in float), `first N` (of `layers`), `first N but LAYER`, `first N and LAYER`.
     pub name: String,
     /// Nodes in float, of those that may be quantized.
     pub float_layers: Vec<String>,

@@ -252,9 +252,22 @@ fn where_the_simulation_tells_nothing_the_middle_is_built() {
     let found = lab.search(limits, 18);
     assert!(found.trials.len() <= 18);
     assert!(found.trials.iter().any(|trial| trial.name == "first 13"), "{:?}", found.trials);
-    // Without what it does not need of these.
+    // It differs from the first 12 by the layer that is to blame, which then is all that is needed.
     let best = chosen(&found, limits);
-    assert!(best.set.contains(&12) && best.set.len() <= 13, "{best:?}");
+    assert_eq!((best.name.as_str(), &best.set), ("only n12", &Set::from([12])));
+}
+
+/// The layer that saturates, with those that the simulation needs besides.
+#[test]
+fn what_saturates_is_joined_to_what_the_simulation_needs() {
+    let mut layers: Vec<(f64, f64)> =
+        (0..32).map(|index| (1e-4 / f64::from(1 + index), 0.3)).collect();
+    layers[0].0 = 5e-2;
+    layers[1].0 = 4e-2;
+    let limits = sqnr(20.0);
+    let mut lab = Synthetic::saturating(&layers, &[(12, 0.5)]);
+    let best = chosen(&lab.search(limits, 20), limits).clone();
+    assert_eq!((best.name.as_str(), best.set), ("first 2 and n12", Set::from([0, 1, 12])));
 }
 
 /// Every integer layer saturates: nothing but float is left, and with a limit on the latency nothing at all.
