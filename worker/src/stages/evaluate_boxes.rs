@@ -90,9 +90,6 @@ pub(super) fn run(context: &Context, config: &Evaluate) -> Result<Metrics> {
     Ok(metrics)
 }
 
-/// Extents of outputs.
-type Shapes = Vec<Vec<usize>>;
-
 /// What finds boxes.
 enum Detector {
     Simulation(Program),
@@ -136,9 +133,8 @@ impl Detector {
         }
     }
 
-    /// The first outputs for these images, as many as are read of this form, and the extents of all.
-    fn outputs(&mut self, images: &Tensor, form: Option<BoxForm>) -> Result<(Vec<Output>, Shapes)> {
-        let read = if form == Some(BoxForm::Separate) { 2 } else { 1 };
+    /// The outputs for these images that are read of this form: the first, or both.
+    fn outputs(&mut self, images: &Tensor, form: Option<BoxForm>) -> Result<Vec<Output>> {
         match self {
             Self::Simulation(program) => {
                 let _no_grad = tch::no_grad_guard();
@@ -147,20 +143,22 @@ impl Detector {
                 let shape = |value: &Tensor| -> Vec<usize> {
                     value.size().into_iter().map(|extent| extent as usize).collect()
                 };
-                let values = made
-                    .iter()
-                    .take(read)
-                    .map(|value| Ok((shape(value), torch::tensor_data(value)?.to_f32()?)));
-                Ok((values.collect::<Result<_>>()?, made.iter().map(shape).collect()))
+                let shapes: Vec<Vec<usize>> = made.iter().map(shape).collect();
+                let read = check(form, &shapes)?;
+                let values = shapes.into_iter().zip(&made).take(read);
+                values
+                    .map(|(shape, value)| Ok((shape, torch::tensor_data(value)?.to_f32()?)))
+                    .collect()
             }
             Self::Engine(note, engine) => {
                 let count = images.size()[0] as usize;
                 let shapes = note.outputs().into_iter();
-                let shapes: Shapes = shapes
+                let shapes: Vec<Vec<usize>> = shapes
                     .map(|(_, behind)| std::iter::once(count).chain(behind).collect())
                     .collect();
-                let made = run_engine(engine.as_mut(), note, images)?.into_iter().take(read);
-                Ok((shapes.iter().cloned().zip(made).collect(), shapes))
+                let read = check(form, &shapes)?;
+                let made = run_engine(engine.as_mut(), note, images)?;
+                Ok(shapes.into_iter().zip(made).take(read).collect())
             }
         }
     }
@@ -172,17 +170,22 @@ impl Detector {
         wanted: &Wanted,
         confidence: f64,
     ) -> Result<Vec<Vec<Detection>>> {
-        let (outputs, shapes) = self.outputs(images, wanted.form)?;
-        let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+        let outputs = self.outputs(images, wanted.form)?;
         if wanted.form == Some(BoxForm::Separate) {
             let [height, width] = [2, 3].map(|axis| images.size()[axis] as usize);
-            check_separate(&shapes)?;
             return decode_separate(&outputs, wanted, [height, width], confidence);
-        }
-        if wanted.form.is_none() {
-            check_single(&shapes)?;
         }
         let first = outputs.first().ok_or_else(|| Error::user("the model has no output"))?;
         decode(wanted.form, &first.0, &first.1, confidence)
+    }
+}
+
+/// How many outputs are read of this form. Before they are: of other forms they may be no floats.
+fn check(form: Option<BoxForm>, shapes: &[Vec<usize>]) -> Result<usize> {
+    let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+    match form {
+        Some(BoxForm::Separate) => check_separate(&shapes).map(|()| 2),
+        Some(_) => Ok(1),
+        None => check_single(&shapes).map(|()| 1),
     }
 }

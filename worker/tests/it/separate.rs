@@ -7,7 +7,7 @@ use qpipe::stages::build_engine::Backend;
 use qpipe::stages::contract::Metrics;
 use qpipe::task::{PROTOCOL, Task};
 use qpipe_worker::engine::{self, Build};
-use qpipe_worker::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
+use qpipe_worker::graph::{Attribute, DType, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use qpipe_worker::stages::{Context, Events, RUNS};
 use qpipe_worker::{Error, onnx};
 use serde_json::{Value, json};
@@ -88,8 +88,7 @@ fn detector(off: f32, outputs: Outputs) -> Model {
         turned.push(node("Transpose", &[boxes], "boxes"));
         turned.push(node("Transpose", &[scores], "scores"));
     }
-    let count =
-        (outputs == Outputs::Suppressed).then(|| node("ReduceMax", &["scores"], "num_dets"));
+    let count = (outputs == Outputs::Suppressed).then(|| node("ReduceMax", &["scores"], "most"));
     graph.nodes[conv].attributes.insert("strides".to_owned(), Attribute::Ints(vec![4, 4]));
     for index in joined {
         graph.nodes[index].attributes.insert("axis".to_owned(), Attribute::Int(1));
@@ -101,7 +100,14 @@ fn detector(off: f32, outputs: Outputs) -> Model {
         let attributes = &mut graph.nodes[index].attributes;
         attributes.insert("axes".to_owned(), Attribute::Ints(vec![1, 2]));
         attributes.insert("keepdims".to_owned(), Attribute::Int(0));
-        graph.outputs.push(ValueInfo::f32("num_dets", extents(&[])));
+        // A whole number, as EfficientNMS gives it: nothing reads it as a float.
+        let mut cast = Node::new("count", "Cast", &["most"], &["num_dets"]);
+        cast.attributes.insert("to".to_owned(), Attribute::Int(6));
+        graph.nodes.push(cast);
+        graph.outputs.push(ValueInfo {
+            dtype: Some(DType::I32),
+            ..ValueInfo::f32("num_dets", extents(&[]))
+        });
     }
     graph.outputs.extend(match outputs {
         Outputs::One => vec![ValueInfo::f32("output0", extents(&[channels, ANCHORS]))],
