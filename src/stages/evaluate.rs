@@ -80,9 +80,18 @@ pub struct Detection {
     #[serde(default = "default_most")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_boxes: u32,
-    /// Form of the model's first output. Default: told by its extents.
+    /// Form of the model's first output, or of both where boxes and scores are apart. Default: told by its extents, of one output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub form: Option<BoxForm>,
+    /// Form `separate` only, and needed there: how its boxes are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boxes: Option<Coordinates>,
+    /// Form `separate` only: coordinates are 0…1 of the image's width and height, not pixels.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub normalized: bool,
+    /// Form `separate` only: scores are logits; their sigmoid is the confidence.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub logits: bool,
 }
 
 /// How an output holds boxes.
@@ -95,6 +104,51 @@ pub enum BoxForm {
     Yolov5,
     /// `[N, boxes, 6]`: corners, score, class; suppressed already.
     Boxes,
+    /// Two outputs, in either order: boxes `[N, anchors, 4]` and a score for each class `[N, anchors, classes]`.
+    Separate,
+}
+
+/// How the four numbers of a box are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Coordinates {
+    /// Corners: left, top, right, bottom.
+    Xyxy,
+    /// Centre and size: x, y, width, height.
+    Cxcywh,
+}
+
+impl Detection {
+    /// Keys of form `separate` without it, and what it needs.
+    fn check(&self) -> Vec<Problem> {
+        if self.form == Some(BoxForm::Separate) {
+            let missing = self.boxes.is_none().then(|| {
+                Problem::at(
+                    "detection.form",
+                    "boxes in an output of their own: how they are written is missing",
+                )
+                .help("add boxes = \"xyxy\" (corners) or boxes = \"cxcywh\" (centre and size)")
+            });
+            return missing.into_iter().collect();
+        }
+        let given = [
+            ("boxes", self.boxes.is_some()),
+            ("normalized", self.normalized),
+            ("logits", self.logits),
+        ];
+        let given = given.into_iter().filter(|(_, given)| *given);
+        given
+            .map(|(key, _)| {
+                Problem::at(
+                    &format!("detection.{key}"),
+                    format!(
+                        "`{key}` belongs to form \"separate\", boxes and scores in two outputs"
+                    ),
+                )
+                .help("add form = \"separate\", or leave it out")
+            })
+            .collect()
+    }
 }
 
 fn default_confidence() -> f64 {
@@ -116,6 +170,9 @@ impl Default for Detection {
             nms_iou: default_nms_iou(),
             max_boxes: default_most(),
             form: None,
+            boxes: None,
+            normalized: false,
+            logits: false,
         }
     }
 }
@@ -194,7 +251,9 @@ impl Evaluate {
                     })
                     .collect()
             }
-            (Task::Detection, Some(_), _) => Vec::new(),
+            (Task::Detection, Some(_), detection) => {
+                detection.as_ref().map(Detection::check).unwrap_or_default()
+            }
         }
     }
 

@@ -14,14 +14,16 @@ use super::tensorrt_version::{self, TensorrtVersion};
 
 /// Mixed precision by measurement: finds which layers to leave in float so that accuracy stays and the engine is as fast as can be.
 /// Candidates are placed, exported and built with the runtime, and timed side by side with the float and the fully quantized engine; their
-/// error is measured on data, in simulation. [How it searches, and what it found](mixed-precision.md).
+/// error is measured on data, in simulation and of the engines themselves (not with target `tensorrt`, where each batch is a process of its own).
+/// [How it searches, and what it found](mixed-precision.md).
 ///
-/// The fastest candidate that keeps all limits that are given is chosen; with `max_latency_ms` alone, the most accurate one that is fast
-/// enough. None: the stage fails, and names the best that was reached. The float engine is a candidate like the others.
+/// The fastest candidate that keeps all limits that are given is chosen, by the error of its engine where that is known; with `max_latency_ms`
+/// alone, the most accurate one that is fast enough. None: the stage fails, and names the best that was reached. The float engine is a candidate
+/// like the others.
 ///
 /// Outputs: `chosen` (TOML: the layers to leave in float; `insert-qdq` takes it with `exclude_from`, a pipeline file with `extends`),
-/// `pareto` (JSON: each candidate with its layers in float, latency in ms with its spread, SQNR in dB, cosine, agreement, top-1, and whether
-/// it is on the Pareto front), `table` (Markdown), `picture` (SVG).
+/// `pareto` (JSON: each candidate with its layers in float, latency in ms with its spread, SQNR in dB, cosine, agreement, top-1, the same of its
+/// engine, and whether it is on the Pareto front), `table` (Markdown), `picture` (SVG).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Search {
@@ -170,7 +172,7 @@ impl Search {
 
 impl Contract for Search {
     const NAME: &'static str = "search";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "which layers to leave in float, by measured latency and error";
     /// Its latencies are to be right.
     const DEMAND: Demand = Demand::Alone;

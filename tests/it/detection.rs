@@ -78,10 +78,37 @@ fn a_detector_with_its_head_in_float_agrees_more_than_in_int8() {
         by("excluded by \"output:*:2\"") > 7,
         "the tail, six convolutions and the distribution"
     );
+    lint(&pipeline, "onnxruntime");
     // Neither labels nor logits: no columns of them.
     let table = std::fs::read_to_string(pipeline.artifact("sensitivity/sensitivity.md")).unwrap();
     assert!(table.contains("| SQNR alone, dB | Cosine alone |"), "{table}");
     assert!(!table.contains("Top-1") && !table.contains("Agreement"), "{table}");
     let again = pipeline.run(&[]);
     assert!(again.contains("0 ran, "), "{again}");
+    // The same in the form of the other runtime, which needs no GPU up to its engine.
+    let other = ["onnx", "--set", "params.backend=tensorrt"];
+    let output = pipeline.command("run", &other).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    lint(&pipeline, "tensorrt");
+}
+
+/// `qpipe model lint` finds nothing in both variants but layers that are float between others because they are sensitive, which is asked for.
+fn lint(pipeline: &Pipeline, target: &str) {
+    let plan = pipeline.json("partial/plan.json");
+    for variant in ["int8", "partial"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_qpipe"))
+            .args(["model", "lint", "--json"])
+            .arg(pipeline.artifact(&format!("onnx[{variant}]/model.onnx")))
+            .output()
+            .unwrap();
+        let lint: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(lint["target"], target, "{lint}");
+        assert!(lint["dequantize_linear"].as_u64() > Some(100), "{lint}");
+        for finding in lint["findings"].as_array().unwrap() {
+            assert!(variant == "partial" && finding["rule"] == "float-island", "{finding}");
+            let layers = plan["layers"].as_array().unwrap();
+            let own = layers.iter().find(|layer| layer["node"] == finding["node"]).unwrap();
+            assert_eq!(own["reason"], "it is left in float", "{finding}");
+        }
+    }
 }

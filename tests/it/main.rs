@@ -16,6 +16,7 @@ mod model;
 mod parallel;
 mod pipelines;
 mod project;
+mod qat;
 mod remote;
 mod run;
 mod setup;

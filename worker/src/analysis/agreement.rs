@@ -11,6 +11,9 @@ use crate::graph::Model;
 use crate::interp::{Mode, Options, Program};
 use crate::{Error, Result};
 
+/// Decibels that one node loses where it computes something else; rounding the other way costs less.
+const SUDDEN: f64 = 6.0;
+
 /// How far off values may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -148,7 +151,7 @@ impl Comparison {
         };
         let Some(index) = self.values.iter().position(is_off) else { return Ok(()) };
         let step = &self.values[index];
-        let before = match index.checked_sub(1).map(|before| &self.values[before]) {
+        let previous = match index.checked_sub(1).map(|before| &self.values[before]) {
             Some(before) => {
                 format!("; \"{}\" before it has {:.1} dB", before.tensor, decibels(before))
             }
@@ -156,7 +159,7 @@ impl Comparison {
         };
         Err(Error::user(format!(
             "node \"{}\" ({}): \"{}\" of {} is not that of the simulation: SQNR {:.1} dB (at least {} are wanted), \
-             {:.1} % of rows agree (at least {:.1} % for outputs){before}",
+             {:.1} % of rows agree (at least {:.1} % for outputs){previous}",
             step.node,
             step.op,
             step.tensor,
@@ -166,7 +169,32 @@ impl Comparison {
             100.0 * step.fidelity.agreement,
             100.0 * budget.agreement
         ))
-        .help("the export or the runtime computes something else there; `values.json` of a run with lower budgets shows all values"))
+        .help(self.cause(index, &before)))
+    }
+
+    /// Why a value is off: one node that computes something else, or what is lost along many.
+    fn cause(&self, index: usize, before: &HashMap<&str, f64>) -> String {
+        let lost = |step: &Step| {
+            let own = step.fidelity.sqnr_db.unwrap_or(f64::INFINITY);
+            before.get(step.tensor.as_str()).map(|before| before - own)
+        };
+        let all = "`values.json` of a run with lower budgets shows all values";
+        if !lost(&self.values[index]).is_some_and(|lost| lost < SUDDEN) {
+            return format!("the export or the runtime computes something else there; {all}");
+        }
+        // Only where something was lost before: the first value that differs has lost all that it has lost at once.
+        let finite = self.values[..=index].iter().filter_map(|step| Some((step, lost(step)?)));
+        let most = finite
+            .filter(|(_, lost)| lost.is_finite())
+            .max_by(|(_, one), (_, other)| one.total_cmp(other));
+        let most = most.map(|(step, lost)| {
+            format!(", at most {lost:.1} dB in one node, \"{}\" ({})", step.node, step.op)
+        });
+        format!(
+            "no node loses it at once: the loss adds up along the layers{}. Roundings that fall the other way do, and sums that saturate a little; \
+             a lower budget lets it pass; {all}",
+            most.unwrap_or_default()
+        )
     }
 
     /// The least SQNR of what each node reads, by the names of its outputs; values that were not compared are as good as what they are made of.

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use tch::Tensor;
+
+use super::agreement::Seen;
 use super::report::Outcome;
 use super::suffix::suffix;
 use super::variant::{Base, Tally, Variant, classes};
@@ -24,6 +27,15 @@ pub struct Images<'a> {
     pub threads: usize,
 }
 
+impl Images<'_> {
+    /// Places of those that are used.
+    fn chosen(&self) -> Vec<usize> {
+        let mut chosen = permutation(self.dataset.len(), self.seed, 0);
+        chosen.truncate(self.samples);
+        chosen
+    }
+}
+
 /// What comes out of a float model, of the same with all layers quantized, and of variants in between.
 #[derive(Debug)]
 pub struct Compared {
@@ -33,6 +45,38 @@ pub struct Compared {
     pub quantized: Outcome,
     /// The variants, in their order.
     pub variants: Vec<Outcome>,
+}
+
+/// Gives the outputs for images `[N, C, H, W]`, in the order of the model's.
+pub type Run<'a> = Box<dyn FnMut(&Tensor) -> Result<Vec<Tensor>> + 'a>;
+
+/// What comes out of `runs`, such as engines, against the float model: on the images of [`compare`].
+///
+/// # Errors
+/// What data, model and runs refuse.
+pub fn compare_runs(
+    float: &Model,
+    runs: &mut [Run],
+    images: &Images,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Vec<Outcome>> {
+    let _no_grad = tch::no_grad_guard();
+    let (_, classes) = classes(float, images.dataset)?;
+    let mut tallies = vec![Tally::new(classes); runs.len()];
+    let mut float = Seen::new(float, &[])?;
+    let chosen = images.chosen();
+    let (total, mut done) = (chosen.len() as u64, 0);
+    let order = Order::Subset(chosen);
+    for batch in Loader::new(images.dataset, images.batch_size, order, false, images.threads) {
+        let batch = batch?;
+        let (expected, _) = float.run(&batch.images)?;
+        for (tally, run) in tallies.iter_mut().zip(&mut *runs) {
+            tally.add(&expected, &run(&batch.images)?, &batch.labels)?;
+        }
+        done += batch.labels.size()[0] as u64;
+        progress(done, total);
+    }
+    Ok(tallies.iter().map(Tally::outcome).collect())
 }
 
 /// Runs all on the same images. A variant is computed from the first node on where it differs, from the float or the quantized model,
@@ -63,8 +107,7 @@ pub fn compare(
     let [of_float, of_quantized] = watched;
     let mut float = Base::new(float, of_float, classes)?;
     let mut quantized = Base::new(quantized, of_quantized, classes)?;
-    let mut chosen = permutation(images.dataset.len(), images.seed, 0);
-    chosen.truncate(images.samples);
+    let chosen = images.chosen();
     let (total, mut done) = (chosen.len() as u64, 0);
     let order = Order::Subset(chosen);
     for batch in Loader::new(images.dataset, images.batch_size, order, false, images.threads) {

@@ -10,7 +10,7 @@ mod suffix;
 mod variant;
 
 pub use agreement::{Budget, Comparison, Seen, common, floats};
-pub use compare::{Compared, Images, compare};
+pub use compare::{Compared, Images, Run, compare, compare_runs};
 pub use drawing::{markdown, svg};
 pub use fidelity::{Fidelity, Figures};
 pub use report::{Layer, Outcome, Report, Step, VERSION};

@@ -19,7 +19,7 @@ pub fn decode(
     values: &[f32],
     confidence: f64,
 ) -> Result<Vec<Vec<Detection>>> {
-    let &[images, rows, columns] = shape else {
+    let (&[images, rows, columns], false) = (shape, form == Some(BoxForm::Separate)) else {
         return Err(unknown(shape));
     };
     let form = form.unwrap_or(match (rows, columns) {
@@ -30,14 +30,15 @@ pub fn decode(
     let (per_box, read): (usize, Read) = match form {
         BoxForm::Yolov8 => (rows, anchor_free),
         BoxForm::Yolov5 => (columns, anchored),
-        BoxForm::Boxes => (columns, listed),
+        // Two outputs are not read here.
+        BoxForm::Boxes | BoxForm::Separate => (columns, listed),
     };
     let least = match form {
         BoxForm::Yolov8 => 5,
-        BoxForm::Yolov5 | BoxForm::Boxes => 6,
+        BoxForm::Yolov5 | BoxForm::Boxes | BoxForm::Separate => 6,
     };
     let fits = match form {
-        BoxForm::Boxes => per_box == least,
+        BoxForm::Boxes | BoxForm::Separate => per_box == least,
         BoxForm::Yolov8 | BoxForm::Yolov5 => per_box >= least,
     };
     let count = rows * columns;
@@ -49,7 +50,7 @@ pub fn decode(
         let boxes = (0..count_of).filter_map(|index| {
             let at = |field: usize| match form {
                 BoxForm::Yolov8 => values[field * columns + index],
-                BoxForm::Yolov5 | BoxForm::Boxes => values[index * columns + field],
+                _ => values[index * columns + field],
             };
             // A NaN is never above.
             read(&at, per_box).filter(|found| f64::from(found.score) > confidence)
@@ -66,7 +67,7 @@ fn unknown(shape: &[usize]) -> Error {
     let extents: Vec<String> = shape.iter().map(usize::to_string).collect();
     Error::user(format!("the output [{}] has no boxes in a known form", extents.join(", "))).help(
         "the first output must be [N, 4 + classes, anchors] (YOLOv8), [N, anchors, 5 + classes] (YOLOv5) or [N, boxes, 6] \
-         (corners, score, class); `detection.form` says which",
+         (corners, score, class), which `detection.form` says; boxes and scores in two outputs are form = \"separate\"",
     )
 }
 
@@ -92,13 +93,13 @@ fn listed(at: &dyn Fn(usize) -> f32, _: usize) -> Option<Detection> {
     })
 }
 
-fn corners(at: &dyn Fn(usize) -> f32) -> [f32; 4] {
+pub(super) fn corners(at: &dyn Fn(usize) -> f32) -> [f32; 4] {
     let (x, y, half_width, half_height) = (at(0), at(1), at(2) / 2.0, at(3) / 2.0);
     [x - half_width, y - half_height, x + half_width, y + half_height]
 }
 
 /// The class of the highest score, of equal ones the first.
-fn best(at: &dyn Fn(usize) -> f32, start: usize, end: usize) -> (usize, f32) {
+pub(super) fn best(at: &dyn Fn(usize) -> f32, start: usize, end: usize) -> (usize, f32) {
     let mut best = (0, at(start));
     for field in start + 1..end {
         if at(field) > best.1 {

@@ -1,14 +1,17 @@
 //! `chosen.toml`: the layers to leave in float, for people, for git and for `insert-qdq`.
 //!
-//! It is a pipeline file of one parameter, so that other files can extend it. No figures are in it: a search that finds the same layers again
-//! writes the same bytes, and nothing that uses them runs again.
+//! It is a pipeline file of one parameter, so that other files can extend it. Of figures it has only the error, rounded, which is the same
+//! wherever the layers and the kind of processor are: a search that finds the same layers again writes the same bytes, and nothing that uses
+//! them runs again.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Deserialize;
 
+use super::drawing::sqnr;
 use super::{Candidate, Pareto};
+use crate::analysis::Outcome;
 use crate::graph::Graph;
 use crate::quant::placement::matches;
 use crate::{Error, Result};
@@ -32,8 +35,17 @@ pub fn fragment(pareto: &Pareto, candidate: &Candidate) -> String {
         (some, all) if some == all => "All layers stay in float.".to_owned(),
         (some, all) => format!("{some} of {all} layers stay in float."),
     };
+    let error = |outcome: &Outcome| {
+        let agreement = 100.0 * outcome.fidelity.agreement;
+        format!("SQNR {} dB, agreement {agreement:.1} %", sqnr(outcome))
+    };
+    let mut errors = format!("in simulation {}", error(&candidate.outcome));
+    if let Some(engine) = &candidate.engine {
+        let _ = write!(errors, "; of the engine {}", error(&engine.outcome));
+    }
     let mut text = format!(
         "# Chosen by a `search` stage of qpipe: target {}, method {}, batch {}. {what}\n\
+         # Against the float model, {errors}.\n\
          #\n\
          # exclude_from = {{ file = \"THIS FILE\" }} of an `insert-qdq` stage takes it. Or a pipeline file extends it, extends = \"THIS FILE\",\n\
          # and that stage has exclude = \"${{params.float_layers}}\".\n\
@@ -117,6 +129,8 @@ mod tests {
         candidate.float_layers.clear();
         let text = fragment(&pareto, &candidate);
         assert!(text.contains("All layers are quantized."), "{text}");
+        let errors = "in simulation SQNR 25.0 dB, agreement 99.7 %; of the engine SQNR 24.9 dB, agreement 99.7 %.";
+        assert!(text.contains(errors), "{text}");
         assert_eq!(read(&text).unwrap().nodes(&graph).unwrap(), [false; 5]);
     }
 

@@ -4,13 +4,24 @@ use std::fmt::Write as _;
 
 use super::limits::decibels;
 use super::{Candidate, Pareto};
+use crate::analysis::Outcome;
 
 /// Layers that a row names; the rest is counted.
 const NAMED: usize = 4;
 
-fn sqnr(candidate: &Candidate) -> String {
-    let sqnr = decibels(&candidate.outcome);
+pub(super) fn sqnr(outcome: &Outcome) -> String {
+    let sqnr = decibels(outcome);
     if sqnr.is_infinite() && sqnr > 0.0 { "∞".to_owned() } else { format!("{sqnr:.1}") }
+}
+
+fn percent(part: Option<f64>) -> String {
+    part.map(|part| format!("{:.2}", 100.0 * part)).unwrap_or_default()
+}
+
+/// Cells of an error: SQNR, agreement, top-1, points lost.
+fn cells(outcome: &Outcome, lost: f64) -> String {
+    let agreement = percent(Some(outcome.fidelity.agreement));
+    format!("{} | {agreement} | {} | {lost:.2}", sqnr(outcome), percent(outcome.top1))
 }
 
 fn layers(candidate: &Candidate, all: usize) -> String {
@@ -25,14 +36,16 @@ fn layers(candidate: &Candidate, all: usize) -> String {
     text
 }
 
-/// A table in Markdown, the fastest candidate first; what is on the front and what was chosen is marked.
+/// A table in Markdown, the fastest candidate first; what is on the front and what was chosen is marked. Errors of engines have columns of
+/// their own, where they are known.
 pub fn markdown(pareto: &Pareto) -> String {
     let setting = &pareto.setting;
+    let engines = pareto.engines_known();
     let plural = |count: usize, what: &str| {
         if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
     };
     let mut text = format!(
-        "Target {}, method {}: {} on {}, {} {}, {}; errors on {}.\n\n",
+        "Target {}, method {}: {} on {}, {} {}, {}; errors on {}, {}.\n\n",
         setting.target.name(),
         setting.method.name(),
         plural(setting.batch, "image"),
@@ -41,26 +54,40 @@ pub fn markdown(pareto: &Pareto) -> String {
         setting.runtime,
         plural(pareto.candidates.len(), "engine"),
         plural(setting.samples, "image"),
+        if engines { "in simulation and of the engines, which decide" } else { "in simulation" },
     );
-    text.push_str("| Candidate | Layers in float | Latency, ms | p10 to p90 | × float | SQNR, dB | Agreement, % | Top-1, % | Lost, points | Front |\n");
-    text.push_str("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n");
+    text.push_str("| Candidate | Layers in float | Latency, ms | p10 to p90 | × float | SQNR, dB | Agreement, % | Top-1, % | Lost, points |");
+    text.push_str(if engines {
+        " Engine: SQNR, dB | Agreement, % | Top-1, % | Lost, points | Front |\n"
+    } else {
+        " Front |\n"
+    });
+    let of_engines = if engines { " ---: | ---: | ---: | ---: |" } else { "" };
+    let _ = writeln!(
+        text,
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |{of_engines} --- |"
+    );
     for candidate in &pareto.candidates {
         let chosen = pareto.chosen.as_ref() == Some(&candidate.name);
         let name = candidate.name.replace('|', "\\|");
         let latency = &candidate.latency_ms;
+        let mut error = cells(&candidate.outcome, candidate.lost);
+        match &candidate.engine {
+            Some(engine) => {
+                let _ = write!(error, " | {}", cells(&engine.outcome, engine.lost));
+            }
+            None if engines => error.push_str(" |  |  |  | "),
+            None => {}
+        }
         let _ = writeln!(
             text,
-            "| {} | {} | {:.3} | {:.3} to {:.3} | {:.2} | {} | {:.2} | {} | {:.2} | {} |",
+            "| {} | {} | {:.3} | {:.3} to {:.3} | {:.2} | {error} | {} |",
             if chosen { format!("**{name}**") } else { name },
             layers(candidate, pareto.layers.len()),
             latency.median,
             latency.p10,
             latency.p90,
             candidate.speedup.median,
-            sqnr(candidate),
-            100.0 * candidate.outcome.fidelity.agreement,
-            candidate.outcome.top1.map(|top1| format!("{:.2}", 100.0 * top1)).unwrap_or_default(),
-            candidate.lost,
             match (candidate.on_front, chosen) {
                 (true, true) => "on it, chosen",
                 (true, false) => "on it",
@@ -78,6 +105,8 @@ fn escaped(text: &str) -> String {
 
 /// Where the axes stand: left, right, top and bottom.
 const FRAME: [f64; 4] = [70.0, 700.0, 40.0, 400.0];
+/// Distance from which a simulated error is drawn beside the engine's: beyond the dot.
+const SEEN: f64 = 5.0;
 /// Marks of an axis.
 const MARKS: usize = 5;
 
@@ -109,20 +138,22 @@ impl Axis {
     }
 }
 
-/// Latency against SQNR: a dot for each candidate, a line along the front, a ring round what was chosen. The float model, whose SQNR has no
-/// end, stands at the upper edge.
+/// Latency against SQNR, of engines where it is known: a dot for each candidate, a line along the front, a ring round what was chosen. A dotted
+/// line leads up to what the simulation has. The float model, whose SQNR has no end, stands at the upper edge.
 pub fn svg(pareto: &Pareto) -> String {
     let [left, right, top, bottom] = FRAME;
     let candidates = &pareto.candidates;
     let latencies = candidates.iter().map(|candidate| candidate.latency_ms.median);
-    let finite = candidates.iter().map(|candidate| decibels(&candidate.outcome));
+    let errors = candidates.iter().flat_map(|candidate| [&candidate.outcome, candidate.judged()]);
+    let finite = errors.map(decibels);
     let x = Axis::of(latencies, left, right);
     let y = Axis::of(finite.filter(|sqnr| sqnr.is_finite()), bottom, top + 30.0);
-    let place = |candidate: &Candidate| {
-        let sqnr = decibels(&candidate.outcome);
-        let height = if sqnr == f64::INFINITY { top } else { y.place(sqnr) };
-        (x.place(candidate.latency_ms.median), height)
+    let height = |outcome: &Outcome| {
+        let sqnr = decibels(outcome);
+        if sqnr == f64::INFINITY { top } else { y.place(sqnr) }
     };
+    let place =
+        |candidate: &Candidate| (x.place(candidate.latency_ms.median), height(candidate.judged()));
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 460\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"760\" height=\"460\" fill=\"#ffffff\"/>\n\
@@ -169,22 +200,34 @@ pub fn svg(pareto: &Pareto) -> String {
         front.join(" ")
     );
     for candidate in candidates {
-        let (at, height) = place(candidate);
+        let (at, own) = place(candidate);
         let [low, high] =
             [candidate.latency_ms.p10, candidate.latency_ms.p90].map(|time| x.place(time));
         let color = if candidate.on_front { "#c0504d" } else { "#8aa8c8" };
         let _ = writeln!(
             text,
-            "<path d=\"M{low:.1} {height:.1}H{high:.1}\" stroke=\"{color}\"/><circle cx=\"{at:.1}\" cy=\"{height:.1}\" r=\"4\" fill=\"{color}\"><title>{}: {:.3} ms, {} dB</title></circle>",
+            "<path d=\"M{low:.1} {own:.1}H{high:.1}\" stroke=\"{color}\"/><circle cx=\"{at:.1}\" cy=\"{own:.1}\" r=\"4\" fill=\"{color}\"><title>{}: {:.3} ms, {} dB{}</title></circle>",
             escaped(&candidate.name),
             candidate.latency_ms.median,
-            sqnr(candidate),
+            sqnr(candidate.judged()),
+            if candidate.engine.is_some() {
+                format!(" of the engine, {} in simulation", sqnr(&candidate.outcome))
+            } else {
+                String::new()
+            },
         );
+        let simulated = height(&candidate.outcome);
+        if (simulated - own).abs() > SEEN {
+            let _ = writeln!(
+                text,
+                "<path d=\"M{at:.1} {own:.1}V{simulated:.1}\" stroke=\"{color}\" stroke-dasharray=\"1 3\"/>"
+            );
+        }
         let chosen = pareto.chosen.as_ref() == Some(&candidate.name);
         if chosen {
             let _ = writeln!(
                 text,
-                "<circle cx=\"{at:.1}\" cy=\"{height:.1}\" r=\"8\" fill=\"none\" stroke=\"#222222\"/>"
+                "<circle cx=\"{at:.1}\" cy=\"{own:.1}\" r=\"8\" fill=\"none\" stroke=\"#222222\"/>"
             );
         }
         if chosen || candidate.on_front || candidate.name == "quantized" {
@@ -194,7 +237,7 @@ pub fn svg(pareto: &Pareto) -> String {
                 text,
                 "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
                 at + shift,
-                height - 6.0,
+                own - 6.0,
                 escaped(&candidate.name)
             );
         }
@@ -219,6 +262,23 @@ mod tests {
         assert!(rows[1].ends_with("| on it, chosen |"), "{table}");
         assert!(rows[2].ends_with("|  |"), "dominated: {table}");
         assert!(rows[3].contains("| all | 2.000 |") && rows[3].contains("| ∞ |"), "{table}");
+        assert!(rows[1].contains("| 25.0 |") && rows[1].contains("| 24.9 |"), "{table}");
+    }
+
+    /// With and without errors of engines: as many cells as columns in each row.
+    #[test]
+    fn each_row_has_a_cell_in_each_column() {
+        let (mut pareto, _) = fixture::pareto();
+        for columns in [14, 10] {
+            let table = markdown(&pareto);
+            for row in table.lines().skip(2) {
+                // One bar stands in a name, escaped.
+                let bars = row.matches('|').count() - row.matches("\\|").count();
+                assert_eq!(bars, columns + 1, "{row}");
+            }
+            assert_eq!(table.contains("of the engines, which decide"), columns == 14, "{table}");
+            pareto.candidates.iter_mut().for_each(|candidate| candidate.engine = None);
+        }
     }
 
     #[test]
@@ -230,5 +290,16 @@ mod tests {
         let line = picture.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!(line.split(' ').count(), 3, "{line}");
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
+        assert!(!picture.contains("dasharray"), "engines are as they were simulated");
+    }
+
+    #[test]
+    fn what_an_engine_loses_against_its_simulation_is_drawn() {
+        let (mut pareto, _) = fixture::pareto();
+        let engine = pareto.candidates[0].engine.as_mut().unwrap();
+        engine.outcome = fixture::outcome(Some(2.0));
+        let picture = svg(&pareto);
+        assert_eq!(picture.matches("dasharray").count(), 1, "{picture}");
+        assert!(picture.contains("2.0 dB of the engine, 10.0 in simulation"), "{picture}");
     }
 }

@@ -4,12 +4,13 @@
 //! 2. The layers that make the most noise, each alone in float: what it costs is the difference in latency.
 //! 3. 1, 2, 4, 8, … layers in float, along the noise that they make for each millisecond ([`order`]).
 //! 4. Around the place that matters, one engine after the other ([`super::refine`]).
+//!    What was built is judged by its engine's error from then on, where the runtime shows it; what was not, by the simulation's.
 //! 5. All that were built once more, side by side: only these latencies are reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::greedy::{Layer, order, rungs};
-use super::limits::{Limits, Point};
+use super::limits::{Limits, Point, decibels};
 use crate::Result;
 use crate::analysis::Outcome;
 use crate::bench::{median, steady};
@@ -24,6 +25,9 @@ pub trait Lab {
 
     /// Times the engines of these sets side by side, and builds those that are not built yet: milliseconds, for each set round by round.
     fn time(&mut self, sets: &[Set]) -> Result<Vec<Vec<f64>>>;
+
+    /// What comes out of the engines of these sets, which were built, against the float model; `None`: the runtime does not show it here.
+    fn on_engines(&mut self, sets: &[Set]) -> Result<Option<Vec<Outcome>>>;
 }
 
 /// What is searched.
@@ -47,7 +51,7 @@ pub struct Trial {
     pub name: String,
     /// Its layers in float.
     pub set: Set,
-    /// Its latency, and its error in simulation.
+    /// Its latency, and its error in simulation and of its engine.
     pub point: Point,
 }
 
@@ -105,6 +109,12 @@ pub fn explore(lab: &mut dyn Lab, asked: Asked) -> Result<Found> {
     Ok(Found { layers: search.asked.layers, order: search.order, trials: search.trials, series })
 }
 
+/// Noise over signal that an engine makes beyond its simulation, as a ratio of powers.
+fn excess(point: &Point) -> Option<f64> {
+    let noise = |outcome: &Outcome| 10_f64.powf(-decibels(outcome) / 10.0);
+    Some(noise(point.engine.as_ref()?) - noise(&point.outcome))
+}
+
 impl Explorer<'_, '_> {
     /// Engines that may still be built.
     pub fn room(&self) -> usize {
@@ -141,6 +151,18 @@ impl Explorer<'_, '_> {
         self.asked.limits.accurate(&self.trials[FLOAT].point.outcome, outcome)
     }
 
+    /// What the engines of these sets give. The float engine is not asked: it is what others are held to.
+    fn on_engines(&mut self, sets: &[Set]) -> Result<Vec<Option<Outcome>>> {
+        let all = self.asked.layers.len();
+        let quantized: Vec<Set> = sets.iter().filter(|set| set.len() < all).cloned().collect();
+        let outcomes = match &quantized[..] {
+            [] => None,
+            quantized => self.lab.on_engines(quantized)?,
+        };
+        let mut outcomes = outcomes.unwrap_or_default().into_iter();
+        Ok(sets.iter().map(|set| if set.len() < all { outcomes.next() } else { None }).collect())
+    }
+
     /// Builds, times and compares candidates, as far as there is room and they were not built yet.
     pub fn try_out(&mut self, candidates: Vec<(String, Set)>) -> Result<()> {
         let mut new: Vec<(String, Set)> = Vec::new();
@@ -158,7 +180,7 @@ impl Explorer<'_, '_> {
         let known = self.trials.len().min(2);
         let mut side_by_side: Vec<Set> =
             self.trials[..known].iter().map(|trial| trial.set.clone()).collect();
-        side_by_side.extend(sets);
+        side_by_side.extend(sets.iter().cloned());
         let series = steady(&self.lab.time(&side_by_side)?);
         let mut latencies: Vec<f64> =
             series.iter().map(|series| median(&mut series.clone())).collect();
@@ -167,15 +189,24 @@ impl Explorer<'_, '_> {
             let by = self.trials[FLOAT].point.latency_ms / latencies[FLOAT];
             latencies.iter_mut().for_each(|latency| *latency *= by);
         }
-        for (((name, set), outcome), latency_ms) in
-            new.into_iter().zip(outcomes).zip(latencies.into_iter().skip(known))
-        {
-            let sqnr = outcome.fidelity.sqnr_db.unwrap_or(f64::INFINITY);
+        let engines = self.on_engines(&sets)?;
+        let points = latencies.into_iter().skip(known).zip(outcomes).zip(engines);
+        let points =
+            points.map(|((latency_ms, outcome), engine)| Point { latency_ms, outcome, engine });
+        for ((name, set), point) in new.into_iter().zip(points) {
+            let figures = |outcome: &Outcome| {
+                let agreement = 100.0 * outcome.fidelity.agreement;
+                format!("SQNR {:.1} dB, agreement {agreement:.2} %", decibels(outcome))
+            };
+            let engine = point.engine.as_ref().map(figures);
+            let engine = engine.map(|figures| format!("; its engine: {figures}"));
             (self.asked.say)(format!(
-                "{name}: {latency_ms:.3} ms, SQNR {sqnr:.1} dB, agreement {:.2} %",
-                100.0 * outcome.fidelity.agreement
+                "{name}: {:.3} ms, {}{}",
+                point.latency_ms,
+                figures(&point.outcome),
+                engine.unwrap_or_default()
             ));
-            self.trials.push(Trial { name, set, point: Point { latency_ms, outcome } });
+            self.trials.push(Trial { name, set, point });
         }
         Ok(())
     }
@@ -191,10 +222,14 @@ impl Explorer<'_, '_> {
         let name = |index: usize| format!("only {}", self.asked.layers[index].node);
         let named = noisiest.iter().map(|&index| name(index)).zip(sets.iter().cloned()).collect();
         self.try_out(named)?;
+        let whole = self.trials[QUANTIZED].point;
         for (index, set) in noisiest.into_iter().zip(sets) {
-            let whole = self.trials[QUANTIZED].point.latency_ms;
-            let own = self.trials.iter().find(|trial| trial.set == set);
-            self.asked.layers[index].cost_ms = own.map(|trial| trial.point.latency_ms - whole);
+            let own = self.trials.iter().find(|trial| trial.set == set).map(|trial| trial.point);
+            let layer = &mut self.asked.layers[index];
+            layer.cost_ms = own.map(|point| point.latency_ms - whole.latency_ms);
+            // What the simulation does not see and is gone with this layer in float, such as saturated sums, the layer made.
+            let gone = own.and_then(|point| Some(excess(&whole)? - excess(&point)?));
+            layer.noise += gone.filter(|gone| *gone > 0.0).unwrap_or(0.0);
         }
         Ok(())
     }

@@ -25,16 +25,16 @@ pub fn pareto() -> (Pareto, Candidate) {
         work: 0.5,
         cost_ms: None,
     };
-    let trial = |name: &str, set: &[usize], latency_ms, sqnr| Trial {
+    let trial = |name: &str, set: &[usize], latency_ms, sqnr, engine: Option<Option<f64>>| Trial {
         name: name.to_owned(),
         set: set.iter().copied().collect::<Set>(),
-        point: Point { latency_ms, outcome: outcome(sqnr) },
+        point: Point { latency_ms, outcome: outcome(sqnr), engine: engine.map(outcome) },
     };
     let trials = vec![
-        trial("float", &[0, 1], 2.0, None),
-        trial("quantized", &[], 1.0, Some(10.0)),
-        trial("first 1", &[0], 1.2, Some(25.0)),
-        trial("only b", &[1], 1.5, Some(12.0)),
+        trial("float", &[0, 1], 2.0, None, None),
+        trial("quantized", &[], 1.0, Some(10.0), Some(Some(9.9))),
+        trial("first 1", &[0], 1.2, Some(25.0), Some(Some(24.9))),
+        trial("only b", &[1], 1.5, Some(12.0), Some(Some(11.9))),
     ];
     let series = trials.iter().map(|trial| vec![trial.point.latency_ms; 5]).collect();
     let found = Found { layers: vec![layer("a|b"), layer("c")], order: vec![0, 1], trials, series };

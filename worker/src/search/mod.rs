@@ -24,4 +24,4 @@ pub use explore::{Asked, Found, Lab, Set, Trial, explore};
 pub use front::front;
 pub use greedy::{Layer, knee, order, rungs};
 pub use limits::{Limits, Missed, Point, decibels, lost};
-pub use pareto::{Candidate, Pareto, Setting, Spread, VERSION};
+pub use pareto::{Candidate, OnEngine, Pareto, Setting, Spread, VERSION};

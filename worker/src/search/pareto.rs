@@ -10,12 +10,12 @@ use super::explore::{Found, Trial};
 use super::front::front;
 use super::greedy::Layer;
 use super::limits::{Limits, Missed, Point, decibels, lost};
-use crate::analysis::{Figures, Outcome};
+use crate::analysis::Outcome;
 use crate::bench::{Ratio, median, percentile};
 use crate::{Error, Result};
 
 /// Raised when an older reader would misread the file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The candidates of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,9 +31,6 @@ pub struct Pareto {
     pub chosen: Option<String>,
     /// Whether a candidate other than float is faster than the float engine, beyond what the clock leaves open.
     pub faster_than_float: bool,
-    /// What the chosen engine itself gives against the float model, where the runtime runs in this process.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub engine: Option<Figures>,
     /// The candidates, the fastest first.
     pub candidates: Vec<Candidate>,
     /// Layers in the order in which they are left in float.
@@ -62,7 +59,7 @@ pub struct Setting {
 /// A candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// `float`, `quantized`, `only LAYER` (alone in float), `first N` (of `layers`), `first N but LAYER`.
+    /// `float`, `quantized`, `only LAYER` (alone in float), `first N` (of `layers`), `first N but LAYER`, `first N and LAYER`.
     pub name: String,
     /// Nodes in float, of those that may be quantized.
     pub float_layers: Vec<String>,
@@ -73,12 +70,37 @@ pub struct Candidate {
     /// Error against the float model, in simulation.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// Points of top-1 lost; of agreement, where the model is no classifier of the data.
+    /// Points of top-1 lost in simulation; of agreement, where the model is no classifier of the data.
     pub lost: f64,
-    /// Whether no other candidate is as fast and as accurate.
+    /// What its engine gives, against the float model in simulation. `None` of the float engine, and where the runtime does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<OnEngine>,
+    /// Whether no other candidate is as fast and as accurate, by engines where their errors are known.
     pub on_front: bool,
-    /// Whether it keeps the limits.
+    /// Whether it keeps the limits, by its engine where its error is known.
     pub within_limits: bool,
+}
+
+/// What an engine gives.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnEngine {
+    /// Error against the float model.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// Points lost, as [`Candidate::lost`].
+    pub lost: f64,
+}
+
+impl Candidate {
+    /// The error that limits are held to: the engine's where it is known, else the simulation's.
+    pub fn judged(&self) -> &Outcome {
+        self.engine.as_ref().map_or(&self.outcome, |engine| &engine.outcome)
+    }
+
+    /// Points lost by the same.
+    pub fn judged_lost(&self) -> f64 {
+        self.engine.map_or(self.lost, |engine| engine.lost)
+    }
 }
 
 /// Times of an engine, without what rounds have in common; milliseconds.
@@ -111,7 +133,7 @@ impl Pareto {
         let float = &found.trials[0].point.outcome;
         let points: Vec<Point> = found.trials.iter().map(|trial| trial.point).collect();
         let places: Vec<(f64, f64)> =
-            points.iter().map(|point| (point.latency_ms, decibels(&point.outcome))).collect();
+            points.iter().map(|point| (point.latency_ms, decibels(point.judged()))).collect();
         let candidate = |((trial, series), on_front): ((&Trial, &Vec<f64>), bool)| Candidate {
             name: trial.name.clone(),
             float_layers: trial.set.iter().map(|&at| found.layers[at].node.clone()).collect(),
@@ -119,8 +141,12 @@ impl Pareto {
             speedup: Ratio::of(&found.series[0], series),
             outcome: trial.point.outcome,
             lost: lost(float, &trial.point.outcome),
+            engine: trial
+                .point
+                .engine
+                .map(|outcome| OnEngine { outcome, lost: lost(float, &outcome) }),
             on_front,
-            within_limits: limits.accurate(float, &trial.point.outcome)
+            within_limits: limits.accurate(float, trial.point.judged())
                 && limits.fast(trial.point.latency_ms),
         };
         let mut candidates: Vec<Candidate> =
@@ -134,11 +160,15 @@ impl Pareto {
             limits,
             chosen: chosen.as_ref().ok().map(|candidate| candidate.name.clone()),
             faster_than_float,
-            engine: None,
             candidates,
             layers: found.order.iter().map(|&at| found.layers[at].clone()).collect(),
         };
         (pareto, chosen)
+    }
+
+    /// Whether errors of engines are known.
+    pub fn engines_known(&self) -> bool {
+        self.candidates.iter().any(|candidate| candidate.engine.is_some())
     }
 
     /// The candidate of that name.

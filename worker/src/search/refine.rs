@@ -12,17 +12,7 @@ impl Explorer<'_, '_> {
     /// Spends what is left of the engines, one by one.
     pub(super) fn refine(&mut self) -> Result<()> {
         while self.room() > 0 {
-            let next = match self.least_accurate()? {
-                Some(next) => Some(next),
-                None => match self.slowest_within() {
-                    Some(next) => Some(next),
-                    None => match self.back_to_integers()? {
-                        Some(next) => Some(next),
-                        None => self.beside_the_knee(),
-                    },
-                },
-            };
-            let Some((name, set)) = next else { break };
+            let Some((name, set)) = self.next()? else { break };
             let before = self.trials.len();
             self.try_out(vec![(name, set)])?;
             if self.trials.len() == before {
@@ -30,6 +20,20 @@ impl Explorer<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// What is built next.
+    fn next(&mut self) -> Result<Option<(String, Set)>> {
+        if let Some(next) = self.what_engines_lose()? {
+            return Ok(Some(next));
+        }
+        if let Some(next) = self.least_accurate()? {
+            return Ok(Some(next));
+        }
+        if let Some(next) = self.slowest_within() {
+            return Ok(Some(next));
+        }
+        Ok(self.back_to_integers()?.or_else(|| self.beside_the_knee()))
     }
 
     /// Counts of first layers whose sets were built, with the places of their trials; none and all of them included.
@@ -51,17 +55,21 @@ impl Explorer<'_, '_> {
     }
 
     /// The fewest first layers with which the model is accurate enough, between two numbers that were tried: found in simulation, which
-    /// needs no engine.
+    /// needs no engine, or by engines where they are less accurate than their simulation.
     fn least_accurate(&mut self) -> Result<Option<(String, Set)>> {
         if !self.asked.limits.of_error() {
             return Ok(None);
         }
         let counts = self.counts();
         let accurate =
-            |&(_, place): &(usize, usize)| self.accurate(&self.trials[place].point.outcome);
+            |&(_, place): &(usize, usize)| self.accurate(self.trials[place].point.judged());
         let Some(first) = counts.iter().position(accurate) else { return Ok(None) };
         let Some(before) = first.checked_sub(1) else { return Ok(None) };
         let (mut low, mut high) = (counts[before].0, counts[first].0);
+        if self.accurate(&self.trials[counts[before].1].point.outcome) {
+            // Its engine alone is not: the simulation does not tell where engines are, so the middle is built.
+            return Ok(self.between(low, high));
+        }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
             let outcome = self.errors(&[self.first(middle)])?[0];
@@ -73,6 +81,42 @@ impl Explorer<'_, '_> {
         }
         let next = self.named(high);
         Ok((!self.has(&next.1)).then_some(next))
+    }
+
+    /// The layer by which an engine that is accurate enough differs from one that is so in simulation only: what the simulation does not see is
+    /// its. With as few of the first layers as are needed in simulation.
+    fn what_engines_lose(&mut self) -> Result<Option<(String, Set)>> {
+        if !self.asked.limits.of_error() {
+            return Ok(None);
+        }
+        let counts = self.counts();
+        let lost = counts.windows(2).find(|two| {
+            let [low, high] = [two[0].1, two[1].1].map(|place| &self.trials[place].point);
+            two[1].0 - two[0].0 == 1
+                && self.accurate(&low.outcome)
+                && !self.accurate(low.judged())
+                && self.accurate(high.judged())
+        });
+        let Some(below) = lost.map(|two| two[0].0) else { return Ok(None) };
+        let layer = self.order[below];
+        let with = |search: &Self, count: usize| {
+            let first = search.order[..count].iter().copied();
+            (search.asked.close)(&first.chain([layer]).collect())
+        };
+        let (mut low, mut high) = (0, below);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let outcome = self.errors(&[with(self, middle)])?[0];
+            if self.accurate(&outcome) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        let (set, node) = (with(self, high), &self.asked.layers[layer].node);
+        let name =
+            if high == 0 { format!("only {node}") } else { format!("first {high} and {node}") };
+        Ok((!self.has(&set)).then_some((name, set)))
     }
 
     /// Between the most first layers that are fast enough and the fewest that are not.
@@ -133,7 +177,7 @@ impl Explorer<'_, '_> {
         let inner = &counts[..counts.len() - 1];
         let points = inner.iter().map(|&(_, place)| {
             let point = &self.trials[place].point;
-            (point.latency_ms, decibels(&point.outcome))
+            (point.latency_ms, decibels(point.judged()))
         });
         let knee = knee(&points.collect::<Vec<_>>()).unwrap_or(0);
         let far = |gap: usize| (2 * gap + 1).abs_diff(2 * knee);

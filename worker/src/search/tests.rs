@@ -15,22 +15,38 @@ struct Synthetic {
     layers: Vec<(f64, f64)>,
     /// Milliseconds of the fully quantized engine.
     whole_ms: f64,
+    /// Noise over signal of each layer that engines add to it, such as that of saturated sums; `None`: engines do not show their outputs.
+    beyond: Option<Vec<f64>>,
     built: BTreeMap<Set, usize>,
     compared: usize,
 }
 
 impl Synthetic {
     fn new(layers: &[(f64, f64)]) -> Self {
-        Self { layers: layers.to_vec(), whole_ms: 10.0, built: BTreeMap::new(), compared: 0 }
+        Self {
+            layers: layers.to_vec(),
+            whole_ms: 10.0,
+            beyond: None,
+            built: BTreeMap::new(),
+            compared: 0,
+        }
+    }
+
+    /// Whose engines make so much noise more in these layers.
+    fn saturating(layers: &[(f64, f64)], in_layers: &[(usize, f64)]) -> Self {
+        let mut beyond = vec![0.0; layers.len()];
+        in_layers.iter().for_each(|&(layer, noise)| beyond[layer] = noise);
+        Self { beyond: Some(beyond), ..Self::new(layers) }
     }
 
     fn latency(&self, set: &Set) -> f64 {
         self.whole_ms + set.iter().map(|&layer| self.layers[layer].1).sum::<f64>()
     }
 
-    fn noise(&self, set: &Set) -> f64 {
+    fn outcome(&self, set: &Set, noise: &dyn Fn(usize) -> f64) -> Outcome {
         let quantized = (0..self.layers.len()).filter(|layer| !set.contains(layer));
-        quantized.map(|layer| self.layers[layer].0).sum()
+        let noise: f64 = quantized.map(noise).sum();
+        outcome((noise > 1e-12).then(|| -10.0 * noise.log10()))
     }
 
     fn search(&mut self, limits: Limits, max_engines: usize) -> Found {
@@ -51,11 +67,16 @@ impl Synthetic {
 impl Lab for Synthetic {
     fn errors(&mut self, sets: &[Set]) -> Result<Vec<Outcome>> {
         self.compared += sets.len();
-        let of = |set: &Set| {
-            let noise = self.noise(set);
-            outcome((noise > 1e-12).then(|| -10.0 * noise.log10()))
-        };
+        let of = |set: &Set| self.outcome(set, &|layer| self.layers[layer].0);
         Ok(sets.iter().map(of).collect())
+    }
+
+    fn on_engines(&mut self, sets: &[Set]) -> Result<Option<Vec<Outcome>>> {
+        assert!(sets.iter().all(|set| self.built.contains_key(set)), "asked before it was built");
+        assert!(sets.iter().all(|set| set.len() < self.layers.len()), "the float engine is asked");
+        let Some(beyond) = &self.beyond else { return Ok(None) };
+        let of = |set: &Set| self.outcome(set, &|layer| self.layers[layer].0 + beyond[layer]);
+        Ok(Some(sets.iter().map(of).collect()))
     }
 
     fn time(&mut self, sets: &[Set]) -> Result<Vec<Vec<f64>>> {
@@ -191,4 +212,78 @@ fn a_model_of_one_layer_has_two_candidates() {
     let found = lab.search(sqnr(20.0), 16);
     assert_eq!(found.trials.len(), 2);
     assert_eq!(chosen(&found, sqnr(20.0)).name, "quantized");
+}
+
+/// What is accurate in simulation is not where sums saturate: the layers that do are found by their engines, and left in float.
+#[test]
+fn a_candidate_whose_engine_breaks_the_limit_is_passed_over() {
+    let mut layers = vec![(1e-4, 0.3); 16];
+    layers[2].0 = 2e-3;
+    layers[9].0 = 1e-3;
+    let limits = sqnr(23.0);
+    // In simulation all layers may be quantized: 24 dB and more.
+    let mut lab = Synthetic::new(&layers);
+    assert_eq!(chosen(&lab.search(limits, 14), limits).name, "quantized");
+    let mut lab = Synthetic::saturating(&layers, &[(2, 4e-2), (9, 2e-2)]);
+    let found = lab.search(limits, 14);
+    assert!(found.trials.len() <= 14);
+    let best = chosen(&found, limits);
+    assert_eq!(best.set, Set::from([2, 9]), "{:?}", found.trials);
+    assert_eq!(found.order[..2], [2, 9], "what saturates makes the noise");
+    let sqnr = |outcome: &Outcome| outcome.fidelity.sqnr_db.unwrap();
+    for trial in &found.trials[1..] {
+        let engine = trial.point.engine.as_ref().expect("each engine was run");
+        assert!(sqnr(engine) <= sqnr(&trial.point.outcome), "{trial:?}");
+    }
+    let (pareto, candidate) = super::Pareto::of(&found, limits, super::fixture::pareto().0.setting);
+    assert_eq!(candidate.unwrap().name, best.name);
+    let quantized = pareto.candidate("quantized").unwrap();
+    assert!(!quantized.within_limits && quantized.engine.is_some(), "{quantized:?}");
+    assert!(pareto.candidate("float").unwrap().engine.is_none(), "it is the reference");
+}
+
+/// The noise comes from a layer that no probe pointed at: the simulation tells nothing, engines are built half-way in between.
+#[test]
+fn where_the_simulation_tells_nothing_the_middle_is_built() {
+    // The order is that of the noise; the 13th of 32 saturates.
+    let layers: Vec<(f64, f64)> = (0..32).map(|index| (1e-4 / f64::from(1 + index), 0.3)).collect();
+    let limits = sqnr(20.0);
+    let mut lab = Synthetic::saturating(&layers, &[(12, 0.5)]);
+    let found = lab.search(limits, 18);
+    assert!(found.trials.len() <= 18);
+    assert!(found.trials.iter().any(|trial| trial.name == "first 13"), "{:?}", found.trials);
+    // It differs from the first 12 by the layer that is to blame, which then is all that is needed.
+    let best = chosen(&found, limits);
+    assert_eq!((best.name.as_str(), &best.set), ("only n12", &Set::from([12])));
+}
+
+/// The layer that saturates, with those that the simulation needs besides.
+#[test]
+fn what_saturates_is_joined_to_what_the_simulation_needs() {
+    let mut layers: Vec<(f64, f64)> =
+        (0..32).map(|index| (1e-4 / f64::from(1 + index), 0.3)).collect();
+    layers[0].0 = 5e-2;
+    layers[1].0 = 4e-2;
+    let limits = sqnr(20.0);
+    let mut lab = Synthetic::saturating(&layers, &[(12, 0.5)]);
+    let best = chosen(&lab.search(limits, 20), limits).clone();
+    assert_eq!((best.name.as_str(), best.set), ("first 2 and n12", Set::from([0, 1, 12])));
+}
+
+/// Every integer layer saturates: nothing but float is left, and with a limit on the latency nothing at all.
+#[test]
+fn where_all_engines_break_the_limit_float_is_left_or_none() {
+    let layers = vec![(1e-5, 0.5); 8];
+    let all: Vec<(usize, f64)> = (0..8).map(|layer| (layer, 0.2)).collect();
+    let mut lab = Synthetic::saturating(&layers, &all);
+    let found = lab.search(sqnr(20.0), 12);
+    assert_eq!(chosen(&found, sqnr(20.0)).name, "float");
+    let limits = Limits { max_latency_ms: Some(12.0), ..sqnr(20.0) };
+    let found = lab.search(limits, 12);
+    let points: Vec<_> = found.trials.iter().map(|trial| trial.point).collect();
+    let missed = limits.choose(&points[0].outcome, &points).unwrap_err();
+    assert_eq!(missed.fastest, Some(0), "the float engine is accurate, and too slow");
+    // Of those that are fast enough the one whose engine is the most accurate.
+    let most = &found.trials[missed.most_accurate.unwrap()];
+    assert!(most.point.engine.is_some() && most.point.latency_ms <= 12.0, "{most:?}");
 }

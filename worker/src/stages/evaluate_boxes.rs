@@ -1,7 +1,7 @@
 //! `evaluate` of a detector: how far its boxes agree with those of the float model.
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::evaluate::{Detection as Wanted, Evaluate};
+use qpipe::stages::evaluate::{BoxForm, Detection as Wanted, Evaluate};
 use serde_json::json;
 use tch::Tensor;
 
@@ -9,7 +9,9 @@ use super::Context;
 use super::evaluate::{check_engine, run_engine};
 use super::model::{check_images, model, write_json};
 use crate::data::{Dataset, Loader, Order};
-use crate::detection::{Agreement, Detection, Settings, decode};
+use crate::detection::{
+    Agreement, Detection, Output, Settings, check_separate, check_single, decode, decode_separate,
+};
 use crate::engine::{self, Engine, Note, Threads};
 use crate::graph::Model;
 use crate::interp::{Mode, Options, Program};
@@ -51,7 +53,7 @@ pub(super) fn run(context: &Context, config: &Evaluate) -> Result<Metrics> {
         let expected = reference.boxes(&loaded, &wanted, settings.confidence);
         let expected = expected.map_err(|error| error.at("the reference"))?;
         if found.len() != expected.len() {
-            return Err(Error::user("the first outputs of model and reference differ in rows"));
+            return Err(Error::user("the outputs of model and reference differ in rows"));
         }
         for (found, expected) in found.into_iter().zip(expected) {
             let (found, expected) = agreement.add(found, expected);
@@ -131,29 +133,59 @@ impl Detector {
         }
     }
 
-    /// Boxes above `confidence` of each image, from the first output.
+    /// The outputs for these images that are read of this form: the first, or both.
+    fn outputs(&mut self, images: &Tensor, form: Option<BoxForm>) -> Result<Vec<Output>> {
+        match self {
+            Self::Simulation(program) => {
+                let _no_grad = tch::no_grad_guard();
+                let images = [images.shallow_clone()];
+                let made = program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?;
+                let shape = |value: &Tensor| -> Vec<usize> {
+                    value.size().into_iter().map(|extent| extent as usize).collect()
+                };
+                let shapes: Vec<Vec<usize>> = made.iter().map(shape).collect();
+                let read = check(form, &shapes)?;
+                let values = shapes.into_iter().zip(&made).take(read);
+                values
+                    .map(|(shape, value)| Ok((shape, torch::tensor_data(value)?.to_f32()?)))
+                    .collect()
+            }
+            Self::Engine(note, engine) => {
+                let count = images.size()[0] as usize;
+                let shapes = note.outputs().into_iter();
+                let shapes: Vec<Vec<usize>> = shapes
+                    .map(|(_, behind)| std::iter::once(count).chain(behind).collect())
+                    .collect();
+                let read = check(form, &shapes)?;
+                let made = run_engine(engine.as_mut(), note, images)?;
+                Ok(shapes.into_iter().zip(made).take(read).collect())
+            }
+        }
+    }
+
+    /// Boxes above `confidence` of each image.
     fn boxes(
         &mut self,
         images: &Tensor,
         wanted: &Wanted,
         confidence: f64,
     ) -> Result<Vec<Vec<Detection>>> {
-        let (shape, values) = match self {
-            Self::Simulation(program) => {
-                let _no_grad = tch::no_grad_guard();
-                let images = [images.shallow_clone()];
-                let made = program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?;
-                let first = made.first().ok_or_else(|| Error::user("the model has no output"))?;
-                let shape = first.size().into_iter().map(|extent| extent as usize).collect();
-                (shape, torch::tensor_data(first)?.to_f32()?)
-            }
-            Self::Engine(note, engine) => {
-                let first = run_engine(engine.as_mut(), note, images)?.remove(0);
-                let (_, behind) = note.outputs().remove(0);
-                let count = images.size()[0] as usize;
-                (std::iter::once(count).chain(behind).collect::<Vec<usize>>(), first)
-            }
-        };
-        decode(wanted.form, &shape, &values, confidence)
+        let outputs = self.outputs(images, wanted.form)?;
+        if wanted.form == Some(BoxForm::Separate) {
+            let [height, width] = [2, 3].map(|axis| images.size()[axis] as usize);
+            return decode_separate(&outputs, wanted, [height, width], confidence);
+        }
+        let first = outputs.first().ok_or_else(|| Error::user("the model has no output"))?;
+        decode(wanted.form, &first.0, &first.1, confidence)
+    }
+}
+
+/// How many outputs are read of this form. Before they are: of other forms they may be no floats.
+fn check(form: Option<BoxForm>, shapes: &[Vec<usize>]) -> Result<usize> {
+    let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+    match form {
+        Some(BoxForm::Separate) => check_separate(&shapes).map(|()| 2),
+        Some(_) => Ok(1),
+        None => check_single(&shapes).map(|()| 1),
     }
 }

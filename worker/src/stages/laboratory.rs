@@ -9,17 +9,17 @@ use qpipe::stages::search::Search;
 
 use super::Context;
 use super::benchmark::WARMUP_MS;
+use super::evaluate::run_engine;
 use super::export_onnx;
-use crate::analysis::{self, Fidelity, Figures, Images, Outcome, Seen};
+use crate::analysis::{self, Images, Outcome, Run};
 use crate::bench::{self, Clock, Protocol, Rounds, clock};
-use crate::data::{Loader, Order, permutation};
 use crate::engine::tensorrt::Wishes;
 use crate::engine::{self, Build, Engine, Note, Threads, Timing, Told};
 use crate::graph::Model;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Plan, Selection};
 use crate::search::{Lab, Set};
-use crate::{Error, Result, onnx, torch};
+use crate::{Error, Result, onnx};
 
 /// Rounds where nothing is said, of engines that run in this process, and of those that trtexec runs.
 const ROUNDS: [u32; 2] = [15, 3];
@@ -70,40 +70,6 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
         let folder = self.engines.values().next();
         let note = Note::read(folder.ok_or_else(|| Error::bug("no engine was built"))?)?;
         Ok((note.backend, note.runtime))
-    }
-
-    /// What the engine of a set itself gives, against the float model: runtimes round otherwise than the simulation, and saturate. `None` where
-    /// each batch would be a process of its own, or no batch is full.
-    ///
-    /// # Errors
-    /// What data and runtime refuse.
-    pub fn on_engine(&self, set: &Set) -> Result<Option<Figures>> {
-        let Some(folder) = self.engines.get(set) else { return Ok(None) };
-        let (note, mut engine) = engine::load(folder, &Threads::Free(self.threads()))?;
-        if engine::clock(&note).is_some() {
-            return Ok(None);
-        }
-        let _no_grad = tch::no_grad_guard();
-        let batch = self.config.batch as usize;
-        let mut chosen = permutation(self.images.dataset.len(), self.images.seed, 0);
-        chosen.truncate(self.images.samples);
-        chosen.truncate(chosen.len() / batch * batch);
-        if chosen.is_empty() {
-            return Ok(None);
-        }
-        let mut float = Seen::new(self.float, &[])?;
-        let mut fidelity = Fidelity::default();
-        let order = Order::Subset(chosen);
-        for loaded in Loader::new(self.images.dataset, batch, order, false, self.images.threads) {
-            let images = loaded?.images;
-            let (expected, _) = float.run(&images)?;
-            let floats = torch::tensor_data(&images)?.to_f32()?;
-            for (expected, found) in expected.iter().zip(engine.run(&floats, batch)?) {
-                let found = tch::Tensor::f_from_slice(&found)?.f_reshape(expected.size())?;
-                fidelity.add(expected, &found)?;
-            }
-        }
-        Ok(Some(fidelity.figures()))
     }
 
     /// The model with these layers in float.
@@ -224,6 +190,36 @@ impl<P: Fn(&Selection) -> Result<Plan> + Sync> Lab for Laboratory<'_, P> {
         });
         let outcomes: Option<Vec<Outcome>> = outcomes.collect();
         outcomes.ok_or_else(|| Error::bug("a variant without an outcome"))
+    }
+
+    /// Runtimes round otherwise than the simulation, and saturate. `None` where each batch would be a process of its own.
+    fn on_engines(&mut self, sets: &[Set]) -> Result<Option<Vec<Outcome>>> {
+        let mut runs: Vec<Run> = Vec::new();
+        for set in sets {
+            let folder = self.engines.get(set);
+            let folder = folder.ok_or_else(|| Error::bug("an engine that was not built"))?;
+            if engine::clock(&Note::read(folder)?).is_some() {
+                return Ok(None);
+            }
+            let (note, mut engine) = engine::load(folder, &Threads::Free(self.threads()))?;
+            runs.push(Box::new(move |images| {
+                let count = images.size()[0];
+                let made = run_engine(engine.as_mut(), &note, images)?;
+                let tensors = made.iter().zip(note.outputs()).map(|(values, (_, shape))| {
+                    let behind = shape.iter().map(|extent| *extent as i64);
+                    let shape: Vec<i64> = std::iter::once(count).chain(behind).collect();
+                    Ok(tch::Tensor::f_from_slice(values)?.f_reshape(shape)?)
+                });
+                tensors.collect()
+            }));
+        }
+        // Whole batches of the engine, so that none but the last is filled up.
+        let batch = self.config.batch as usize;
+        let batch_size = self.images.batch_size.next_multiple_of(batch);
+        let images = Images { batch_size, ..self.images };
+        let progress =
+            |done, total| self.context.events.progress(done, total, "images", "errors of engines");
+        Ok(Some(analysis::compare_runs(self.float, &mut runs, &images, &progress)?))
     }
 
     fn time(&mut self, sets: &[Set]) -> Result<Vec<Vec<f64>>> {

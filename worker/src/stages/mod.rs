@@ -13,6 +13,7 @@ mod forms;
 mod insert_qdq;
 mod laboratory;
 mod model;
+mod on_engines;
 mod reconstruct;
 mod search;
 mod sensitivity;

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Context;
 use super::laboratory::Laboratory;
 use super::model::{check_images, model, write_json};
+use super::on_engines;
 use crate::analysis::{self, Images, Options, Report};
 use crate::data::Dataset;
 use crate::graph::Model;
@@ -104,17 +105,16 @@ pub fn run(context: &Context) -> Result<Metrics> {
         threads: laboratory.threads(),
         samples: samples.min(dataset.len()),
     };
-    let (mut pareto, chosen) = Pareto::of(&found, limits, setting);
+    let (pareto, chosen) = Pareto::of(&found, limits, setting);
     let table = search::markdown(&pareto);
     table.lines().for_each(|line| context.events.log(line));
     warn(context, &pareto);
-    let chosen = chosen.map_err(|missed| refused(&found, limits, missed))?;
+    let chosen = chosen.map_err(|missed| refused(&found, limits, &pareto, missed))?;
     if chosen.name == "float" {
         context.events.warn("the float model is chosen: no candidate with quantized layers keeps the limits and is faster");
     }
-    let set = found.trials.iter().find(|trial| trial.name == chosen.name).map(|trial| &trial.set);
-    pareto.engine = set.map(|set| laboratory.on_engine(set)).transpose()?.flatten();
-    compare(context, &pareto, &chosen);
+    on_engines::passed_over(context, &found, limits, &pareto, &chosen);
+    on_engines::chosen(context, &pareto, &chosen);
     write_json(&pareto, context.output("pareto")?)?;
     for (port, text) in [
         ("chosen", search::fragment(&pareto, &chosen)),
@@ -200,41 +200,22 @@ fn warn(context: &Context, pareto: &Pareto) {
     ));
 }
 
-/// Points of agreement that an engine may lose against its simulation before it is told.
-const OFF: f64 = 1.0;
-
-/// Says what the chosen engine itself gives, and so loudly where that is not what the simulation does.
-fn compare(context: &Context, pareto: &Pareto, chosen: &Candidate) {
-    let Some(engine) = pareto.engine else { return };
-    let simulated = chosen.outcome.fidelity;
-    let message = format!(
-        "the engine of \"{}\" itself: agreement {:.2} %, SQNR {:.1} dB; in simulation {:.2} %, {:.1} dB",
-        chosen.name,
-        100.0 * engine.agreement,
-        engine.sqnr_db.unwrap_or(f64::INFINITY),
-        100.0 * simulated.agreement,
-        decibels(&chosen.outcome)
-    );
-    if 100.0 * (simulated.agreement - engine.agreement) <= OFF {
-        context.events.log(message);
-    } else if pareto.setting.backend == "onnxruntime" && engine::saturates() {
-        context.events.warn(format!("{message}; sums of integer kernels saturate on this processor, which has no VNNI instructions"));
-    } else {
-        context.events.warn(message);
-    }
-}
-
 /// That no candidate keeps the limits, with the best that were reached.
-fn refused(found: &Found, limits: Limits, missed: Missed) -> Error {
+fn refused(found: &Found, limits: Limits, pareto: &Pareto, missed: Missed) -> Error {
     let float = &found.trials[0].point.outcome;
     let described = |index: usize| {
         let trial = &found.trials[index];
-        let outcome = &trial.point.outcome;
+        let outcome = trial.point.judged();
+        let simulated = trial.point.engine.map(|_| {
+            let sqnr = decibels(&trial.point.outcome);
+            format!(" of its engine ({sqnr:.1} dB in simulation)")
+        });
         format!(
-            "\"{}\", {:.3} ms, SQNR {:.1} dB, {:.2} points lost",
+            "\"{}\", {:.3} ms, SQNR {:.1} dB{}, {:.2} points lost",
             trial.name,
             trial.point.latency_ms,
             decibels(outcome),
+            simulated.unwrap_or_default(),
             search::lost(float, outcome)
         )
     };
@@ -245,13 +226,23 @@ fn refused(found: &Found, limits: Limits, missed: Missed) -> Error {
     let best =
         best.into_iter().filter_map(|(what, index)| Some(format!("{what}{}", described(index?))));
     let best: Vec<String> = best.collect();
-    Error::user(format!(
-        "no candidate keeps all limits ({}): {}",
-        limits.words(float),
-        best.join("; ")
-    ))
-    .key("max_latency_ms")
-    .help("raise `max_latency_ms` or allow more loss; the log has the table of all candidates")
+    let mut message =
+        format!("no candidate keeps all limits ({}): {}", limits.words(float), best.join("; "));
+    let mut help =
+        "raise `max_latency_ms` or allow more loss; the log has the table of all candidates"
+            .to_owned();
+    let in_simulation = on_engines::in_simulation(found, limits);
+    if let Some(trial) = in_simulation.map(|place| &found.trials[place]) {
+        message = format!(
+            "{message}. In simulation \"{}\" keeps them: {}",
+            trial.name,
+            on_engines::why(pareto)
+        );
+        if let Some(what) = on_engines::what_helps(pareto) {
+            help = format!("{what}; or {help}");
+        }
+    }
+    Error::user(message).key("max_latency_ms").help(help)
 }
 
 fn metrics(pareto: &Pareto, chosen: &Candidate) -> Metrics {
@@ -271,9 +262,14 @@ fn metrics(pareto: &Pareto, chosen: &Candidate) -> Metrics {
         ("agreement".to_owned(), json!(chosen.outcome.fidelity.agreement)),
         ("lost_points".to_owned(), json!(chosen.lost)),
     ]);
-    if let Some(engine) = pareto.engine {
-        metrics.insert("engine_sqnr_db".to_owned(), json!(engine.sqnr_db));
-        metrics.insert("engine_agreement".to_owned(), json!(engine.agreement));
+    if let Some(engine) = &chosen.engine {
+        let fidelity = engine.outcome.fidelity;
+        metrics.insert("engine_sqnr_db".to_owned(), json!(fidelity.sqnr_db));
+        metrics.insert("engine_agreement".to_owned(), json!(fidelity.agreement));
+        metrics.insert("engine_lost_points".to_owned(), json!(engine.lost));
+        if let Some(top1) = engine.outcome.top1 {
+            metrics.insert("engine_top1".to_owned(), json!(top1));
+        }
     }
     if let Some(top1) = chosen.outcome.top1 {
         metrics.insert("top1".to_owned(), json!(top1));

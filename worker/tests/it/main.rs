@@ -29,6 +29,7 @@ mod quant;
 mod round_trip;
 mod search;
 mod sensitivity;
+mod separate;
 mod shapes;
 mod smooth;
 #[cfg(feature = "tensorrt-rtx")]

@@ -9,13 +9,13 @@ use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::analysis::{Budget, Comparison, Seen, common};
 use qpipe_worker::data::{Dataset, Loader, Order};
 use qpipe_worker::engine::{self, Build, Note, Tapped, Value};
-use qpipe_worker::graph::{Dim, Model, TensorData};
-use qpipe_worker::onnx;
+use qpipe_worker::graph::{Dim, Graph, Model, Node, TensorData, ValueInfo};
 use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::prepare::prepare;
+use qpipe_worker::{Error, onnx};
 use tch::Tensor;
 
 use crate::quant::{dataset, ranges, small_resnet};
@@ -115,6 +115,87 @@ fn the_first_value_that_is_lost_is_named() {
             "{message}"
         );
     }
+}
+
+/// Channels of a chain.
+const WIDTH: i64 = 16;
+
+/// A chain of layers with these weights `[WIDTH, WIDTH]`.
+fn chain(weights: &[Tensor]) -> Model {
+    let shape = vec![Dim::Named("batch".to_owned()), Dim::Fixed(WIDTH)];
+    let mut graph = Graph {
+        inputs: vec![ValueInfo::f32("y0", shape.clone())],
+        outputs: vec![ValueInfo::f32(&format!("y{}", weights.len()), shape)],
+        ..Graph::default()
+    };
+    for (index, weight) in weights.iter().enumerate() {
+        let (layer, name) = (index + 1, format!("w{index}"));
+        let values = Vec::<f32>::try_from(weight.contiguous().view(-1)).unwrap();
+        graph.initializers.insert(name.clone(), TensorData::f32(&[WIDTH, WIDTH], &values));
+        let (from, to) = (format!("y{index}"), format!("y{layer}"));
+        graph.nodes.push(Node::new(&format!("layer{layer}"), "MatMul", &[&from, &name], &[&to]));
+    }
+    Model::new(graph, 17)
+}
+
+/// 24 layers whose weights are off by a tenth of themselves: 20 dB of noise at each, which adds up to 20 − 10 lg n dB behind n of them. Layer
+/// `broken` computes something else.
+fn hold_chain(broken: Option<usize>, budget: Budget) -> (Comparison, Result<(), Error>) {
+    let normal = |rows| Tensor::randn([rows, WIDTH], (tch::Kind::Float, tch::Device::Cpu));
+    // Rotations: signal and noise keep their power, so that only what a layer adds counts.
+    let weights: Vec<Tensor> =
+        (0..24).map(|_| Tensor::linalg_qr(&normal(WIDTH), "reduced").0).collect();
+    let off = |(index, weight): (usize, &Tensor)| match broken {
+        Some(layer) if layer == index + 1 => -weight,
+        _ => weight + normal(WIDTH) * 0.1 / (WIDTH as f64).sqrt(),
+    };
+    let other: Vec<Tensor> = weights.iter().enumerate().map(off).collect();
+    let (reference, other) = (chain(&weights), chain(&other));
+    let names = common(&reference, &other);
+    let images = normal(64);
+    let values = |model: &Model| Seen::new(model, &names).unwrap().run(&images).unwrap().1;
+    let mut comparison = Comparison::new("the exported file");
+    comparison.add(&values(&reference), &values(&other)).unwrap();
+    let held = comparison.hold(&other, budget);
+    (comparison, held)
+}
+
+/// Each layer loses a little, all together most: `verify` refuses the first value below its budget and says that no node is to blame;
+/// `export-onnx` and `build-engine`, which ask for sudden losses, let it pass, but not a layer that is broken behind it.
+#[test]
+fn a_slow_loss_over_many_layers_is_told_from_a_sudden_one() {
+    let (comparison, held) = hold_chain(None, Budget { sqnr_db: 12.0, agreement: 0.0, ..BUDGET });
+    let error = held.unwrap_err();
+    let sqnr = |index: usize| comparison.values[index].fidelity.sqnr_db.unwrap();
+    let first = (0..24).position(|index| sqnr(index) < 12.0).unwrap();
+    assert!((4..9).contains(&first), "20 − 10 lg n is 12 at n = 6.3: {first}");
+    let name = format!("node \"layer{}\" (MatMul)", first + 1);
+    assert!(error.message.starts_with(&name), "{}", error.message);
+    assert!(
+        error.message.contains(&format!("\"y{first}\" before it has {:.1} dB", sqnr(first - 1)))
+    );
+    let help = error.help.as_deref().unwrap();
+    assert!(
+        help.starts_with("no node loses it at once: the loss adds up along the layers"),
+        "{help}"
+    );
+    // Behind the first layer the second loses most, 3 dB.
+    assert!(help.contains("in one node, \"layer2\" (MatMul)"), "{help}");
+    assert!((sqnr(0) - sqnr(1) - 3.0).abs() < 1.5, "{} {}", sqnr(0), sqnr(1));
+
+    // What an export asks for: the outputs have 6 dB, and no node is to blame.
+    let export = Budget { sqnr_db: 10.0, agreement: 0.0, sudden_db: 6.0 };
+    let (comparison, held) = hold_chain(None, export);
+    held.unwrap();
+    let last = comparison.values.last().unwrap().fidelity.sqnr_db.unwrap();
+    assert!((3.0..9.0).contains(&last) && comparison.worst_sqnr() < Some(9.0), "{last}");
+    assert!(comparison.values.windows(2).all(|two| {
+        let sqnr = |index: usize| two[index].fidelity.sqnr_db.unwrap();
+        sqnr(0) - sqnr(1) < export.sudden_db
+    }));
+    let error = hold_chain(Some(16), export).1.unwrap_err();
+    assert!(error.message.starts_with("node \"layer16\" (MatMul)"), "{}", error.message);
+    assert!(error.help.unwrap().starts_with("the export or the runtime computes something else"));
 }
 
 /// Shows the values of the integer kernels of an engine that is built from `built`, under the names of `exported`.

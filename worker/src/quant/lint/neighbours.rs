@@ -79,27 +79,41 @@ pub(super) fn identity<'a>(view: &PairView<'a>) -> Found<'a> {
         .collect()
 }
 
-/// Concatenations whose inputs are quantized with different scales, or only some of them.
-pub(super) fn concat<'a>(view: &PairView<'a>) -> Found<'a> {
+/// Concatenations, and the pairs of their inputs: `None` where an input has none.
+fn concats<'a>(view: &PairView<'a>) -> impl Iterator<Item = (&'a Node, Vec<Option<&'a Node>>)> {
     let concats = view.graph.nodes.iter().filter(|node| node.op_type == "Concat");
-    concats
-        .filter_map(|node| {
-            let pairs: Vec<_> = node.inputs.iter().map(|name| view.dequantize(name)).collect();
-            let known: Vec<&Node> = pairs.iter().flatten().copied().collect();
-            if known.is_empty() {
-                return None;
-            }
-            if known.len() < pairs.len() {
-                let what = format!("{} of its {} inputs are quantized", known.len(), pairs.len());
-                return Some((node, what));
-            }
-            let mut scales: Vec<f32> =
-                known.iter().filter_map(|pair| view.parameters(pair)?.0.first().copied()).collect();
+    concats.map(|node| (node, node.inputs.iter().map(|name| view.dequantize(name)).collect()))
+}
+
+/// Concatenations whose inputs are quantized with different scales.
+pub(super) fn concat_scales<'a>(view: &PairView<'a>) -> Found<'a> {
+    concats(view)
+        .filter_map(|(node, pairs)| {
+            let pairs = pairs.into_iter().collect::<Option<Vec<&Node>>>()?;
+            let scale = |pair| view.parameters(pair)?.0.first().copied();
+            let mut scales: Vec<f32> = pairs.into_iter().filter_map(scale).collect();
             scales.sort_by(f32::total_cmp);
             scales.dedup();
             let (least, most) = (*scales.first()?, *scales.last()?);
             (scales.len() > 1).then(|| {
                 (node, format!("its inputs have {} scales, {least} to {most}", scales.len()))
+            })
+        })
+        .collect()
+}
+
+/// Concatenations some of whose inputs are quantized, and the output: where it is not, they join what is float with integers that a layer wrote.
+pub(super) fn concat_half<'a>(view: &PairView<'a>) -> Found<'a> {
+    concats(view)
+        .filter_map(|(node, pairs)| {
+            let known = pairs.iter().flatten().count();
+            let output = view.readers(node.outputs.first()?);
+            let quantized = output.iter().any(|reader| reader.op_type == "QuantizeLinear");
+            (quantized && (1..pairs.len()).contains(&known)).then(|| {
+                (
+                    node,
+                    format!("{known} of its {} inputs are quantized, and its output", pairs.len()),
+                )
             })
         })
         .collect()

@@ -112,8 +112,16 @@ pub const RULES: &[Rule] = &[
         name: "concat-scales",
         cost: "all inputs but one are scaled anew",
         remedy: "give the inputs one scale: the largest",
+        // ONNX Runtime's kernel takes a scale for each input, and converts by a table while it copies.
+        targets: TENSORRT,
+        find: neighbours::concat_scales,
+    },
+    Rule {
+        name: "concat-half",
+        cost: "it runs in float between integers: what it reads is dequantized, what it writes is quantized again",
+        remedy: "quantize all inputs, or none and the output alone",
         targets: ALL,
-        find: neighbours::concat,
+        find: neighbours::concat_half,
     },
 ];
 

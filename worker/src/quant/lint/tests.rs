@@ -119,11 +119,17 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let c = draft.conv("c", &x, &SCALES, 0);
         draft.node("Add", "add", &[&c, "x"])
     });
-    case("concat-scales", "cat", Target::Onnxruntime, &|draft| {
+    case("concat-scales", "cat", Target::Tensorrt, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);
         let r = draft.node("Relu", "r", &["x"]);
         let r = draft.pair(&r, &[0.2], 0, 0);
         draft.node("Concat", "cat", &[&x, &r])
+    });
+    case("concat-half", "cat", Target::Onnxruntime, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let r = draft.node("Relu", "r", &["x"]);
+        let cat = draft.node("Concat", "cat", &[&x, &r]);
+        draft.pair(&cat, &[0.2], 0, 0)
     });
     cases
 }
@@ -148,7 +154,11 @@ fn each_rule_finds_what_breaks_it_and_nothing_else() {
 fn rules_of_one_runtime_do_not_hold_for_another() {
     let mut draft = Draft::new();
     let x = draft.pair("x", &[0.1], 5, 0);
-    assert_eq!(draft.found(&x, Target::Onnxruntime), []);
+    // Each input its own scale: QLinearConcat takes them so.
+    let r = draft.node("Relu", "r", &["x"]);
+    let r = draft.pair(&r, &[0.2], 0, 0);
+    let cat = draft.node("Concat", "cat", &[&x, &r]);
+    assert_eq!(draft.found(&cat, Target::Onnxruntime), []);
 }
 
 /// Networks that `insert-qdq` quantized, in the form in which they are exported.

@@ -18,21 +18,47 @@ pub(in super::super) const ONE_SCALE: Rule = Rule {
 pub(in super::super) const EACH_SCALE: Rule = Rule {
     name: "concat",
     operators: &["Concat"],
-    about: "All inputs and the output are quantized, each with its own scale (QLinearConcat).",
-    reason: "Its kernel takes a scale for each input, and converts by a table of 256 entries while it copies: nothing is lost by a common scale.",
+    about: "Where a quantized layer reads it, also behind pooling, changes of shape and other concatenations, or where all inputs are integers already, all inputs and the output are quantized, each with its own scale (QLinearConcat). One that makes an output of the graph stays float, and one between floats, such as in the decode tail of a detector.",
+    reason: "Its kernel takes a scale for each input, and converts by a table of 256 entries while it copies: no common scale is needed. It writes integers only; between floats it would only round.",
     source: ONNXRUNTIME_SELECTORS,
     order: Order::Forward,
-    apply: |scene, index, sites| match inputs(scene.view, index) {
-        Some(inputs) => {
-            for (position, input) in inputs.into_iter().enumerate() {
-                sites.read(input, (index, position));
-            }
-            integer::output(scene.view, sites, index);
-            Verdict::Quantized
-        }
-        None => Verdict::Float("one of its inputs is a constant".to_owned()),
-    },
+    apply: each_scale,
 };
+
+fn each_scale(scene: &Scene, index: usize, sites: &mut Sites) -> Verdict {
+    let view = scene.view;
+    let Some(inputs) = inputs(view, index) else {
+        return Verdict::Float("one of its inputs is a constant".to_owned());
+    };
+    let Some(output) = integer::fused_output(view, index) else {
+        return Verdict::Float(
+            "it makes an output of the graph, and its integer kernel writes integers only"
+                .to_owned(),
+        );
+    };
+    let are_integers = inputs.iter().all(|input| sites.has(input) || sites.has(view.origin(input)));
+    if !are_integers && !read_by_integers(view, sites, output) {
+        return Verdict::Float(
+            "no quantized layer reads it, and not all of its inputs are integers".to_owned(),
+        );
+    }
+    for (position, input) in inputs.into_iter().enumerate() {
+        sites.read(input, (index, position));
+    }
+    integer::output(view, sites, index);
+    Verdict::Quantized
+}
+
+/// Whether a value is read quantized, also behind operators that move its elements and behind concatenations.
+fn read_by_integers(view: &View, sites: &Sites, value: &str) -> bool {
+    sites.has(value)
+        || view.readers(value).into_iter().any(|(reader, input)| {
+            let passes = (input == 0 && view.moves(reader))
+                || (view.graph.nodes[reader].op_type == "Concat" && inputs(view, reader).is_some());
+            let output = view.graph.nodes[reader].outputs.first();
+            passes && output.is_some_and(|output| read_by_integers(view, sites, output))
+        })
+}
 
 /// All inputs of a node, `None` where one is a constant.
 pub(super) fn inputs<'a>(view: &View<'a>, index: usize) -> Option<Vec<&'a str>> {

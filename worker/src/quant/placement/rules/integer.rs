@@ -100,7 +100,9 @@ fn feeds_layer(scene: &Scene, index: usize) -> bool {
                 "Gemm" => weight_axis(view, reader).is_ok(),
                 "MatMul" => weight_axis(view, reader).is_ok() || (computed(0) && computed(1)),
                 "Add" => residual::branches(view, reader).is_ok(),
-                "Concat" => concat::inputs(view, reader).is_some(),
+                "Concat" => {
+                    concat::inputs(view, reader).is_some() && fused_output(view, reader).is_some()
+                }
                 _ => false,
             }
     })
@@ -115,7 +117,7 @@ pub(super) fn output(view: &View, sites: &mut Sites, index: usize) {
 }
 
 /// The value behind the activation that is fused into the layer; `None` for an output of the graph.
-fn fused_output<'a>(view: &View<'a>, index: usize) -> Option<&'a str> {
+pub(super) fn fused_output<'a>(view: &View<'a>, index: usize) -> Option<&'a str> {
     let value = view.graph.nodes[index].outputs.first()?;
     if view.graph.is_output(value) {
         return None;

@@ -107,6 +107,50 @@ fn joined() -> Model {
     draft.end(&["apart"])
 }
 
+/// What a detector ends in: convolutions joined, arithmetic in float, joined again; and a concatenation of activations that a convolution reads.
+#[test]
+fn concatenations_between_floats_stay_float() {
+    let mut draft = Draft::new(&[1, 4, 8, 8]);
+    let axis = |node: &mut Node| {
+        node.attributes.insert("axis".to_owned(), Attribute::Int(1));
+    };
+    draft.conv("a", "x", 1);
+    for (sigmoid, mul, from) in [("s", "m", "a"), ("t", "n", "m")] {
+        draft.node(sigmoid, "Sigmoid", &[from]);
+        draft.node(mul, "Mul", &[from, sigmoid]);
+    }
+    // Of floats, but a layer reads it: behind another one and a change of shape.
+    axis(draft.node("inner", "Concat", &["m", "n"]));
+    axis(draft.node("outer", "Concat", &["inner", "n"]));
+    draft.node("same", "Transpose", &["outer"]);
+    draft.matmul("layer", "same", [8, 4]);
+    draft.conv("box", "m", 1);
+    draft.conv("score", "n", 1);
+    axis(draft.node("heads", "Concat", &["box", "score"]));
+    draft.node("moved", "Sqrt", &["heads"]);
+    draft.node("scores", "Sigmoid", &["heads"]);
+    axis(draft.node("tail", "Concat", &["moved", "scores"]));
+    draft.node("strides", "Exp", &["tail"]);
+    axis(draft.node("end", "Concat", &["strides", "scores"]));
+    let plan = onnxruntime(&draft.end(&["end", "layer"]));
+    for name in ["inner", "outer", "heads"] {
+        assert_eq!(rule(&plan, name), (Some("concat"), true), "{name}");
+    }
+    for name in ["tail", "end"] {
+        assert_eq!(rule(&plan, name), (Some("concat"), false), "{name}");
+    }
+    let values = values(&plan);
+    for name in ["moved", "scores", "tail", "strides"] {
+        assert!(!values.contains(&name), "{name} is rounded for nothing: {values:?}");
+    }
+    let reason = |name: &str| {
+        let layer = plan.layers.iter().find(|layer| layer.node == name).unwrap();
+        layer.reason.clone().unwrap()
+    };
+    assert!(reason("end").starts_with("it makes an output of the graph"), "{}", reason("end"));
+    assert!(reason("tail").starts_with("no quantized layer reads it"), "{}", reason("tail"));
+}
+
 #[test]
 fn a_concatenation_keeps_each_scale_and_a_pooling_its_inputs() {
     let plan = onnxruntime(&joined());
