@@ -108,7 +108,7 @@ impl Machine {
             "protocol": qpipe::task::PROTOCOL, "version": env!("CARGO_PKG_VERSION"), "stage": name, "kind": kind,
             "config": config, "inputs": inputs, "outputs": outputs.collect::<serde_json::Map<_, _>>(),
             "scratch": self.path(name).join("scratch"), "checkpoints": self.path(name).join("checkpoints"),
-            "seed": 1, "threads": 3,
+            "seed": 1, "threads": if kind == "evaluate" { 3 } else { 1 },
         });
         let file = self.path(name).join("task.json");
         std::fs::write(&file, task.to_string()).unwrap();
