@@ -32,8 +32,8 @@ pub(super) fn why(pareto: &Pareto) -> &'static str {
 /// What can be done about it.
 pub(super) fn what_helps(pareto: &Pareto) -> Option<&'static str> {
     saturate(pareto).then_some(
-        "search on a processor with VNNI (AVX-512 VNNI or AVX-VNNI), or on a GPU with target = \"tensorrt\"; quantize weights only, \
-         activations = { type = \"float\" }, or raise `max_engines`, so that more sets of layers in float are tried",
+        "search on a processor with VNNI (AVX-512 VNNI or AVX-VNNI), or on a GPU with target = \"tensorrt\"; activations = \
+         { symmetric = false } saturates less, { type = \"float\" } quantizes weights only, or raise `max_engines`, so that more sets of layers in float are tried",
     )
 }
 
