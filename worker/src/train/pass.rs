@@ -28,7 +28,7 @@ pub(super) struct Pass {
 
 impl Fit<'_> {
     /// Of float `images` of `[N, C, H, W]` and their int64 `labels` of `[N]`, both where the network runs. It does not wait for a GPU, unless
-    /// scales follow magnitudes.
+    /// an operator does.
     pub(super) fn pass(
         &self,
         classifier: &mut Classifier,
