@@ -1,13 +1,14 @@
 # make demo   the main job: fetches what is needed, builds, runs the quickstart pipeline
 # make test   everything that tests need, then all tests
 # make test-parity   fetches ModelOpt, and compares calibration and quantization with it and with onnxruntime's quantizer
+# make test-gpu      what only an NVIDIA GPU shows (libtorch with CUDA on LD_LIBRARY_PATH)
 # make test-exporters   fetches TensorFlow, Paddle and Ultralytics, and tests what their exporters write (Python 3.11)
 PYTHON ?= python3
 CARGO  ?= cargo
 # Files whose modules a macro declares: `cargo fmt` does not see them.
 UNSEEN  = worker/src/ops/standard/*.rs
 
-.PHONY: demo test test-parity test-exporters build deps deps-test deps-parity deps-exporters deps-tensorrt-rtx lint fmt doc
+.PHONY: demo test test-gpu test-parity test-exporters build deps deps-test deps-parity deps-exporters deps-tensorrt-rtx lint fmt doc
 
 demo: build
 	target/release/qpipe run pipelines/quickstart.toml
@@ -17,6 +18,9 @@ build: deps
 
 test: deps-test
 	$(CARGO) test --workspace --locked
+
+test-gpu: deps-test
+	$(CARGO) test -p qpipe-worker --test it --locked -- --ignored --test-threads 1 gpu::
 
 test-parity: deps-parity
 	PYTHON=$(PYTHON) $(CARGO) test -p qpipe-worker --test it --locked -- --ignored --test-threads 1 toolkits::

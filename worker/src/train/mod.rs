@@ -4,6 +4,7 @@ mod averages;
 mod checkpoint;
 mod classifier;
 mod distillation;
+mod epoch;
 mod fit;
 mod gradients;
 mod history;
