@@ -115,7 +115,7 @@ impl Detector {
     fn batch(&self) -> Option<usize> {
         match self {
             Self::Simulation(_) => None,
-            Self::Engine(note, _) => note.batch,
+            Self::Engine(note, engine) => note.batch.map(|own| own * engine.at_once()),
         }
     }
 
