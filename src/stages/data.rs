@@ -49,7 +49,7 @@ pub enum DataFormat {
     Idx,
     /// A table of image paths and labels.
     Csv,
-    /// JPEG, PNG and BMP files in a folder and those below it, without labels: for `calibrate`, `sensitivity`, `verify` and
+    /// JPEG, PNG and BMP files in a folder and those below it, without labels: for `calibrate`, `equalize`, `sensitivity`, `search`, `reconstruct`, `verify` and
     /// [detectors](detection.md).
     Images,
 }
