@@ -172,10 +172,15 @@ impl DataSpec {
                 for (key, length) in [("mean", normalize.mean.len()), ("std", normalize.std.len())]
                 {
                     if length != 1 && length != channels {
-                        problems.push(Problem::at(
-                            &format!("transform.{index}.normalize.{key}"),
-                            format!("{length} values for {channels} channel(s): expected 1 or {channels}"),
-                        ));
+                        let expected = if channels == 1 { "1" } else { "1 or 3" };
+                        let color = if channels == 1 { "gray" } else { "rgb" };
+                        problems.push(
+                            Problem::at(
+                                &format!("transform.{index}.normalize.{key}"),
+                                format!("{length} values for {color} images: expected {expected}"),
+                            )
+                            .help("`color` says what images are converted to, \"gray\" or \"rgb\""),
+                        );
                     }
                 }
             }
