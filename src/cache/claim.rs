@@ -82,10 +82,24 @@ impl Cache {
     }
 
     /// Removes the scratch folders that were put aside, by this run or another; more may come meanwhile.
+    ///
+    /// The run that put one aside may take it back at the same time. So each is renamed first: whoever is first has
+    /// it. Otherwise a removal on its way into the folder would go on in it where it is used again.
     pub fn sweep_spent(&self) -> Result<()> {
+        const GONE: &str = "gone.";
         let spent = self.spent();
         for folder in super::files::list(&spent)? {
-            super::files::remove(&folder)?;
+            let name = folder.file_name().unwrap_or_default().as_encoded_bytes();
+            if name.starts_with(GONE.as_bytes()) {
+                super::files::remove(&folder)?;
+                continue;
+            }
+            let gone = spent.join(format!("{GONE}{}", super::files::unique()));
+            match std::fs::rename(&folder, &gone) {
+                Ok(()) => super::files::remove(&gone)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).at("remove", &folder),
+            }
         }
         match std::fs::remove_dir(&spent) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -143,7 +143,7 @@ fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {
             let message = format!("unknown {what} `{}`", entry.key);
             let label = did_you_mean(&entry.key, TABLES.into_iter().chain(ABOVE), "not known");
             mistakes.push(Mistake::new("unknown-key", entry.place, message, label).help(
-                "a pipeline has the tables [pipeline], [params], [data.NAME], [stages.NAME], [remote], [guards.NAME] and [slurm]",
+                "a pipeline has the tables [pipeline], [params], [data.NAME], [stages.NAME], [remote], [guards.NAME], [slurm] and [profiles.NAME], and the key `extends`",
             ));
         } else if entry.node.table().is_none() {
             let message = format!("`{}` is {}", entry.key, entry.node.kind());

@@ -181,3 +181,42 @@ fn make(folder: &Path) -> Result<()> {
     }
     .at("create", folder)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn folders_that_are_taken_back_while_others_sweep_are_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = &Cache::open(folder.path()).unwrap();
+        let over = &AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        cache.sweep_spent().unwrap();
+                    }
+                });
+            }
+            let mut spares = Spares::default();
+            let mut lost = 0;
+            for _ in 0..2000 {
+                let root = cache.place("scratch").join(files::unique());
+                let checkpoints = root.join("checkpoints");
+                let scratch = Scratch { root, checkpoints, inputs: BTreeMap::new() };
+                spares.take(cache, &scratch.root);
+                for folder in [scratch.root.clone(), scratch.out(), scratch.temporary()] {
+                    make(&folder).unwrap();
+                }
+                std::thread::sleep(std::time::Duration::from_micros(100));
+                lost += usize::from(!scratch.out().exists() || !scratch.temporary().exists());
+                scratch.hand_back(cache, &mut spares);
+            }
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(lost, 0);
+        });
+    }
+}

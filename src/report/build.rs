@@ -51,7 +51,7 @@ pub fn build(
     let mut advice: Vec<(&str, Vec<usize>)> = Vec::new();
     for (source, metrics) in sources {
         let figures = Figures::read(metrics).map_err(|error| {
-            let help = "a metrics file of a command needs the keys of docs/pipeline.md";
+            let help = "a metrics file of a command needs the keys of docs/pipeline-reference.md";
             (format!("stage `{}`: {error}", source.id), help.to_owned())
         })?;
         let row = report.row(config, source);

@@ -49,7 +49,7 @@ pub enum DataFormat {
     Idx,
     /// A table of image paths and labels.
     Csv,
-    /// JPEG, PNG and BMP files in a folder and those below it, without labels: for `calibrate`, `sensitivity`, `verify` and
+    /// JPEG, PNG and BMP files in a folder and those below it, without labels: for `calibrate`, `equalize`, `sensitivity`, `search`, `reconstruct`, `verify` and
     /// [detectors](detection.md).
     Images,
 }
@@ -172,10 +172,15 @@ impl DataSpec {
                 for (key, length) in [("mean", normalize.mean.len()), ("std", normalize.std.len())]
                 {
                     if length != 1 && length != channels {
-                        problems.push(Problem::at(
-                            &format!("transform.{index}.normalize.{key}"),
-                            format!("{length} values for {channels} channel(s): expected 1 or {channels}"),
-                        ));
+                        let expected = if channels == 1 { "1" } else { "1 or 3" };
+                        let color = if channels == 1 { "gray" } else { "rgb" };
+                        problems.push(
+                            Problem::at(
+                                &format!("transform.{index}.normalize.{key}"),
+                                format!("{length} values for {color} images: expected {expected}"),
+                            )
+                            .help("`color` says what images are converted to, \"gray\" or \"rgb\""),
+                        );
                     }
                 }
             }

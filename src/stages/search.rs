@@ -55,7 +55,7 @@ pub struct Search {
     /// How activations are quantized, as in `insert-qdq`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<Activations>,
-    /// Labelled data on which outputs are compared; its random transforms are not applied.
+    /// Data on which outputs are compared, with labels or without (then there is no top-1); its random transforms are not applied.
     pub data: Ref,
     /// Images used, chosen at random by the seed.
     #[serde(default = "default_samples")]

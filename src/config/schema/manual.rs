@@ -42,7 +42,7 @@ fn manual() -> String {
     text.push_str(
         "\n## `[params]` <a id=\"params\"></a>\n\nAny keys with any values; `${params.NAME}` takes them.\n",
     );
-    text.push_str("\n## `[data.NAME]` <a id=\"data\"></a>\n\nA labelled image data set; `\"data.NAME\"` refers to it.\n\n");
+    text.push_str("\n## `[data.NAME]` <a id=\"data\"></a>\n\nAn image data set, with labels or without; `\"data.NAME\"` refers to it.\n\n");
     keys(&mut text, compile::data(), &mut types);
     text.push_str("\n## `[stages.NAME]` <a id=\"kinds\"></a>\n\nEvery stage has the key `kind`, and may have [`matrix`](#matrix) and these, which say how it is run. They are no part of its cache key: to change them runs nothing again.\n\n");
     keys(&mut text, &compile::execution(), &mut types);
