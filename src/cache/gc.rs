@@ -125,8 +125,10 @@ impl Cache {
         }
         for folder in ["logs", "runs"] {
             for path in files::list(&self.place(folder))? {
+                // A run writes its record at its end, beside a collection.
+                let writes = files::is_temporary(&path) && !files::is_leftover(&path);
                 let under_way = active.iter().any(|run| path.file_name() == Some(run.id.as_ref()));
-                if !under_way && !recent(&path, keep.within) {
+                if !writes && !under_way && !recent(&path, keep.within) {
                     sweep.remove(&path)?;
                 }
             }

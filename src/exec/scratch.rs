@@ -203,7 +203,7 @@ mod tests {
             }
             let mut spares = Spares::default();
             let mut lost = 0;
-            for _ in 0..2000 {
+            for _ in 0..500 {
                 let root = cache.place("scratch").join(files::unique());
                 let checkpoints = root.join("checkpoints");
                 let scratch = Scratch { root, checkpoints, inputs: BTreeMap::new() };

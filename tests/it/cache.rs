@@ -80,6 +80,29 @@ fn an_object_that_is_gone_or_short_is_made_again() {
     project.verify();
 }
 
+/// A run writes its record under another name first; one of a killed run is gone after an hour.
+#[test]
+fn a_collection_leaves_a_record_that_is_being_written() {
+    let project = Project::new(CHAIN);
+    project.run(&[]);
+    let records = || {
+        let names = std::fs::read_dir(project.path("cache/runs")).unwrap();
+        let name = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.unwrap().file_name().to_string_lossy().into_owned()
+        };
+        names.map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(records().len(), 1);
+    let path = project.path("cache/runs/.1a2b3c4d.0.tmp");
+    let file = std::fs::File::create(&path).unwrap();
+    let collect = || assert_eq!(project.qpipe(&["cache", "gc", "--keep-days", "0"]).code, Some(0));
+    collect();
+    assert_eq!(records(), [".1a2b3c4d.0.tmp"]);
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    collect();
+    assert!(records().is_empty());
+}
+
 #[test]
 fn a_collection_keeps_what_a_lock_file_names() {
     let project = Project::new(CHAIN);
