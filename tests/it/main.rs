@@ -12,6 +12,7 @@ mod fuzz_corpus;
 mod history;
 mod init;
 mod linking;
+mod loading;
 mod model;
 mod parallel;
 mod pipelines;

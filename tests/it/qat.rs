@@ -1,12 +1,11 @@
 //! Fine-tuning with the real worker in its three ways on one small network: frozen scales, learned ones (LSQ), and a teacher.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use serde_json::Value;
 
-use crate::pipelines::root;
 use crate::project::Project;
+use crate::training::project;
 
 /// `DATA` stands for the folder of Fashion-MNIST.
 const PIPELINE: &str = r#"
@@ -44,40 +43,15 @@ model = "fp32.model"
 ranges = "ranges"
 method = "max"
 target = "onnxruntime"
-
-[stages.frozen]
-kind = "finetune"
-model = "ptq.model"
-train = "data.train"
-valid = "data.valid"
-recipe = "custom"
-epochs = 1
-batch_size = 50
-optimizer = { kind = "sgd", lr = 0.02 }
-
-[stages.lsq]
-kind = "finetune"
-model = "ptq.model"
-train = "data.train"
-valid = "data.valid"
-recipe = "custom"
-epochs = 1
-batch_size = 50
-optimizer = { kind = "sgd", lr = 0.02 }
-scales = "lsq"
-
-[stages.taught]
-kind = "finetune"
-model = "ptq.model"
-train = "data.train"
-valid = "data.valid"
-recipe = "custom"
-epochs = 1
-batch_size = 50
-optimizer = { kind = "sgd", lr = 0.02 }
-teacher = "fp32.model"
-distillation = { labels = 0.2, logits = 1.0, temperature = 2.0, features = 0.05, layers = ["layer2.*"] }
 "#;
+
+/// A stage that fine-tunes, with what it has beside the others.
+fn finetune(name: &str, more: &str) -> String {
+    format!(
+        "\n[stages.{name}]\nkind = \"finetune\"\nmodel = \"ptq.model\"\ntrain = \"data.train\"\nvalid = \"data.valid\"\nrecipe = \"custom\"\n\
+         epochs = 1\nbatch_size = 50\noptimizer = {{ kind = \"sgd\", lr = 0.02 }}\n{more}\n"
+    )
+}
 
 /// What the log of a stage says.
 fn log(project: &Project, stage: &str) -> String {
@@ -101,11 +75,11 @@ fn changed(project: &Project, stage: &str) -> BTreeSet<String> {
 
 #[test]
 fn scales_are_learned_and_a_teacher_is_followed() {
-    let worker = Path::new(env!("CARGO_BIN_EXE_qpipe")).with_file_name("qpipe-worker");
-    assert!(worker.is_file(), "no qpipe-worker: build all with `cargo test --workspace`");
-    let data = root().join(".deps/data/fashion-mnist");
-    assert!(data.is_dir(), "no data: run `make deps` first");
-    let project = Project::new(&PIPELINE.replace("DATA", &data.display().to_string()));
+    let taught = r#"teacher = "fp32.model"
+distillation = { labels = 0.2, logits = 1.0, temperature = 2.0, features = 0.05, layers = ["layer2.*"] }"#;
+    let stages = [("frozen", ""), ("lsq", "scales = \"lsq\""), ("taught", taught)];
+    let stages = stages.map(|(name, more)| finetune(name, more)).concat();
+    let project = project(&(PIPELINE.to_owned() + &stages));
     project.run(&[]);
 
     let parameters = |stage: &str| -> usize {

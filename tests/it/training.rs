@@ -32,7 +32,8 @@ batch_size = 50
 optimizer = { kind = "sgd", lr = 0.05 }
 "#;
 
-fn project(text: &str) -> Project {
+/// A pipeline with the real worker, whose text has `DATA` for the folder of Fashion-MNIST.
+pub fn project(text: &str) -> Project {
     let worker = Path::new(env!("CARGO_BIN_EXE_qpipe")).with_file_name("qpipe-worker");
     assert!(worker.is_file(), "no qpipe-worker: build all with `cargo test --workspace`");
     let data = root().join(".deps/data/fashion-mnist");

@@ -16,7 +16,7 @@ use crate::torch::{Mark, Stopwatch};
 use crate::{Error, Result, torch};
 
 /// Where an epoch tells how it goes.
-struct Told<'a> {
+struct EpochLog<'a> {
     watch: &'a mut dyn Watch,
     seen: Seen,
     epoch: u32,
@@ -44,24 +44,24 @@ impl Fit<'_> {
         let device = classifier.program.device();
         let seen = Seen::new(if device == Device::Cpu { 1 } else { AHEAD });
         let batch = pending::Batch { number: 0, lr: 0.0 };
-        let mut told = Told { watch, seen, epoch, batch };
+        let mut log = EpochLog { watch, seen, epoch, batch };
         let began = Instant::now();
         let mut busy = Stopwatch::default();
         for step in 0..per_epoch {
             let at = before + step;
-            told.batch.lr = rate(&self.schedule, self.optimizer.lr(), at, steps, per_epoch);
+            log.batch.lr = rate(&self.schedule, self.optimizer.lr(), at, steps, per_epoch);
             let mut sum = Sum::default();
             for loaded in loader.by_ref().take(self.accumulate.max(1)) {
-                told.batch.number += 1;
+                log.batch.number += 1;
                 let (loaded, begin) = (loaded?, Mark::set(device));
-                let bad = self.batch(classifier, state, &loaded, &mut sum, &mut told)?;
+                let bad = self.batch(classifier, state, &loaded, &mut sum, &mut log)?;
                 self.check(bad, state, epoch)?;
                 busy.add(begin, Mark::set(device));
             }
             let begin = Mark::set(device);
-            self.step(classifier, state, sum.mean()?, told.batch.lr)?;
+            self.step(classifier, state, sum.mean()?, log.batch.lr)?;
             let follows = |ema: &ScaleEma| (at as f64) < ema.until * steps as f64;
-            if let Some(follower) = &mut state.company.follower
+            if let Some(follower) = &mut state.context.follower
                 && self.scale_ema.as_ref().is_some_and(follows)
             {
                 follower.update()?;
@@ -70,14 +70,14 @@ impl Fit<'_> {
                 average.update(&classifier.program)?;
             }
             busy.add(begin, Mark::set(device));
-            let message = format!("{}, loss {:.3}", self.message(epoch), told.seen.figures().0);
-            told.watch.progress(at + 1, steps, &message);
+            let message = format!("{}, loss {:.3}", self.message(epoch), log.seen.figures().0);
+            log.watch.progress(at + 1, steps, &message);
         }
-        let bad = told.seen.tell()?;
+        let bad = log.seen.tell()?;
         self.check(bad, state, epoch)?;
-        let (loss, top1) = told.seen.figures();
-        told.watch.log(idle(device, began.elapsed(), busy.total()));
-        Ok((told.batch.lr, loss, top1))
+        let (loss, top1) = log.seen.figures();
+        log.watch.log(idle(device, began.elapsed(), busy.total()));
+        Ok((log.batch.lr, loss, top1))
     }
 
     /// Of dropout, which draws from libtorch's own generator.
@@ -93,7 +93,7 @@ impl Fit<'_> {
         mut gradients: Vec<Tensor>,
         lr: f64,
     ) -> Result<()> {
-        let scaler = &mut state.company.scaler;
+        let scaler = &mut state.context.scaler;
         let found = scaler.as_mut().map(|scaler| scaler.unscale(&gradients)).transpose()?;
         if let Some(most) = self.clip_norm {
             gradients::clip(&mut gradients, most)?;
@@ -105,7 +105,7 @@ impl Fit<'_> {
     /// A loss that is not finite ends the training. In half precision it is one that overflowed, until the scale of losses says otherwise.
     fn check(&self, bad: Option<NotFinite>, state: &State, epoch: u32) -> Result<()> {
         let Some(bad) = bad else { return Ok(()) };
-        match &state.company.scaler {
+        match &state.context.scaler {
             Some(scaler) if scaler.factor()? >= 1.0 => Ok(()),
             _ => Err(self.not_finite(bad, epoch)),
         }
@@ -118,18 +118,18 @@ impl Fit<'_> {
         state: &mut State,
         batch: &Batch,
         sum: &mut Sum,
-        told: &mut Told,
+        log: &mut EpochLog,
     ) -> Result<Option<NotFinite>> {
         let labels = Vec::<i64>::try_from(&batch.labels)?;
         let count = labels.len() as i64;
         let labels = torch::sent(&labels, &[count], classifier.program.device())?;
         let given = [&batch.images, &labels];
-        let (recording, company) = (&mut state.recording, &mut state.company);
-        if told.batch.number == 1
-            && let Some(recorded) = recording.begin(self, classifier, company, given)?
+        let (recording, context) = (&mut state.recording, &mut state.context);
+        if log.batch.number == 1
+            && let Some(recorded) = recording.begin(self, classifier, context, given)?
         {
-            self.draw_from_start(told.epoch);
-            told.watch.log(match recorded {
+            self.draw_from_start(log.epoch);
+            log.watch.log(match recorded {
                 Ok(()) => "a batch's pass was recorded as a CUDA graph".to_owned(),
                 Err(error) => format!(
                     "kernels are launched one by one, not as a CUDA graph: {}",
@@ -137,7 +137,7 @@ impl Fit<'_> {
                 ),
             });
         }
-        let mut pass = recording.pass(self, classifier, company, given)?;
+        let mut pass = recording.pass(self, classifier, context, given)?;
         if self.accumulate > 1 {
             // The next batch of the step writes to the same memory, where passes are recorded.
             for gradient in pass.gradients.iter_mut().filter(|gradient| gradient.defined()) {
@@ -145,7 +145,7 @@ impl Fit<'_> {
             }
         }
         sum.add(pass.gradients, count)?;
-        told.seen.add(pass.told, count, told.batch)
+        log.seen.add(pass.loss_and_hits, count, log.batch)
     }
 
     /// Of the loss of an epoch's batch, counted from 1.

@@ -12,7 +12,7 @@ use super::classifier::Classifier;
 use super::distillation::Teacher;
 use super::history::{Epoch, best, stops};
 use super::optimizer::Optimizer;
-use super::pass::Company;
+use super::pass::PassContext;
 use super::recording::Recording;
 use super::scaler::Scaler;
 use super::score::Figures;
@@ -85,7 +85,7 @@ pub trait Watch {
 pub(super) struct State<'a> {
     pub optimizer: Optimizer,
     pub average: Option<Average>,
-    pub company: Company<'a>,
+    pub context: PassContext<'a>,
     pub recording: Recording,
 }
 
@@ -192,9 +192,9 @@ impl Fit<'_> {
         };
         let follow = |ema: &ScaleEma| Follower::new(ema.momentum, &classifier.program);
         let follower = self.scale_ema.as_ref().map(follow).transpose()?;
-        let company = Company { teacher, follower, scaler: scaled };
-        let recording = Recording::wanted(self, classifier.program.device(), &company);
-        Ok((State { optimizer, average: averaged, company, recording }, checkpoint))
+        let context = PassContext { teacher, follower, scaler: scaled };
+        let recording = Recording::wanted(self, classifier.program.device(), &context);
+        Ok((State { optimizer, average: averaged, context, recording }, checkpoint))
     }
 
     /// Records an epoch, keeps its parameters, or their average, if it is the best, and writes the checkpoint.
@@ -217,7 +217,7 @@ impl Fit<'_> {
         let parts = checkpoint::Kept {
             optimizer: &state.optimizer,
             average: state.average.as_ref(),
-            scaler: state.company.scaler.as_ref(),
+            scaler: state.context.scaler.as_ref(),
         };
         checkpoint::save(self.checkpoints, &classifier.program, &parts, checkpoint)
     }

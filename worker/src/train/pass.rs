@@ -12,7 +12,7 @@ use crate::interp::Mode;
 use crate::torch::Autocast;
 
 /// What takes part in a pass besides the network.
-pub(super) struct Company<'a> {
+pub(super) struct PassContext<'a> {
     pub teacher: Option<&'a mut Teacher>,
     pub follower: Option<Follower>,
     pub scaler: Option<Scaler>,
@@ -23,7 +23,7 @@ pub(super) struct Pass {
     /// Of the batch's mean loss, times the scaler's factor; one for each parameter, undefined where the loss does not depend on it.
     pub gradients: Vec<Tensor>,
     /// The mean loss and the count of hits, two doubles.
-    pub told: Tensor,
+    pub loss_and_hits: Tensor,
 }
 
 impl Fit<'_> {
@@ -32,13 +32,13 @@ impl Fit<'_> {
     pub(super) fn pass(
         &self,
         classifier: &mut Classifier,
-        company: &mut Company,
+        context: &mut PassContext,
         images: &Tensor,
         labels: &Tensor,
     ) -> Result<Pass> {
-        let compared = company.teacher.as_ref().map_or(0, |teacher| teacher.layers.len());
+        let compared = context.teacher.as_ref().map_or(0, |teacher| teacher.layers.len());
         let mut features: Vec<Option<Tensor>> = (0..compared).map(|_| None).collect();
-        let follower = &mut company.follower;
+        let follower = &mut context.follower;
         let mut watch = |index: usize, value: &Tensor| -> Result<()> {
             match (features.get_mut(index), follower.as_mut()) {
                 (Some(feature), _) => *feature = Some(value.shallow_clone()),
@@ -61,18 +61,19 @@ impl Fit<'_> {
             -100,
             self.label_smoothing,
         )?;
-        if let Some(teacher) = &mut company.teacher {
+        if let Some(teacher) = &mut context.teacher {
             let own = teacher.loss(images, &logits, &features)?;
             loss = loss.f_mul_scalar(teacher.settings.labels)?.f_add(&own)?;
         }
-        let scaled = match &company.scaler {
+        let scaled = match &context.scaler {
             Some(scaler) => scaler.scaled(&loss)?,
             None => loss.shallow_clone(),
         };
         let gradients = classifier.program.gradients(&scaled)?;
         let hits = logits.f_detach()?.f_argmax(1, false)?.f_eq_tensor(labels)?;
         let double = |tensor: &Tensor| tensor.f_detach()?.f_to_kind(Kind::Double)?.f_reshape([1]);
-        let told = Tensor::f_cat(&[double(&loss)?, double(&hits.f_sum(Kind::Int64)?)?], 0)?;
-        Ok(Pass { gradients, told })
+        let loss_and_hits =
+            Tensor::f_cat(&[double(&loss)?, double(&hits.f_sum(Kind::Int64)?)?], 0)?;
+        Ok(Pass { gradients, loss_and_hits })
     }
 }

@@ -5,7 +5,7 @@ use tch::{Device, Tensor};
 
 use super::classifier::Classifier;
 use super::fit::Fit;
-use super::pass::{Company, Pass};
+use super::pass::{Pass, PassContext};
 use crate::torch::{CudaGraph, copied};
 use crate::{Error, Result};
 
@@ -29,8 +29,8 @@ pub(super) struct Recorded {
 
 impl Recording {
     /// Nothing is recorded where there is no GPU, nor where scales follow magnitudes, which no test on a GPU holds to the same bits yet.
-    pub fn wanted(fit: &Fit, device: Device, company: &Company) -> Self {
-        let follows = company.follower.is_some();
+    pub fn wanted(fit: &Fit, device: Device, context: &PassContext) -> Self {
+        let follows = context.follower.is_some();
         if fit.cuda_graph && device != Device::Cpu && !follows { Self::Soon } else { Self::Never }
     }
 
@@ -39,21 +39,20 @@ impl Recording {
         &mut self,
         fit: &Fit,
         classifier: &mut Classifier,
-        company: &mut Company,
+        context: &mut PassContext,
         [images, labels]: [&Tensor; 2],
     ) -> Result<Pass> {
-        match self {
-            // The last batch of an epoch may be a smaller one.
-            Self::Ready(recorded) if recorded.images.size() == images.size() => {
-                return recorded.run(images, labels);
-            }
-            _ => {}
+        // The last batch of an epoch may be a smaller one.
+        if let Self::Ready(recorded) = self
+            && recorded.images.size() == images.size()
+        {
+            return recorded.run(images, labels);
         }
-        match fit.pass(classifier, company, images, labels) {
+        match fit.pass(classifier, context, images, labels) {
             // The graph keeps its memory: without it there may be enough.
             Err(error) if error.out_of_memory && matches!(self, Self::Ready(_)) => {
                 *self = Self::Never;
-                fit.pass(classifier, company, images, labels)
+                fit.pass(classifier, context, images, labels)
             }
             made => made,
         }
@@ -66,14 +65,14 @@ impl Recording {
         &mut self,
         fit: &Fit,
         classifier: &mut Classifier,
-        company: &mut Company,
+        context: &mut PassContext,
         [images, labels]: [&Tensor; 2],
     ) -> Result<Option<Result<()>>> {
         if !matches!(self, Self::Soon) || images.size()[0] != fit.batch_size as i64 {
             return Ok(None);
         }
         let before = classifier.program.state()?;
-        let recorded = Recorded::of(fit, classifier, company, [images, labels]);
+        let recorded = Recorded::of(fit, classifier, context, [images, labels]);
         classifier.program.load_state(&before)?;
         let told = recorded.map(|recorded| *self = Self::Ready(recorded));
         if told.is_err() {
@@ -87,7 +86,7 @@ impl Recorded {
     fn of(
         fit: &Fit,
         classifier: &mut Classifier,
-        company: &mut Company,
+        context: &mut PassContext,
         [images, labels]: [&Tensor; 2],
     ) -> Result<Self> {
         let (images, labels) = (copied(images)?, copied(labels)?);
@@ -95,7 +94,7 @@ impl Recorded {
         let device = classifier.program.device();
         let graph = CudaGraph::record(device, &mut || {
             made = None;
-            made = Some(fit.pass(classifier, company, &images, &labels)?);
+            made = Some(fit.pass(classifier, context, &images, &labels)?);
             Ok(())
         })?;
         let pass = made.ok_or_else(|| Error::bug("nothing was recorded"))?;
@@ -108,6 +107,6 @@ impl Recorded {
         self.graph.replay()?;
         let gradients = self.pass.gradients.iter().map(Tensor::shallow_clone).collect();
         // It is asked for some steps later.
-        Ok(Pass { gradients, told: copied(&self.pass.told)? })
+        Ok(Pass { gradients, loss_and_hits: copied(&self.pass.loss_and_hits)? })
     }
 }

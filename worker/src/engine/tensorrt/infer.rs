@@ -68,11 +68,10 @@ impl Engine for TensorRt {
         let mut all = Vec::with_capacity(batches.len());
         for group in batches.chunks(own.at_once) {
             let made = std::thread::scope(|scope| {
-                let start = |(place, images): (usize, &Vec<f32>)| {
-                    let images = images.clone();
-                    scope.spawn(move || own.process(&images, batch, place))
-                };
-                let started: Vec<_> = group.iter().enumerate().map(start).collect();
+                let mut started = Vec::with_capacity(group.len());
+                for (place, images) in group.iter().enumerate() {
+                    started.push(scope.spawn(move || own.process(images, batch, place)));
+                }
                 let ended = started.into_iter().map(|thread| {
                     thread.join().unwrap_or_else(|_| Err(Error::bug("a thread of trtexec ended")))
                 });
