@@ -40,5 +40,6 @@ fn shim(lib: &Path) {
         .file("shim/shim.cpp")
         .file("shim/graph.cpp")
         .file("shim/fake_quantize.cpp")
+        .file("shim/learned_scale.cpp")
         .compile("qpipe_shim");
 }

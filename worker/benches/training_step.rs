@@ -1,6 +1,6 @@
-//! The training loop on synthetic images: float training, and fine-tuning with frozen scales, of a network with 3×224×224 inputs and 1000
-//! classes. `cargo bench -p qpipe-worker --bench training_step -- resnet50 64 fp16` (network; batch; `fp32`, `fp16` or `bf16`), and
-//! beside it `benches/training_step.py` with the same words.
+//! The training loop on synthetic images: float training, and fine-tuning, of a network with 3×224×224 inputs and 1000
+//! classes. `cargo bench -p qpipe-worker --bench training_step -- resnet50 64 fp16` (network; batch; `fp32`, `fp16` or `bf16`; `frozen` scales
+//! or `learned` ones), and beside it `benches/training_step.py` with the first three words.
 //!
 //! What is timed is the loop of `train` and `finetune` itself, loader included: the difference of a run of many steps and one of few, so
 //! that start, validation and checkpoint fall out.
@@ -14,7 +14,7 @@ use qpipe::stages::insert_qdq::Target;
 use qpipe::stages::training::{Optimizer, Schedule};
 use qpipe_worker::data::Dataset;
 use qpipe_worker::graph::Model;
-use qpipe_worker::interp::Options;
+use qpipe_worker::interp::{Options, Scales};
 use qpipe_worker::quant::calibrate::{self, calibrate};
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
@@ -94,7 +94,7 @@ fn quantized(mut model: Model, dataset: &Dataset) -> Model {
 
 /// Seconds of a training of so many steps.
 fn seconds(
-    (model, cuda_graph): (&Model, bool),
+    (model, cuda_graph, options): (&Model, bool, &Options),
     data: &[Dataset; 2],
     batch: usize,
     amp: Option<Half>,
@@ -102,8 +102,7 @@ fn seconds(
 ) -> f64 {
     let folder = tempfile::tempdir().expect("a folder");
     let [train, valid] = data;
-    let mut classifier =
-        Classifier::with(model.clone(), train, &Options::default()).expect("compiles");
+    let mut classifier = Classifier::with(model.clone(), train, options).expect("compiles");
     let fit = Fit {
         train,
         valid,
@@ -142,6 +141,11 @@ fn main() {
         "bf16" => Some(Half::Bfloat16),
         other => panic!("`{other}`: expected fp32, fp16 or bf16"),
     };
+    let scales = match word(3, "frozen").as_str() {
+        "frozen" => Scales::Frozen,
+        "learned" => Scales::Learned,
+        other => panic!("`{other}`: expected frozen or learned"),
+    };
     qpipe_worker::torch::open_cuda();
     let device = qpipe_worker::torch::open_device("auto").expect("a device");
     let (few, many) = STEPS[usize::from(device == tch::Device::Cpu)];
@@ -152,19 +156,26 @@ fn main() {
     let config = serde_json::from_value(config).expect("a network of the zoo");
     let float = zoo::build(&config, None, 1).expect("builds");
     let quantized = quantized(float.clone(), &data[1]);
+    let options = [Scales::Frozen, scales].map(|scales| Options { scales, ..Options::default() });
+    let kinds = [&float, &quantized].into_iter().zip(&options);
     // As the stages train, and on a GPU also without CUDA graphs.
     let modes: &[bool] = if device == tch::Device::Cpu { &[true] } else { &[true, false] };
     let mut rates = vec![[Vec::new(), Vec::new()]; modes.len()];
     for _ in 0..ROUNDS {
         for (&cuda_graph, rates) in modes.iter().zip(&mut rates) {
-            for (model, rates) in [&float, &quantized].into_iter().zip(rates) {
+            for ((model, options), rates) in kinds.clone().zip(rates) {
+                let what = (model, cuda_graph, options);
                 let [short, long] =
-                    [few, many].map(|steps| seconds((model, cuda_graph), &data, batch, amp, steps));
+                    [few, many].map(|steps| seconds(what, &data, batch, amp, steps));
                 rates.push(batch as f64 * (many - few) as f64 / (long - short));
             }
         }
     }
-    println!("{network}, batch {batch}, {}, {device:?}: images a second", word(2, "fp16"));
+    println!(
+        "{network}, batch {batch}, {}, {} scales, {device:?}: images a second",
+        word(2, "fp16"),
+        word(3, "frozen")
+    );
     for (&cuda_graph, rates) in modes.iter().zip(rates) {
         let [float, quantized] = rates.map(|mut rates| {
             rates.sort_by(f64::total_cmp);

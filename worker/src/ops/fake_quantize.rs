@@ -108,10 +108,7 @@ impl FakeQuantize {
             });
         }
         let scale = Tensor::f_from_slice(&self.scale)?.f_to_device(device)?;
-        let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_device(device)?;
-        // libtorch asks zero points that are integers for their least and greatest, and waits for the GPU's answer, each time.
-        let symmetric = self.zero_point.iter().all(|&zero| zero == 0);
-        let zero_point = if symmetric { zero_point.f_to_kind(Kind::Float)? } else { zero_point };
+        let zero_point = self.zero_points(device)?;
         let (axis, blocks) = (self.axis, self.blocks);
         single(move |arguments| {
             let rows = |x: &Tensor, axis| {
@@ -125,6 +122,14 @@ impl FakeQuantize {
                 }
             })
         })
+    }
+
+    /// For libtorch, which asks those of channels that are integers for their least and greatest, and waits for the GPU's answer, each time; of
+    /// one scale it takes integers only.
+    pub(super) fn zero_points(&self, device: Device) -> Result<Tensor> {
+        let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_device(device)?;
+        let asked = self.zero_point.len() > 1 && self.zero_point.iter().all(|&zero| zero == 0);
+        Ok(if asked { zero_point.f_to_kind(Kind::Float)? } else { zero_point })
     }
 }
 

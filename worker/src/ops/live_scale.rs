@@ -1,13 +1,14 @@
 //! Fake quantization whose scale is no constant but an input, so that training changes it: learned by its gradient (LSQ, Esser
 //! et al. 2020, <https://arxiv.org/abs/1902.08153>), or set from outside between two steps.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::FakeQuantize;
 use super::conversion::greatest;
 use super::fake_quantize::{Elements, in_blocks, in_float};
 use super::kernel::{Kernel, axis_from_front, single};
-use crate::Result;
+use crate::torch::LearnedScale;
+use crate::{Result, torch};
 
 impl FakeQuantize {
     /// What runs it with the scale, of the shape that it has in the model, as input 1; gradients flow to both inputs.
@@ -21,8 +22,7 @@ impl FakeQuantize {
             Elements::Integers(low, high) => (low, high),
             Elements::Floats(dtype) => return self.learned_float_kernel(dtype, weight),
         };
-        let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_kind(Kind::Float)?;
-        let zero_point = zero_point.f_to_device(device)?;
+        let zero_point = self.zero_points(device)?;
         let least = self.zero_point.iter().copied().min().unwrap_or(0);
         let positive = (high - i64::from(least)).max(1) as f64;
         let (count, axis, blocks) = (self.scale.len(), self.axis, self.blocks);
@@ -30,29 +30,20 @@ impl FakeQuantize {
             let scale = arguments.get(1)?.f_reshape([-1])?;
             in_float(arguments.get(0)?, |x| {
                 let factor = gradient_factor(x, count, positive, weight);
-                if count == 1 {
-                    return Ok(x.f_internal_fake_quantize_learnable_per_tensor_affine(
-                        &scale,
-                        &zero_point,
-                        low,
-                        high,
-                        factor,
-                    )?);
-                }
-                let rows = |x: &Tensor, axis| -> Result<Tensor> {
-                    Ok(x.f_internal_fake_quantize_learnable_per_channel_affine(
-                        &scale,
-                        &zero_point,
-                        axis,
-                        low,
-                        high,
-                        factor,
-                    )?)
+                let run = |x: &Tensor, axis| {
+                    let (scale, zero_point, range) = (&scale, &zero_point, (low, high));
+                    let learned = LearnedScale { scale, zero_point, axis, range, factor };
+                    torch::learned_fake_quantize(x, &learned)
                 };
+                if count == 1 {
+                    return run(x, None);
+                }
                 let axis = axis_from_front(axis, x.dim())?;
                 match &blocks {
-                    Some((length, shape)) => in_blocks(x, axis, *length, shape, |x| rows(x, 0)),
-                    None => rows(x, axis),
+                    Some((length, shape)) => {
+                        in_blocks(x, axis, *length, shape, |x| run(x, Some(0)))
+                    }
+                    None => run(x, Some(axis)),
                 }
             })
         })
@@ -64,7 +55,7 @@ impl FakeQuantize {
             Elements::Integers(low, high) => (low, high),
             Elements::Floats(dtype) => return self.followed_float_kernel(dtype),
         };
-        let zero_point = Tensor::f_from_slice(&self.zero_point)?.f_to_device(device)?;
+        let zero_point = self.zero_points(device)?;
         single(move |arguments| {
             let scale = arguments.get(1)?.f_reshape([-1])?;
             in_float(arguments.get(0)?, |x| {
@@ -101,6 +92,8 @@ pub(super) fn gradient_factor(x: &Tensor, count: usize, positive: f64, weight: b
 
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
     use crate::graph::{DType, Node, TensorData};
     use crate::ops::Arguments;
@@ -173,7 +166,7 @@ mod tests {
     fn a_live_scale_gives_the_bits_of_a_constant_one() {
         let x = Tensor::arange(4000, (Kind::Float, Device::Cpu)).reshape([2, 2000]) * 0.37 - 700.0;
         let scale = TensorData::f32(&[], &[0.731]);
-        let s = crate::torch::to_tensor(&scale, Device::Cpu).unwrap();
+        let s = torch::to_tensor(&scale, Device::Cpu).unwrap();
         for (dtype, zero) in [(DType::I8, 0), (DType::U8, 128), (DType::U8, 0)] {
             let fake = fake(&scale, dtype, zero);
             let [constant, learned, followed] = [

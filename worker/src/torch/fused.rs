@@ -1,4 +1,5 @@
-//! Fake quantization as one kernel on a GPU, through `shim/fake_quantize.cpp`.
+//! Fake quantization as libtorch does not have it: as one kernel on a GPU (`shim/fake_quantize.cpp`), and with learned scales
+//! (`shim/learned_scale.cpp`).
 
 use std::ffi::c_char;
 use std::sync::OnceLock;
@@ -9,7 +10,7 @@ use torch_sys::C_tensor;
 use super::shim::done;
 use crate::Result;
 
-// SAFETY: declared as in `shim/fake_quantize.cpp`, which catches libtorch's exceptions.
+// SAFETY: declared as in `shim/fake_quantize.cpp` and `shim/learned_scale.cpp`, which catch libtorch's exceptions.
 unsafe extern "C" {
     fn qpipe_can_fake_quantize() -> bool;
     fn qpipe_fake_quantize(
@@ -20,6 +21,30 @@ unsafe extern "C" {
         high: i64,
         made: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn qpipe_learned_scale(
+        x: *const C_tensor,
+        scale: *const C_tensor,
+        zero: *const C_tensor,
+        axis: i64,
+        low: i64,
+        high: i64,
+        factor: f64,
+        made: *mut *mut C_tensor,
+    ) -> *mut c_char;
+}
+
+/// Scales that a training learns, and what belongs to them.
+pub struct LearnedScale<'a> {
+    /// One for each position along `axis`, of shape `[n]`.
+    pub scale: &'a Tensor,
+    /// Zero points, of the same shape: int32, or zeros of float32, which nobody has to ask for their range.
+    pub zero_point: &'a Tensor,
+    /// The axis, counted from the front; `None` where there is one scale for all.
+    pub axis: Option<i64>,
+    /// The least and the greatest integer.
+    pub range: (i64, i64),
+    /// What gradients of scales are multiplied by.
+    pub factor: f64,
 }
 
 /// Whether [`fake_quantize`] works on this device. It is tried once: it needs NVIDIA's run-time compiler.
@@ -48,6 +73,22 @@ pub fn fake_quantize(x: &Tensor, scale: f64, (zero, low, high): (i64, i64, i64))
     let mut made = std::ptr::null_mut();
     // SAFETY: `x` lives; `made` is set where there is no message.
     done(unsafe { qpipe_fake_quantize(x.as_ptr(), scale, zero, low, high, &raw mut made) })?;
+    // SAFETY: the shim gives a tensor that is ours.
+    Ok(unsafe { Tensor::from_ptr(made) })
+}
+
+/// `x` of float32, fake-quantized; gradients flow to it and to the scales (LSQ). Symmetric, it does not wait for a GPU.
+///
+/// # Errors
+/// Shapes or types that do not fit.
+pub fn learned_fake_quantize(x: &Tensor, learned: &LearnedScale) -> Result<Tensor> {
+    let LearnedScale { scale, zero_point, axis, range: (low, high), factor } = *learned;
+    let (scale, zero, axis) = (scale.as_ptr(), zero_point.as_ptr(), axis.unwrap_or(-1));
+    let mut made = std::ptr::null_mut();
+    // SAFETY: all three live; `made` is set where there is no message.
+    done(unsafe {
+        qpipe_learned_scale(x.as_ptr(), scale, zero, axis, low, high, factor, &raw mut made)
+    })?;
     // SAFETY: the shim gives a tensor that is ours.
     Ok(unsafe { Tensor::from_ptr(made) })
 }

@@ -123,6 +123,13 @@ impl Follower {
             let moved = moved.f_add(&part.f_to_kind(Kind::Float)?)?;
             let says = scale.seen.f_isfinite()?.f_logical_and(&scale.seen.f_gt(0.0)?)?;
             scale.tensor.f_copy_(&moved.f_where_self(&says, &scale.tensor)?)?;
+        }
+        self.forget()
+    }
+
+    /// Nothing was seen in this step.
+    pub fn forget(&mut self) -> Result<()> {
+        for scale in &mut self.scales {
             let _ = scale.seen.f_zero_()?;
         }
         Ok(())

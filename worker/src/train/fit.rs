@@ -193,7 +193,7 @@ impl Fit<'_> {
         let follow = |ema: &ScaleEma| Follower::new(ema.momentum, &classifier.program);
         let follower = self.scale_ema.as_ref().map(follow).transpose()?;
         let context = PassContext { teacher, follower, scaler: scaled };
-        let recording = Recording::wanted(self, classifier.program.device(), &context);
+        let recording = Recording::wanted(self, classifier.program.device());
         Ok((State { optimizer, average: averaged, context, recording }, checkpoint))
     }
 

@@ -28,10 +28,9 @@ pub(super) struct Recorded {
 }
 
 impl Recording {
-    /// Nothing is recorded where there is no GPU, nor where scales follow magnitudes, which no test on a GPU holds to the same bits yet.
-    pub fn wanted(fit: &Fit, device: Device, context: &PassContext) -> Self {
-        let follows = context.follower.is_some();
-        if fit.cuda_graph && device != Device::Cpu && !follows { Self::Soon } else { Self::Never }
+    /// Nothing is recorded where there is no GPU.
+    pub fn wanted(fit: &Fit, device: Device) -> Self {
+        if fit.cuda_graph && device != Device::Cpu { Self::Soon } else { Self::Never }
     }
 
     /// As [`Fit::pass`]; of a recorded one the gradients are good until the next.
@@ -60,7 +59,7 @@ impl Recording {
 
     /// Records, where it was to be and `images` are a whole batch; tells whether it could. What cannot be recorded is launched kernel by kernel.
     ///
-    /// Weights, moments and running statistics are afterwards what they were; numbers were drawn at random where the network does.
+    /// Weights, moments, running statistics and magnitudes are afterwards what they were; numbers were drawn at random where the network does.
     pub fn begin(
         &mut self,
         fit: &Fit,
@@ -74,6 +73,9 @@ impl Recording {
         let before = classifier.program.state()?;
         let recorded = Recorded::of(fit, classifier, context, [images, labels]);
         classifier.program.load_state(&before)?;
+        if let Some(follower) = &mut context.follower {
+            follower.forget()?;
+        }
         let told = recorded.map(|recorded| *self = Self::Ready(recorded));
         if told.is_err() {
             *self = Self::Never;

@@ -107,7 +107,7 @@ pub fn bytes(model: &Model) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Values that are computed and quantized, as the stage watches them.
-fn quantized_values(model: &Model) -> Vec<String> {
+pub fn quantized_values(model: &Model) -> Vec<String> {
     let nodes = model.graph.nodes.iter().filter(|node| node.op_type == "QuantizeLinear");
     let names = nodes.map(|node| node.input(0).unwrap().to_owned());
     names.filter(|name| !model.graph.initializers.contains_key(name)).collect()

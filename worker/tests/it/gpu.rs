@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qpipe::stages::finetune::Distillation;
+use qpipe::stages::finetune::{Distillation, ScaleEma};
 use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::data::Dataset;
 use qpipe_worker::graph::Model;
@@ -10,7 +10,7 @@ use qpipe_worker::interp::{Options, Scales};
 use qpipe_worker::torch::{self, Half};
 use qpipe_worker::train::{Classifier, Epoch, Fit, Teacher, Watch};
 
-use crate::finetuning::{bytes, fit, quantized};
+use crate::finetuning::{bytes, fit, quantized, quantized_values};
 use crate::quant::dataset;
 
 fn open() {
@@ -60,7 +60,8 @@ fn settings<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
     Fit { batch_size: 60, epochs: 2, epoch_zero: false, ..fit(dataset, checkpoints) }
 }
 
-/// The same bits as kernels that are launched one by one give, whatever takes part. libtorch waits for learned scales: no graph is recorded then.
+/// The same bits as kernels that are launched one by one give, whatever takes part. What waits for the GPU is not recorded: libtorch
+/// asks zero points of channels that are not 0 for their range.
 #[test]
 #[ignore = "needs a GPU"]
 fn recorded_passes_train_as_those_launched_kernel_by_kernel() {
@@ -70,32 +71,59 @@ fn recorded_passes_train_as_those_launched_kernel_by_kernel() {
     let dataset = dataset(folder.path(), 28);
     let (float, model) = quantized(&dataset, Target::Tensorrt);
     let unfolded = crate::quant::small_resnet();
+    let shifted = with_zero_points(model.clone());
+    let watched = quantized_values(&model);
     let learned = Options { scales: Scales::Learned, ..Options::default() };
+    let followed =
+        Options { scales: Scales::Followed, watch: watched.clone(), ..Options::default() };
+    let plain = Options::default;
     type Case<'a> = (&'a str, &'a Model, Options, Option<&'a Model>, Option<Half>, usize);
-    let cases: [Case; 6] = [
-        ("batch normalization", &unfolded, Options::default(), None, None, 1),
-        ("frozen scales", &model, Options::default(), None, None, 1),
-        ("fp16", &model, Options::default(), None, Some(Half::Float16), 1),
-        ("bf16, accumulated", &model, Options::default(), None, Some(Half::Bfloat16), 2),
-        ("a teacher", &model, Options::default(), Some(&float), None, 1),
-        ("learned scales", &model, learned, None, None, 1),
+    let cases: [Case; 9] = [
+        ("batch normalization", &unfolded, plain(), None, None, 1),
+        ("frozen scales", &model, plain(), None, None, 1),
+        ("fp16", &model, plain(), None, Some(Half::Float16), 1),
+        ("bf16, accumulated", &model, plain(), None, Some(Half::Bfloat16), 2),
+        ("a teacher", &model, plain(), Some(&float), None, 1),
+        ("learned scales", &model, learned.clone(), None, None, 1),
+        ("learned scales, fp16", &model, learned, None, Some(Half::Float16), 1),
+        ("followed scales", &model, followed, None, None, 1),
+        ("zero points of channels", &shifted, plain(), None, None, 1),
     ];
     for (name, model, options, teacher, amp, accumulate) in cases {
+        let follows = options.scales == Scales::Followed;
         let run = |cuda_graph: bool| {
             let checkpoints = tempfile::tempdir().unwrap();
             let own = settings(&dataset, checkpoints.path());
-            let fit = Fit { cuda_graph, amp, accumulate, ..own };
+            let scale_ema = follows.then_some(ScaleEma { momentum: 0.9, until: 0.6 });
+            let watched = &options.watch;
+            let fit = Fit { cuda_graph, amp, accumulate, scale_ema, watched, ..own };
             train(&fit, model, &options, teacher)
         };
         let (launched, recorded) = (run(false), run(true));
         let told: Vec<&String> =
             recorded.log.iter().filter(|line| line.contains("CUDA graph")).collect();
-        let expected =
-            if name == "learned scales" { "not as a CUDA graph" } else { "was recorded" };
+        let waits = name == "zero points of channels";
+        let expected = if waits { "not as a CUDA graph" } else { "was recorded" };
         assert!(matches!(told[..], [line] if line.contains(expected)), "{name}: {told:?}");
         assert!(launched.log.iter().all(|line| !line.contains("CUDA graph")), "{name}");
         assert_eq!(launched.history, recorded.history, "{name}");
         assert_eq!(launched.constants, recorded.constants, "{name}");
     }
     torch::deterministic(false).unwrap();
+}
+
+/// The zero points of channels are 1.
+fn with_zero_points(mut model: Model) -> Model {
+    let nodes = model.graph.nodes.iter();
+    let pairs =
+        nodes.filter(|node| ["QuantizeLinear", "DequantizeLinear"].contains(&&*node.op_type));
+    let names: Vec<String> =
+        pairs.filter_map(|node| node.input(2)).map(ToOwned::to_owned).collect();
+    for name in names {
+        let zero = model.graph.initializers.get_mut(&name).unwrap();
+        if zero.len() > 1 {
+            zero.bytes = vec![1; zero.len()].into();
+        }
+    }
+    model
 }
