@@ -23,7 +23,7 @@ pub fn fact(fact: Fact) -> Result<String> {
             };
             if fact == Fact::LibtorchCuda && torch::gpus() == 0 {
                 return Err(Error::machine(format!(
-                    "a stage asks for a GPU (`device`), and libtorch finds none: {}",
+                    "`device` asks for a GPU, and libtorch finds none: {}",
                     torch::why_no_gpu()
                 ))
                 .help("device = \"auto\" takes a GPU only where there is one"));
@@ -127,24 +127,29 @@ pub fn all() -> Vec<Component> {
     };
     vec![
         component(
-            "libtorch",
+            Fact::Libtorch.words(),
             true,
             torch::loaded(),
             "LIBTORCH=/path/to/libtorch at build time names your own (2.11)",
         ),
         component(
-            "ONNX Runtime",
+            Fact::OnnxRuntime.words(),
             true,
             onnxruntime,
             "ORT_DYLIB_PATH=/path/to/libonnxruntime.so names your own (1.24 or later)",
         ),
         component(
-            "TensorRT (trtexec)",
+            Fact::TensorRt.words(),
             false,
             trtexec,
             "TENSORRT_DIR=/path/to/TensorRT or TRTEXEC=/path/to/trtexec names your own (8.5 or later)",
         ),
-        component("TensorRT-RTX", false, rtx, "TENSORRT_RTX_DIR=/path/to/lib names your own"),
+        component(
+            Fact::TensorRtRtx.words(),
+            false,
+            rtx,
+            "TENSORRT_RTX_DIR=/path/to/lib names your own",
+        ),
         gpu(),
     ]
 }
