@@ -241,6 +241,7 @@ fn shown(error: &BundleError) -> Exit {
         BundleError::Broken { .. } | BundleError::There { .. } | BundleError::Changed { .. } => {
             Exit::Blocked
         }
+        BundleError::Missing { .. } => Exit::Usage,
         BundleError::Room { .. } => Exit::Machine,
     };
     fail::show(error, exit)

@@ -34,7 +34,7 @@ impl From<&RunError> for Exit {
         match error {
             RunError::Cache(error) => Self::from(error),
             RunError::Worker(_)
-            | RunError::Fact { .. }
+            | RunError::Lacking { .. }
             | RunError::TooLarge { .. }
             | RunError::Io { .. } => Self::Machine,
             RunError::Target(_) | RunError::LockedSweep => Self::Usage,

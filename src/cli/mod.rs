@@ -131,6 +131,21 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    #[test]
+    fn the_readme_names_what_a_command_consists_of() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+        let readme = readme.unwrap();
+        for name in ["cache", "model"] {
+            let start = format!("| `qpipe {name} ");
+            let row = readme.lines().find_map(|line| line.strip_prefix(&start)).unwrap();
+            let named: std::collections::BTreeSet<&str> =
+                row.split('`').next().unwrap().split("\\|").collect();
+            let cli = Cli::command();
+            let below = cli.find_subcommand(name).unwrap().get_subcommands();
+            assert_eq!(named, below.map(clap::Command::get_name).collect(), "{row}");
+        }
+    }
+
     /// All commands that do something, with their full names.
     fn commands(above: &str, command: &clap::Command) -> Vec<(String, clap::Command)> {
         let name = format!("{above}{}", command.get_name());

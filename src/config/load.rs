@@ -7,15 +7,15 @@ use std::sync::Arc;
 use super::input::Overrides;
 use super::interpolate::Interpolator;
 use super::mistakes::{Mistake, Mistakes, Sources};
-use super::pipeline::{Data, Origin, Pipeline, StageCell};
-use super::resolve::{Connection, Names, existing};
+use super::pipeline::{Origin, Pipeline, StageCell};
+use super::resolve::{Connection, Names};
 use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Table, Value};
 use super::{
-    choices, cycles, extends, guards, labels, overrides, profiles, remote, schema, slurm, sweep,
+    choices, cycles, data, extends, guards, labels, overrides, profiles, remote, schema, slurm,
+    sweep,
 };
-use crate::stages::contract::Source;
 
 /// Reads a pipeline file. Where overrides give several values, the pipelines of all combinations
 /// are one: see [`Sweep`](super::Sweep).
@@ -92,10 +92,10 @@ fn assemble(
     let (name, seed) = header(root.get("pipeline"), &file, &mut reader);
 
     let entries = |name: &str| table(name).map_or(&[][..], |table| &table.entries);
-    let mut data = BTreeMap::new();
+    let mut sets = BTreeMap::new();
     for entry in entries("data") {
-        if let Some(found) = read_data(entry, sources, &mut reader) {
-            data.insert(entry.key.clone(), found);
+        if let Some(found) = data::read(entry, sources, &mut reader) {
+            sets.insert(entry.key.clone(), found);
         }
     }
     let data_names: Vec<String> = entries("data").iter().map(|entry| entry.key.clone()).collect();
@@ -109,7 +109,7 @@ fn assemble(
 
     let names = Names::new(&stages, &data_names, sources);
     let connections = connect(&names, mistakes);
-    labels::check(&stages, &connections, &data, mistakes);
+    labels::check(&stages, &connections, &sets, mistakes);
     let guards =
         guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));
     let guards = guards.collect();
@@ -122,7 +122,7 @@ fn assemble(
         file,
         files,
         folder,
-        data,
+        data: sets,
         stages,
         arguments,
         remote,
@@ -189,23 +189,6 @@ fn header(entry: Option<&Entry>, file: &Path, reader: &mut Interpolator<'_>) -> 
         seed = u64::try_from(*number).unwrap_or_default();
     }
     (name, seed)
-}
-
-fn read_data(entry: &Entry, sources: &Sources, reader: &mut Interpolator<'_>) -> Option<Data> {
-    let (spec, tree) = stage::read_data(entry, reader)?;
-    let mut paths = BTreeMap::new();
-    for input in spec.inputs() {
-        let Source::Path(path) = &input.source else { continue };
-        let node = tree.nearest(&input.field);
-        // Without `path`, the labels' name that follows from it says nothing new.
-        if input.port == "labels" && paths.is_empty() && input.field == ["path"] {
-            continue;
-        }
-        if let Some(path) = existing(sources, path, node, &mut reader.mistakes) {
-            paths.insert(input.port.clone(), path);
-        }
-    }
-    Some(Data { spec, paths })
 }
 
 /// Inputs of all cells, stage by stage; cycles are reported.

@@ -7,6 +7,7 @@
 
 mod choices;
 mod cycles;
+mod data;
 mod extends;
 pub(crate) mod fuzzing;
 mod guards;

@@ -1,4 +1,4 @@
-//! `[stages.NAME]` and `[data.NAME]` tables: kind, matrix, schema, contract.
+//! `[stages.NAME]` tables: kind, matrix, schema, contract.
 
 use serde::Deserialize;
 
@@ -9,7 +9,6 @@ use super::schema;
 use super::suggest::{list, nearest};
 use super::tree::{Entry, Node, Place, Table, Value};
 use crate::stages::contract::{Kind, Output, Problem, Runs, Stage};
-use crate::stages::data::DataSpec;
 use crate::stages::execution::{Execution, ExecutionTable};
 
 /// A `[stages.NAME]` table as far as it can be understood by itself.
@@ -216,7 +215,7 @@ fn contract(
     (stage, execution)
 }
 
-fn from_problem(tree: &Node, problem: Problem) -> Mistake {
+pub(super) fn from_problem(tree: &Node, problem: Problem) -> Mistake {
     let node = tree.nearest(&problem.field);
     let label = problem.label.unwrap_or_else(|| "here".to_owned());
     let mistake = Mistake::new("rule", node.place, problem.message, label)
@@ -235,36 +234,4 @@ pub(super) fn not_a_table(above: &str, entry: &Entry) -> Mistake {
     let message = format!("`{above}.{}` is {}", entry.key, entry.node.kind());
     Mistake::new("wrong-type", entry.node.place, message, "expected a table")
         .help(format!("write a table [{above}.{}]", entry.key))
-}
-
-/// Reads a `[data.NAME]` table: its description and its interpolated tree. `None` if there were
-/// mistakes.
-pub(super) fn read_data(entry: &Entry, reader: &mut Interpolator<'_>) -> Option<(DataSpec, Node)> {
-    is_name("data set", &entry.key, entry.place, &mut reader.mistakes);
-    let Some(table) = entry.node.table() else {
-        reader.mistakes.push(not_a_table("data", entry));
-        return None;
-    };
-    let start = reader.mistakes.len();
-    let mut table = reader.table(table);
-    schema::write_out(schema::data(), &mut table);
-    let path = format!("data.{}", entry.key);
-    schema::check(schema::data(), &table, &entry.node, &path, &mut reader.mistakes);
-    let tree = Node::new(Value::Table(table), entry.node.place);
-    if reader.mistakes.len() > start || tree.is_broken() {
-        return None;
-    }
-    match DataSpec::deserialize(tree.to_toml()) {
-        Ok(spec) => {
-            let problems = spec.check();
-            reader
-                .mistakes
-                .extend(problems.into_iter().map(|problem| from_problem(&tree, problem)));
-            Some((spec, tree))
-        }
-        Err(error) => {
-            reader.mistakes.push(from_serde(&tree, &error));
-            None
-        }
-    }
 }

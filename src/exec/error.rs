@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::lacks::Lack;
 use super::worker::WorkerError;
 use crate::cache::CacheError;
 use crate::plan::UnknownTarget;
@@ -48,17 +49,15 @@ pub enum RunError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Target(#[from] UnknownTarget),
-    /// The worker could not tell what a key needs.
-    #[error("the worker cannot tell {fact}: {reason}")]
-    #[diagnostic(
-        code(qpipe::run::fact),
-        help("`qpipe doctor` lists what is missing and how to get it")
-    )]
-    Fact {
-        /// The fact's name.
-        fact: String,
-        /// What the worker said.
-        reason: String,
+    /// Stages need what is not there.
+    #[error("{}", lines(lacks))]
+    #[diagnostic(code(qpipe::run::lacking))]
+    Lacking {
+        /// What is missing, and who needs it.
+        lacks: Vec<Lack>,
+        /// What to do about it.
+        #[help]
+        help: String,
     },
     /// The user's files changed while a stage read them.
     #[error("{} changed while {stage} ran: its result is not kept", list(paths))]
@@ -152,6 +151,11 @@ pub enum RunError {
 fn list(paths: &[PathBuf]) -> String {
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     paths.join(", ")
+}
+
+fn lines(lacks: &[Lack]) -> String {
+    let lines: Vec<String> = lacks.iter().map(Lack::to_string).collect();
+    lines.join("\n")
 }
 
 /// Result of a run's steps.

@@ -151,7 +151,7 @@ fn own_changes(outlook: &mut Outlook, index: usize) -> Result<Vec<Change>> {
         return Ok(Vec::new());
     }
     let mut key = outlook.keys.without_facts(pipeline, cell, &done)?;
-    let untold = outlook.add_facts(cell, &mut key)?;
+    let untold = outlook.keys.add_facts(cell, &mut key)?;
     Ok(outlook.changes_but_for(cell, key, &untold, Some(&old)))
 }
 

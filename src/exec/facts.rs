@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Result, RunError};
+use super::error::Result;
 use super::worker::{self, WorkerError};
 use super::{answer, host};
 use crate::cache::{Cache, files};
@@ -40,8 +40,22 @@ pub struct Facts {
     known: BTreeMap<String, String>,
     answer: Option<Answer>,
     new: bool,
-    /// Facts that the worker could not tell.
-    untold: BTreeSet<String>,
+    /// Facts that were asked for in vain, by name. That is never written: what is missing may come.
+    untold: BTreeMap<String, Untold>,
+}
+
+/// Why a fact is not known.
+#[derive(Clone, Debug)]
+pub enum Untold {
+    /// There is no worker to ask.
+    Worker(WorkerError),
+    /// What it is a fact of is not there, or cannot be used.
+    Missing {
+        /// What the worker said.
+        reason: String,
+        /// What to do about it.
+        help: Option<String>,
+    },
 }
 
 /// What the worker said, and what it depends on.
@@ -61,6 +75,16 @@ struct Printed {
     facts: BTreeMap<String, String>,
     #[serde(default)]
     files: Vec<PathBuf>,
+    #[serde(default)]
+    missing: BTreeMap<String, Said>,
+}
+
+/// Why the worker cannot tell a fact.
+#[derive(Deserialize)]
+struct Said {
+    message: String,
+    #[serde(default)]
+    help: Option<String>,
 }
 
 impl Facts {
@@ -73,19 +97,26 @@ impl Facts {
             known: BTreeMap::new(),
             answer: None,
             new: false,
-            untold: BTreeSet::new(),
+            untold: BTreeMap::new(),
         }
     }
 
-    /// A fact's name and value.
-    pub fn get(&mut self, fact: Fact) -> Result<(String, String)> {
+    /// A fact's value, or why it is not known. What could not be told is not asked for again until [`Facts::forget`].
+    ///
+    /// # Errors
+    ///
+    /// Of the cache alone.
+    pub fn get(&mut self, fact: Fact) -> Result<std::result::Result<String, Untold>> {
         let name = name(fact);
         if let Some(value) = self.known.get(&name) {
-            return Ok((name, value.clone()));
+            return Ok(Ok(value.clone()));
         }
-        let value = match fact {
-            Fact::Cpu => host::cpu(),
-            Fact::Host => host::identity(),
+        if let Some(untold) = self.untold.get(&name) {
+            return Ok(Err(untold.clone()));
+        }
+        let told = match fact {
+            Fact::Cpu => Ok(host::cpu()),
+            Fact::Host => Ok(host::identity()),
             Fact::OnnxRuntime
             | Fact::TensorRt
             | Fact::TensorRtRtx
@@ -93,28 +124,28 @@ impl Facts {
             | Fact::LibtorchCpu
             | Fact::LibtorchCuda => self.of_worker(&name)?,
         };
-        self.known.insert(name.clone(), value.clone());
-        Ok((name, value))
+        match &told {
+            Ok(value) => drop(self.known.insert(name, value.clone())),
+            Err(untold) => drop(self.untold.insert(name, untold.clone())),
+        }
+        Ok(told)
     }
 
-    /// A fact's name, and its value unless it needs a worker that is missing or cannot tell it.
-    pub fn try_get(&mut self, fact: Fact) -> Result<(String, Option<String>)> {
-        let name = name(fact);
-        if self.untold.contains(&name) {
-            return Ok((name, None));
-        }
-        match self.get(fact) {
-            Ok((name, value)) => Ok((name, Some(value))),
-            Err(RunError::Worker(_) | RunError::Fact { .. }) => {
-                self.untold.insert(name.clone());
-                Ok((name, None))
-            }
-            Err(error) => Err(error),
-        }
+    /// Why a fact is not known, as far as that came out without asking for it.
+    pub fn untold(&self, fact: Fact) -> Option<&Untold> {
+        self.untold.get(&name(fact))
     }
 
-    fn of_worker(&mut self, fact: &str) -> Result<String> {
-        let worker = worker::locate()?;
+    /// What could not be told is asked for again: it may have been installed meanwhile.
+    pub fn forget(&mut self) {
+        self.untold.clear();
+    }
+
+    fn of_worker(&mut self, fact: &str) -> Result<std::result::Result<String, Untold>> {
+        let worker = match worker::locate() {
+            Ok(worker) => worker,
+            Err(error) => return Ok(Err(Untold::Worker(error))),
+        };
         let mut asked = asked(&worker);
         // What TensorRT and libtorch run on.
         asked.push(host::driver());
@@ -128,7 +159,7 @@ impl Facts {
             self.answer = old.filter(|old| old.asked == asked && old.files_are_the_same());
         }
         if let Some(value) = self.answer.as_ref().and_then(|answer| answer.facts.get(fact)) {
-            return Ok(value.clone());
+            return Ok(Ok(value.clone()));
         }
         let mut names: BTreeSet<String> = self.wanted.iter().copied().map(name).collect();
         names.insert(fact.to_owned());
@@ -136,14 +167,19 @@ impl Facts {
         for native in [Fact::Cpu, Fact::Host] {
             names.remove(&name(native));
         }
-        let answer = ask(&worker, asked, &names, fact)?;
-        let value = answer.facts.get(fact).cloned();
+        let (answer, untold) = match ask(&worker, asked, &names) {
+            Ok(told) => told,
+            Err(error) => return Ok(Err(Untold::Worker(error))),
+        };
+        let told = match (answer.facts.get(fact), untold.get(fact)) {
+            (Some(value), _) => Ok(value.clone()),
+            (None, untold) => Err(untold.cloned().unwrap_or_else(Untold::left_out)),
+        };
+        // What else is missing was said in the same breath.
+        self.untold.extend(untold);
         self.answer = Some(answer);
         self.new = true;
-        value.ok_or_else(|| RunError::Fact {
-            fact: fact.to_owned(),
-            reason: "it left the fact out".to_owned(),
-        })
+        Ok(told)
     }
 
     /// Remembers what the worker said.
@@ -165,20 +201,36 @@ impl Answer {
     }
 }
 
-fn ask(worker: &Path, asked: Vec<String>, names: &BTreeSet<String>, fact: &str) -> Result<Answer> {
+/// The worker's answer, and why it cannot tell what is not in it.
+fn ask(
+    worker: &Path,
+    asked: Vec<String>,
+    names: &BTreeSet<String>,
+) -> Result<(Answer, BTreeMap<String, Untold>), WorkerError> {
     let broken = |reason: String| WorkerError::Broken { path: worker.to_path_buf(), reason };
     let mut command = Command::new(worker);
     command.arg("facts").args(names);
     let answer = answer::of(command, PATIENCE).map_err(|error| broken(error.to_string()))?;
-    let said = String::from_utf8_lossy(&answer.error).trim().replace('\n', "; ");
-    let Ok(printed) = serde_json::from_slice::<Printed>(&answer.output) else {
-        return Err(broken(format!("`facts` {}. {said}", answer.ending)).into());
+    let Ok(mut printed) = serde_json::from_slice::<Printed>(&answer.output) else {
+        let said = String::from_utf8_lossy(&answer.error).trim().replace('\n', "; ");
+        return Err(broken(format!("`facts` {}. {said}", answer.ending)));
     };
-    if !printed.facts.contains_key(fact) {
-        return Err(RunError::Fact { fact: fact.to_owned(), reason: said });
+    let mut untold = BTreeMap::new();
+    for name in names.iter().filter(|name| !printed.facts.contains_key(*name)) {
+        let why = match printed.missing.remove(name) {
+            Some(Said { message: reason, help }) => Untold::Missing { reason, help },
+            None => Untold::left_out(),
+        };
+        untold.insert(name.clone(), why);
     }
     let files = printed.files.iter().map(|path| stamp(path)).collect();
-    Ok(Answer { asked, files, facts: printed.facts })
+    Ok((Answer { asked, files, facts: printed.facts }, untold))
+}
+
+impl Untold {
+    fn left_out() -> Self {
+        Self::Missing { reason: "the worker says nothing of it".to_owned(), help: None }
+    }
 }
 
 /// What decides the worker's answer before it is asked.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::error::Result;
-use super::facts::Facts;
+use super::facts::{Facts, Untold};
 use super::inputs::Inputs;
-use super::report_stage;
+use super::{facts, report_stage};
 use crate::cache::{ActionKey, ActionRecord, Cache, CacheError, Digest};
 use crate::config::{Origin, Pipeline, StageCell};
 use crate::plan::Plan;
-use crate::stages::contract::Runs;
+use crate::stages::contract::{Fact, Runs};
 
 /// Makes keys.
 #[derive(Debug)]
@@ -32,16 +32,40 @@ impl Keys {
 
     /// The key of a stage whose producers are all `done`.
     ///
+    /// It lacks the facts that are given back: they cannot be told here. A result has no such key.
+    ///
     /// # Errors
     ///
-    /// Inputs that cannot be read, facts that cannot be told.
-    pub fn key(&mut self, pipeline: &Pipeline, cell: &StageCell, done: &Done) -> Result<ActionKey> {
+    /// Inputs that cannot be read.
+    pub fn key(
+        &mut self,
+        pipeline: &Pipeline,
+        cell: &StageCell,
+        done: &Done,
+    ) -> Result<(ActionKey, Vec<(Fact, Untold)>)> {
         let mut key = self.without_facts(pipeline, cell, done)?;
+        let untold = self.add_facts(cell, &mut key)?;
+        Ok((key, untold))
+    }
+
+    /// Adds the facts of the machine to a key; those that cannot be told are given back.
+    ///
+    /// # Errors
+    ///
+    /// Of the cache alone.
+    pub fn add_facts(
+        &mut self,
+        cell: &StageCell,
+        key: &mut ActionKey,
+    ) -> Result<Vec<(Fact, Untold)>> {
+        let mut untold = Vec::new();
         for fact in cell.stage.facts() {
-            let (name, value) = self.facts.get(fact)?;
-            key.facts.insert(name, value);
+            match self.facts.get(fact)? {
+                Ok(value) => drop(key.facts.insert(facts::name(fact), value)),
+                Err(why) => untold.push((fact, why)),
+            }
         }
-        Ok(key)
+        Ok(untold)
     }
 
     /// The key of a stage but for the facts of the machine.

@@ -23,6 +23,7 @@ pub(crate) mod history;
 mod host;
 mod inputs;
 mod keys;
+mod lacks;
 mod lines;
 mod locked;
 mod machine;

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Options;
 use super::durations::durations;
 use super::error::Result;
+use super::facts::Untold;
 use super::history::newest_first;
 use super::keys::{Done, Keys};
-use super::nearest;
 use super::past::{Known, Past};
 use super::reason::{self, Change};
 use super::runner::Status;
+use super::{Options, facts, nearest};
 use crate::cache::{ActionKey, ActionRecord, Cache, Digest, Lookup};
 use crate::config::StageCell;
 use crate::plan::Plan;
+use crate::stages::contract::Fact;
 
 /// What a run would do with a stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -91,7 +92,7 @@ pub enum Action {
     Run,
     /// It would run if what it depends on came out otherwise than before.
     Maybe,
-    /// It cannot be told without the worker, which knows a fact of the machine.
+    /// It cannot be told without a fact of the machine: the worker that knows it, or what it is a fact of, is missing.
     Unknown,
 }
 
@@ -145,6 +146,7 @@ impl<'a> Outlook<'a> {
             previews.push(preview);
         }
         if !pending.is_empty() {
+            self.lacks(&pending, &mut previews);
             let stages = pending.iter().map(|(index, _)| *index);
             let seconds = durations(self.plan, self.cache, stages)?;
             for (index, place) in &pending {
@@ -154,6 +156,23 @@ impl<'a> Outlook<'a> {
             self.failures(&mut previews, places)?;
         }
         Ok(previews)
+    }
+
+    /// Adds to previews what is known to be missing: all of it where the worker was asked, nothing else.
+    fn lacks(&self, pending: &[(usize, usize)], previews: &mut [Preview]) {
+        for &(index, place) in pending {
+            let facts = self.plan.stage(index).stage.facts().into_iter();
+            let missing = facts.filter_map(|fact| match self.keys.facts.untold(fact) {
+                Some(why @ Untold::Missing { .. }) => Some((fact, why.clone())),
+                _ => None,
+            });
+            let missing: Vec<_> = missing.collect();
+            let preview = &mut previews[place];
+            if !missing.is_empty() && preview.action != Action::Unknown {
+                let reason = preview.reason.get_or_insert_default();
+                reason.push_str(&format!("; {}", needs(&missing)));
+            }
+        }
     }
 
     fn look(&mut self, index: usize) -> Result<Preview> {
@@ -186,13 +205,12 @@ impl<'a> Outlook<'a> {
     /// Looks up a stage whose producers are all up to date.
     fn compare(&mut self, cell: &StageCell, preview: &mut Preview) -> Result<()> {
         let mut key = self.keys.without_facts(self.plan.pipeline(), cell, &self.done)?;
-        let untold = self.add_facts(cell, &mut key)?;
+        let untold = self.keys.add_facts(cell, &mut key)?;
         if !untold.is_empty() {
             let old = self.past.of(cell)?;
             preview.changes = self.changes_but_for(cell, key, &untold, old.as_ref());
             if preview.changes.is_empty() {
-                let needs = format!("needs qpipe-worker to tell {}", untold.join(", "));
-                (preview.action, preview.reason) = (Action::Unknown, Some(needs));
+                (preview.action, preview.reason) = (Action::Unknown, Some(needs(&untold)));
             } else {
                 preview.reason = Some(reason::explain(&preview.changes, old.as_ref()));
             }
@@ -218,29 +236,18 @@ impl<'a> Outlook<'a> {
         Ok(())
     }
 
-    /// Adds the facts of the machine to a key; those that only a worker could tell are given back.
-    pub fn add_facts(&mut self, cell: &StageCell, key: &mut ActionKey) -> Result<Vec<String>> {
-        let mut untold = Vec::new();
-        for fact in cell.stage.facts() {
-            match self.keys.facts.try_get(fact)? {
-                (name, Some(value)) => drop(key.facts.insert(name, value)),
-                (name, None) => untold.push(name),
-            }
-        }
-        Ok(untold)
-    }
-
     /// All in which a key differs from an old one, but for facts that nobody can tell now.
     pub fn changes_but_for(
         &self,
         cell: &StageCell,
         mut key: ActionKey,
-        untold: &[String],
+        untold: &[(Fact, Untold)],
         old: Option<&Known>,
     ) -> Vec<Change> {
         let Some(Known { key: old, .. }) = old else { return Vec::new() };
-        for name in untold {
-            key.facts.extend(old.facts.get(name).map(|value| (name.clone(), value.clone())));
+        for (fact, _) in untold {
+            let name = facts::name(*fact);
+            key.facts.extend(old.facts.get(&name).map(|value| (name, value.clone())));
         }
         reason::changes_with_files(&self.keys.inputs, self.plan.pipeline(), cell, &key, old)
     }
@@ -280,6 +287,18 @@ impl<'a> Outlook<'a> {
             });
         }
         Ok(())
+    }
+}
+
+/// What a stage needs whose facts cannot be told.
+fn needs(untold: &[(Fact, Untold)]) -> String {
+    let words = |missing: bool| {
+        let of = untold.iter().filter(|(_, why)| matches!(why, Untold::Missing { .. }) == missing);
+        of.map(|(fact, _)| fact.words()).collect::<Vec<_>>().join(", ")
+    };
+    match (words(true), words(false)) {
+        (missing, unasked) if missing.is_empty() => format!("needs qpipe-worker to tell {unasked}"),
+        (missing, _) => format!("needs {missing}, which is missing here"),
     }
 }
 

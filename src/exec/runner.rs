@@ -3,6 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -128,6 +129,8 @@ pub struct Needed {
     pub before: Option<Digest>,
     /// Whether it runs even if it is up to date.
     pub forced: bool,
+    /// What it needs and is not here: so it cannot run here, and its key is not whole.
+    pub lack: Option<Arc<RunError>>,
 }
 
 impl Note {
@@ -214,6 +217,7 @@ impl<'a> Run<'a> {
             return Ok(self.cache.flush()?);
         }
         self.keys.borrow_mut().save()?;
+        self.check_lacks()?;
         {
             let used: Vec<Digest> = self.notes.borrow().values().map(|note| note.key).collect();
             self.session.borrow_mut().settle(used.iter())?;
@@ -247,9 +251,26 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let (pipeline, cell) = (self.plan.pipeline(), self.stage(index));
-        let key = self.keys.borrow_mut().key(pipeline, cell, &self.done.borrow())?;
+        let (key, untold) = self.keys.borrow_mut().key(pipeline, cell, &self.done.borrow())?;
         let digest = key.digest();
         let forced = self.forced.contains(&index);
+        if let Some(lack) = self.lack_of(cell, untold)? {
+            if !self.runs_here() {
+                self.hold_to_lock(cell, &key, &digest)?;
+            }
+            let (changes, before, why) = (Vec::new(), None, lack.to_string());
+            let lack = Some(Arc::new(lack));
+            return Ok(Some(Needed {
+                stage: index,
+                key,
+                digest,
+                why,
+                changes,
+                before,
+                forced,
+                lack,
+            }));
+        }
         let _hold = self.session.borrow().hold()?;
         let found = self.cache.lookup_key(&key, &digest)?;
         let mut why = String::new();
@@ -273,7 +294,8 @@ impl<'a> Run<'a> {
             self.cached(index, digest, *record);
             return Ok(None);
         }
-        Ok(Some(Needed { stage: index, key, digest, why, changes, before, forced }))
+        let lack = None;
+        Ok(Some(Needed { stage: index, key, digest, why, changes, before, forced, lack }))
     }
 
     /// Under `--locked`, the key must be the one in the lock file, or differ by the machine.

@@ -12,7 +12,7 @@ pub const NAME: &str = "qpipe-worker";
 pub const VARIABLE: &str = "QPIPE_WORKER";
 
 /// Why there is no worker to use.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[derive(Clone, Debug, thiserror::Error, miette::Diagnostic)]
 pub enum WorkerError {
     /// It is not where it should be.
     #[error("{NAME} is missing: {} is not an executable file", path.display())]

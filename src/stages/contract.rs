@@ -146,6 +146,21 @@ pub enum Fact {
     LibtorchCuda,
 }
 
+impl Fact {
+    /// What it is a fact of, in the words of `qpipe doctor`.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Cpu => "the processor",
+            Self::Host => "this machine",
+            Self::OnnxRuntime => "ONNX Runtime",
+            Self::TensorRt => "TensorRT (trtexec)",
+            Self::TensorRtRtx => "TensorRT-RTX",
+            Self::Libtorch | Self::LibtorchCpu => "libtorch",
+            Self::LibtorchCuda => "libtorch on a GPU",
+        }
+    }
+}
+
 /// What a stage takes of the machine where its table does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {

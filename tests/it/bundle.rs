@@ -53,6 +53,24 @@ fn unbundle(other: &Project, bundle: &Path, more: &[&str]) -> Said {
 }
 
 #[test]
+fn a_bundle_that_is_not_there_is_told_as_that() {
+    let there = Project::new("");
+    std::fs::create_dir(there.path("study")).unwrap();
+    for (name, what) in [("none.qpipe", ""), ("study", ": that is a folder")] {
+        let said = there.qpipe(&["unbundle", name]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert_eq!(
+            said.stderr,
+            format!(
+                "error: there is no file {name}{what}\n  help: name the bundle; `qpipe bundle FILE` \
+                 writes one, FILE's name with the ending .qpipe\n"
+            )
+        );
+    }
+    assert!(!there.path("none").exists(), "nothing was unpacked");
+}
+
+#[test]
 fn a_colleague_finds_everything_done() {
     let project = bundled();
     let there = Project::new("");

@@ -377,3 +377,63 @@ fn a_machine_without_slurm_is_told_so() {
     assert!(said.stderr.contains("error: cannot start scontrol: "), "{said:?}");
     assert!(said.stderr.contains("needs Slurm's commands on the PATH"), "{said:?}");
 }
+
+/// A model, its TensorRT engine, and a copy of that.
+const ENGINE: &str = r#"
+[stages.model]
+kind = "command"
+run = "echo model > $QPIPE_OUT_M"
+outputs = { m = { file = "model.onnx", type = "model" } }
+
+[stages.engine]
+kind = "build-engine"
+model = "model.m"
+backend = "tensorrt"
+
+[stages.copy]
+kind = "command"
+run = "cp -r $QPIPE_IN_E $QPIPE_OUT_X"
+inputs = { e = "engine.engine" }
+outputs = { x = "x" }
+"#;
+
+#[test]
+fn only_the_nodes_need_the_libraries() {
+    let Some(cluster) = Cluster::start() else { return };
+    let project = project(ENGINE);
+    project.program(
+        "worker",
+        r#"#!/bin/sh
+case "$1" in
+facts)
+    if test -n "$SLURM_JOB_ID"
+    then echo '{"facts": {"tensor-rt": "10.3"}}'
+    else echo '{"facts": {}, "missing": {"tensor-rt": {"message": "no trtexec"}}}'
+    fi ;;
+run)
+    out=$(sed -n 's/.*"engine": "\(.*\/out\/.*\)".*/\1/p' "$2")
+    mkdir "$out"; echo engine > "$out/e"; echo {} > "$out/../layers.json"
+    echo '{"event": "done", "metrics": {}}' ;;
+esac
+"#,
+    );
+    let run = || {
+        let mut command = cluster.run(&project, &[]);
+        project.said(command.env("QPIPE_WORKER", project.path("worker")))
+    };
+    let mut here = project.command(&["run", "p.toml"]);
+    let said = project.said(here.env("QPIPE_WORKER", project.path("worker")));
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.stderr.contains("needs TensorRT (trtexec): no trtexec"), "{said:?}");
+    project.run(&["model"]);
+    // The engine is the first that would run, and its key cannot be made here.
+    let said = run();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains("2 ran, 1 cached"), "{said:?}");
+    assert_eq!(project.artifact("copy/x/e"), "engine\n");
+    let jobs = cluster.jobs();
+    let said = run();
+    assert!(said.stdout.contains("0 ran, 3 cached"), "{said:?}");
+    assert_eq!(cluster.jobs(), jobs);
+    project.verify();
+}

@@ -204,7 +204,7 @@ fn a_machine_without_the_worker_can_look_all_the_same() {
         said.stdout
     };
     project.run(&["model"]);
-    let needs = "needs qpipe-worker to tell onnx-runtime";
+    let needs = "needs qpipe-worker to tell ONNX Runtime";
     let plan = missing(&["plan", "p.toml", "--exit-code"]);
     assert_eq!(
         plan,
@@ -218,6 +218,21 @@ fn a_machine_without_the_worker_can_look_all_the_same() {
     assert!(status.contains(&format!("engine  unknown: {needs}\n1 up to date, 1 unknown\n")));
     let why = missing(&["why", "p.toml", "engine", "--exit-code"]);
     assert_eq!(why, format!("engine: unknown: {needs}\n"));
+    // With a worker, and without the library: what waits for others says so too, as the worker was asked anyway.
+    let again = ENGINE.replace("[stages.engine]", "[stages.more]").replace("model.m", "other.m");
+    let again =
+        again.replace("[stages.model]", "[stages.other]").replace("echo model", "echo other");
+    project.write("p.toml", &format!("{ENGINE}{again}"));
+    project.write("facts", r#"{"facts": {}, "missing": {"onnx-runtime": {"message": "none"}}}"#);
+    let mut command = project.command(&["plan", "p.toml"]);
+    let plan = project.said(command.env("QPIPE_WORKER", project.path("worker")));
+    let needs = "needs ONNX Runtime, which is missing here";
+    for line in [
+        format!("engine  unknown (?): {needs}\n"),
+        format!("may run (?): depends on other; {needs}\n"),
+    ] {
+        assert!(plan.stdout.contains(&line), "{line}{plan:?}");
+    }
 }
 
 #[test]

@@ -137,5 +137,132 @@ fn a_missing_worker_and_a_fact_that_it_cannot_tell() {
     project.write("facts", r#"{"facts": {}}"#);
     let said = run(&project);
     assert_eq!(said.code, Some(3));
-    assert!(said.stderr.contains("error: the worker cannot tell onnx-runtime: "), "{said:?}");
+    let expected =
+        "error: stage engine ([DIR]/p.toml:7) needs ONNX Runtime: the worker says nothing of it\n";
+    assert!(said.stderr.starts_with(expected), "{said:?}");
+}
+
+/// Two engines of one model, for two runtimes, and another for one of them; each command notes that it ran.
+const RUNTIMES: &str = r#"
+[stages.model]
+kind = "command"
+run = "echo model >> ran; echo model > $QPIPE_OUT_M"
+outputs = { m = { file = "model.onnx", type = "model" } }
+
+[stages.engine]
+kind = "build-engine"
+model = "model.m"
+backend = "onnxruntime"
+
+[stages.trt]
+kind = "build-engine"
+model = "model.m"
+backend = "tensorrt"
+
+[stages.other]
+kind = "build-engine"
+model = "model.m"
+backend = "tensorrt"
+precision = "fp16"
+
+[stages.after]
+kind = "command"
+run = "echo after >> ran; cp -r $QPIPE_IN_E $QPIPE_OUT_X"
+inputs = { e = "trt.engine" }
+outputs = { x = "x" }
+"#;
+
+/// With a worker that finds no trtexec.
+fn without_trtexec(pipeline: &str) -> Project {
+    let project = project(GOOD);
+    project.write("p.toml", pipeline);
+    let missing = serde_json::json!({"message": "no trtexec", "help": "install TensorRT"});
+    let facts = serde_json::json!({
+        "facts": {"onnx-runtime": "libort.so 1.0"}, "files": [], "missing": {"tensor-rt": missing},
+    });
+    project.write("facts", &facts.to_string());
+    project
+}
+
+/// All facts, as if TensorRT had been installed.
+const INSTALLED: &str = r#"{"facts": {"onnx-runtime": "libort.so 1.0", "tensor-rt": "10.3"}}"#;
+
+const NEED: &str = "stage trt ([DIR]/p.toml:12) and 1 more need TensorRT (trtexec): no trtexec";
+
+#[test]
+fn what_is_missing_is_told_before_anything_runs() {
+    let project = without_trtexec(RUNTIMES);
+    let with =
+        |arguments: &[&str]| project.said(with_worker(&project, &mut project.command(arguments)));
+    let said = run(&project);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let expected = format!(
+        "error: {NEED}\n  help: install TensorRT; `qpipe doctor` lists what is missing and how to \
+         get it; --keep-going runs all that can do without\n"
+    );
+    assert_eq!(said.stderr, expected);
+    assert_eq!(started(&project), ["facts"]);
+    assert!(project.ran().is_empty());
+    // What was not selected is nobody's business.
+    let said = with(&["run", "p.toml", "engine"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(project.ran(), ["model"]);
+    // The same where the model is there already: without the fact there is no key to look up.
+    let said = run(&project);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert_eq!(
+        said.stderr,
+        format!("model: cached\nengine: cached\nengine: warning: careful\n{expected}")
+    );
+    // That it was missing is not remembered.
+    project.write("facts", INSTALLED);
+    let said = run(&project);
+    assert_eq!((said.code, project.ran()), (Some(0), vec!["after".to_owned()]), "{said:?}");
+    started(&project);
+    run(&project);
+    assert!(started(&project).is_empty());
+}
+
+#[test]
+fn with_keep_going_what_is_missing_is_told_once_and_the_rest_runs() {
+    let project = without_trtexec(RUNTIMES);
+    let keep_going = || {
+        let mut command = project.command(&["run", "p.toml", "--keep-going", "-j1"]);
+        project.said(with_worker(&project, &mut command))
+    };
+    let said = keep_going();
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let warning = format!("warning: {NEED}; they will fail, the others run\n");
+    assert!(said.stderr.starts_with(&warning), "{said:?}");
+    assert_eq!(said.stderr.matches("warning: stage").count(), 1, "{said:?}");
+    for text in [
+        "error: stage trt failed: stage trt ([DIR]/p.toml:12) needs TensorRT (trtexec): no trtexec\n  help: install TensorRT; ",
+        "error: stage other failed: stage other ([DIR]/p.toml:17) needs TensorRT (trtexec): no trtexec\n",
+        "after: skipped (trt failed)\n",
+    ] {
+        assert!(said.stderr.contains(text), "{text}{said:?}");
+    }
+    assert!(said.stdout.ends_with("2 ran, 0 cached, 2 failed, 1 not run in N s\n"), "{said:?}");
+    assert_eq!(project.ran(), ["model"]);
+    // At the start, and when the model was there: not for each stage.
+    assert_eq!(started(&project), ["facts", "facts", "run"]);
+    project.verify();
+    // It is installed while the model is made.
+    project.write("installed", INSTALLED);
+    project.write("p.toml", &RUNTIMES.replace("echo model >> ran", "cp installed facts"));
+    let said = keep_going();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stderr.contains(&warning), "{said:?}");
+    assert_eq!(project.ran(), ["after"]);
+}
+
+#[test]
+fn a_worker_that_is_missing_is_told_before_anything_runs() {
+    let project = project(GOOD);
+    project.write("p.toml", &PIPELINE.replace("echo model >", "echo model >> ran; echo model >"));
+    let mut command = project.command(&["run", "p.toml"]);
+    let said = project.said(command.env("QPIPE_WORKER", "/nowhere/qpipe-worker"));
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.stderr.starts_with("error: qpipe-worker is missing: "), "{said:?}");
+    assert!(project.ran().is_empty());
 }

@@ -23,7 +23,7 @@ pub fn fact(fact: Fact) -> Result<String> {
             };
             if fact == Fact::LibtorchCuda && torch::gpus() == 0 {
                 return Err(Error::machine(format!(
-                    "a stage asks for a GPU (`device`), and libtorch finds none: {}",
+                    "`device` asks for a GPU, and libtorch finds none: {}",
                     torch::why_no_gpu()
                 ))
                 .help("device = \"auto\" takes a GPU only where there is one"));
@@ -39,7 +39,7 @@ pub fn fact(fact: Fact) -> Result<String> {
             Ok(format!("{} {}", library::onnxruntime_version(&path)?, fingerprint(&path)?))
         }
         Fact::TensorRtRtx => {
-            let path = library::tensorrt_rtx()?;
+            let path = tensorrt_rtx()?;
             Ok(fingerprint(&path)?)
         }
         Fact::TensorRt => tensorrt::fact(),
@@ -87,6 +87,16 @@ fn fingerprint(path: &Path) -> Result<String> {
     Ok(format!("{name} {bytes}"))
 }
 
+/// The TensorRT-RTX library, where this program can use it.
+fn tensorrt_rtx() -> Result<std::path::PathBuf> {
+    if cfg!(feature = "tensorrt-rtx") {
+        library::tensorrt_rtx()
+    } else {
+        Err(Error::machine("this qpipe-worker was built without it")
+            .help("cargo build --release --features qpipe-worker/tensorrt-rtx"))
+    }
+}
+
 /// All components, for `qpipe doctor`.
 pub fn all() -> Vec<Component> {
     let component = |name: &str, required, found: Result<(String, String)>, help: &str| match found
@@ -115,36 +125,36 @@ pub fn all() -> Vec<Component> {
     });
     let trtexec = tensorrt::Program::find()
         .map(|program| (program.path.display().to_string(), program.version.to_string()));
-    let rtx = if cfg!(feature = "tensorrt-rtx") {
-        library::tensorrt_rtx().map(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let version = name.split(".so.").nth(1).unwrap_or("unknown").to_owned();
-            (path.display().to_string(), version)
-        })
-    } else {
-        Err(Error::machine("this qpipe-worker was built without it")
-            .help("cargo build --release --features qpipe-worker/tensorrt-rtx"))
-    };
+    let rtx = tensorrt_rtx().map(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let version = name.split(".so.").nth(1).unwrap_or("unknown").to_owned();
+        (path.display().to_string(), version)
+    });
     vec![
         component(
-            "libtorch",
+            Fact::Libtorch.words(),
             true,
             torch::loaded(),
             "LIBTORCH=/path/to/libtorch at build time names your own (2.11)",
         ),
         component(
-            "ONNX Runtime",
+            Fact::OnnxRuntime.words(),
             true,
             onnxruntime,
             "ORT_DYLIB_PATH=/path/to/libonnxruntime.so names your own (1.24 or later)",
         ),
         component(
-            "TensorRT (trtexec)",
+            Fact::TensorRt.words(),
             false,
             trtexec,
             "TENSORRT_DIR=/path/to/TensorRT or TRTEXEC=/path/to/trtexec names your own (8.5 or later)",
         ),
-        component("TensorRT-RTX", false, rtx, "TENSORRT_RTX_DIR=/path/to/lib names your own"),
+        component(
+            Fact::TensorRtRtx.words(),
+            false,
+            rtx,
+            "TENSORRT_RTX_DIR=/path/to/lib names your own",
+        ),
         gpu(),
     ]
 }
@@ -182,5 +192,13 @@ mod tests {
             let error = super::fact(Fact::LibtorchCuda).unwrap_err();
             assert!(error.message.contains("libtorch finds none"), "{}", error.message);
         }
+    }
+
+    /// Whether the library is there or not.
+    #[cfg(not(feature = "tensorrt-rtx"))]
+    #[test]
+    fn a_worker_without_tensorrt_rtx_does_not_tell_its_fact() {
+        let error = fact(Fact::TensorRtRtx).unwrap_err();
+        assert!(error.message.contains("built without it"), "{}", error.message);
     }
 }

@@ -34,9 +34,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints `{"facts": {name: value}, "files": [path]}`; a fact that cannot be told is left out, and the error printed.
+/// Prints `{"facts": {name: value}, "files": [path], "missing": {name: {"message": …, "help": …}}}`; the error of a fact that
+/// cannot be told is printed for people too.
 fn facts(names: &[&str]) -> ExitCode {
-    let (mut facts, mut files, mut failed) = (BTreeMap::new(), Vec::new(), false);
+    let (mut facts, mut files, mut missing) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for &name in names {
         let told = serde_json::from_value::<Fact>(name.into())
             .map_err(|error| Error::bug(error.to_string()))
@@ -46,15 +47,16 @@ fn facts(names: &[&str]) -> ExitCode {
                 Ok(())
             });
         if let Err(error) = told {
-            failed = true;
             eprintln!("{}", error.message);
-            if let Some(help) = error.help {
+            if let Some(help) = &error.help {
                 eprintln!("{help}");
             }
+            let Error { message, help, .. } = error;
+            missing.insert(name, serde_json::json!({ "message": message, "help": help }));
         }
     }
-    let printed = print(&serde_json::json!({ "facts": facts, "files": files }));
-    if failed { ExitCode::FAILURE } else { printed }
+    let told = print(&serde_json::json!({ "facts": facts, "files": files, "missing": missing }));
+    if missing.is_empty() { told } else { ExitCode::FAILURE }
 }
 
 /// Does `qpipe model`; its output and exit code are the runner's own.

@@ -12,6 +12,18 @@ pub enum BundleError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cache(#[from] CacheError),
+    /// There is nothing to unpack.
+    #[error("there is no file {}{}", path.display(), if path.is_dir() { ": that is a folder" } else { "" })]
+    #[diagnostic(
+        code(qpipe::bundle::missing),
+        help(
+            "name the bundle; `qpipe bundle FILE` writes one, FILE's name with the ending .qpipe"
+        )
+    )]
+    Missing {
+        /// The bundle.
+        path: PathBuf,
+    },
     /// The bundle is not what it should be.
     #[error("{} is no whole bundle: {reason}", path.display())]
     #[diagnostic(

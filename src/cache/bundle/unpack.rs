@@ -47,7 +47,12 @@ pub fn unpack(
     open: impl FnOnce(&Path) -> Result<Cache, CacheError>,
     force: bool,
 ) -> Result<Unpacked> {
-    let file = File::open(bundle).or_say("read", bundle)?;
+    let missing = || BundleError::Missing { path: bundle.to_path_buf() };
+    let file = match File::open(bundle) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+        Ok(_) if bundle.is_dir() => return Err(missing()),
+        opened => opened.or_say("read", bundle)?,
+    };
     let folder = std::path::absolute(folder).or_say("find", folder)?;
     let mut placing = Placing::new(&folder, force);
     let reading = Reading { path: bundle };

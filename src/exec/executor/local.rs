@@ -177,6 +177,9 @@ impl<'r, 'p> Progress<'r, 'p> {
     /// A stage waits for its turn, after a look into the remote cache: that needs no part of the
     /// machine.
     fn push(&mut self, needed: Needed) {
+        if let Some(lack) = &needed.lack {
+            return self.cannot(&needed, lack);
+        }
         let (run, needed) = (self.run, Rc::new(needed));
         if needed.forced || !remote::is_there(run) {
             return self.again(needed);
@@ -204,16 +207,21 @@ impl<'r, 'p> Progress<'r, 'p> {
     fn again(&mut self, needed: Rc<Needed>) {
         let stage = needed.stage;
         if let Err(error) = fits(self.run, stage, self.pool.capacity()) {
-            use miette::Diagnostic;
-            let help = error.help().map(|help| help.to_string());
-            let failure = failure(Blame::Machine, error.to_string(), help.as_deref());
-            let failure = StageFailure { failure, tail: Vec::new(), log: None };
-            self.run.failed(&needed, 0.0, &failure);
-            return self.failed(stage);
+            return self.cannot(&needed, &error);
         }
         let need = need(self.run.stage(stage), self.pool.capacity());
         self.queue.push(stage, self.estimates.priority(stage), need);
         self.needed.insert(stage, needed);
+    }
+
+    /// A stage fails before it starts: the machine does not have what it needs.
+    fn cannot(&mut self, needed: &Needed, why: &RunError) {
+        use miette::Diagnostic;
+        let help = why.help().map(|help| help.to_string());
+        let failure = failure(Blame::Machine, why.to_string(), help.as_deref());
+        let failure = StageFailure { failure, tail: Vec::new(), log: None };
+        self.run.failed(needed, 0.0, &failure);
+        self.failed(needed.stage);
     }
 
     /// A stage failed for good, and with it what needs it.
@@ -290,6 +298,8 @@ impl<'r, 'p> Progress<'r, 'p> {
 
     /// Looks up all whose producers have become up to date.
     fn look(&mut self) -> Result<()> {
+        // What was missing may be there by now.
+        self.run.keys.borrow_mut().facts.forget();
         while let Some(index) = self.scheduler.take() {
             match self.run.look(index)? {
                 None => self.scheduler.succeeded(index),

@@ -491,4 +491,11 @@ fn the_fact_names_version_card_and_driver_branch() {
     other.set("FAKE_DRIVER", "535.1");
     other.set("FAKE_TRTEXEC_VERSION", "100300");
     assert_eq!(fact(&other), "10.3.0 on NVIDIA H100 80GB HBM3 (compute 9.0, driver 535)");
+    other.set("TRTEXEC", "/nowhere/trtexec");
+    let output = other.worker(&["facts", "tensor-rt", "libtorch-cpu"]).output().unwrap();
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(printed["facts"]["libtorch-cpu"].is_string(), "{printed}");
+    let missing = &printed["missing"]["tensor-rt"];
+    assert_eq!(missing["message"], "TRTEXEC=/nowhere/trtexec: expected the program trtexec");
+    assert!(missing["help"].as_str().unwrap().contains("TENSORRT_DIR"), "{printed}");
 }

@@ -191,6 +191,7 @@ impl Watching<'_, '_> {
         let (pipeline, cell) = (self.run.plan.pipeline(), self.run.stage(index));
         let known = key.or_else(|| self.needed.get(&index).map(|needed| needed.key.clone()));
         let made = || self.run.keys.borrow_mut().key(pipeline, cell, &self.run.done.borrow()).ok();
+        let made = || made().map(|(key, _)| key);
         // Of a stage that failed although one that it needs is not known to be done: it is only told
         // in the history.
         let unknown = || ActionKey {
@@ -208,7 +209,7 @@ impl Watching<'_, '_> {
         let same = self.needed.get(&index).filter(|needed| needed.digest == digest);
         let changes = same.map(|needed| needed.changes.clone()).unwrap_or_default();
         let before = same.and_then(|needed| needed.before);
-        Needed { stage: index, key, digest, why, changes, before, forced }
+        Needed { stage: index, key, digest, why, changes, before, forced, lack: None }
     }
 }
 
