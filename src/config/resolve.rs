@@ -10,7 +10,7 @@ use super::pipeline::{Origin, ResolvedInput};
 use super::schema::{self, Link};
 use super::stage::{RawCell, RawStage};
 use super::tree::{Node, Place};
-use crate::stages::contract::{Input, PortType, Source};
+use crate::stages::contract::{Input, PortType, Runs, Source};
 
 /// Cells of a stage by their texts.
 pub(super) type Cells<'p> = HashMap<&'p str, &'p RawCell>;
@@ -69,7 +69,7 @@ impl<'p> Names<'p> {
         let connect = |input: &Input| {
             let node = cell.tree.nearest(&input.field);
             let origin = match &input.source {
-                Source::Path(path) => Origin::Path(existing(self.sources, path, node, mistakes)?),
+                Source::Path(path) => Origin::Path(self.path(cell, path, node, mistakes)?),
                 Source::Reference(text) => {
                     self.one(&Spot { text, accepts: input.accepts, node }, mistakes)?
                 }
@@ -80,6 +80,26 @@ impl<'p> Names<'p> {
         inputs.iter().filter_map(connect).collect()
     }
 
+    /// A path of a stage's table. Programs may take a folder, all others read files.
+    fn path(
+        &self,
+        cell: &RawCell,
+        path: &str,
+        node: &Node,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<PathBuf> {
+        let there = existing(self.sources, path, node, mistakes)?;
+        let kind = cell.kind.filter(|kind| kind.runs != Runs::Program);
+        let Some(kind) = kind.filter(|_| there.is_dir()) else { return Some(there) };
+        let message = format!("\"{path}\" is a folder, and {} reads a file", kind.name);
+        mistakes.push(
+            Mistake::new("wrong-file", node.place, message, "expected a file")
+                .also(node.from, "the value comes from here")
+                .help("name the file in that folder"),
+        );
+        None
+    }
+
     /// Checks what a stage refers to whose configuration has mistakes, as far as that is possible
     /// without knowing what it accepts where.
     fn check_links(&self, cell: &RawCell, mistakes: &mut Vec<Mistake>) {
@@ -87,7 +107,7 @@ impl<'p> Names<'p> {
         for link in schema::links(schema::stage(kind), table) {
             match link {
                 Link::Path(path, node) => {
-                    existing(self.sources, path, node, mistakes);
+                    self.path(cell, path, node, mistakes);
                 }
                 Link::Reference(text, node) if is_report(cell) => {
                     self.several(&Spot { text, accepts: ANY, node }, mistakes);
