@@ -47,7 +47,7 @@ fn cross_layer(
     let found = equalize(model, bounded, moments.as_ref())?;
     if !found.in_the_way.is_empty() {
         context.events.warn(format!(
-            "{} activation(s) with a bound stand between layers that so are not equalized, such as {}: relu6 = \"relu\" replaces those from 0 to a constant",
+            "{} activation(s) with a bound stand between layers that so are not equalized, such as {}: relu6 = \"relu\" replaces those from 0 to a constant; evaluate the equalized float model then: it may compute something else",
             found.in_the_way.len(),
             found.in_the_way[0]
         ));
