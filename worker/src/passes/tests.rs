@@ -249,6 +249,20 @@ fn another_opset_is_named_only_where_nothing_changed() {
     };
     assert!(set_opset(&mut reshape(0), 13).is_ok());
     assert!(set_opset(&mut reshape(1), 13).is_err());
+    let of = |op_type: &str, opset, inputs: &[&str]| {
+        let mut model = graph(vec![Node::new("n", op_type, inputs, &["y"])], vec![]);
+        model.opsets[0].version = opset;
+        model
+    };
+    // Axes of reductions are an input from 18 on (ReduceSum: 13), lengths of a Split from 13 on.
+    for (op_type, opset) in [("ReduceMean", 18), ("ReduceMax", 20), ("ReduceL2", 18)] {
+        assert!(set_opset(&mut of(op_type, opset, &["x", "axes"]), 17).is_err(), "{op_type}");
+        assert!(set_opset(&mut of(op_type, opset, &["x"]), 17).is_ok(), "{op_type}");
+    }
+    assert!(set_opset(&mut of("ReduceSum", 17, &["x", "axes"]), 20).is_ok());
+    assert!(set_opset(&mut of("ReduceSum", 17, &["x", "axes"]), 12).is_err());
+    assert!(set_opset(&mut of("Split", 17, &["x", "lengths"]), 20).is_ok());
+    assert!(set_opset(&mut of("Split", 17, &["x"]), 20).is_err());
 }
 
 #[test]
