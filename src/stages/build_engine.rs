@@ -58,7 +58,7 @@ pub struct BuildEngine {
     #[serde(default, skip_serializing_if = "is_no")]
     pub saturate: bool,
     /// `onnxruntime` only: compare what the engine computes with the file that it was built from, on random images: its outputs and what
-    /// each integer kernel gives. A value that is lost at one node (SQNR below 10 dB, and 6 dB less than what the node reads) fails the stage and is named; on a processor without VNNI, where integer kernels saturate, it is a warning.
+    /// each integer kernel gives. A value that is lost at one node (SQNR below 10 dB, and 6 dB less than what the node reads) fails the stage and is named; with `saturate` on a processor without VNNI it is a warning.
     #[serde(default = "super::contract::yes")]
     pub verify: bool,
 }
@@ -315,7 +315,8 @@ mod tests {
         };
         assert!(rtx("int8").is_empty());
         assert_eq!(rtx("best").len(), 1);
-        let saturate = |backend| problems(serde_json::json!({"backend": backend, "saturate": true}));
+        let saturate =
+            |backend| problems(serde_json::json!({"backend": backend, "saturate": true}));
         assert!(saturate("onnxruntime").is_empty());
         assert_eq!(saturate("torch").len(), 1);
         let quiet = serde_json::to_value(of(serde_json::json!({}))).unwrap();

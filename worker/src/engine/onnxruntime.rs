@@ -103,9 +103,10 @@ pub(super) fn has_int8_weights(folder: &Path, note: &Note) -> Result<bool> {
         let weights = graph.initializers.get(name);
         weights.is_some_and(|weights| weights.dtype == DType::I8 && weights.shape.len() > 1)
     };
-    let kernels = graph.nodes.iter().filter(|node| {
-        INTEGER_KERNELS.iter().any(|name| node.op_type.contains(name))
-    });
+    let kernels = graph
+        .nodes
+        .iter()
+        .filter(|node| INTEGER_KERNELS.iter().any(|name| node.op_type.contains(name)));
     Ok(kernels.flat_map(|node| &node.inputs).any(weights))
 }
 

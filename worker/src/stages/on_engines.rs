@@ -26,12 +26,7 @@ fn figures(outcome: &Outcome) -> String {
 }
 
 /// Warns where the simulation alone would have chosen another candidate, whose engine breaks a limit.
-pub(super) fn passed_over(
-    context: &Context,
-    found: &Found,
-    limits: Limits,
-    chosen: &Candidate,
-) {
+pub(super) fn passed_over(context: &Context, found: &Found, limits: Limits, chosen: &Candidate) {
     let float = &found.trials[0].point.outcome;
     let Some(trial) = in_simulation(found, limits).map(|place| &found.trials[place]) else {
         return;

@@ -237,11 +237,8 @@ fn refused(found: &Found, limits: Limits, missed: Missed) -> Error {
             .to_owned();
     let in_simulation = on_engines::in_simulation(found, limits);
     if let Some(trial) = in_simulation.map(|place| &found.trials[place]) {
-        message = format!(
-            "{message}. In simulation \"{}\" keeps them: {}",
-            trial.name,
-            on_engines::WHY
-        );
+        message =
+            format!("{message}. In simulation \"{}\" keeps them: {}", trial.name, on_engines::WHY);
         help = format!("{}; or {help}", on_engines::WHAT_HELPS);
     }
     Error::user(message).key("max_latency_ms").help(help)
