@@ -167,6 +167,20 @@ fn the_batch_is_freed_and_fixed_also_in_reshapes() {
     let five = Tensor::zeros([5, 2, 8, 8], (Kind::Float, tch::Device::Cpu));
     assert_eq!(run(&model, &five).size(), [5, 128]);
     set_batch(&mut model, Some(7)).unwrap();
+    // As PyTorch's dynamo exporter writes a `view`: zeros are allowed, and there are none.
+    let view = |extents: [i64; 2]| {
+        let node =
+            Node::new("view", "Reshape", &["x", "s"], &["y"]).with("allowzero", Attribute::Int(1));
+        let shape = TensorData::i64(&[2], &extents);
+        let mut model = graph(vec![node], vec![("s", shape)]);
+        model.graph.inputs[0].shape.as_mut().unwrap()[0] = Dim::Fixed(1);
+        set_batch(&mut model, None).unwrap();
+        let node = &model.graph.nodes[0];
+        let shape = model.graph.initializers[node.inputs[1].as_str()].to_i64().unwrap();
+        (shape, node.int("allowzero", 0).unwrap())
+    };
+    assert_eq!(view([1, 16]), (vec![0, 16], 0));
+    assert_eq!(view([1, 0]), (vec![1, 0], 1));
     assert_eq!(model.graph.outputs[0].shape.as_ref().unwrap()[0], Dim::Fixed(7));
 }
 
