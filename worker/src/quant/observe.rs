@@ -10,7 +10,7 @@ use super::best::Judge;
 use super::calibrate::{Options, Times};
 use super::observer::{Collector, Exact, Growing, Observed, OnDevice};
 use crate::data::{Dataset, Loader, Order};
-use crate::graph::{Dim, Graph, Model};
+use crate::graph::{Graph, Model};
 use crate::interp::{self, Program};
 use crate::torch::{Mark, Stopwatch};
 use crate::{Error, Result, torch};
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
                     if observed.is_ok() { Ok(()) } else { Err(Error::bug("observed")) }
                 });
             observed?;
-            made.map_err(|error| does_not_fit(error, self.graph, self.dataset, &shape, indices))?;
+            made.map_err(|error| does_not_fit(error, self.dataset, &shape, indices))?;
             self.batches.add(begin, Mark::set(device));
             observer.batch_is_done(&seen)?;
             done += indices.len();
@@ -253,33 +253,13 @@ impl Observer for Judge {
 }
 
 /// What a model refuses of images, with what was given.
-fn does_not_fit(
-    error: Error,
-    graph: &Graph,
-    dataset: &Dataset,
-    shape: &[i64],
-    indices: &[usize],
-) -> Error {
+fn does_not_fit(error: Error, dataset: &Dataset, shape: &[i64], indices: &[usize]) -> Error {
     let extents: Vec<String> = shape[1..].iter().map(i64::to_string).collect();
     let named = indices.first().map_or(String::new(), |&index| dataset.name(index));
     let place = format!("calibration images of {}, such as {named}", extents.join("×"));
-    let help = other_batch(graph, shape[0]).unwrap_or_else(|| {
-        "the data set's `transform` and `color` decide what a model is given: { resize = [height, width] } for one size".to_owned()
-    });
+    let help = "the data set's `transform` and `color` decide what a model is given: { resize = [height, width] } for one size";
     let error = error.at(place).key("data");
     if error.help.is_some() { error } else { error.help(help) }
-}
-
-/// What to do about a model whose file fixes its batch to another one than it is given.
-fn other_batch(graph: &Graph, given: i64) -> Option<String> {
-    let shape = graph.inputs.first()?.shape.as_ref()?;
-    let Dim::Fixed(own) = *shape.first()? else { return None };
-    (own != given).then(|| {
-        format!(
-            "the model's batch is fixed to {own}, and {given} images were run: export it with a free batch (`dynamic_shapes` of torch.onnx.export, \
-             `dynamic_axes` with dynamo = False), or batch_size = {own}"
-        )
-    })
 }
 
 /// What to do about a NaN or an infinity.
@@ -305,23 +285,5 @@ fn names(dataset: &Dataset, images: &[usize]) -> String {
             dataset.name(*last)
         ),
         [] => "no image".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::ValueInfo;
-
-    #[test]
-    fn a_batch_that_the_file_fixes_is_told_where_another_is_given() {
-        let of = |batch: Dim| {
-            let shape = vec![batch, Dim::Fixed(1), Dim::Fixed(28), Dim::Fixed(28)];
-            Graph { inputs: vec![ValueInfo::f32("x", shape)], ..Graph::default() }
-        };
-        let help = other_batch(&of(Dim::Fixed(1)), 16).unwrap();
-        assert!(help.starts_with("the model's batch is fixed to 1, and 16 images"), "{help}");
-        assert_eq!(other_batch(&of(Dim::Fixed(16)), 16), None);
-        assert_eq!(other_batch(&of(Dim::Named("batch".to_owned())), 16), None);
     }
 }
