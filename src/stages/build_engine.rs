@@ -53,8 +53,12 @@ pub struct BuildEngine {
     /// `tensorrt` only: keep what the builder measured for later builds for the same GPU, driver branch and version on this machine.
     #[serde(default = "super::contract::yes", skip_serializing_if = "super::contract::is_yes")]
     pub timing_cache: bool,
+    /// `onnxruntime` only: keep integer kernels whose sums saturate on x86 processors without VNNI, which are faster. Else weights are stored as uint8
+    /// there (the same values), and the engine computes what the file says. Without effect on other processors.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub saturate: bool,
     /// `onnxruntime` only: compare what the engine computes with the file that it was built from, on random images: its outputs and what
-    /// each integer kernel gives. A value that is lost at one node (SQNR below 10 dB, and 6 dB less than what the node reads) fails the stage and is named; on a processor without VNNI, where integer kernels saturate, it is a warning.
+    /// each integer kernel gives. A value that is lost at one node (SQNR below 10 dB, and 6 dB less than what the node reads) fails the stage and is named; with `saturate` on a processor without VNNI it is a warning.
     #[serde(default = "super::contract::yes")]
     pub verify: bool,
 }
@@ -144,7 +148,7 @@ const OURS: &[(&str, &str)] = &[
 
 impl Contract for BuildEngine {
     const NAME: &'static str = "build-engine";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "build an inference engine from an ONNX file";
 
     fn inputs(&self) -> Vec<Input> {
@@ -177,6 +181,12 @@ impl Contract for BuildEngine {
 
     fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        if self.backend != Backend::Onnxruntime && self.saturate {
+            problems.push(Problem::at(
+                "saturate",
+                "`saturate` belongs to backend \"onnxruntime\" only",
+            ));
+        }
         if self.backend != Backend::TensorrtRtx && self.compute_capability.is_some() {
             problems.push(Problem::at(
                 "compute_capability",
@@ -305,6 +315,10 @@ mod tests {
         };
         assert!(rtx("int8").is_empty());
         assert_eq!(rtx("best").len(), 1);
+        let saturate =
+            |backend| problems(serde_json::json!({"backend": backend, "saturate": true}));
+        assert!(saturate("onnxruntime").is_empty());
+        assert_eq!(saturate("torch").len(), 1);
         let quiet = serde_json::to_value(of(serde_json::json!({}))).unwrap();
         assert_eq!(quiet.as_object().unwrap().len(), 4, "old files keep their keys: {quiet}");
     }

@@ -19,10 +19,10 @@ pub struct ExportOnnx {
     /// `"dynamic"`, or a fixed batch size.
     #[serde(default)]
     pub batch: Batch,
-    /// ONNX opset; Q/DQ per channel needs 13.
-    #[serde(default = "default_opset")]
+    /// ONNX opset; Q/DQ per channel needs 13. Default: 17, or the model's own where an operator of it is not the same in 17 (as PyTorch exports them with 18 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 13, max = 21))]
-    pub opset: u32,
+    pub opset: Option<u32>,
     /// Form of quantized weights. `onnxruntime`: int8 weights and int32 bias with DequantizeLinear
     /// only. `tensorrt`, `tensorrt-rtx`: float weights with Q and DQ. Default: the target that the Q/DQ pairs were
     /// placed for, which the model's metadata names.
@@ -72,12 +72,8 @@ mod dynamic {
     }
 }
 
-/// What `opset` is where it is not given.
+/// What `opset` is where it is not given and the model can be written so.
 pub const DEFAULT_OPSET: u32 = 17;
-
-fn default_opset() -> u32 {
-    DEFAULT_OPSET
-}
 
 impl Contract for ExportOnnx {
     const NAME: &'static str = "export-onnx";

@@ -12,11 +12,24 @@ pub mod tensorrt;
 #[cfg(feature = "tensorrt-rtx")]
 mod tensorrt_rtx;
 
+use std::path::Path;
+
+use crate::Result;
+
 pub use note::{FurtherOutput, Layer, Note, OnGpu};
 pub use table::{
     BACKENDS, Backend, Build, Built, Clock, Engine, Tell, Threads, Timing, Told, build, clock, load,
 };
 pub use tapped::{Tapped, Value};
+
+/// Whether sums in the integer kernels of the engine in `folder` may saturate on this processor: it was built with
+/// [`Build::saturate`] and its layers read uint8 values and int8 weights.
+///
+/// # Errors
+/// An engine that is gone.
+pub fn may_saturate(folder: &Path, note: &Note) -> Result<bool> {
+    Ok(saturates() && note.backend == "onnxruntime" && onnxruntime::has_int8_weights(folder, note)?)
+}
 
 /// Whether this processor adds two products of 8-bit integers in 16 bits, as x86 ones without VNNI do: sums of ONNX Runtime's kernels
 /// for uint8 and int8 then saturate where weights and activations are large.

@@ -16,7 +16,8 @@ use qpipe::stages::contract::Metrics;
 
 use super::table::layers_of_onnx;
 use super::{Build, Built, Engine, Note, Threads, library};
-use crate::{Error, Result};
+use crate::graph::DType;
+use crate::{Error, Result, onnx};
 
 const FILE: &str = "model.onnx";
 
@@ -64,15 +65,22 @@ fn affinities(threads: &Threads) -> Option<String> {
     (!places.is_empty()).then(|| places.join(";"))
 }
 
+/// With "1" weights of integer layers become uint8 where products of uint8 and int8 saturate, on x86 processors without VNNI: the same
+/// values, and kernels that add in 32 bits. Elsewhere it changes nothing (`onnxruntime_session_options_config_keys.h`).
+const PRECISION: &str = "session.x64quantprecision";
+
 /// Optimizes the model and saves it.
 pub fn build(request: &Build) -> Result<Built> {
     let runtime = library::onnxruntime_version(&library::onnxruntime()?)?;
     let note = Note::of(request.model, "onnxruntime", runtime, FILE)?;
     let path = request.folder.join(FILE);
     let builder = session(&Threads::Free(request.threads), GraphOptimizationLevel::All)?;
-    let mut builder = builder
-        .with_optimized_model_path(&path)
-        .map_err(|error| refused("refuses an option", error))?;
+    let option = |error: ort::Error<SessionBuilder>| refused("refuses an option", error);
+    let builder = match request.saturate {
+        true => builder,
+        false => builder.with_config_entry(PRECISION, "1").map_err(option)?,
+    };
+    let mut builder = builder.with_optimized_model_path(&path).map_err(option)?;
     builder
         .commit_from_file(request.path)
         .map_err(|error| refused("cannot build the model", error))?;
@@ -87,6 +95,23 @@ pub fn load(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Eng
         .map_err(|error| refused("cannot load the engine", error))?;
     Ok(Box::new(OnnxRuntime { session, note: note.clone() }))
 }
+
+/// Whether an integer kernel of the engine has constant int8 weights, which on an x86 processor without VNNI are multiplied in 16 bits.
+pub(super) fn has_int8_weights(folder: &Path, note: &Note) -> Result<bool> {
+    let graph = onnx::read(&folder.join(&note.file))?.graph;
+    let weights = |name: &String| {
+        let weights = graph.initializers.get(name);
+        weights.is_some_and(|weights| weights.dtype == DType::I8 && weights.shape.len() > 1)
+    };
+    let kernels = graph
+        .nodes
+        .iter()
+        .filter(|node| INTEGER_KERNELS.iter().any(|name| node.op_type.contains(name)));
+    Ok(kernels.flat_map(|node| &node.inputs).any(weights))
+}
+
+/// Parts of the names of operators that multiply 8-bit integers.
+const INTEGER_KERNELS: &[&str] = &["QLinear", "QGemm", "Integer", "DynamicQuantize"];
 
 struct OnnxRuntime {
     session: Session,

@@ -41,6 +41,8 @@ pub struct Build<'a> {
     pub threads: usize,
     /// Types that it may compute in; `None`: the runtime's default.
     pub precision: Option<Precision>,
+    /// Whether sums of ONNX Runtime's integer kernels may saturate, for speed, on a processor without VNNI.
+    pub saturate: bool,
     /// What is asked of TensorRT.
     pub tensorrt: tensorrt::Wishes,
     /// Where to tell of it.

@@ -169,7 +169,12 @@ fn layer_name(name: &str) -> &str {
     }
 }
 
-/// The QuantizeLinear that a layer's output goes to, itself or through nodes that alone read it.
+/// What may stand between a layer and the QuantizeLinear of its kernel's output, by element. ONNX Runtime also moves a QuantizeLinear in
+/// front of a Transpose or a Reshape (`qdq_propagation`): what the kernel gives then has another order than the value behind it.
+const BY_ELEMENT: &[&str] =
+    &["Add", "Clip", "Dropout", "HardSigmoid", "Identity", "LeakyRelu", "Relu", "Sigmoid", "Tanh"];
+
+/// The QuantizeLinear that a layer's output goes to, itself or through nodes of [`BY_ELEMENT`] that alone read it.
 fn quantizer(graph: &Graph, layer: usize) -> Option<&Node> {
     let consumers = graph.consumers();
     let mut output = graph.nodes[layer].outputs.first()?;
@@ -178,6 +183,9 @@ fn quantizer(graph: &Graph, layer: usize) -> Option<&Node> {
         let reader = &graph.nodes[reader];
         if reader.op_type == "QuantizeLinear" {
             return Some(reader);
+        }
+        if !BY_ELEMENT.contains(&&*reader.op_type) {
+            return None;
         }
         output = reader.outputs.first()?;
     }
@@ -201,4 +209,31 @@ fn quantized(graph: &Graph, quantize: &Node) -> Option<Quantized> {
     let dtype = zero_point.dtype;
     let zero_point = i32::try_from(zero).ok()?;
     matches!(dtype, DType::I8 | DType::U8).then_some(Quantized { dtype, scale, zero_point })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A product whose output goes through an operator to a QuantizeLinear.
+    fn behind(op_type: &str) -> Option<String> {
+        let graph = Graph {
+            nodes: vec![
+                Node::new("product", "MatMul", &["x", "w"], &["p"]),
+                Node::new("between", op_type, &["p"], &["b"]),
+                Node::new("q", "QuantizeLinear", &["b", "s", "z"], &["integers"]),
+            ],
+            ..Graph::default()
+        };
+        quantizer(&graph, 0).map(|node| node.name.clone())
+    }
+
+    #[test]
+    fn an_integer_kernel_gives_what_stands_in_another_order_behind_a_transpose() {
+        assert_eq!(behind("Relu").as_deref(), Some("q"));
+        // ONNX Runtime moves the QuantizeLinear in front of these.
+        for op_type in ["Transpose", "Reshape", "Squeeze", "MaxPool"] {
+            assert_eq!(behind(op_type), None, "{op_type}");
+        }
+    }
 }

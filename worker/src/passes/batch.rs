@@ -38,21 +38,24 @@ pub fn set_batch(model: &mut Model, batch: Option<u32>) -> Result<()> {
 fn copy_extent(graph: &mut Graph, old: i64) -> Result<()> {
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
-        if node.op_type != "Reshape" || node.int("allowzero", 0)? != 0 {
+        if node.op_type != "Reshape" {
             continue;
         }
+        let allows_zero = node.int("allowzero", 0)? != 0;
         let Some(name) = node.input(1).map(str::to_owned) else { continue };
         let Some(data) = graph.initializers.get(&name) else { continue };
         let mut shape = data.to_i64()?;
         // `[1, …]` of a weight's Reshape is not the batch.
         let of_constant = node.input(0).is_some_and(|input| graph.initializers.contains_key(input));
-        if shape.first() != Some(&old) || of_constant {
+        // PyTorch's dynamo exporter allows extents of 0 and has none; one that is there means another thing.
+        if shape.first() != Some(&old) || of_constant || (allows_zero && shape.contains(&0)) {
             continue;
         }
         shape[0] = 0;
         let fresh = graph.fresh_name(&name);
         graph.initializers.insert(fresh.clone(), TensorData::i64(&[shape.len() as i64], &shape));
         graph.nodes[index].inputs[1] = fresh;
+        graph.nodes[index].attributes.shift_remove("allowzero");
     }
     Ok(())
 }

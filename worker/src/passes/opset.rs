@@ -99,7 +99,7 @@ pub fn set_opset(model: &mut Model, opset: i64) -> Result<()> {
     for node in model.graph.nodes.iter().filter(|node| node.domain.is_empty()) {
         // Its new input says which axes are padded; without it all are.
         let only_new = node.op_type == "Pad" && (11..18).contains(&old) && opset >= 18;
-        if !only_new && !same(node, old.min(opset), old.max(opset)) {
+        if !only_new && !same(node, old, opset) {
             return Err(Error::user(format!(
                 "{} does not mean the same in opset {opset} as in the model's own, {old}",
                 node.place()
@@ -154,7 +154,8 @@ pub fn least_opset(graph: &Graph) -> Result<i64> {
     Ok(least)
 }
 
-fn same(node: &Node, low: i64, high: i64) -> bool {
+fn same(node: &Node, old: i64, new: i64) -> bool {
+    let (low, high) = (old.min(new), old.max(new));
     if node.op_type == "Constant" {
         return true;
     }
@@ -168,8 +169,15 @@ fn same(node: &Node, low: i64, high: i64) -> bool {
     if node.op_type == "BatchNormalization" && node.outputs.len() > 1 && low < 14 && high >= 14 {
         return false;
     }
-    let mut changes = CHANGES.iter().filter(|change| {
-        change.0 == node.op_type && low < change.1 && change.1 <= high && change.2.is_none_or(set)
+    // Axes of reductions are an input from that opset on, lengths of a Split were one before `num_outputs` came.
+    let input = node.input(1).is_some();
+    let mut changes = CHANGES.iter().filter(|&&(name, at, attribute)| {
+        let matters = match (name, at) {
+            ("Split", 18) => low < 13 || !input,
+            (name, at) if name.starts_with("Reduce") && old >= at => input,
+            _ => attribute.is_none_or(set),
+        };
+        name == node.op_type && low < at && at <= high && matters
     });
     exists && changes.next().is_none()
 }

@@ -167,6 +167,20 @@ fn the_batch_is_freed_and_fixed_also_in_reshapes() {
     let five = Tensor::zeros([5, 2, 8, 8], (Kind::Float, tch::Device::Cpu));
     assert_eq!(run(&model, &five).size(), [5, 128]);
     set_batch(&mut model, Some(7)).unwrap();
+    // As PyTorch's dynamo exporter writes a `view`: zeros are allowed, and there are none.
+    let view = |extents: [i64; 2]| {
+        let node =
+            Node::new("view", "Reshape", &["x", "s"], &["y"]).with("allowzero", Attribute::Int(1));
+        let shape = TensorData::i64(&[2], &extents);
+        let mut model = graph(vec![node], vec![("s", shape)]);
+        model.graph.inputs[0].shape.as_mut().unwrap()[0] = Dim::Fixed(1);
+        set_batch(&mut model, None).unwrap();
+        let node = &model.graph.nodes[0];
+        let shape = model.graph.initializers[node.inputs[1].as_str()].to_i64().unwrap();
+        (shape, node.int("allowzero", 0).unwrap())
+    };
+    assert_eq!(view([1, 16]), (vec![0, 16], 0));
+    assert_eq!(view([1, 0]), (vec![1, 0], 1));
     assert_eq!(model.graph.outputs[0].shape.as_ref().unwrap()[0], Dim::Fixed(7));
 }
 
@@ -249,6 +263,20 @@ fn another_opset_is_named_only_where_nothing_changed() {
     };
     assert!(set_opset(&mut reshape(0), 13).is_ok());
     assert!(set_opset(&mut reshape(1), 13).is_err());
+    let of = |op_type: &str, opset, inputs: &[&str]| {
+        let mut model = graph(vec![Node::new("n", op_type, inputs, &["y"])], vec![]);
+        model.opsets[0].version = opset;
+        model
+    };
+    // Axes of reductions are an input from 18 on (ReduceSum: 13), lengths of a Split from 13 on.
+    for (op_type, opset) in [("ReduceMean", 18), ("ReduceMax", 20), ("ReduceL2", 18)] {
+        assert!(set_opset(&mut of(op_type, opset, &["x", "axes"]), 17).is_err(), "{op_type}");
+        assert!(set_opset(&mut of(op_type, opset, &["x"]), 17).is_ok(), "{op_type}");
+    }
+    assert!(set_opset(&mut of("ReduceSum", 17, &["x", "axes"]), 20).is_ok());
+    assert!(set_opset(&mut of("ReduceSum", 17, &["x", "axes"]), 12).is_err());
+    assert!(set_opset(&mut of("Split", 17, &["x", "lengths"]), 20).is_ok());
+    assert!(set_opset(&mut of("Split", 17, &["x"]), 20).is_err());
 }
 
 #[test]

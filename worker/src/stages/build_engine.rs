@@ -40,6 +40,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
             compute_capability: config.compute_capability,
             threads: context.task.threads,
             precision: config.precision,
+            saturate: config.saturate,
             tensorrt: tensorrt::Wishes {
                 flags: config.flags.clone(),
                 tune: config.tune,

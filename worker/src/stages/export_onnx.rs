@@ -1,7 +1,7 @@
 //! `export-onnx`: the file that is deployed.
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::export_onnx::{Batch, ExportOnnx};
+use qpipe::stages::export_onnx::{Batch, DEFAULT_OPSET, ExportOnnx};
 use qpipe::stages::insert_qdq::Target;
 use serde_json::json;
 use tch::Tensor;
@@ -24,8 +24,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     passes::simplify(&mut model)?;
     let before = model.clone();
     let opset = finalize(&mut model, config.opset, config.target)?;
-    if opset > i64::from(config.opset) {
-        context.events.log(format!("opset {opset}: the model's types need it"));
+    if opset > i64::from(config.opset.unwrap_or(DEFAULT_OPSET)) {
+        context.events.log(format!("opset {opset}: the model's operators or types need it"));
     }
     let compared = if config.verify { compare(context, &before, &model)? } else { Metrics::new() };
     fix_batch(&mut model, config.batch)?;
@@ -44,10 +44,15 @@ pub fn run(context: &Context) -> Result<Metrics> {
 }
 
 /// Brings a simplified model into its final form for `target`, of opset `wanted` or the next one that has its types, which is returned.
-pub fn finalize(model: &mut Model, wanted: u32, target: Option<Target>) -> Result<i64> {
+/// Where none is wanted it is the default, or the model's own where the model cannot be written in that.
+pub fn finalize(model: &mut Model, wanted: Option<u32>, target: Option<Target>) -> Result<i64> {
     passes::fold_batch_norm(model)?;
-    let opset = passes::least_opset(&model.graph)?.max(i64::from(wanted));
-    passes::set_opset(model, opset)?;
+    let least = passes::least_opset(&model.graph)?;
+    let mut opset = least.max(i64::from(wanted.unwrap_or(DEFAULT_OPSET)));
+    match passes::set_opset(model, opset) {
+        Err(_) if wanted.is_none() && model.opset() > opset => opset = model.opset(),
+        done => done?,
+    }
     quant::finalize::finalize(model, target)?;
     Ok(opset)
 }
@@ -113,4 +118,32 @@ fn try_out(model: &mut Model) -> Result<()> {
         output.shape = Some(shape);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Graph, Node, ValueInfo};
+
+    /// One node, in the opset that PyTorch exported it with; the opset that it is written in, or the refusal.
+    fn written(op_type: &str, own: i64, wanted: Option<u32>) -> Result<i64> {
+        let nodes = vec![Node::new("n", op_type, &["x", "axes"], &["y"])];
+        let outputs = vec![ValueInfo::f32("y", Vec::new())];
+        let mut model = Model::new(Graph { nodes, outputs, ..Graph::default() }, own);
+        let opset = finalize(&mut model, wanted, None)?;
+        assert_eq!(opset, model.opset());
+        Ok(opset)
+    }
+
+    #[test]
+    fn without_an_opset_the_models_own_where_the_default_has_other_operators() {
+        assert_eq!(written("Relu", 20, None).unwrap(), 17);
+        assert_eq!(written("Relu", 13, None).unwrap(), 17);
+        assert_eq!(written("Gelu", 20, None).unwrap(), 20);
+        assert_eq!(written("ReduceMean", 18, None).unwrap(), 18);
+        let error = written("ReduceMean", 18, Some(17)).unwrap_err();
+        assert_eq!(error.help.as_deref(), Some("write opset = 18"));
+        // Its own opset is too old for pairs of each channel.
+        assert!(written("Softmax", 11, None).is_err());
+    }
 }

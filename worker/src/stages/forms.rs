@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::Context;
 use crate::analysis::{Budget, Comparison, Seen};
-use crate::engine::{self, Tapped, Threads, library};
+use crate::engine::{self, Note, Tapped, Threads, library};
 use crate::graph::{Dim, Model};
 use crate::{Result, passes, torch};
 
@@ -35,6 +35,8 @@ struct Form {
     key: &'static str,
     comparison: Comparison,
     run: Box<Run>,
+    /// Its integer kernels may saturate, which is told and no failure.
+    saturates: bool,
 }
 
 /// Forms of an exported model.
@@ -60,7 +62,7 @@ impl<'a> Forms<'a> {
         let threads = context.task.threads;
         let mut forms = Vec::new();
         let mut add = |key, of: &str, run| {
-            forms.push(Form { key, comparison: Comparison::new(of), run });
+            forms.push(Form { key, comparison: Comparison::new(of), run, saturates: false });
         };
         if wanted.libtorch {
             let mut seen = Seen::new(exported, names)?;
@@ -81,11 +83,10 @@ impl<'a> Forms<'a> {
             }
         }
         if let Some(path) = wanted.engine {
-            add(
-                "engine",
-                "the engine",
-                on_engine(path, wanted.inner.then_some(exported), folder, threads)?,
-            );
+            let run = on_engine(path, wanted.inner.then_some(exported), folder, threads)?;
+            let saturates = engine::may_saturate(path, &Note::read(path)?)?;
+            let comparison = Comparison::new("the engine");
+            forms.push(Form { key: "engine", comparison, run, saturates });
         }
         Ok(Self { exported, forms })
     }
@@ -102,7 +103,7 @@ impl<'a> Forms<'a> {
         Ok(())
     }
 
-    /// Refuses the first value that is beyond its budget; of an engine on a processor whose integer kernels saturate it is a warning.
+    /// Refuses the first value that is beyond its budget; of an engine whose integer kernels saturate on this processor it is a warning.
     ///
     /// # Errors
     /// That value, by name.
@@ -111,9 +112,9 @@ impl<'a> Forms<'a> {
         let held = self.forms.iter_mut().map(|form| {
             let held = form.comparison.hold(exported, budget);
             match held {
-                Err(error) if form.key == "engine" && engine::saturates() => {
+                Err(error) if form.saturates => {
                     context.events.warn(format!(
-                        "{}; this processor has no VNNI, and the sums of ONNX Runtime's integer kernels saturate on it",
+                        "{}; this processor has no VNNI, and the sums of ONNX Runtime's integer kernels saturate on it: `saturate = false` in `build-engine` keeps them whole",
                         error.message
                     ));
                     Ok(())

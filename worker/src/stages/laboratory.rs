@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use qpipe::stages::build_engine::{Backend, Precision};
-use qpipe::stages::export_onnx::{Batch, DEFAULT_OPSET};
+use qpipe::stages::export_onnx::Batch;
 use qpipe::stages::search::Search;
 
 use super::Context;
@@ -90,7 +90,7 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
         let folder = self.context.task.scratch.join(format!("engine-{}", self.engines.len()));
         std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
         let mut model = self.model(set)?;
-        export_onnx::finalize(&mut model, DEFAULT_OPSET, Some(self.config.target))?;
+        export_onnx::finalize(&mut model, None, Some(self.config.target))?;
         export_onnx::fix_batch(&mut model, Batch::Fixed(self.config.batch))?;
         let path = folder.with_extension("onnx");
         super::write_model(&model, &path)?;
@@ -104,6 +104,7 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
             compute_capability: None,
             threads: self.context.task.threads,
             precision: if quantized { self.config.precision } else { self.float_precision() },
+            saturate: false,
             tensorrt: Wishes {
                 flags: Vec::new(),
                 tune: false,

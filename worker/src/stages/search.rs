@@ -109,12 +109,12 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let table = search::markdown(&pareto);
     table.lines().for_each(|line| context.events.log(line));
     warn(context, &pareto);
-    let chosen = chosen.map_err(|missed| refused(&found, limits, &pareto, missed))?;
+    let chosen = chosen.map_err(|missed| refused(&found, limits, missed))?;
     if chosen.name == "float" {
         context.events.warn("the float model is chosen: no candidate with quantized layers keeps the limits and is faster");
     }
-    on_engines::passed_over(context, &found, limits, &pareto, &chosen);
-    on_engines::chosen(context, &pareto, &chosen);
+    on_engines::passed_over(context, &found, limits, &chosen);
+    on_engines::chosen(context, &chosen);
     write_json(&pareto, context.output("pareto")?)?;
     for (port, text) in [
         ("chosen", search::fragment(&pareto, &chosen)),
@@ -205,7 +205,7 @@ fn warn(context: &Context, pareto: &Pareto) {
 }
 
 /// That no candidate keeps the limits, with the best that were reached.
-fn refused(found: &Found, limits: Limits, pareto: &Pareto, missed: Missed) -> Error {
+fn refused(found: &Found, limits: Limits, missed: Missed) -> Error {
     let float = &found.trials[0].point.outcome;
     let described = |index: usize| {
         let trial = &found.trials[index];
@@ -237,14 +237,9 @@ fn refused(found: &Found, limits: Limits, pareto: &Pareto, missed: Missed) -> Er
             .to_owned();
     let in_simulation = on_engines::in_simulation(found, limits);
     if let Some(trial) = in_simulation.map(|place| &found.trials[place]) {
-        message = format!(
-            "{message}. In simulation \"{}\" keeps them: {}",
-            trial.name,
-            on_engines::why(pareto)
-        );
-        if let Some(what) = on_engines::what_helps(pareto) {
-            help = format!("{what}; or {help}");
-        }
+        message =
+            format!("{message}. In simulation \"{}\" keeps them: {}", trial.name, on_engines::WHY);
+        help = format!("{}; or {help}", on_engines::WHAT_HELPS);
     }
     Error::user(message).key("max_latency_ms").help(help)
 }

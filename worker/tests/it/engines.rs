@@ -38,6 +38,7 @@ fn build(
         compute_capability: None,
         threads: 2,
         precision,
+        saturate: false,
         tensorrt: Default::default(),
         tell: &|_| (),
     };

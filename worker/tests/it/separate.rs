@@ -142,6 +142,7 @@ fn built(path: &Path) -> PathBuf {
         compute_capability: None,
         precision: None,
         threads: 1,
+        saturate: false,
         tensorrt: Default::default(),
         tell: &|_| (),
     };

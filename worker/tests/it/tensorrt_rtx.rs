@@ -62,6 +62,7 @@ fn build_in(
         compute_capability: Some(89),
         threads: 2,
         precision,
+        saturate: false,
         tensorrt: Default::default(),
         tell: &|_| (),
     };
