@@ -67,7 +67,7 @@ fn affinities(threads: &Threads) -> Option<String> {
 
 /// With "1" weights of integer layers become uint8 where products of uint8 and int8 saturate, on x86 processors without VNNI: the same
 /// values, and kernels that add in 32 bits. Elsewhere it changes nothing (`onnxruntime_session_options_config_keys.h`).
-const PRECISION: &str = "session.x64quantprecision";
+const X64_QUANT_PRECISION: &str = "session.x64quantprecision";
 
 /// Optimizes the model and saves it.
 pub fn build(request: &Build) -> Result<Built> {
@@ -78,7 +78,7 @@ pub fn build(request: &Build) -> Result<Built> {
     let option = |error: ort::Error<SessionBuilder>| refused("refuses an option", error);
     let builder = match request.saturate {
         true => builder,
-        false => builder.with_config_entry(PRECISION, "1").map_err(option)?,
+        false => builder.with_config_entry(X64_QUANT_PRECISION, "1").map_err(option)?,
     };
     let mut builder = builder.with_optimized_model_path(&path).map_err(option)?;
     builder

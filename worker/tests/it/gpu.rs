@@ -72,10 +72,9 @@ fn recorded_passes_train_as_those_launched_kernel_by_kernel() {
     let (float, model) = quantized(&dataset, Target::Tensorrt);
     let unfolded = crate::quant::small_resnet();
     let shifted = with_zero_points(model.clone());
-    let watched = quantized_values(&model);
     let learned = Options { scales: Scales::Learned, ..Options::default() };
     let followed =
-        Options { scales: Scales::Followed, watch: watched.clone(), ..Options::default() };
+        Options { scales: Scales::Followed, watch: quantized_values(&model), ..Options::default() };
     let plain = Options::default;
     type Case<'a> = (&'a str, &'a Model, Options, Option<&'a Model>, Option<Half>, usize);
     let cases: [Case; 9] = [
