@@ -28,6 +28,10 @@ pub struct Weights {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 65536))]
     pub block_size: Option<u32>,
+    /// Of int8 use −64 to 63 only, at scale amax / 63: sums of ONNX Runtime's products on x86 processors without VNNI then do not saturate, and
+    /// `build-engine` keeps its fast kernels. Called so by ONNX Runtime and PyTorch as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reduce_range: bool,
     /// Zero point 0 and scale amax / 127 (int4: / 7, float8e4m3fn: / 448). Otherwise the range from least to greatest value, 0 included, fills
     /// all integers.
     #[serde(default = "super::contract::yes")]
@@ -88,7 +92,13 @@ pub enum ActivationType {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { dtype: WeightType::Int8, granularity: None, block_size: None, symmetric: true }
+        Self {
+            dtype: WeightType::Int8,
+            granularity: None,
+            block_size: None,
+            reduce_range: false,
+            symmetric: true,
+        }
     }
 }
 
@@ -145,6 +155,12 @@ fn consistent(weights: Weights, per_channel: bool) -> Vec<Problem> {
             .help("remove `per_channel`"),
         );
     }
+    if weights.reduce_range && weights.dtype != WeightType::Int8 {
+        problems.push(
+            Problem::at("weights.reduce_range", "only int8 has a range to reduce")
+                .help("remove `reduce_range`"),
+        );
+    }
     if weights.block_size.is_some() && weights.granularity != Some(Granularity::PerBlock) {
         problems.push(
             Problem::at("weights.block_size", "scales are not those of blocks")
@@ -157,6 +173,15 @@ fn consistent(weights: Weights, per_channel: bool) -> Vec<Problem> {
 /// TensorRT: symmetric only; int4 for weights only and in blocks, both inputs of a kernel in one type.
 fn tensorrt(weights: Weights, activations: Activations) -> Vec<Problem> {
     let mut problems = Vec::new();
+    if weights.reduce_range && weights.dtype == WeightType::Int8 {
+        problems.push(
+            Problem::at(
+                "weights.reduce_range",
+                "TensorRT's sums are of 32 bits: a bit of each weight would be lost for nothing",
+            )
+            .help("remove `reduce_range`"),
+        );
+    }
     if !weights.symmetric && weights.dtype != WeightType::Float8e4m3fn {
         problems.push(
             Problem::at("weights.symmetric", "TensorRT takes the zero point 0 only")

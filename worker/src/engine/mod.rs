@@ -23,12 +23,12 @@ pub use table::{
 pub use tapped::{Tapped, Value};
 
 /// Whether sums in the integer kernels of the engine in `folder` may saturate on this processor: it was built with
-/// [`Build::saturate`] and its layers read uint8 values and int8 weights.
+/// [`Build::saturate`] and its layers read uint8 values and int8 weights of more than 7 bits.
 ///
 /// # Errors
 /// An engine that is gone.
 pub fn may_saturate(folder: &Path, note: &Note) -> Result<bool> {
-    Ok(saturates() && note.backend == "onnxruntime" && onnxruntime::has_int8_weights(folder, note)?)
+    Ok(saturates() && note.backend == "onnxruntime" && onnxruntime::saturates(folder, note)?)
 }
 
 /// Whether this processor adds two products of 8-bit integers in 16 bits, as x86 ones without VNNI do: sums of ONNX Runtime's kernels

@@ -13,10 +13,11 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 
 use qpipe::stages::contract::Metrics;
+use serde_json::json;
 
 use super::table::layers_of_onnx;
-use super::{Build, Built, Engine, Note, Threads, library};
-use crate::graph::DType;
+use super::{Build, Built, Engine, Note, Threads, Told, library};
+use crate::graph::{DType, Graph, TensorData};
 use crate::{Error, Result, onnx};
 
 const FILE: &str = "model.onnx";
@@ -76,15 +77,22 @@ pub fn build(request: &Build) -> Result<Built> {
     let path = request.folder.join(FILE);
     let builder = session(&Threads::Free(request.threads), GraphOptimizationLevel::All)?;
     let option = |error: ort::Error<SessionBuilder>| refused("refuses an option", error);
-    let builder = match request.saturate {
-        true => builder,
-        false => builder.with_config_entry(X64_QUANT_PRECISION, "1").map_err(option)?,
+    let slower = !request.saturate && has_wide_weights(&request.model.graph);
+    let builder = match slower {
+        false => builder,
+        true => builder.with_config_entry(X64_QUANT_PRECISION, "1").map_err(option)?,
     };
     let mut builder = builder.with_optimized_model_path(&path).map_err(option)?;
     builder
         .commit_from_file(request.path)
         .map_err(|error| refused("cannot build the model", error))?;
-    Ok(Built { layers: layers_of_onnx(&path)?, note, metrics: Metrics::new() })
+    let layers = layers_of_onnx(&path)?;
+    let mut metrics = Metrics::new();
+    if slower && super::saturates() && layers.iter().any(|layer| layer.precision == "int8") {
+        metrics.insert("advice".to_owned(), json!([FASTER]));
+        (request.tell)(Told::Log(&format!("advice: {FASTER}")));
+    }
+    Ok(Built { layers, note, metrics })
 }
 
 /// Loads a saved model as it stands.
@@ -96,19 +104,36 @@ pub fn load(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Eng
     Ok(Box::new(OnnxRuntime { session, note: note.clone() }))
 }
 
-/// Whether an integer kernel of the engine has constant int8 weights, which on an x86 processor without VNNI are multiplied in 16 bits.
-pub(super) fn has_int8_weights(folder: &Path, note: &Note) -> Result<bool> {
+/// Whether an integer kernel of the engine has constant int8 weights whose products with uint8 saturate on an x86 processor without VNNI.
+pub(super) fn saturates(folder: &Path, note: &Note) -> Result<bool> {
     let graph = onnx::read(&folder.join(&note.file))?.graph;
-    let weights = |name: &String| {
-        let weights = graph.initializers.get(name);
-        weights.is_some_and(|weights| weights.dtype == DType::I8 && weights.shape.len() > 1)
-    };
+    let weights = |name: &String| graph.initializers.get(name).is_some_and(is_wide);
     let kernels = graph
         .nodes
         .iter()
         .filter(|node| INTEGER_KERNELS.iter().any(|name| node.op_type.contains(name)));
     Ok(kernels.flat_map(|node| &node.inputs).any(weights))
 }
+
+/// Whether a graph has int8 weights whose products saturate, or may have: those that are still to be quantized are not known.
+fn has_wide_weights(graph: &Graph) -> bool {
+    let is_weight = |name: &String| {
+        graph.initializers.get(name).is_some_and(|weight: &TensorData| weight.shape.len() > 1)
+    };
+    let mut quantize = graph.nodes.iter().filter(|node| node.op_type == "QuantizeLinear");
+    graph.initializers.values().any(is_wide)
+        || quantize.any(|node| node.inputs.first().is_some_and(is_weight))
+}
+
+/// Whether it is an int8 weight of which two products with uint8 do not fit 16 bits: 2 · 255 · 64 does.
+fn is_wide(weight: &TensorData) -> bool {
+    let wide = |&byte: &u8| !(-64..=64).contains(&(byte as i8));
+    weight.dtype == DType::I8 && weight.shape.len() > 1 && weight.bytes.iter().any(wide)
+}
+
+/// What an engine of slower kernels should be told.
+const FASTER: &str = "this processor has no VNNI, so that integer kernels are used whose sums do not saturate, and which are slower; \
+    weights of a reduced range (weights = { reduce_range = true } in `insert-qdq`) keep the faster ones without loss in their sums";
 
 /// Parts of the names of operators that multiply 8-bit integers.
 const INTEGER_KERNELS: &[&str] = &["QLinear", "QGemm", "Integer", "DynamicQuantize"];

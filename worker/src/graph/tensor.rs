@@ -31,11 +31,13 @@ pub enum DType {
     F8E8M0,
     U2,
     I2,
+    /// int8 of which a quantizer uses −64 to 63 only. ONNX has no such type: it is an int8 there, with a note beside it that only we read.
+    I7,
 }
 
 impl DType {
     /// Type, ONNX's number and name, bits of an element.
-    const TABLE: [(Self, i32, &'static str, usize); 23] = [
+    const TABLE: [(Self, i32, &'static str, usize); 24] = [
         (Self::F32, 1, "float", 32),
         (Self::U8, 2, "uint8", 8),
         (Self::I8, 3, "int8", 8),
@@ -59,6 +61,8 @@ impl DType {
         (Self::F8E8M0, 24, "float8e8m0", 8),
         (Self::U2, 25, "uint2", 2),
         (Self::I2, 26, "int2", 2),
+        // Behind int8, which is what the number stands for.
+        (Self::I7, 3, "int7", 8),
     ];
 
     fn row(self) -> (i32, &'static str, usize) {
@@ -84,6 +88,11 @@ impl DType {
     /// ONNX's name.
     pub fn name(self) -> &'static str {
         self.row().1
+    }
+
+    /// The type of the standard's in which elements are stored.
+    pub fn stored(self) -> Self {
+        if self == Self::I7 { Self::I8 } else { self }
     }
 
     /// Bits of an element.
@@ -163,7 +172,7 @@ impl TensorData {
         };
         match self.dtype {
             DType::Bool | DType::U8 => of(1, false),
-            DType::I8 => of(1, true),
+            DType::I8 | DType::I7 => of(1, true),
             DType::U16 => of(2, false),
             DType::I16 => of(2, true),
             DType::U32 => of(4, false),

@@ -74,6 +74,7 @@ pub mod tensor {
     pub const UINT64_DATA: u32 = 11;
     pub const EXTERNAL_DATA: u32 = 13;
     pub const DATA_LOCATION: u32 = 14;
+    pub const METADATA_PROPS: u32 = 16;
     /// The value of `DATA_LOCATION` for elements in a file of their own.
     pub const EXTERNAL: i64 = 1;
 }

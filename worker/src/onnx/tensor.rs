@@ -11,6 +11,10 @@ use super::wire::{self, Field, fields};
 use crate::graph::{DType, OpaqueTensor, TensorData};
 use crate::{Error, Result};
 
+/// Key of a tensor's metadata that says which of the stored type's values a quantizer uses, where these are not all: the name of a type
+/// that ONNX does not have.
+const RANGE: &str = "qpipe.range";
+
 /// More dimensions than any runtime takes.
 const MOST_DIMENSIONS: usize = 64;
 
@@ -51,6 +55,7 @@ pub fn decode(message: &Bytes, external: &mut External) -> Result<Tensor> {
     let (mut name, mut data_type, mut dims) = (String::new(), 0, Vec::new());
     let (mut raw, mut entries, mut is_external) = (None, Vec::new(), false);
     let (mut typed, mut notes, mut segments) = (Vec::new(), Vec::new(), false);
+    let mut range = None;
     for field in fields(message) {
         let field = field?;
         match field.number {
@@ -61,6 +66,13 @@ pub fn decode(message: &Bytes, external: &mut External) -> Result<Tensor> {
             number::EXTERNAL_DATA => entries.push(entry(&field)?),
             number::DATA_LOCATION => is_external = field.int()? == number::EXTERNAL,
             number::SEGMENT => segments = true,
+            number::METADATA_PROPS => {
+                let entry = entry(&field)?;
+                match DType::from_name(&entry.value).filter(|_| entry.key == RANGE) {
+                    Some(dtype) => range = Some(dtype),
+                    None => notes.extend_from_slice(&field.raw),
+                }
+            }
             number::FLOAT_DATA
             | number::INT32_DATA
             | number::INT64_DATA
@@ -78,6 +90,8 @@ pub fn decode(message: &Bytes, external: &mut External) -> Result<Tensor> {
         raw = Some(external.bytes(&entries).map_err(place)?);
     }
     let dtype = i32::try_from(data_type).ok().and_then(DType::from_onnx);
+    let narrower = |dtype| range.filter(|range: &DType| range.stored() == dtype).unwrap_or(dtype);
+    let dtype = dtype.map(narrower);
     let Some(dtype) = dtype else {
         let data = raw.filter(|raw| !raw.is_empty());
         let content =
@@ -100,7 +114,7 @@ pub fn decode(message: &Bytes, external: &mut External) -> Result<Tensor> {
     Ok(Tensor { name, data_type, notes, content })
 }
 
-/// An entry of `external_data`.
+/// An entry of `external_data` or of the metadata.
 pub fn entry(field: &Field) -> Result<StringStringEntryProto> {
     StringStringEntryProto::decode(field.bytes()?)
         .map_err(|error| Error::user(format!("external data: {error}")))
@@ -171,6 +185,11 @@ pub fn encode(name: &str, data: &TensorData, notes: &[u8], file: Option<&mut Dat
     }
     wire::put_int(end, number::DATA_TYPE, data.dtype.onnx().into());
     wire::put_text(end, number::NAME, name);
+    if data.dtype != data.dtype.stored() {
+        let (key, value) = (RANGE.to_owned(), data.dtype.name().to_owned());
+        let entry = StringStringEntryProto { key, value };
+        wire::put_bytes(end, number::METADATA_PROPS, &entry.encode_to_vec());
+    }
     put_elements(&mut message, &data.bytes, file);
     message
 }
@@ -242,6 +261,28 @@ mod tests {
         wire::put_bytes(&mut int4, number::INT32_DATA, &[0x7f, 0x08]);
         let int4 = parse(&int4).unwrap();
         assert_eq!((int4.bytes.as_ref(), int4.len()), (&[0x7F, 0x08][..], 3));
+    }
+
+    #[test]
+    fn a_reduced_range_is_a_note_beside_the_stored_type() {
+        let data = TensorData { dtype: DType::I7, shape: vec![2], bytes: vec![0, 0xC0].into() };
+        let message = encode("w", &data, &[], None).into_bytes();
+        let number = |message: &Bytes| {
+            let mut types =
+                fields(message).map(Result::unwrap).filter(|f| f.number == number::DATA_TYPE);
+            types.next().unwrap().int().unwrap()
+        };
+        assert_eq!(number(&message), 3, "other readers see int8");
+        assert_eq!(parse(&message).unwrap(), data);
+        // A note of another kind, or one that does not fit the type, is kept and says nothing.
+        for (key, value, dtype) in [("qpipe.range", "int7", 2), ("other", "int7", 3)] {
+            let mut message = self::message(&[1], dtype);
+            wire::put_bytes(&mut message, number::RAW_DATA, &[1]);
+            let entry = StringStringEntryProto { key: key.to_owned(), value: value.to_owned() };
+            wire::put_bytes(&mut message, number::METADATA_PROPS, &entry.encode_to_vec());
+            assert_eq!(i64::from(parse(&message).unwrap().dtype.onnx()), dtype, "{key}");
+            assert_ne!(parse(&message).unwrap().dtype, DType::I7, "{key}");
+        }
     }
 
     #[test]

@@ -209,6 +209,18 @@ mod tests {
         assert_eq!(x.grad(), Tensor::from_slice(&[0.0_f32, 1.0, 0.0]));
     }
 
+    #[test]
+    fn a_reduced_range_ends_where_its_integers_do() {
+        let node = Node::new("q", "QuantizeLinear", &["x", "s", "z"], &["y"]);
+        let scale = TensorData::f32(&[2], &[0.5, 1.0]);
+        let zero = TensorData { dtype: DType::I7, shape: vec![2], bytes: vec![0, 0].into() };
+        let fake = FakeQuantize::of(&node, &scale, Some(&zero)).unwrap().unwrap();
+        let x = Tensor::from_slice(&[-90.0_f32, 0.3, 90.0]).view([3, 1]).repeat([1, 2]);
+        let y = fake.kernel(Device::Cpu).unwrap()(&Arguments::of(&[Some(&x)])).unwrap().remove(0);
+        let expected = [-32.0_f32, -64.0, 0.5, 0.0, 31.5, 63.0];
+        assert_eq!(y, Tensor::from_slice(&expected).view([3, 2]));
+    }
+
     /// The pair as one step gives what its two operators give, and the gradient of 1 inside the range.
     #[test]
     fn blocks_are_trained_straight_through() {

@@ -13,6 +13,7 @@ pub fn range(dtype: DType) -> Option<(i64, i64)> {
         DType::U8 => Some((0, 255)),
         DType::I16 => Some((-32768, 32767)),
         DType::U16 => Some((0, 65535)),
+        DType::I7 => Some((-64, 63)),
         DType::I4 => Some((-8, 7)),
         DType::U4 => Some((0, 15)),
         DType::I2 => Some((-2, 1)),

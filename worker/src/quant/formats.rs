@@ -5,7 +5,7 @@ use qpipe::stages::insert_qdq::Target;
 
 use super::grid::Groups;
 use super::placement::{Policy, View};
-use super::scheme::{FLOAT8, INT4, INT8, Scheme, UINT8, UINT8_POSITIVE};
+use super::scheme::{FLOAT8, INT4, INT7, INT8, Scheme, UINT8, UINT8_POSITIVE};
 use crate::graph::{DType, Node};
 
 /// Elements of a block where nothing says.
@@ -40,7 +40,9 @@ impl Formats {
         let otherwise = if per_channel { Granularity::PerChannel } else { Granularity::PerTensor };
         Self {
             weights: match (weights.dtype, weights.symmetric) {
+                (WeightType::Int8, true) if weights.reduce_range => INT7,
                 (WeightType::Int8, true) => INT8,
+                (WeightType::Int8, false) if weights.reduce_range => Scheme::affine(DType::I7),
                 (WeightType::Int8, false) => Scheme::affine(DType::I8),
                 (WeightType::Int4, true) => INT4,
                 (WeightType::Int4, false) => Scheme::affine(DType::I4),

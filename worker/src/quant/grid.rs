@@ -205,7 +205,7 @@ pub(super) fn channel_amax(values: &[f32], shape: &[i64], axis: usize) -> Vec<f3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::scheme::{FLOAT8, INT4, INT8};
+    use crate::quant::scheme::{FLOAT8, INT4, INT7, INT8};
 
     #[test]
     fn channels_are_found_along_any_axis() {
@@ -242,6 +242,21 @@ mod tests {
             grid.quantize(&[0.5, 1.5, 900.0, -900.0], &[2, 2]).unwrap().to_i8().unwrap(),
             [0, 2, 127, -128]
         );
+    }
+
+    #[test]
+    fn a_reduced_range_is_half_of_the_integers() {
+        let values = [126.0, -63.0, 900.0, -900.0];
+        let grid = Grid::of(&values[..2], INT7, Groups::whole(), None);
+        assert_eq!(grid.scales, [2.0]);
+        // The last two have grown since.
+        let codes = grid.quantize(&values, &[4]).unwrap();
+        assert_eq!(
+            codes.bytes.iter().map(|&byte| byte as i8).collect::<Vec<_>>(),
+            [63, -32, 63, -64]
+        );
+        let grid = Grid::of(&[-27.0, 100.0], Scheme::affine(DType::I7), Groups::whole(), None);
+        assert_eq!((grid.scales[0], grid.zero_points[0]), (1.0, -37));
     }
 
     #[test]

@@ -33,6 +33,9 @@ const fn fixed(dtype: DType, point: i64, levels: f32) -> Scheme {
 /// int8 with zero point 0: weights everywhere, activations for TensorRT.
 pub const INT8: Scheme = fixed(DType::I8, 0, 127.0);
 
+/// int8 of which −64 to 63 are used, for weights: two products with uint8 do not overflow 16 bits.
+pub const INT7: Scheme = fixed(DType::I7, 0, 63.0);
+
 /// int4 with zero point 0, for weights.
 pub const INT4: Scheme = fixed(DType::I4, 0, 7.0);
 

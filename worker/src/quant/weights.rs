@@ -34,7 +34,9 @@ pub fn grid(
     let channels = data.shape[channel_axis as usize] as usize;
     let bias = match input_scale(tensors, site) {
         // Only a layer that is one integer kernel has an integer bias.
-        Some(scale) if formats.weights.dtype == DType::I8 && groups.block_size.is_none() => {
+        Some(scale)
+            if formats.weights.dtype.stored() == DType::I8 && groups.block_size.is_none() =>
+        {
             bias(graph, site, channels)?.map(|bias| (bias, scale))
         }
         _ => None,

@@ -21,7 +21,7 @@ const KINDS: [(DType, Kind); 10] = [
 
 /// Types that only quantization and what moves elements know, and what holds their values: libtorch's
 /// arithmetic with it is not theirs (it does not wrap or saturate at their range).
-const CARRIED: [(DType, Kind); 11] = [
+const CARRIED: [(DType, Kind); 12] = [
     (DType::F8E4M3FN, Kind::Float8e4m3fn),
     (DType::F8E4M3FNUZ, Kind::Float8e4m3fnuz),
     (DType::F8E5M2, Kind::Float8e5m2),
@@ -29,6 +29,7 @@ const CARRIED: [(DType, Kind); 11] = [
     (DType::F4E2M1, Kind::Float),
     (DType::U16, Kind::Int),
     (DType::U32, Kind::Int64),
+    (DType::I7, Kind::Int8),
     (DType::U4, Kind::Uint8),
     (DType::I4, Kind::Int8),
     (DType::U2, Kind::Uint8),

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use qpipe::stages::build_engine::{Backend, Precision};
+use qpipe::stages::formats::Weights;
 use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::engine::{self, Build, Threads};
 use qpipe_worker::graph::{Dim, Model};
 use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::quant::finalize;
+use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::{Error, onnx, passes};
 
 fn network() -> Model {
@@ -26,6 +28,16 @@ fn build(
     backend: Backend,
     precision: Option<Precision>,
 ) -> Result<PathBuf, Error> {
+    Ok(built(model, folder, backend, precision)?.0)
+}
+
+/// The engine's folder, and the advice that its builder gives.
+fn built(
+    model: &Model,
+    folder: &Path,
+    backend: Backend,
+    precision: Option<Precision>,
+) -> Result<(PathBuf, Option<String>), Error> {
     let folder = folder.join(format!("{backend:?}{precision:?}"));
     std::fs::create_dir(&folder).unwrap();
     let path = folder.join("exported.onnx");
@@ -42,9 +54,9 @@ fn build(
         tensorrt: Default::default(),
         tell: &|_| (),
     };
-    engine::build(backend, &request)?;
+    let built = engine::build(backend, &request)?;
     std::fs::remove_file(&path).unwrap();
-    Ok(folder)
+    Ok((folder, built.metrics.get("advice").map(ToString::to_string)))
 }
 
 #[test]
@@ -126,4 +138,43 @@ fn casting_to_float16_costs_rounding_alone() {
     let pairs = noise_of_half(&model, folder.path());
     assert!(pairs.iter().all(|&sqnr| sqnr > 30.0), "{pairs:?} dB");
     println!("float {float:?} dB, with pairs {pairs:?} dB");
+}
+
+/// Without VNNI, kernels of uint8 and int8 add in 16 bits: weights of 8 bits become uint8 there, for slower kernels; those of a reduced range need not.
+#[test]
+fn weights_of_a_reduced_range_keep_the_fast_kernels() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = crate::quant::dataset(folder.path(), 28);
+    for reduce_range in [false, true] {
+        let weights = Weights { reduce_range, ..Weights::default() };
+        let formats = Formats::of(Some(weights), None, true);
+        let simulated = crate::verify::quantized_in(&dataset, Target::Onnxruntime, formats);
+        let mut model = simulated.clone();
+        finalize::finalize(&mut model, None).unwrap();
+        model.graph.outputs[0].shape = Some(vec![Dim::Named("batch".to_owned()), Dim::Fixed(10)]);
+        let own = folder.path().join(format!("{reduce_range}"));
+        std::fs::create_dir(&own).unwrap();
+        let (path, advice) = built(&model, &own, Backend::Onnxruntime, None).unwrap();
+        let slower = engine::saturates() && !reduce_range;
+        assert_eq!(advice.is_some_and(|advice| advice.contains("reduce_range = true")), slower);
+
+        let optimized = onnx::read(&path.join("model.onnx")).unwrap().graph;
+        let kernels = optimized.nodes.iter().filter(|node| node.op_type == "QLinearConv");
+        let types: Vec<&str> =
+            kernels.map(|node| optimized.initializers[&node.inputs[3]].dtype.name()).collect();
+        let expected = if slower { "uint8" } else { "int8" };
+        assert!(types.len() > 4 && types.iter().all(|name| *name == expected), "{types:?}");
+
+        let (note, mut engine) = engine::load(&path, &Threads::Free(2)).unwrap();
+        assert!(!engine::may_saturate(&path, &note).unwrap());
+        // All that a network reads is as large as it gets, where sums are at their largest.
+        let images = vec![3.0_f32; note.input.iter().product()];
+        let logits = engine.run(&images, 1).unwrap().remove(0);
+        let input = tch::Tensor::from_slice(&images).view([1, 1, 28, 28]);
+        let mut program = Program::compile(&simulated, &Options::default()).unwrap();
+        let expected = program.forward(&[input], Mode::Eval, &mut |_, _| Ok(())).unwrap().remove(0);
+        let off = (tch::Tensor::from_slice(&logits) - expected.view([-1])).abs().max();
+        let largest = expected.abs().max().double_value(&[]);
+        assert!(off.double_value(&[]) < 0.05 * largest, "{reduce_range}: {off:?} of {largest}");
+    }
 }

@@ -23,16 +23,14 @@ use crate::quant::{dataset, ranges, small_resnet};
 const BUDGET: Budget = Budget { sqnr_db: 20.0, agreement: 0.9, sudden_db: f64::NEG_INFINITY };
 
 pub fn quantized(dataset: &Dataset, target: Target) -> Model {
+    quantized_in(dataset, target, Formats::default())
+}
+
+pub fn quantized_in(dataset: &Dataset, target: Target, formats: Formats) -> Model {
     let mut model = small_resnet();
     prepare(&mut model).unwrap();
     let ranges = ranges(&model, dataset);
-    let request = Request {
-        target,
-        method: Method::Max,
-        include: None,
-        exclude: &[],
-        formats: Formats::default(),
-    };
+    let request = Request { target, method: Method::Max, include: None, exclude: &[], formats };
     let plan = plan(&model.graph, &ranges, &request).unwrap();
     insert(&mut model, &plan).unwrap();
     model

@@ -12,7 +12,7 @@ use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
 
 pub(super) fn finalize(model: &mut Model, placed: Option<Target>) -> Result<()> {
     let graph = &mut model.graph;
-    weights::store(graph, &[DType::I8, DType::I4, DType::F8E4M3FN])?;
+    weights::store(graph, weights::STORED)?;
     // Pairs of another tool may share zero points in ways that these need not.
     if placed.is_some() {
         to_uint8(graph);

@@ -4,15 +4,19 @@ use crate::Result;
 use crate::graph::{DType, Graph, Model, Node, TensorData};
 use crate::quant::grid::Grid;
 
+/// Types of weights that are stored.
+pub(super) const STORED: &[DType] = &[DType::I8, DType::I7, DType::I4, DType::F8E4M3FN];
+
 /// Stores all weights behind a QuantizeLinear in the type that it makes of them; the DequantizeLinear stays.
 ///
 /// # Errors
 /// Constants that do not fit the weight.
 pub fn store_weights(model: &mut Model) -> Result<()> {
-    store(&mut model.graph, &[DType::I8, DType::I4, DType::F8E4M3FN])
+    store(&mut model.graph, STORED)
 }
 
-/// Takes the QuantizeLinear of each float constant that makes one of those types away and stores what it gives, int4 two to a byte.
+/// Takes the QuantizeLinear of each float constant that makes one of those types away and stores what it gives, int4 two to a byte. The range
+/// of an integer is of no concern any more: what was of the standard's types in part is of them whole.
 ///
 /// # Errors
 /// Constants that do not fit the weight.
@@ -31,6 +35,9 @@ pub(super) fn store(graph: &mut Graph, dtypes: &[DType]) -> Result<()> {
     for (index, name, data) in done.into_iter().rev() {
         graph.nodes.remove(index);
         graph.initializers.insert(name, data);
+    }
+    for data in graph.initializers.values_mut().filter(|data| dtypes.contains(&data.dtype)) {
+        data.dtype = data.dtype.stored();
     }
     Ok(())
 }

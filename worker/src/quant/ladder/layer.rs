@@ -54,7 +54,7 @@ pub(super) fn layers(graph: &Graph) -> Result<Vec<Layer>> {
             |name: &str, dtype| graph.initializers.get(name).filter(|data| data.dtype == dtype);
         let integers = |name: &str| {
             let zero = graph.initializers.get(name).filter(|zero| is_zero(zero))?;
-            matches!(zero.dtype, DType::I8 | DType::I4).then(|| range(zero.dtype))?
+            matches!(zero.dtype, DType::I8 | DType::I7 | DType::I4).then(|| range(zero.dtype))?
         };
         let (Some(data), Some(_), Some((low, high))) =
             (constant(weight, DType::F32), constant(scale, DType::F32), integers(zero_point))
