@@ -3,24 +3,11 @@
 // and moves whole vectors. The kernels are compiled when they are first run, by libtorch's jiterator.
 
 #include "guarded.hpp"
+#include "jiterator.hpp"
 
-#include <ATen/cuda/jiterator.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <dlfcn.h>
-#include <string>
-
 namespace {
-
-using Launch = c10::SmallVector<at::Tensor> (*)(const std::string &, const std::string &, int,
-                                                const c10::SmallVector<at::Tensor> &,
-                                                const c10::SmallVector<at::Scalar> &, bool);
-
-// libtorch_cuda is opened at run time, where there is one.
-Launch launcher() {
-  static auto found = reinterpret_cast<Launch>(dlsym(RTLD_DEFAULT, "_ZN2at4cuda22CompileAndLaunchKernelERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEES8_iRKN3c1011SmallVectorINS_6TensorELj6EEERKNSA_INS9_6ScalarELj1EEEb"));
-  return found;
-}
 
 // As ATen rounds: `nearbyint` of the product with the inverse of the scale, then the zero point.
 const std::string FORWARD = R"(
@@ -34,11 +21,6 @@ template <typename T> T qpipe_straight_through(T x, T gradient, double inverse, 
   return level >= float(low) && level <= float(high) ? gradient : T(0);
 })";
 
-at::Tensor launch(const std::string &code, const char *name, c10::SmallVector<at::Tensor> tensors,
-                  c10::SmallVector<at::Scalar> numbers) {
-  return launcher()(code, name, 1, tensors, numbers, /*return_by_ref=*/false)[0];
-}
-
 struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
   static at::Tensor forward(torch::autograd::AutogradContext *context, const at::Tensor &x, double scale, int64_t zero,
                             int64_t low, int64_t high) {
@@ -48,7 +30,7 @@ struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
     context->saved_data["zero"] = zero;
     context->saved_data["low"] = low;
     context->saved_data["high"] = high;
-    return launch(FORWARD, "qpipe_fake_quantize", {x.detach()},
+    return jiterator::run(FORWARD, "qpipe_fake_quantize", {x.detach()},
                   {static_cast<double>(inverse), scale, double(zero), double(low), double(high)});
   }
 
@@ -56,7 +38,7 @@ struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
                                                  torch::autograd::variable_list gradients) {
     auto x = context->get_saved_variables()[0];
     auto number = [&](const char *name) { return double(context->saved_data[name].toInt()); };
-    auto gradient = launch(BACKWARD, "qpipe_straight_through", {x.detach(), gradients[0]},
+    auto gradient = jiterator::run(BACKWARD, "qpipe_straight_through", {x.detach(), gradients[0]},
                            {context->saved_data["inverse"].toDouble(), number("zero"), number("low"), number("high")});
     return {gradient, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
@@ -67,7 +49,7 @@ struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
 extern "C" {
 
 // Whether the kernels can be compiled here: there is a GPU's libtorch with its compiler.
-bool qpipe_can_fake_quantize() { return launcher() != nullptr; }
+bool qpipe_can_fake_quantize() { return jiterator::launcher() != nullptr; }
 
 char *qpipe_fake_quantize(const at::Tensor *x, double scale, int64_t zero, int64_t low, int64_t high, at::Tensor **made) {
   return guarded([&] { *made = new at::Tensor(FakeQuantize::apply(*x, scale, zero, low, high)); });

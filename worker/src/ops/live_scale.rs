@@ -26,9 +26,22 @@ impl FakeQuantize {
         let least = self.zero_point.iter().copied().min().unwrap_or(0);
         let positive = (high - i64::from(least)).max(1) as f64;
         let (count, axis, blocks) = (self.scale.len(), self.axis, self.blocks);
+        // What all have, where a GPU takes it in few kernels.
+        let shared =
+            self.zero_point.first().filter(|first| self.zero_point.iter().all(|z| z == *first));
+        let shared = shared.filter(|_| blocks.is_none() && torch::has_fused_fake_quantize(device));
+        let shared = shared.map(|&zero| i64::from(zero));
         single(move |arguments| {
             let scale = arguments.get(1)?.f_reshape([-1])?;
-            in_float(arguments.get(0)?, |x| {
+            let x = arguments.get(0)?;
+            if let Some(zero) = shared.filter(|_| x.dim() > 0) {
+                let factor = gradient_factor(x, count, positive, weight);
+                let axis = if count == 1 { None } else { Some(axis_from_front(axis, x.dim())?) };
+                let (scale, zero_point, range) = (&scale, &zero_point, (low, high));
+                let learned = LearnedScale { scale, zero_point, axis, range, factor };
+                return torch::fused_learned_fake_quantize(x, zero, &learned);
+            }
+            in_float(x, |x| {
                 let factor = gradient_factor(x, count, positive, weight);
                 let run = |x: &Tensor, axis| {
                     let (scale, zero_point, range) = (&scale, &zero_point, (low, high));

@@ -31,6 +31,16 @@ unsafe extern "C" {
         factor: f64,
         made: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn qpipe_fused_learned_scale(
+        x: *const C_tensor,
+        scale: *const C_tensor,
+        zero: i64,
+        axis: i64,
+        low: i64,
+        high: i64,
+        factor: f64,
+        made: *mut *mut C_tensor,
+    ) -> *mut c_char;
 }
 
 /// Scales that a training learns, and what belongs to them.
@@ -93,6 +103,26 @@ pub fn learned_fake_quantize(x: &Tensor, learned: &LearnedScale) -> Result<Tenso
     Ok(unsafe { Tensor::from_ptr(made) })
 }
 
+/// The same as few kernels, where [`has_fused_fake_quantize`], of `x` of any type of floats and at least one axis; `zero` is the zero point of all.
+///
+/// # Errors
+/// Shapes or types that do not fit.
+pub fn fused_learned_fake_quantize(
+    x: &Tensor,
+    zero: i64,
+    learned: &LearnedScale,
+) -> Result<Tensor> {
+    let LearnedScale { scale, axis, range: (low, high), factor, .. } = *learned;
+    let (scale, axis) = (scale.as_ptr(), axis.unwrap_or(-1));
+    let mut made = std::ptr::null_mut();
+    // SAFETY: both live; `made` is set where there is no message.
+    done(unsafe {
+        qpipe_fused_learned_scale(x.as_ptr(), scale, zero, axis, low, high, factor, &raw mut made)
+    })?;
+    // SAFETY: the shim gives a tensor that is ours.
+    Ok(unsafe { Tensor::from_ptr(made) })
+}
+
 #[cfg(test)]
 mod tests {
     use tch::Kind;
@@ -125,6 +155,54 @@ mod tests {
                     [made.detach(), x.grad()]
                 };
                 assert_eq!(run(true), run(false), "{kind:?}, {scale}");
+            }
+        }
+    }
+
+    /// On a GPU: values and gradients are those of the long way, for one scale and one for each channel; the scales' to the order of sums.
+    #[test]
+    fn learned_scales_are_the_same_in_few_kernels() {
+        if !tch::Cuda::is_available() {
+            return;
+        }
+        let device = Device::Cuda(0);
+        for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
+            for (scales, axis) in
+                [(vec![0.0371_f32], None), (vec![0.0371, 0.02, 0.3, 0.1, 0.07], Some(1))]
+            {
+                for (zero, low, high) in [(0, -128, 127), (128, 0, 255)] {
+                    let x = Tensor::randn([2, 5, 7, 9], (Kind::Float, device)) * 3.0;
+                    let x = super::super::channels_last(&x.to_kind(kind)).unwrap();
+                    let towards = x.randn_like();
+                    let run = |fused: bool| {
+                        let x = x.detach().set_requires_grad(true);
+                        let scale =
+                            Tensor::from_slice(&scales).to_device(device).set_requires_grad(true);
+                        let zeros = scale.zeros_like().to_kind(Kind::Int) + zero;
+                        let learned = LearnedScale {
+                            scale: &scale,
+                            zero_point: &zeros,
+                            axis,
+                            range: (low, high),
+                            factor: 0.01,
+                        };
+                        let made = if fused {
+                            fused_learned_fake_quantize(&x, zero, &learned).unwrap()
+                        } else {
+                            learned_fake_quantize(&x.to_kind(Kind::Float), &learned)
+                                .unwrap()
+                                .to_kind(kind)
+                        };
+                        (&made * &towards).sum(Kind::Float).backward();
+                        assert_eq!(made.kind(), kind);
+                        ([made.detach(), x.grad()], scale.grad())
+                    };
+                    let (found, expected) = (run(true), run(false));
+                    assert_eq!(found.0, expected.0, "{kind:?}, {axis:?}, {zero}");
+                    let largest = expected.1.abs().max().double_value(&[]);
+                    let off = (&found.1 - &expected.1).abs().max().double_value(&[]);
+                    assert!(off < 1e-4 * largest, "{kind:?}, {axis:?}, {zero}: {off} of {largest}");
+                }
             }
         }
     }

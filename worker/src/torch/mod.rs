@@ -19,7 +19,10 @@ pub use device::{
     open_device, why_no_gpu,
 };
 pub use elements::{flat, with_f32};
-pub use fused::{LearnedScale, fake_quantize, has_fused_fake_quantize, learned_fake_quantize};
+pub use fused::{
+    LearnedScale, fake_quantize, fused_learned_fake_quantize, has_fused_fake_quantize,
+    learned_fake_quantize,
+};
 pub use graph::{CudaGraph, synchronize};
 pub use layout::{channels_last, copied, laid_out_as};
 pub use memory::explain;
