@@ -48,7 +48,7 @@ pub fn build(
         notes: Vec::new(),
     };
     let mut conditions = Vec::new();
-    let mut advice: Vec<(&str, Vec<usize>)> = Vec::new();
+    let mut advice: Vec<(String, Vec<usize>)> = Vec::new();
     for (source, metrics) in sources {
         let figures = Figures::read(metrics).map_err(|error| {
             let help = "a metrics file of a command needs the keys of docs/pipeline-reference.md";
@@ -86,7 +86,7 @@ pub fn build(
     report.notes.extend(conditions);
     for (line, rows) in advice {
         let titles: Vec<&str> = rows.iter().map(|&row| report.rows[row].title.as_str()).collect();
-        report.notes.push(format!("{}: trtexec: {line}", titles.join(", ")));
+        report.notes.push(format!("{}: {line}", titles.join(", ")));
     }
     Ok(report)
 }

@@ -81,10 +81,12 @@ pub(super) struct Gpu {
     pub name: String,
 }
 
-/// What a runtime advises, in the metrics of `benchmark` and `build-engine`: a list of sentences.
-pub(super) fn advice(metrics: &Metrics) -> impl Iterator<Item = &str> {
+/// What is advised in the metrics of `benchmark` and `build-engine`, a list of sentences; those of trtexec under its name.
+pub(super) fn advice(metrics: &Metrics) -> impl Iterator<Item = String> {
     let lines = metrics.get("advice").and_then(serde_json::Value::as_array);
-    lines.into_iter().flatten().filter_map(serde_json::Value::as_str)
+    let ours = metrics.get("backend").is_some_and(|backend| backend == "onnxruntime");
+    let lines = lines.into_iter().flatten().filter_map(serde_json::Value::as_str);
+    lines.map(move |line| if ours { line.to_owned() } else { format!("trtexec: {line}") })
 }
 
 /// The timing of one batch size.

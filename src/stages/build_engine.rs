@@ -12,7 +12,7 @@ use super::model_source::ModelSource;
 /// runtime made of each layer and in which type).
 ///
 /// Backend `tensorrt` needs a GPU and takes the machine for itself, since its builder times kernels. Its `engine` also holds `build.log`, all that
-/// trtexec said, and `layer-info.json`; its metrics `advice` (hints and warnings of TensorRT), `planned_int8`, `float_fallbacks` and `fallbacks`: the
+/// trtexec said, and `layer-info.json`; its metrics `advice` (hints and warnings of TensorRT; on a processor without VNNI how an engine of ONNX Runtime would be faster), `planned_int8`, `float_fallbacks` and `fallbacks`: the
 /// weighted layers behind Q/DQ pairs that do not compute in INT8, with those pairs.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -31,6 +31,14 @@ pub fn may_saturate(folder: &Path, note: &Note) -> Result<bool> {
     Ok(saturates() && note.backend == "onnxruntime" && onnxruntime::saturates(folder, note)?)
 }
 
+/// How the engine in `folder` can be made faster on this processor, if that is known.
+///
+/// # Errors
+/// An engine that is gone.
+pub fn advice(folder: &Path, note: &Note) -> Result<Option<&'static str>> {
+    if note.backend == "onnxruntime" { onnxruntime::advice(folder, note) } else { Ok(None) }
+}
+
 /// Whether this processor adds two products of 8-bit integers in 16 bits, as x86 ones without VNNI do: sums of ONNX Runtime's kernels
 /// for uint8 and int8 then saturate where weights and activations are large.
 pub fn saturates() -> bool {

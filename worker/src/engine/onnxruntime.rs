@@ -77,8 +77,8 @@ pub fn build(request: &Build) -> Result<Built> {
     let path = request.folder.join(FILE);
     let builder = session(&Threads::Free(request.threads), GraphOptimizationLevel::All)?;
     let option = |error: ort::Error<SessionBuilder>| refused("refuses an option", error);
-    let slower = !request.saturate && has_wide_weights(&request.model.graph);
-    let builder = match slower {
+    let whole_sums = !request.saturate && has_wide_weights(&request.model.graph);
+    let builder = match whole_sums {
         false => builder,
         true => builder.with_config_entry(X64_QUANT_PRECISION, "1").map_err(option)?,
     };
@@ -86,13 +86,12 @@ pub fn build(request: &Build) -> Result<Built> {
     builder
         .commit_from_file(request.path)
         .map_err(|error| refused("cannot build the model", error))?;
-    let layers = layers_of_onnx(&path)?;
     let mut metrics = Metrics::new();
-    if slower && super::saturates() && layers.iter().any(|layer| layer.precision == "int8") {
-        metrics.insert("advice".to_owned(), json!([FASTER]));
-        (request.tell)(Told::Log(&format!("advice: {FASTER}")));
+    if let Some(advice) = advice(request.folder, &note)? {
+        metrics.insert("advice".to_owned(), json!([advice]));
+        (request.tell)(Told::Log(&format!("advice: {advice}")));
     }
-    Ok(Built { layers, note, metrics })
+    Ok(Built { layers: layers_of_onnx(&path)?, note, metrics })
 }
 
 /// Loads a saved model as it stands.
@@ -106,8 +105,19 @@ pub fn load(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Eng
 
 /// Whether an integer kernel of the engine has constant int8 weights whose products with uint8 saturate on an x86 processor without VNNI.
 pub(super) fn saturates(folder: &Path, note: &Note) -> Result<bool> {
+    has_kernel_weights(folder, note, is_wide)
+}
+
+/// How an engine can be made faster on this processor, if that is known: its integer kernels' weights are uint8 for sums that do not saturate.
+pub(super) fn advice(folder: &Path, note: &Note) -> Result<Option<&'static str>> {
+    let uint8 = |weight: &TensorData| weight.dtype == DType::U8 && weight.shape.len() > 1;
+    Ok((super::saturates() && has_kernel_weights(folder, note, uint8)?).then_some(FASTER))
+}
+
+/// Whether an integer kernel of the engine has such a constant.
+fn has_kernel_weights(folder: &Path, note: &Note, is: fn(&TensorData) -> bool) -> Result<bool> {
     let graph = onnx::read(&folder.join(&note.file))?.graph;
-    let weights = |name: &String| graph.initializers.get(name).is_some_and(is_wide);
+    let weights = |name: &String| graph.initializers.get(name).is_some_and(is);
     let kernels = graph
         .nodes
         .iter()
@@ -131,7 +141,7 @@ fn is_wide(weight: &TensorData) -> bool {
     weight.dtype == DType::I8 && weight.shape.len() > 1 && weight.bytes.iter().any(wide)
 }
 
-/// What an engine of slower kernels should be told.
+/// What whoever has an engine of slower kernels should know.
 const FASTER: &str = "this processor has no VNNI, so that integer kernels are used whose sums do not saturate, and which are slower; \
     weights of a reduced range (weights = { reduce_range = true } in `insert-qdq`) keep the faster ones without loss in their sums";
 

@@ -62,11 +62,15 @@ fn from_outside(
         };
         batches.push(bench::time(protocol, batch, &mut run, &mut progress)?);
     }
-    Ok(Metrics::from([
+    let mut metrics = Metrics::from([
         ("backend".to_owned(), json!(note.backend)),
         ("runtime".to_owned(), json!(note.runtime)),
         ("threads".to_owned(), json!(threads)),
         ("cpus".to_owned(), json!(cpus)),
         ("batches".to_owned(), json!(batches)),
-    ]))
+    ]);
+    if let Some(advice) = engine::advice(context.need("engine")?, &note)? {
+        metrics.insert("advice".to_owned(), json!([advice]));
+    }
+    Ok(metrics)
 }

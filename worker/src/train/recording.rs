@@ -47,10 +47,16 @@ impl Recording {
         {
             return recorded.run(images, labels);
         }
+        if !matches!(self, Self::Ready(_)) {
+            return fit.pass(classifier, context, images, labels);
+        }
+        // The graph keeps its memory: without it there may be enough. A pass that ends half-way
+        // has brought running statistics forward already; a greatest magnitude may be seen twice.
+        let before = classifier.program.state()?;
         match fit.pass(classifier, context, images, labels) {
-            // The graph keeps its memory: without it there may be enough.
-            Err(error) if error.out_of_memory && matches!(self, Self::Ready(_)) => {
+            Err(error) if error.out_of_memory => {
                 *self = Self::Never;
+                classifier.program.load_state(&before)?;
                 fit.pass(classifier, context, images, labels)
             }
             made => made,
