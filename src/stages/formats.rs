@@ -179,7 +179,7 @@ fn tensorrt(weights: Weights, activations: Activations) -> Vec<Problem> {
                 "weights.reduce_range",
                 "TensorRT's sums are of 32 bits: a bit of each weight would be lost for nothing",
             )
-            .help("remove `reduce_range`"),
+            .help("remove `reduce_range`, or write false"),
         );
     }
     if !weights.symmetric && weights.dtype != WeightType::Float8e4m3fn {
@@ -289,6 +289,8 @@ mod tests {
             (Target::Onnxruntime, float8, "symmetric = false"),
             (Target::Onnxruntime, "granularity = 'per-block'", "type = 'float'"),
             (Target::Onnxruntime, "symmetric = false", ""),
+            (Target::Onnxruntime, "symmetric = false\nreduce_range = true", ""),
+            (Target::Tensorrt, "reduce_range = false", ""),
             (Target::Onnxruntime, "symmetric = false\ngranularity = 'per-tensor'", ""),
         ] {
             assert_eq!(problems(target, weights, activations), [""; 0], "{target:?} {weights}");
@@ -312,6 +314,18 @@ mod tests {
                 "activations.symmetric: TensorRT takes the zero point 0",
             ),
             (Target::Tensorrt, "", "type = 'uint8'", "activations.type: TensorRT has no uint8"),
+            (
+                Target::Tensorrt,
+                "reduce_range = true",
+                "",
+                "weights.reduce_range: TensorRT's sums are of 32 bits",
+            ),
+            (
+                Target::Onnxruntime,
+                "type = 'int4'\nreduce_range = true",
+                "",
+                "weights.reduce_range: only int8 has a range to reduce",
+            ),
             (
                 Target::Tensorrt,
                 float8,

@@ -114,7 +114,7 @@ impl<'a> Forms<'a> {
             match held {
                 Err(error) if form.saturates => {
                     context.events.warn(format!(
-                        "{}; this processor has no VNNI, and the sums of ONNX Runtime's integer kernels saturate on it: `weights = { reduce_range = true }` in `insert-qdq`, or `saturate = false` in `build-engine`, keeps them whole",
+                        "{}; this processor has no VNNI, and the sums of ONNX Runtime's integer kernels saturate on it: `weights = {{ reduce_range = true }}` in `insert-qdq`, or `saturate = false` in `build-engine`, keeps them whole",
                         error.message
                     ));
                     Ok(())

@@ -7,8 +7,9 @@ use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::data::Dataset;
 use qpipe_worker::graph::Model;
 use qpipe_worker::interp::{Options, Scales};
-use qpipe_worker::torch::{self, Half};
+use qpipe_worker::torch::{self, Half, LearnedScale};
 use qpipe_worker::train::{Classifier, Epoch, Fit, Teacher, Watch};
+use tch::{Device, Kind, Tensor};
 
 use crate::finetuning::{bytes, fit, quantized, quantized_values};
 use crate::quant::dataset;
@@ -16,7 +17,7 @@ use crate::quant::dataset;
 fn open() {
     torch::open_cuda();
     let device = torch::open_device("cuda").expect("these tests need a GPU");
-    assert_eq!(device, tch::Device::Cuda(0));
+    assert_eq!(device, Device::Cuda(0));
 }
 
 struct Lines(Vec<String>);
@@ -125,4 +126,50 @@ fn with_zero_points(mut model: Model) -> Model {
         }
     }
     model
+}
+
+/// Values and gradients of learned scales in few kernels are those of the long way, for one scale and one for each channel; the gradients of
+/// scales but for the order of their sums.
+#[test]
+#[ignore = "needs a GPU"]
+fn learned_scales_are_the_same_in_few_kernels() {
+    open();
+    let device = Device::Cuda(0);
+    let channels = vec![0.0371_f32, 0.02, 0.3, 0.1, 0.07];
+    for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
+        for (scales, axis) in [(vec![0.0371_f32], None), (channels.clone(), Some(1))] {
+            for (zero, low, high) in [(0, -128, 127), (128, 0, 255)] {
+                let x = Tensor::randn([2, 5, 7, 9], (Kind::Float, device)) * 3.0;
+                let x = torch::channels_last(&x.to_kind(kind)).unwrap();
+                let towards = x.randn_like();
+                let run = |fused: bool| {
+                    let x = x.detach().set_requires_grad(true);
+                    let scale = Tensor::from_slice(&scales).to_device(device);
+                    let scale = scale.set_requires_grad(true);
+                    let zeros = scale.zeros_like().to_kind(Kind::Int) + zero;
+                    let learned = LearnedScale {
+                        scale: &scale,
+                        zero_point: &zeros,
+                        axis,
+                        range: (low, high),
+                        factor: 0.01,
+                    };
+                    let made = if fused {
+                        torch::fused_learned_fake_quantize(&x, zero, &learned).unwrap()
+                    } else {
+                        let x = x.to_kind(Kind::Float);
+                        torch::learned_fake_quantize(&x, &learned).unwrap().to_kind(kind)
+                    };
+                    (&made * &towards).sum(Kind::Float).backward();
+                    assert_eq!(made.kind(), kind);
+                    ([made.detach(), x.grad()], scale.grad())
+                };
+                let (found, expected) = (run(true), run(false));
+                assert_eq!(found.0, expected.0, "{kind:?}, {axis:?}, {zero}");
+                let largest = expected.1.abs().max().double_value(&[]);
+                let off = (&found.1 - &expected.1).abs().max().double_value(&[]);
+                assert!(off < 1e-4 * largest, "{kind:?}, {axis:?}, {zero}: {off} of {largest}");
+            }
+        }
+    }
 }
