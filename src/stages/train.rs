@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::device::Device;
 use super::model_source::ModelSource;
-use super::training::{Amp, EarlyStop, Optimizer, Schedule, WeightAverage, default_accumulate};
+use super::training::{
+    Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage, default_accumulate,
+};
 
 /// Trains a classifier in floating point; the epoch with the best validation accuracy is kept.
 ///
@@ -40,7 +42,10 @@ pub struct Train {
     /// Keep a moving average of the weights, and validate it: `ema = { decay = 0.999 }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<WeightAverage>,
-    /// Stop when the validation accuracy gets no better: `early_stop = { patience = 5 }`. The learning rate goes as for all `epochs`.
+    /// By what the best epoch, which is kept, is chosen.
+    #[serde(default, skip_serializing_if = "BestBy::is_top1")]
+    pub best_by: BestBy,
+    /// Stop when the validation accuracy, or with `best_by = "loss"` the loss, gets no better: `early_stop = { patience = 5 }`. The learning rate goes as for all `epochs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<EarlyStop>,
     /// Scale the gradients of a step down to this norm, all parameters together, where it is larger.

@@ -98,13 +98,32 @@ pub struct WeightAverage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStop {
-    /// Stop after this many epochs without a better validation accuracy.
+    /// Stop after this many epochs that are no better on the validation data.
     #[schemars(range(min = 1, max = 100_000))]
     pub patience: u32,
-    /// Better is an accuracy (0…1) that is more than this above the best before.
+    /// Better is an accuracy (0…1) that is more than this above the best before; with `best_by = "loss"` a loss that is so far below it.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_delta: f64,
+}
+
+/// By what the best epoch is chosen, on the validation data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BestBy {
+    /// The highest accuracy, of equals the lowest loss.
+    #[default]
+    Top1,
+    /// The lowest loss. It is less a matter of chance: epochs of fine-tuning often differ by fewer images than the accuracy's standard error.
+    Loss,
+}
+
+impl BestBy {
+    /// Whether it is the default.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub(super) fn is_top1(&self) -> bool {
+        *self == Self::Top1
+    }
 }
 
 /// The type of 16 bits that training steps compute convolutions and matrix products in (automatic mixed precision, as

@@ -113,6 +113,7 @@ fn seconds(
         schedule: Schedule::Constant {},
         label_smoothing: 0.0,
         average: None,
+        best_by: Default::default(),
         early_stop: None,
         clip_norm: None,
         amp,

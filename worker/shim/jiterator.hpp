@@ -25,4 +25,10 @@ inline at::Tensor run(const std::string &code, const char *name, c10::SmallVecto
   return launcher()(code, name, 1, tensors, numbers, /*return_by_ref=*/false)[0];
 }
 
+// The same of a kernel without a result, whose last two parameters are references to what it makes.
+inline c10::SmallVector<at::Tensor> run_two(const std::string &code, const char *name, c10::SmallVector<at::Tensor> tensors,
+                                            c10::SmallVector<at::Scalar> numbers) {
+  return launcher()(code, name, 2, tensors, numbers, /*return_by_ref=*/true);
+}
+
 } // namespace jiterator

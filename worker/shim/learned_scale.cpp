@@ -10,6 +10,7 @@
 #include <ATen/ops/ones.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <cstdint>
 #include <vector>
 
 namespace {
@@ -51,66 +52,83 @@ struct LearnedScale : torch::autograd::Function<LearnedScale> {
   }
 };
 
-// The same in one kernel each way, and one more with a sum for the scale's gradient, in the type of `x`: nothing but `x` is kept for the backward
-// pass. A kernel's tensors are promoted to one type, in which a scale of float32 would be rounded to float16, or `x` written as float32; so the scale
-// comes as its four bytes, whole numbers that any type of floats holds, one tensor each.
-const std::string FORWARD = R"(
-template <typename T> T qpipe_learned(T x, T b0, T b1, T b2, T b3, double zero, double low, double high) {
-  float scale = __int_as_float(int(float(b0)) | int(float(b1)) << 8 | int(float(b2)) << 16 | int(float(b3)) << 24);
+// The same in one kernel each way and a sum for the scale's gradient, in the type of `x`: nothing but `x` is kept for the backward pass. A kernel's tensors
+// are promoted to one type and broadcast, either of which makes it several times as slow; so a single scale comes as its address.
+const std::string SINGLE = R"(
+template <typename T> T qpipe_learned(T x, int64_t at, double zero, double low, double high) {
+  float scale = *reinterpret_cast<const float *>(at);
   float level = nearbyintf(float(x) * (1.0f / scale)) + float(zero);
   return T((fminf(fmaxf(level, float(low)), float(high)) - float(zero)) * scale);
 })";
-const std::string STRAIGHT = R"(
+const std::string BACKWARD_OF_SINGLE = R"(
 template <typename T>
-T qpipe_learned_straight(T x, T gradient, T b0, T b1, T b2, T b3, double zero, double low, double high) {
-  float scale = __int_as_float(int(float(b0)) | int(float(b1)) << 8 | int(float(b2)) << 16 | int(float(b3)) << 24);
-  float level = nearbyintf(float(x) * (1.0f / scale)) + float(zero);
-  return level >= float(low) && level <= float(high) ? gradient : T(0);
+void qpipe_learned_backward(T x, T gradient, int64_t at, double zero, double low, double high, T &of_x, T &of_scale) {
+  float steps = float(x) * (1.0f / *reinterpret_cast<const float *>(at));
+  float level = nearbyintf(steps) + float(zero);
+  bool inside = level >= float(low) && level <= float(high);
+  of_x = inside ? gradient : T(0);
+  of_scale = T((fminf(fmaxf(level, float(low)), float(high)) - float(zero) - (inside ? steps : 0.0f)) * float(gradient));
 })";
-// In float32, to which the scale promotes the others.
-const std::string OF_SCALE = R"(
-template <typename T> T qpipe_learned_scale(T x, T gradient, T scale, double zero, double low, double high) {
+// Of float32, as weights are, which are small beside activations.
+const std::string CHANNELS = R"(
+template <typename T> T qpipe_learned_channels(T x, T scale, double zero, double low, double high) {
   T level = nearbyintf(x * (1.0f / scale)) + T(zero);
+  return (fminf(fmaxf(level, T(low)), T(high)) - T(zero)) * scale;
+})";
+const std::string BACKWARD_OF_CHANNELS = R"(
+template <typename T>
+void qpipe_learned_channels_backward(T x, T gradient, T scale, double zero, double low, double high, T &of_x, T &of_scale) {
+  T steps = x * (1.0f / scale), level = nearbyintf(steps) + T(zero);
   bool inside = level >= T(low) && level <= T(high);
-  return ((fminf(fmaxf(level, T(low)), T(high)) - T(zero)) * scale - (inside ? x : T(0))) * gradient;
+  of_x = inside ? gradient : T(0);
+  of_scale = (fminf(fmaxf(level, T(low)), T(high)) - T(zero) - (inside ? steps : T(0))) * gradient;
 })";
 
 struct FusedLearnedScale : torch::autograd::Function<FusedLearnedScale> {
-  // `scale` as above, of float32; all have the zero point `zero`.
+  // `scale` as above, of float32; all have the zero point `zero`. With more than one of them `x` is of float32 too.
   static at::Tensor forward(torch::autograd::AutogradContext *context, const at::Tensor &x, const at::Tensor &scale, int64_t zero,
                             int64_t axis, int64_t low, int64_t high, double factor) {
-    std::vector<int64_t> shape(x.dim(), 1);
-    if (axis >= 0) shape[axis] = scale.numel();
-    auto spread = scale.detach().contiguous().view(shape);
-    shape.push_back(4);
-    auto bytes = spread.view(at::kByte).view(shape).to(x.scalar_type());
-    context->save_for_backward({x, scale, spread, bytes});
+    auto own = scale.detach().contiguous();
+    context->save_for_backward({x, own});
     context->saved_data["axis"] = axis;
     context->saved_data["factor"] = factor;
     context->saved_data["zero"] = zero;
     context->saved_data["low"] = low;
     context->saved_data["high"] = high;
-    return jiterator::run(FORWARD, "qpipe_learned", with_bytes({x.detach()}, bytes), {double(zero), double(low), double(high)});
+    if (axis < 0) return jiterator::run(SINGLE, "qpipe_learned", {x.detach()}, with_address(own, levels(context)));
+    return jiterator::run(CHANNELS, "qpipe_learned_channels", {x.detach(), along(own, x.dim(), axis)}, levels(context));
   }
 
+  // The gradient of the scale is `round(x/s) − x/s` inside of the range and its end outside.
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context,
                                                  torch::autograd::variable_list gradients) {
     auto saved = context->get_saved_variables();
-    auto x = saved[0].detach(), scale = saved[1].detach(), gradient = gradients[0].detach();
-    auto number = [&](const char *name) { return double(context->saved_data[name].toInt()); };
-    c10::SmallVector<at::Scalar> levels = {number("zero"), number("low"), number("high")};
-    auto of_x = jiterator::run(STRAIGHT, "qpipe_learned_straight", with_bytes({x, gradient}, saved[3]), levels);
-    auto of_scale = jiterator::run(OF_SCALE, "qpipe_learned_scale", {x, gradient, saved[2]}, levels);
-    auto summed = axes_but(x.dim(), context->saved_data["axis"].toInt());
-    if (!summed.empty()) of_scale = of_scale.sum(summed);
-    of_scale = of_scale.reshape_as(scale) / scale * context->saved_data["factor"].toDouble();
-    return {of_x, of_scale, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    auto x = saved[0].detach(), scale = saved[1], gradient = gradients[0].detach();
+    auto axis = context->saved_data["axis"].toInt();
+    auto both = axis < 0 ? jiterator::run_two(BACKWARD_OF_SINGLE, "qpipe_learned_backward", {x, gradient},
+                                              with_address(scale, levels(context)))
+                         : jiterator::run_two(BACKWARD_OF_CHANNELS, "qpipe_learned_channels_backward",
+                                              {x, gradient, along(scale, x.dim(), axis)}, levels(context));
+    auto summed = axes_but(x.dim(), axis);
+    auto of_scale = summed.empty() ? both[1] : both[1].sum(summed, /*keepdim=*/false, at::kFloat);
+    of_scale = of_scale.reshape_as(scale) * context->saved_data["factor"].toDouble();
+    return {both[0], of_scale, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 
-  static c10::SmallVector<at::Tensor> with_bytes(c10::SmallVector<at::Tensor> tensors, const at::Tensor &bytes) {
-    for (int64_t i = 0; i < 4; i++)
-      tensors.push_back(bytes.select(-1, i));
-    return tensors;
+  static c10::SmallVector<at::Scalar> levels(torch::autograd::AutogradContext *context) {
+    auto number = [&](const char *name) { return at::Scalar(double(context->saved_data[name].toInt())); };
+    return {number("zero"), number("low"), number("high")};
+  }
+
+  static c10::SmallVector<at::Scalar> with_address(const at::Tensor &scale, c10::SmallVector<at::Scalar> numbers) {
+    numbers.insert(numbers.begin(), at::Scalar(reinterpret_cast<int64_t>(scale.const_data_ptr())));
+    return numbers;
+  }
+
+  static at::Tensor along(const at::Tensor &scale, int64_t dims, int64_t axis) {
+    std::vector<int64_t> shape(dims, 1);
+    shape[axis] = scale.numel();
+    return scale.view(shape);
   }
 };
 

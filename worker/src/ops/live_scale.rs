@@ -39,7 +39,8 @@ impl FakeQuantize {
                 let axis = if count == 1 { None } else { Some(axis_from_front(axis, x.dim())?) };
                 let (scale, zero_point, range) = (&scale, &zero_point, (low, high));
                 let learned = LearnedScale { scale, zero_point, axis, range, factor };
-                return torch::fused_learned_fake_quantize(x, zero, &learned);
+                let run = |x: &Tensor| torch::fused_learned_fake_quantize(x, zero, &learned);
+                return if count == 1 { run(x) } else { in_float(x, run) };
             }
             in_float(x, |x| {
                 let factor = gradient_factor(x, count, positive, weight);

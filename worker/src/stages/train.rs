@@ -19,6 +19,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         schedule: config.schedule,
         accumulate: config.accumulate,
         average: config.ema,
+        best_by: config.best_by,
         early_stop: config.early_stop,
         clip_norm: config.clip_norm,
         amp: config.amp,

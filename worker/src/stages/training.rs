@@ -4,7 +4,7 @@ use serde_json::json;
 
 use qpipe::stages::contract::Metrics;
 use qpipe::stages::finetune::{Distillation, ScaleEma};
-use qpipe::stages::training::{Amp, EarlyStop, Optimizer, Schedule, WeightAverage};
+use qpipe::stages::training::{Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage};
 
 use super::model::{write_json, write_model};
 use super::{Context, Events};
@@ -27,6 +27,7 @@ pub struct Settings {
     pub epoch_zero: bool,
     pub accumulate: u32,
     pub average: Option<WeightAverage>,
+    pub best_by: BestBy,
     pub early_stop: Option<EarlyStop>,
     pub clip_norm: Option<f64>,
     pub amp: Option<Amp>,
@@ -98,6 +99,7 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
         epoch_zero: settings.epoch_zero,
         accumulate: settings.accumulate as usize,
         average: settings.average,
+        best_by: settings.best_by,
         early_stop: settings.early_stop,
         clip_norm: settings.clip_norm,
         amp: settings.amp.map(|amp| match amp {

@@ -103,7 +103,8 @@ pub fn learned_fake_quantize(x: &Tensor, learned: &LearnedScale) -> Result<Tenso
     Ok(unsafe { Tensor::from_ptr(made) })
 }
 
-/// The same as few kernels, where [`has_fused_fake_quantize`], of `x` of any type of floats and at least one axis; `zero` is the zero point of all.
+/// The same as few kernels, where [`has_fused_fake_quantize`]; `zero` is the zero point of all. `x` has an axis at least, and with a single
+/// scale may be of any type of floats.
 ///
 /// # Errors
 /// Shapes or types that do not fit.

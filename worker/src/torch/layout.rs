@@ -14,6 +14,12 @@ pub fn channels_last(tensor: &Tensor) -> Result<Tensor> {
     strided(tensor, &[h * w * c, 1, w * c, c])
 }
 
+/// `[N, C, H, W]` row by row; a tensor of another rank, or laid out so already, comes back as it is. The strides are written out here as well.
+pub fn channels_first(tensor: &Tensor) -> Result<Tensor> {
+    let [_, c, h, w] = tensor.size()[..] else { return Ok(tensor.shallow_clone()) };
+    strided(tensor, &[c * h * w, h * w, w, 1])
+}
+
 /// A tensor with its elements in the order in memory of another one of its shape; itself where they are.
 pub fn laid_out_as(tensor: &Tensor, other: &Tensor) -> Result<Tensor> {
     strided(tensor, &other.stride())
@@ -46,11 +52,15 @@ mod tests {
         let turned = channels_last(&tensor).unwrap();
         assert_eq!(turned.stride(), [24, 1, 8, 2]);
         assert_eq!(turned, tensor);
+        let back = channels_first(&turned).unwrap();
+        assert_eq!((back.stride(), &back), (vec![24, 12, 4, 1], &tensor));
         let copy = copied(&turned).unwrap();
         assert_eq!((copy.stride(), &copy), (turned.stride(), &turned));
         assert_ne!(copy.data_ptr(), turned.data_ptr());
         let narrow = Tensor::arange(8, (tch::Kind::Float, tch::Device::Cpu)).view([4, 2, 1, 1]);
         let turned = channels_last(&narrow).unwrap();
-        assert_eq!((turned.stride(), turned), (vec![2, 1, 2, 2], narrow));
+        assert_eq!((turned.stride(), &turned), (vec![2, 1, 2, 2], &narrow));
+        let back = channels_first(&turned).unwrap();
+        assert_eq!((back.stride(), back), (vec![2, 1, 1, 1], narrow));
     }
 }

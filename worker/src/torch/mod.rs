@@ -24,7 +24,7 @@ pub use fused::{
     learned_fake_quantize,
 };
 pub use graph::{CudaGraph, synchronize};
-pub use layout::{channels_last, copied, laid_out_as};
+pub use layout::{channels_first, channels_last, copied, laid_out_as};
 pub use memory::explain;
 pub use shim::{
     Autocast, Group, Half, allow_tf32, deterministic, is_deterministic, pinned, unscale,

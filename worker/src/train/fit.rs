@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qpipe::stages::finetune::ScaleEma;
-use qpipe::stages::training::{EarlyStop, Optimizer as Rule, Schedule, WeightAverage};
+use qpipe::stages::training::{BestBy, EarlyStop, Optimizer as Rule, Schedule, WeightAverage};
 use tch::Tensor;
 
 use super::averages::{Average, Follower};
@@ -41,6 +41,8 @@ pub struct Fit<'a> {
     pub label_smoothing: f64,
     /// Average of the weights, which is validated and kept.
     pub average: Option<WeightAverage>,
+    /// By what the best epoch is chosen.
+    pub best_by: BestBy,
     /// When to stop before the last epoch.
     pub early_stop: Option<EarlyStop>,
     /// Largest norm of a step's gradients.
@@ -96,8 +98,8 @@ impl Fit<'_> {
         steps.min(self.max_steps.unwrap_or(u64::MAX)).max(1)
     }
 
-    /// Trains; the best epoch's parameters are in the classifier's program afterwards. Best is the highest
-    /// accuracy on the validation data, of equals the lowest loss, of equals the first.
+    /// Trains; the best epoch's parameters are in the classifier's program afterwards. Best is what
+    /// [`Fit::best_by`] says, of equals the first.
     ///
     /// The result depends on data, settings and seed alone: a training that goes on from the checkpoint of a
     /// killed one gives the same bytes.
@@ -126,7 +128,11 @@ impl Fit<'_> {
         }
         let next = checkpoint.history.last().map_or(0, |epoch| epoch.epoch) + 1;
         for epoch in next..=self.epochs {
-            if self.early_stop.as_ref().is_some_and(|rule| stops(&checkpoint.history, rule)) {
+            if self
+                .early_stop
+                .as_ref()
+                .is_some_and(|rule| stops(&checkpoint.history, rule, self.best_by))
+            {
                 watch.log(format!("stopped after epoch {}: no better for long enough", epoch - 1));
                 break;
             }
@@ -149,7 +155,7 @@ impl Fit<'_> {
         }
         classifier.program.train(false);
         classifier.program.load_state(&checkpoint.best)?;
-        let best = best(&checkpoint.history);
+        let best = best(&checkpoint.history, self.best_by);
         Ok(Fitted { history: checkpoint.history, best })
     }
 
@@ -208,7 +214,7 @@ impl Fit<'_> {
     ) -> Result<()> {
         watch.log(epoch.line(self.epochs));
         checkpoint.history.push(epoch);
-        if best(&checkpoint.history) + 1 == checkpoint.history.len() {
+        if best(&checkpoint.history, self.best_by) + 1 == checkpoint.history.len() {
             checkpoint.best = match &state.average {
                 Some(average) => average.copy()?,
                 None => classifier.program.state()?,

@@ -1,6 +1,6 @@
 //! What a training tells of its epochs, and what it decides by them.
 
-use qpipe::stages::training::EarlyStop;
+use qpipe::stages::training::{BestBy, EarlyStop};
 use serde::{Deserialize, Serialize};
 
 /// A line of the history.
@@ -36,12 +36,17 @@ impl Epoch {
     }
 }
 
-/// Position of the best epoch: the highest accuracy, of equals the lowest loss, of equals the first.
-pub(super) fn best(history: &[Epoch]) -> usize {
+/// Position of the best epoch, of equals the first.
+pub(super) fn best(history: &[Epoch], by: BestBy) -> usize {
     let better = |best: usize, index: usize| {
         let (a, b) = (&history[index], &history[best]);
-        let wins = a.valid_top1 > b.valid_top1
-            || (a.valid_top1 == b.valid_top1 && a.valid_loss < b.valid_loss);
+        let is_lower = a.valid_loss < b.valid_loss;
+        let wins = match by {
+            BestBy::Top1 => {
+                a.valid_top1 > b.valid_top1 || (a.valid_top1 == b.valid_top1 && is_lower)
+            }
+            BestBy::Loss => is_lower,
+        };
         if wins { index } else { best }
     };
     (0..history.len()).fold(0, better)
@@ -49,11 +54,15 @@ pub(super) fn best(history: &[Epoch]) -> usize {
 
 /// Whether the last epochs were no better, as many as the patience is. It follows from the history alone, so that a training
 /// that goes on stops where it would have.
-pub(super) fn stops(history: &[Epoch], rule: &EarlyStop) -> bool {
+pub(super) fn stops(history: &[Epoch], rule: &EarlyStop, by: BestBy) -> bool {
     let (mut best, mut waited) = (f64::NEG_INFINITY, 0);
     for epoch in history {
-        if epoch.valid_top1 > best + rule.min_delta {
-            (best, waited) = (epoch.valid_top1, 0);
+        let score = match by {
+            BestBy::Top1 => epoch.valid_top1,
+            BestBy::Loss => -epoch.valid_loss,
+        };
+        if score > best + rule.min_delta {
+            (best, waited) = (score, 0);
         } else {
             waited += 1;
         }
@@ -81,7 +90,7 @@ mod tests {
     #[test]
     fn patience_runs_out_without_a_gain() {
         let stops = |accuracies: &[f64], patience, min_delta| {
-            stops(&history(accuracies), &EarlyStop { patience, min_delta })
+            stops(&history(accuracies), &EarlyStop { patience, min_delta }, BestBy::Top1)
         };
         assert!(!stops(&[0.5, 0.6, 0.6], 2, 0.0));
         assert!(stops(&[0.5, 0.6, 0.6, 0.55], 2, 0.0));
@@ -90,6 +99,18 @@ mod tests {
         assert!(stops(&[0.5, 0.6, 0.6, 0.61], 2, 0.02));
         // Small gains add up.
         assert!(!stops(&[0.5, 0.515, 0.53], 2, 0.02));
+    }
+
+    #[test]
+    fn the_best_is_by_accuracy_or_by_loss() {
+        let mut epochs = history(&[0.5, 0.6, 0.6, 0.55]);
+        for (epoch, loss) in epochs.iter_mut().zip([2.0, 1.9, 1.8, 1.7]) {
+            epoch.valid_loss = loss;
+        }
+        assert_eq!([BestBy::Top1, BestBy::Loss].map(|by| best(&epochs, by)), [2, 3]);
+        assert_eq!(best(&history(&[0.5, 0.6, 0.6]), BestBy::Loss), 0, "of equals the first");
+        let rule = EarlyStop { patience: 2, min_delta: 0.05 };
+        assert!(stops(&epochs, &rule, BestBy::Top1) && !stops(&epochs, &rule, BestBy::Loss));
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub fn fit<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
         schedule: Schedule::Constant {},
         label_smoothing: 0.0,
         average: None,
+        best_by: Default::default(),
         early_stop: None,
         clip_norm: None,
         amp: None,

@@ -90,6 +90,7 @@ fn train(model: &Model, train: &Dataset, valid: &Dataset, epochs: u32, lr: f64) 
         schedule: Schedule::OneCycle { rise: 0.3 },
         label_smoothing: 0.0,
         average: None,
+        best_by: Default::default(),
         early_stop: None,
         clip_norm: None,
         amp: None,

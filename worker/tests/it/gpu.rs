@@ -154,8 +154,13 @@ fn learned_scales_are_the_same_in_few_kernels() {
                         range: (low, high),
                         factor: 0.01,
                     };
-                    let made = if fused {
+                    let made = if fused && axis.is_none() {
                         torch::fused_learned_fake_quantize(&x, zero, &learned).unwrap()
+                    } else if fused {
+                        let x = x.to_kind(Kind::Float);
+                        torch::fused_learned_fake_quantize(&x, zero, &learned)
+                            .unwrap()
+                            .to_kind(kind)
                     } else {
                         let x = x.to_kind(Kind::Float);
                         torch::learned_fake_quantize(&x, &learned).unwrap().to_kind(kind)
@@ -168,7 +173,13 @@ fn learned_scales_are_the_same_in_few_kernels() {
                 assert_eq!(found.0, expected.0, "{kind:?}, {axis:?}, {zero}");
                 let largest = expected.1.abs().max().double_value(&[]);
                 let off = (&found.1 - &expected.1).abs().max().double_value(&[]);
-                assert!(off < 1e-4 * largest, "{kind:?}, {axis:?}, {zero}: {off} of {largest}");
+                // Each element of the gradient is rounded before they are added up.
+                let least = match kind {
+                    Kind::Half => 2e-3,
+                    Kind::BFloat16 => 2e-2,
+                    _ => 1e-4,
+                };
+                assert!(off < least * largest, "{kind:?}, {axis:?}, {zero}: {off} of {largest}");
             }
         }
     }
