@@ -2,6 +2,7 @@
 
 pub(super) mod concat;
 pub(super) mod float;
+pub(super) mod gate;
 pub(super) mod integer;
 pub(super) mod moving;
 pub(super) mod pooling;
