@@ -44,6 +44,6 @@ pub(super) const POLICY: Policy = Policy {
     rules: RULES,
     scheme: |view, name| if view.is_positive(name) { UINT8_POSITIVE } else { UINT8 },
     range_of: |view, name| view.origin(name),
-    // A gate whose range is clipped would scale what it lets through whole.
+    // A gate that a method clips would scale down the largest values, which it lets through whole.
     bounds: |view, name| view.bounds(name),
 };

@@ -170,12 +170,12 @@ fn a_concatenation_keeps_each_scale_and_a_pooling_its_inputs() {
 fn gates() -> Model {
     let mut draft = Draft::new(&[1, 4, 8, 8]);
     draft.conv("a", "x", 1);
-    // Squeeze-and-excite behind HardSwish, its gate a HardSigmoid.
-    draft.node("hard", "HardSwish", &["a"]);
-    draft.node("squeeze", "GlobalAveragePool", &["hard"]);
+    // Squeeze-and-excite behind a Relu, its gate a HardSigmoid.
+    draft.node("relu", "Relu", &["a"]);
+    draft.node("squeeze", "GlobalAveragePool", &["relu"]);
     draft.conv("excite", "squeeze", 1);
     draft.node("gate", "HardSigmoid", &["excite"]);
-    draft.node("scaled", "Mul", &["gate", "hard"]);
+    draft.node("scaled", "Mul", &["gate", "relu"]);
     draft.conv("b", "scaled", 1);
     draft.node("sigmoid", "Sigmoid", &["b"]);
     draft.node("silu", "Mul", &["b", "sigmoid"]);
@@ -190,12 +190,18 @@ fn gates() -> Model {
     // A block whose branch ends in a gate.
     draft.node("sum", "Add", &["scaled", "weighed"]);
     draft.conv("c", "sum", 1);
+    // HardSwish in two nodes, and a gate behind it.
+    draft.node("hard", "HardSigmoid", &["c"]);
+    draft.node("swish", "Mul", &["c", "hard"]);
+    draft.node("through", "Mul", &["swish", "gate"]);
+    draft.conv("d", "through", 1);
     // Scores: both are gates. And a gate that makes an output.
-    draft.node("object", "Sigmoid", &["c"]);
+    draft.node("object", "Sigmoid", &["d"]);
     draft.node("class", "Sigmoid", &["b"]);
     draft.node("score", "Mul", &["object", "class"]);
-    draft.node("end", "Mul", &["c", "object"]);
-    draft.end(&["score", "end"])
+    draft.node("likely", "Sqrt", &["score"]);
+    draft.node("end", "Mul", &["d", "object"]);
+    draft.end(&["likely", "end"])
 }
 
 #[test]
@@ -208,11 +214,11 @@ fn what_gates_a_convolutions_output_is_integers() {
     }
     assert_eq!(rule(&plan, "sigmoid"), (Some("integer-sigmoid"), true));
     assert_eq!(rule(&plan, "sum"), (Some("residual-add"), true));
-    for name in ["hard", "gate", "share", "object", "class", "score", "end"] {
-        assert!(!layer(&plan, name).quantized, "{name}");
+    for name in ["gate", "share", "hard", "swish", "through", "object", "class", "score", "end"] {
+        assert_eq!(rule(&plan, name), (Some("float-activation"), false), "{name}");
     }
     let values = values(&plan);
-    for name in ["share", "object", "class"] {
+    for name in ["share", "hard", "swish", "object", "class", "score"] {
         assert!(!values.contains(&name), "{name} is rounded for nothing: {values:?}");
     }
     for name in ["gate", "sigmoid", "shaped"] {
