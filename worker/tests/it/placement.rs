@@ -127,6 +127,26 @@ fn attention() -> Model {
     draft.end("classes")
 }
 
+/// SiLU, squeeze-and-excite behind it with a Sigmoid, and behind a Relu with a HardSigmoid.
+fn gates() -> Model {
+    let mut draft = Draft::new();
+    draft.conv("stem", "input", [1, 8], false);
+    for (name, from, gate) in [("first", "stem", "HardSigmoid"), ("second", "silu", "Sigmoid")] {
+        let part = |part: &str| format!("{name}_{part}");
+        if name == "second" {
+            draft.conv("body", "first", [8, 8], false);
+            draft.node("share", "Sigmoid", &["body"]);
+            draft.node("silu", "Mul", &["body", "share"]);
+        }
+        draft.node(&part("squeezed"), "GlobalAveragePool", &[from]);
+        draft.conv(&part("excited"), &part("squeezed"), [8, 8], false);
+        draft.node(&part("gate"), gate, &[&part("excited")]);
+        draft.node(name, "Mul", &[from, &part("gate")]);
+    }
+    draft.conv("last", "second", [8, 16], false);
+    draft.classes("last", 16)
+}
+
 /// Two branches joined, one of them twice, behind a pooling.
 fn concat() -> Model {
     let mut draft = Draft::new();
@@ -155,6 +175,7 @@ fn transposed() -> Model {
 #[test]
 fn attention_concatenations_and_transposed_convolutions_run_alike_everywhere() {
     agrees("attention", attention(), SIDE);
+    agrees("gates", gates(), SIDE);
     agrees("concat", concat(), SIDE);
     agrees("transposed", transposed(), SIDE);
 }
@@ -213,5 +234,8 @@ fn onnxruntime_makes_integer_kernels_of_them() {
     let (found, same_transposed) = kernels(transposed());
     let layers = ["QLinearConv", "ConvTranspose", "QGemm"].map(|name| count(&found, name));
     assert_eq!((layers, count(&found, "Conv")), ([2, 1, 1], 0), "{found:?}");
+    let (found, _) = kernels(gates());
+    let integers = ["QLinearConv", "QLinearMul", "QLinearSigmoid"].map(|name| count(&found, name));
+    assert_eq!((integers, count(&found, "Mul")), ([5, 3, 2], 0), "{found:?}");
     println!("alike: {same_concat}, {same_transposed}");
 }

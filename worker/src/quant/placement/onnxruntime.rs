@@ -13,7 +13,7 @@
 
 use qpipe::stages::insert_qdq::Target;
 
-use super::rules::{concat, float, integer, moving, pooling, residual, weighted};
+use super::rules::{concat, float, gate, integer, moving, pooling, residual, weighted};
 use super::{Policy, Rule};
 use crate::quant::scheme::{UINT8, UINT8_POSITIVE};
 
@@ -25,7 +25,10 @@ const RULES: &[&Rule] = &[
     &integer::CONV,
     &integer::MATMUL,
     &integer::COMPUTED,
+    &residual::FLOAT,
     &residual::BOTH,
+    &gate::MUL,
+    &gate::SIGMOID,
     &concat::EACH_SCALE,
     &pooling::INTEGER,
     // Which values are integers is known by now.
@@ -41,4 +44,6 @@ pub(super) const POLICY: Policy = Policy {
     rules: RULES,
     scheme: |view, name| if view.is_positive(name) { UINT8_POSITIVE } else { UINT8 },
     range_of: |view, name| view.origin(name),
+    // A gate that a method clips would scale down the largest values, which it lets through whole.
+    bounds: |view, name| view.bounds(name),
 };

@@ -167,7 +167,14 @@ pub fn plan_for(
         let mut shared: Option<(&str, Seen)> = None;
         for member in members {
             let own = (policy.range_of)(&view, member);
-            let seen = ranges.seen(own, request.method)?;
+            let seen = match (policy.bounds)(&view, own) {
+                Some((low, high)) => Seen {
+                    amax: high.max(-low),
+                    abs_max: high.max(-low),
+                    bounds: Some((low, high)),
+                },
+                None => ranges.seen(own, request.method)?,
+            };
             shared = Some(match shared {
                 Some((range_of, most)) if most.amax >= seen.amax => (range_of, most.with(seen)),
                 Some((_, most)) => (own, most.with(seen)),

@@ -23,6 +23,8 @@ pub struct Policy {
     pub scheme: fn(&View, &str) -> Scheme,
     /// Whose range a value has: its own, or that of the value whose elements it holds.
     pub range_of: for<'a> fn(&View<'a>, &'a str) -> &'a str,
+    /// Least and greatest value where the operator says so and not the calibration.
+    pub bounds: fn(&View, &str) -> Option<(f32, f32)>,
 }
 
 impl Policy {

@@ -32,6 +32,7 @@ pub(super) const POLICY: Policy = Policy {
     rules: RULES,
     scheme: |_, _| INT8,
     range_of: |_, name| name,
+    bounds: |_, _| None,
 };
 
 pub(super) const RTX: Policy =

@@ -6,6 +6,8 @@ use crate::graph::{Graph, Node, TensorData};
 
 /// Operators with a weight.
 pub const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+/// Layers whose integer kernels write floats as well, or that have none.
+const PRODUCTS: [&str; 3] = ["Gemm", "MatMul", "ConvTranspose"];
 /// Operators that give values only of their first input, unchanged.
 const MOVING: [&str; 9] = [
     "MaxPool",
@@ -28,6 +30,7 @@ pub struct View<'a> {
     positive: HashSet<&'a str>,
     depths: HashMap<&'a str, usize>,
     whole: HashSet<&'a str>,
+    convolved: HashSet<&'a str>,
 }
 
 /// Operators that make whole numbers of values of any type.
@@ -66,12 +69,14 @@ impl<'a> View<'a> {
             positive: HashSet::new(),
             depths: HashMap::new(),
             whole: HashSet::new(),
+            convolved: HashSet::new(),
         };
         for node in &graph.nodes {
             let depth = node.inputs.iter().map(|name| view.depth(name)).max().unwrap_or(0);
             let depth = depth + usize::from(WEIGHTED.contains(&node.op_type.as_str()));
             let positive = view.makes_positive(node);
             let whole = view.makes_whole(node);
+            let convolved = view.makes_convolved(node);
             for output in node.outputs.iter().filter(|name| !name.is_empty()) {
                 view.depths.insert(output, depth);
                 if whole {
@@ -79,6 +84,9 @@ impl<'a> View<'a> {
                 }
                 if positive {
                     view.positive.insert(output);
+                }
+                if convolved {
+                    view.convolved.insert(output);
                 }
             }
         }
@@ -112,6 +120,30 @@ impl<'a> View<'a> {
             "Add" | "Mul" | "Concat" => (0..node.inputs.len()).all(reads),
             op => MOVING.contains(&op) && reads(0),
         }
+    }
+
+    fn makes_convolved(&self, node: &Node) -> bool {
+        let mut computed = node.inputs.iter().filter(|name| self.constant(name).is_none());
+        match node.op_type.as_str() {
+            "Conv" => true,
+            // A bias behind a matrix product, or positions: floats.
+            "Add" => node.inputs.iter().all(|name| self.is_convolved(name)),
+            op if PRODUCTS.contains(&op) || op.ends_with("Normalization") => false,
+            _ => computed.any(|name| self.is_convolved(name)),
+        }
+    }
+
+    /// Whether a value comes from convolutions, with no matrix product, normalization or addition of anything else in between: where
+    /// their kernels write integers only, as ONNX Runtime's do, integers are there already.
+    pub fn is_convolved(&self, name: &str) -> bool {
+        self.convolved.contains(name)
+    }
+
+    /// Least and greatest value that an operator can give, where it has both, also behind operators that move elements.
+    pub fn bounds(&self, name: &str) -> Option<(f32, f32)> {
+        let node = self.producer(self.origin(name))?;
+        let bounded = ["Sigmoid", "HardSigmoid"].contains(&node.op_type.as_str());
+        bounded.then_some((0.0, 1.0))
     }
 
     /// Whether a value is never negative, by the operators that make it.

@@ -99,7 +99,7 @@ fn feeds_layer(scene: &Scene, index: usize) -> bool {
                 "Conv" => input == 0 && weight_axis(view, reader).is_ok(),
                 "Gemm" => weight_axis(view, reader).is_ok(),
                 "MatMul" => weight_axis(view, reader).is_ok() || (computed(0) && computed(1)),
-                "Add" => residual::branches(view, reader).is_ok(),
+                "Add" => residual::is_integer(view, reader),
                 "Concat" => {
                     concat::inputs(view, reader).is_some() && fused_output(view, reader).is_some()
                 }

@@ -1,6 +1,6 @@
 //! Additions of two computed values.
 
-use super::{ONNXRUNTIME_SELECTORS, TENSORRT_GUIDE};
+use super::{MEASURED, ONNXRUNTIME_SELECTORS, TENSORRT_GUIDE};
 use crate::quant::placement::View;
 use crate::quant::placement::rule::{Order, Rule, Verdict};
 use crate::quant::placement::rules::integer;
@@ -23,10 +23,26 @@ pub(in super::super) const IDENTITY: Rule = Rule {
     },
 };
 
+pub(in super::super) const FLOAT: Rule = Rule {
+    name: "float-residual",
+    operators: &["Add"],
+    about: "An addition of two branches neither of which comes from a convolution stays float: those of transformers and, but for the first behind each convolution, of ConvNeXt, whose branches end in matrix products. A branch comes from a convolution where no matrix product, normalization or addition of anything else is in between.",
+    reason: "Matrix products write floats as well. Integers save nothing then: pairs would round the sum that every block adds to. A vision transformer took 3.9 ms in place of 4.1, a ConvNeXt 4.2 in place of 4.3, with 2.7 and 1.2 dB more of output SQNR.",
+    source: MEASURED,
+    order: Order::Forward,
+    apply: |scene, index, _| match branches(scene.view, index) {
+        Ok(inputs) if !convolved(scene.view, inputs) => Verdict::Float(
+            "neither of its branches comes from a convolution, and matrix products write floats"
+                .to_owned(),
+        ),
+        _ => Verdict::Pass,
+    },
+};
+
 pub(in super::super) const BOTH: Rule = Rule {
     name: "residual-add",
     operators: &["Add"],
-    about: "Both inputs and the output are quantized (QLinearAdd). Additions of a constant, of a mask to attention scores, and within an activation such as GELU stay float.",
+    about: "Where a branch comes from a convolution, both inputs and the output are quantized (QLinearAdd). Additions of a constant, of a mask to attention scores, and within an activation such as GELU stay float.",
     reason: "Its integer convolutions write integers only, so that both branches are integers already; a float addition would convert them there and back.",
     source: ONNXRUNTIME_SELECTORS,
     order: Order::Forward,
@@ -41,6 +57,15 @@ pub(in super::super) const BOTH: Rule = Rule {
         Err(reason) => Verdict::Float(reason),
     },
 };
+
+/// Whether an Add is one that [`BOTH`] quantizes.
+pub(super) fn is_integer(view: &View, index: usize) -> bool {
+    branches(view, index).is_ok_and(|inputs| convolved(view, inputs))
+}
+
+fn convolved(view: &View, inputs: [&str; 2]) -> bool {
+    inputs.into_iter().any(|input| view.is_convolved(input))
+}
 
 /// The inputs of an Add that joins two branches of a network.
 ///

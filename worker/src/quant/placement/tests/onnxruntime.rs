@@ -44,13 +44,12 @@ fn a_convolution_is_between_integers_or_float() {
     assert_eq!(rule(&plan, "up"), (Some("transposed-conv"), false));
     assert_eq!(rule(&plan, "b"), (Some("integer-conv"), true));
     assert_eq!(rule(&plan, "end"), (Some("output-layer"), false), "its Relu makes the output");
-    for name in ["sigmoid", "silu"] {
-        assert_eq!(rule(&plan, name), (Some("float-activation"), false));
-    }
+    assert_eq!(rule(&plan, "sigmoid"), (Some("integer-sigmoid"), true));
+    assert_eq!(rule(&plan, "silu"), (Some("integer-gate"), true));
     // Behind each convolution; float layers read it rounded, and the next one's input is made integers again.
-    assert_eq!(values(&plan), ["x", "relu", "depthwise", "up", "b"]);
+    assert_eq!(values(&plan), ["x", "relu", "depthwise", "sigmoid", "silu", "up", "b"]);
     assert_eq!(tensor(&plan, "end")[0].tensor, "b");
-    let [depthwise] = tensor(&plan, "silu")[..] else { panic!("one input") };
+    let [depthwise] = tensor(&plan, "sigmoid")[..] else { panic!("one input") };
     assert_eq!(depthwise.readers, ["sigmoid", "silu"]);
     let axes: Vec<_> =
         plan.weights.iter().map(|w| (w.layer.as_str(), w.axis, w.channels)).collect();
@@ -77,10 +76,10 @@ fn products_of_an_attention_block_are_integers_and_what_is_between_them_is_not()
     for name in ["q", "masked"] {
         assert_eq!(rule(&plan, name), (Some("residual-add"), false));
     }
-    assert_eq!(rule(&plan, "sum"), (Some("residual-add"), true));
-    assert_eq!(tensor(&plan, "sum").len(), 2, "both inputs");
+    assert_eq!(rule(&plan, "sum"), (Some("float-residual"), false));
+    assert!(tensor(&plan, "sum").is_empty(), "no product gains by integers there");
     // A product writes floats where a bias or a scaling reads it, and integers where a layer does.
-    let expected = ["x", "q", "turned", "v", "probabilities", "mixed", "projected", "sum", "next"];
+    let expected = ["x", "q", "turned", "v", "probabilities", "mixed", "sum", "next"];
     let found: BTreeSet<&str> = values(&plan).into_iter().collect();
     assert_eq!(found, expected.into_iter().collect());
     let probabilities = plan.tensors.iter().find(|t| t.tensor == "probabilities").expect("there");
@@ -168,9 +167,132 @@ fn a_concatenation_keeps_each_scale_and_a_pooling_its_inputs() {
     assert_eq!(of("flat").range_of.as_deref(), Some("average"));
 }
 
+fn gates() -> Model {
+    let mut draft = Draft::new(&[1, 4, 8, 8]);
+    draft.conv("a", "x", 1);
+    // Squeeze-and-excite behind a Relu, its gate a HardSigmoid.
+    draft.node("relu", "Relu", &["a"]);
+    draft.node("squeeze", "GlobalAveragePool", &["relu"]);
+    draft.conv("excite", "squeeze", 1);
+    draft.node("gate", "HardSigmoid", &["excite"]);
+    draft.node("scaled", "Mul", &["gate", "relu"]);
+    draft.conv("b", "scaled", 1);
+    draft.node("sigmoid", "Sigmoid", &["b"]);
+    draft.node("silu", "Mul", &["b", "sigmoid"]);
+    // The same with linear layers, behind SiLU.
+    draft.node("pooled", "GlobalAveragePool", &["silu"]);
+    draft.node("flat", "Flatten", &["pooled"]);
+    draft.matmul("linear", "flat", [4, 4]);
+    draft.node("share", "Sigmoid", &["linear"]);
+    draft.constant("shape", &[4]);
+    draft.node("shaped", "Reshape", &["share", "shape"]);
+    draft.node("weighed", "Mul", &["silu", "shaped"]);
+    // A block whose branch ends in a gate.
+    draft.node("sum", "Add", &["scaled", "weighed"]);
+    draft.conv("c", "sum", 1);
+    // HardSwish in two nodes, and a gate behind it.
+    draft.node("hard", "HardSigmoid", &["c"]);
+    draft.node("swish", "Mul", &["c", "hard"]);
+    draft.node("through", "Mul", &["swish", "gate"]);
+    draft.conv("d", "through", 1);
+    // Scores: both are gates. And a gate that makes an output.
+    draft.node("object", "Sigmoid", &["d"]);
+    draft.node("class", "Sigmoid", &["b"]);
+    draft.node("score", "Mul", &["object", "class"]);
+    draft.node("likely", "Sqrt", &["score"]);
+    draft.node("end", "Mul", &["d", "object"]);
+    draft.end(&["likely", "end"])
+}
+
+#[test]
+fn what_gates_a_convolutions_output_is_integers() {
+    let model = gates();
+    let plan = onnxruntime(&model);
+    for name in ["scaled", "silu", "weighed"] {
+        assert_eq!(rule(&plan, name), (Some("integer-gate"), true), "{name}");
+        assert_eq!(tensor(&plan, name).len(), 2, "{name}: both inputs");
+    }
+    assert_eq!(rule(&plan, "sigmoid"), (Some("integer-sigmoid"), true));
+    assert_eq!(rule(&plan, "sum"), (Some("residual-add"), true));
+    for name in ["gate", "share", "hard", "swish", "through", "object", "class", "score", "end"] {
+        assert_eq!(rule(&plan, name), (Some("float-activation"), false), "{name}");
+    }
+    let values = values(&plan);
+    for name in ["share", "hard", "swish", "object", "class", "score"] {
+        assert!(!values.contains(&name), "{name} is rounded for nothing: {values:?}");
+    }
+    for name in ["gate", "sigmoid", "shaped"] {
+        let gate = plan.tensors.iter().find(|t| t.tensor == name).expect(name);
+        assert_eq!((gate.scale, gate.zero_point), (1.0 / 255.0, 0), "{name}: 0 to 1");
+    }
+    let silu = plan.tensors.iter().find(|t| t.tensor == "silu").expect("there");
+    assert_eq!(silu.zero_point, 128, "it has values below 0");
+    // TensorRT's rules have no such pairs.
+    let tensorrt = planned(&model, &request(Target::Tensorrt));
+    for name in ["scaled", "silu", "weighed", "sigmoid"] {
+        assert!(!layer(&tensorrt, name).quantized, "{name}");
+    }
+}
+
+#[test]
+fn gates_behind_matrix_products_stay_float() {
+    let mut draft = Draft::new(&[1, 4, 4]);
+    draft.matmul("up", "x", [4, 4]);
+    draft.node("sigmoid", "Sigmoid", &["up"]);
+    draft.node("silu", "Mul", &["up", "sigmoid"]);
+    draft.matmul("down", "silu", [4, 4]);
+    let plan = onnxruntime(&draft.end(&["down"]));
+    for name in ["sigmoid", "silu"] {
+        assert_eq!(rule(&plan, name), (Some("float-activation"), false), "{name}");
+    }
+    assert_eq!(values(&plan), ["x", "silu"], "the next layer's input only");
+}
+
+#[test]
+fn a_gate_alone_is_integers_where_nothing_else_is_selected() {
+    let only = ["silu".to_owned()];
+    let request = Request { include: Some(&only), ..request(Target::Onnxruntime) };
+    let plan = planned(&gates(), &request);
+    assert_eq!(values(&plan), ["b", "sigmoid", "silu"]);
+}
+
+/// The block of ConvNeXt: a convolution, and products whose result is added to its input.
+#[test]
+fn additions_behind_matrix_products_stay_float() {
+    let mut draft = Draft::new(&[1, 4, 4, 4]);
+    draft.conv("stem", "x", 1);
+    let mut input = "stem".to_owned();
+    for block in ["a", "b"] {
+        let name = |part: &str| format!("{block}_{part}");
+        draft.conv(&name("depthwise"), &input, 4);
+        draft.matmul(&name("linear"), &name("depthwise"), [4, 4]);
+        draft.node(&name("sum"), "Add", &[&input, &name("linear")]);
+        input = name("sum");
+    }
+    // With a convolution's branch it is integers again, and what two such additions make.
+    draft.conv("c", &input, 1);
+    draft.node("joined", "Add", &[&input, "c"]);
+    draft.conv("d", "joined", 1);
+    draft.conv("e", "d", 1);
+    draft.node("first", "Add", &["c", "d"]);
+    draft.node("second", "Add", &["d", "e"]);
+    draft.node("pair", "Add", &["first", "second"]);
+    draft.conv("f", "pair", 1);
+    draft.node("end", "Sqrt", &["f"]);
+    let plan = onnxruntime(&draft.end(&["end"]));
+    assert_eq!(rule(&plan, "a_sum"), (Some("residual-add"), true), "it reads the stem's integers");
+    assert_eq!(rule(&plan, "b_sum"), (Some("float-residual"), false));
+    for name in ["joined", "first", "second", "pair"] {
+        assert_eq!(rule(&plan, name), (Some("residual-add"), true), "{name}");
+    }
+    let linear: Vec<_> = plan.tensors.iter().filter(|t| t.tensor.ends_with("linear")).collect();
+    assert_eq!(linear.len(), 1, "the product before the float addition writes floats");
+    assert_eq!(linear[0].tensor, "a_linear");
+}
+
 #[test]
 fn each_rule_decides_in_one_of_these_graphs() {
-    let plans = [convolutions(), attention(), joined()].map(|model| onnxruntime(&model));
+    let plans = [convolutions(), attention(), joined(), gates()].map(|model| onnxruntime(&model));
     let seen: BTreeSet<&str> =
         plans.iter().flat_map(|plan| &plan.layers).filter_map(|layer| layer.rule).collect();
     let rules = policy(Target::Onnxruntime).expect("there").rules;
