@@ -1,5 +1,6 @@
 //! The form of a float model that ranges and Q/DQ pairs refer to.
 
+use super::quantized;
 use crate::graph::Model;
 use crate::{Error, Result, passes};
 
@@ -19,10 +20,11 @@ pub fn prepare(model: &mut Model) -> Result<()> {
 /// # Errors
 /// As [`prepare`].
 pub fn prepare_and_tell(model: &mut Model) -> Result<Vec<passes::Folded>> {
-    let quantized = |op: &str| ["QuantizeLinear", "DequantizeLinear"].contains(&op);
-    if let Some(node) = model.graph.nodes.iter().find(|node| quantized(&node.op_type)) {
-        return Err(Error::user("the model is quantized already").at(node.place()).help(
-            "start from the float model: the output of `train`, or an ONNX file without Q/DQ",
+    if let Some((node, form)) = quantized::first(&model.graph) {
+        let error =
+            Error::user(format!("the model is quantized already: {}", form.about())).at(node.place());
+        return Err(error.help(
+            "start from the float model: the output of `train`, or the ONNX file that was quantized",
         ));
     }
     if model.opset() < PER_CHANNEL {

@@ -13,7 +13,7 @@ mod select;
 mod window;
 
 pub use elementwise::{
-    add, broadcast, cast, divide, dropout, equal, modulo, multiply, not, same, same_as_first,
+    add, broadcast, cast, divide, dropout, equal, modulo, multiply, not, quantized_with_parameters, same, same_as_first,
     subtract, where_,
 };
 pub use layout::{
