@@ -9,6 +9,7 @@ mod engines;
 mod exporters;
 mod finetuning;
 mod format_costs;
+mod foreign;
 mod formats;
 mod gpu;
 mod gradient_cases;
