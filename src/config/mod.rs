@@ -49,5 +49,5 @@ pub(crate) use schema::compare;
 pub use schema::editor_schema;
 pub use slurm::{Slurm, check_option};
 pub use sweep::{Point, Sweep, SweepVariable};
-pub use trained::Purpose;
 pub(crate) use syntax::{long_key, plain_depth};
+pub use trained::Purpose;

@@ -93,7 +93,8 @@ fn executable(model: &Model) -> Ability {
     let refused: Vec<Refused> =
         reasons.into_iter().map(|(node, reason)| refused(model, &nodes[node], reason)).collect();
     let count = nodes.len() - refused.len();
-    let strange = model.graph.inputs.iter().find(|input| input.dtype.is_none() && input.opaque.is_some());
+    let strange =
+        model.graph.inputs.iter().find(|input| input.dtype.is_none() && input.opaque.is_some());
     let reason = strange.map(|input| format!("its input `{}` is no tensor of numbers", input.name));
     let can = refused.is_empty() && reason.is_none();
     Ability { can, count, of: nodes.len(), reason, refused }

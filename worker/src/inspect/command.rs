@@ -55,9 +55,7 @@ fn usable(files: &[&str], check: impl Fn(&mut Model) -> Result<()>) -> Result<St
             let path = Path::new(file);
             let checked = onnx::read(path).and_then(|mut model| {
                 let formed = passes::inference_form(&mut model);
-                formed
-                    .and_then(|_| check(&mut model))
-                    .map_err(|error| error.at(path.display()))
+                formed.and_then(|_| check(&mut model)).map_err(|error| error.at(path.display()))
             });
             UsableModel { file: path.to_path_buf(), refused: checked.err().map(Failure::from) }
         })

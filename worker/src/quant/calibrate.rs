@@ -14,7 +14,7 @@ use super::observer::{Settings, amax};
 use super::placement::watched;
 use super::ranges::{Calibration, Range, Ranges, VERSION};
 use crate::data::{Dataset, permutation};
-use crate::graph::{DType, Model};
+use crate::graph::Model;
 use crate::{Error, Result, interp};
 
 /// How to calibrate.
@@ -143,11 +143,11 @@ pub fn calibrate(
     Ok(Calibrated { ranges, images_alike, times })
 }
 
-/// Refuses a model that cannot be calibrated, before a data set is opened: one with a node that cannot be executed, or whose inputs are not
-/// one tensor of float32, which images are.
+/// Refuses a prepared model that cannot be calibrated, before a data set is opened: one with a node that cannot be executed, or with several
+/// inputs.
 ///
 /// # Errors
-/// The node with its operator, or the input; what to do instead.
+/// The node with its operator, or the inputs; what to do instead.
 pub fn check_calibration(model: &Model) -> Result<()> {
     let inputs = &model.graph.inputs;
     let names = || inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -158,15 +158,6 @@ pub fn check_calibration(model: &Model) -> Result<()> {
             names()
         ))
         .help("give `insert-qdq` ranges of your own: `ranges = { file = … }`, or those of a `command`"));
-    }
-    let half = |dtype: &DType| matches!(dtype, DType::F16 | DType::BF16 | DType::F64);
-    if let Some(dtype) = inputs[0].dtype.filter(half) {
-        return Err(Error::user(format!(
-            "the model's input `{}` is {}, images are float",
-            inputs[0].name,
-            dtype.name()
-        ))
-        .help("start from the model in float32: `precision` of `build-engine` makes FP16 of what stays float"));
     }
     interp::check_executable(model)
 }

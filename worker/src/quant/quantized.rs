@@ -127,13 +127,21 @@ impl Quantized {
     }
 }
 
-/// The first node of a graph that is quantized, or has such a node within, and the form.
+/// The first node of a graph that is quantized, or has such a node within, and the form; a pair only where nothing else is, since pairs stand
+/// at the ends of integer operators too.
 pub fn first(graph: &Graph) -> Option<(&Node, Form)> {
-    graph.nodes.iter().find_map(|node| {
-        let form =
-            Form::of(node).or_else(|| onnx::within(node).iter().find_map(|inner| Form::of(inner)));
+    let forms = graph.nodes.iter().filter_map(|node| {
+        let form = Form::of(node).or_else(|| onnx::within(node).iter().find_map(Form::of));
         Some((node, form?))
-    })
+    });
+    let mut pair = None;
+    for (node, form) in forms {
+        if form != Form::Pairs {
+            return Some((node, form));
+        }
+        pair = pair.or(Some((node, form)));
+    }
+    pair
 }
 
 #[cfg(test)]
@@ -171,6 +179,8 @@ mod tests {
             (Form::Pairs, "QuantizeLinear (1)".to_owned()),
         ];
         assert_eq!(told, expected);
+        // The pair stands before an operator on integers.
+        let graph = Graph { nodes: graph.nodes[1..].to_vec(), ..Graph::default() };
         let (first, form) = first(&graph).unwrap();
         assert_eq!((first.op_type.as_str(), form), ("QLinearConv", Form::IntegerOperators));
     }

@@ -59,8 +59,13 @@ fn tensorrt_is_told_of_operators_that_it_cannot_read() {
     assert_eq!(nodes, ["conv1_quant", "conv2_quant", "add_quant", "pool_quant", "fc_quant"]);
     // Within the branches of an If too.
     let found = lint("dynamic_branches", "tensorrt").findings;
-    assert!(found.iter().any(|finding| finding.node == "if"
-        && finding.what.contains("a graph within it has node \"inner_quant\" (MatMulInteger)")), "{found:?}");
+    assert_eq!(found[0].operator, "DynamicQuantizeLinear", "only a branch reads it: {found:?}");
+    assert_eq!(summary("dynamic_branches").abilities.executable.of, 4, "nothing of it is dead");
+    assert!(
+        found.iter().any(|finding| finding.node == "if"
+            && finding.what.contains("a graph within it has node \"inner_quant\" (MatMulInteger)")),
+        "{found:?}"
+    );
     assert_eq!(rules("nbits_QOperator", "tensorrt"), ["packed-weight"]);
     for (name, target) in [("nbits_QOperator", "tensorrt-rtx"), ("nbits_QDQ", "tensorrt")] {
         assert_eq!(rules(name, target), [""; 0], "{name}");
@@ -91,10 +96,22 @@ fn lint_says_in_which_form_a_file_is_quantized() {
 fn what_is_quantized_already_cannot_be_quantized() {
     for (name, place) in [
         ("QDQ_channels", "(DequantizeLinear): the model is quantized already: Q/DQ pairs"),
-        ("QOperator_channels", "node \"x_QuantizeLinear\" (QuantizeLinear): the model is quantized already"),
-        ("dynamic_float", "node \"x_QuantizeLinear\" (DynamicQuantizeLinear): the model is quantized already: dynamic"),
-        ("dynamic_lstm", "node \"lstm1_quant\" (DynamicQuantizeLSTM): the model is quantized already"),
-        ("nbits_QOperator", "node \"mm1_Q4\" (MatMulNBits): the model is quantized already: weights of few bits"),
+        (
+            "QOperator_channels",
+            "node \"conv1_quant\" (QLinearConv): the model is quantized already: operators on integers",
+        ),
+        (
+            "dynamic_float",
+            "node \"x_QuantizeLinear\" (DynamicQuantizeLinear): the model is quantized already: dynamic",
+        ),
+        (
+            "dynamic_lstm",
+            "node \"lstm1_quant\" (DynamicQuantizeLSTM): the model is quantized already",
+        ),
+        (
+            "nbits_QOperator",
+            "node \"mm1_Q4\" (MatMulNBits): the model is quantized already: weights of few bits",
+        ),
     ] {
         let ability = quantizable(name);
         let reason = ability.reason.as_deref().unwrap_or_default();
@@ -103,7 +120,10 @@ fn what_is_quantized_already_cannot_be_quantized() {
         let mut model = onnx::read(&file(name)).unwrap();
         passes::inference_form(&mut model).unwrap();
         let error = prepare(&mut model).expect_err(name);
-        assert!(error.message == reason && error.help.unwrap().contains("start from the float model"), "{name}");
+        assert!(
+            error.message == reason && error.help.unwrap().contains("start from the float model"),
+            "{name}"
+        );
     }
     let text = summary("dynamic_linear").text();
     assert!(text.contains("\n  quantized already: dynamic quantization: "), "{text}");
@@ -116,7 +136,6 @@ fn what_cannot_be_calibrated_is_quantizable_in_part_and_told_before_images_are_r
     for (name, expected) in [
         ("lstm", "node \"lstm1\" (LSTM), opset 17: this operator cannot be executed"),
         ("two", "the model has 2 inputs (a, b): calibration feeds images to one"),
-        ("half", "the model's input `x` is float16, images are float"),
     ] {
         let ability = quantizable(name);
         let reason = ability.reason.as_deref().unwrap_or_default();
@@ -127,6 +146,14 @@ fn what_cannot_be_calibrated_is_quantizable_in_part_and_told_before_images_are_r
         prepare(&mut model).unwrap();
         let error = check_calibration(&model).expect_err(name);
         assert!(error.message.contains(expected) && error.help.is_some(), "{name}: {error}");
+    }
+    for name in ["half", "half_inside"] {
+        let ability = quantizable(name);
+        let reason = ability.reason.unwrap();
+        assert!(
+            !ability.can && reason == "node \"conv1\" (Conv): its weight `w1` is float16",
+            "{name}: {reason}"
+        );
     }
     // No layer outside of its branches.
     assert!(quantizable("branches").reason.unwrap().contains("no layer is covered"));
@@ -159,12 +186,16 @@ fn a_file_whose_nodes_stand_in_no_order_is_executed() {
 #[test]
 fn multiply_adds_of_quantized_operators_are_counted_or_their_layers_named() {
     let float = summary("float").cost.multiply_adds;
-    for name in ["QDQ_channels", "QOperator_channels", "dynamic_float"] {
+    for name in ["QDQ_channels", "dynamic_float"] {
         let cost = summary(name).cost;
         assert!(cost.multiply_adds == float && cost.unknown.is_empty(), "{name}: {cost:?}");
     }
-    // 4 steps meet weights of 32 × 6 and 32 × 8, and of 8 × 5.
-    assert_eq!(summary("lstm").cost.multiply_adds, "1952 n");
+    // 4 steps meet weights of 32 × 6 and 32 × 8; what an LSTM gives has no known shape here.
+    let lstm = summary("lstm").cost;
+    assert_eq!(
+        (lstm.multiply_adds.as_str(), &lstm.unknown[..]),
+        ("1792 n", &["fc".to_owned()][..])
+    );
     assert_eq!(summary("branches").cost.unknown, ["if"]);
     let packed = summary("nbits_QOperator").cost;
     assert_eq!((packed.multiply_adds.as_str(), packed.unknown.len()), ("4096 n", 1), "{packed:?}");

@@ -11,9 +11,10 @@ use crate::quant::quantized::Form;
 /// Operators on integers that TensorRT's parsers have no importer for: `N` in
 /// <https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md> (7.0 to 10.15), those of other domains not in it at all.
 pub(super) fn integers<'a>(view: &PairView<'a>) -> Found<'a> {
-    found(view, |node| {
-        let form = Form::of(node)?;
-        matches!(form, Form::IntegerOperators | Form::Dynamic).then(|| form.about())
+    found(view, |node| match Form::of(node)? {
+        Form::IntegerOperators => Some("computes with integers itself"),
+        Form::Dynamic => Some("is part of a dynamic quantization"),
+        Form::Pairs | Form::PackedWeights => None,
     })
 }
 
@@ -23,7 +24,7 @@ pub(super) fn packed<'a>(view: &PairView<'a>) -> Found<'a> {
     found(view, |node| {
         let packed = Form::of(node)? == Form::PackedWeights;
         let read = rtx && node.op_type == "MatMulNBits";
-        (packed && !read).then(|| Form::PackedWeights.about())
+        (packed && !read).then_some("reads a packed weight")
     })
 }
 
@@ -33,7 +34,11 @@ fn found<'a>(view: &PairView<'a>, refused: impl Fn(&Node) -> Option<&'static str
     nodes
         .filter_map(|node| {
             if let Some(about) = refused(node) {
-                return Some((node, format!("{}: {about}", node.operator())));
+                let domain = match node.domain.as_str() {
+                    "" => String::new(),
+                    domain => format!(", an operator of {domain}"),
+                };
+                return Some((node, format!("{about}{domain}")));
             }
             let within = onnx::within(node);
             let inner = within.iter().find(|inner| refused(inner).is_some())?;

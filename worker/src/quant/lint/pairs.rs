@@ -41,14 +41,17 @@ pub(super) fn zero_point<'a>(view: &PairView<'a>) -> Found<'a> {
                     .then(|| (node, format!("has no zero point: its type is {}", dtype.name())));
             };
             // Of float 8 there are no whole numbers to look at.
-            let other = zero.whole_numbers().and_then(|all| all.into_iter().find(|&zero| zero != 0));
+            let other =
+                zero.whole_numbers().and_then(|all| all.into_iter().find(|&zero| zero != 0));
             match (zero.dtype, other) {
                 // Biases, which ONNX Runtime wants.
                 (DType::I32, _) => {
                     Some((node, "is an int32 bias, which TensorRT refuses".to_owned()))
                 }
                 (_, Some(zero)) => Some((node, format!("has zero point {zero}"))),
-                (dtype, None) => (!TAKEN.contains(&dtype)).then(|| (node, format!("is {}", dtype.name()))),
+                (dtype, None) => {
+                    (!TAKEN.contains(&dtype)).then(|| (node, format!("is {}", dtype.name())))
+                }
             }
         })
         .collect()

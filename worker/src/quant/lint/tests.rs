@@ -177,7 +177,9 @@ fn quantized_operators_are_told_to_the_runtimes_that_cannot_read_them() {
         draft.0.nodes[0].domain = domain.to_owned();
         draft.found(&made, target).into_iter().map(|finding| finding.rule).collect()
     };
-    for (domain, op) in [("", "QLinearConv"), ("", "DynamicQuantizeLinear"), ("com.microsoft", "QLinearAdd")] {
+    for (domain, op) in
+        [("", "QLinearConv"), ("", "DynamicQuantizeLinear"), ("com.microsoft", "QLinearAdd")]
+    {
         for target in [Target::Tensorrt, Target::TensorrtRtx] {
             assert_eq!(rules(op, domain, target), ["integer-operator"], "{op}");
         }
