@@ -94,12 +94,13 @@ pub enum Event {
     },
 }
 
-/// What the worker says of a model that a stage trains: `qpipe-worker model trainable FILE…` prints a list of them.
+/// What the worker says of a model that a stage trains or calibrates: `qpipe-worker model trainable FILE…` and `model calibratable FILE…`
+/// print a list of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrainableModel {
+pub struct UsableModel {
     /// The file, as it was named.
     pub file: PathBuf,
-    /// Why it cannot be trained.
+    /// Why it cannot be.
     pub refused: Option<Failure>,
 }
 

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use super::pipeline_args::WatchArgs;
 use super::watch::{Seen, watch};
 use super::{Exit, PipelineArgs};
-use crate::config::Pipeline;
+use crate::config::{Pipeline, Purpose};
 use crate::exec::worker;
 use crate::plan::Plan;
 
@@ -42,8 +42,10 @@ fn once(args: &Args, seen: &mut Seen) -> Exit {
         Err(exit) => return exit,
     };
     args.watch.inputs(&Plan::new(&pipeline), seen);
-    if let Err(exit) = trainable(args, &pipeline) {
-        return exit;
+    for purpose in Purpose::ALL {
+        if let Err(exit) = usable(args, &pipeline, purpose) {
+            return exit;
+        }
     }
     let file = args.pipeline.file.display();
     // A reader that is gone needs no answer.
@@ -51,23 +53,24 @@ fn once(args: &Args, seen: &mut Seen) -> Exit {
     Exit::Success
 }
 
-/// Asks the worker about ONNX files that stages train: one process for all of them, none where there are none. Where it cannot
-/// be asked, that is no mistake of the file.
-fn trainable(args: &Args, pipeline: &Pipeline) -> Result<(), Exit> {
-    let files = pipeline.trained_files();
+/// Asks the worker about ONNX files that stages train or calibrate: one process for all of them, none where there are none. Where it
+/// cannot be asked, that is no mistake of the file.
+fn usable(args: &Args, pipeline: &Pipeline, purpose: Purpose) -> Result<(), Exit> {
+    let files = pipeline.files_for(purpose);
     if files.is_empty() {
         return Ok(());
     }
-    match worker::trainable(&files) {
+    match worker::which(purpose.word(), &files) {
         Ok(told) => {
             let name = args.pipeline.file.display().to_string();
-            let mistakes = pipeline.untrainable(&name, &told);
+            let mistakes = pipeline.unfit(purpose, &name, &told);
             mistakes.map_or(Ok(()), |mistakes| Err(args.pipeline.show(&mistakes)))
         }
         Err(error) => {
             let files: Vec<String> =
                 files.iter().map(|file| format!("`{}`", file.display())).collect();
-            eprintln!("note: whether {} can be trained was not checked: {error}", files.join(", "));
+            let word = purpose.word();
+            eprintln!("note: whether {} is {word} was not checked: {error}", files.join(", "));
             Ok(())
         }
     }

@@ -43,7 +43,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Looks at the Q/DQ pairs of a quantized model, ours or a stranger's: what is wrong or costs time or accuracy, why, and what to do.
+    /// Looks at a quantized model, ours or a stranger's: what is wrong with its Q/DQ pairs or costs time or accuracy, which quantized operators
+    /// the runtime cannot read, why, and what to do.
     #[command(after_help = LINT_EXAMPLES)]
     Lint {
         /// The ONNX file.

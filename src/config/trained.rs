@@ -1,24 +1,58 @@
-//! Files of the user's that stages train: whether that works is the worker's to say.
+//! Files of the user's that stages train or calibrate: whether that works is the worker's to say.
 
 use std::path::Path;
 
 use super::mistakes::{Mistake, Mistakes};
 use super::pipeline::{Origin, Pipeline, StageCell};
 use super::tree::Place;
-use crate::task::TrainableModel;
+use crate::task::UsableModel;
 
-/// Kinds that train their model.
-const TRAINING: [&str; 2] = ["train", "finetune"];
+/// What stages do with a file, of which the worker tells from the file alone whether it can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Training: of all nodes on the way to a parameter.
+    Train,
+    /// Calibration: of a float model of which all nodes are executed.
+    Calibrate,
+}
+
+impl Purpose {
+    /// All.
+    pub const ALL: [Self; 2] = [Self::Train, Self::Calibrate];
+
+    /// Kinds of stages that do it.
+    fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Train => &["train", "finetune"],
+            Self::Calibrate => &["calibrate"],
+        }
+    }
+
+    /// What the worker is asked by: `qpipe-worker model trainable FILE…`; a file of which it is not so is none.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Train => "trainable",
+            Self::Calibrate => "calibratable",
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Train => "trains",
+            Self::Calibrate => "calibrates",
+        }
+    }
+}
 
 /// Kinds whose output `model` is their input `model` with the same operators, besides Q/DQ pairs.
 const PASSING: [&str; 5] = ["train", "finetune", "equalize", "insert-qdq", "reconstruct"];
 
 impl Pipeline {
-    /// ONNX files that stages train, themselves or behind other stages; each once, in the order of their places.
-    pub fn trained_files(&self) -> Vec<&Path> {
+    /// ONNX files that stages use so, themselves or behind other stages; each once, in the order of their places.
+    pub fn files_for(&self, purpose: Purpose) -> Vec<&Path> {
         let mut files: Vec<(Place, &Path)> = Vec::new();
-        for cell in self.stages.iter().filter(|cell| TRAINING.contains(&cell.kind.name)) {
-            let Some((place, _, file)) = self.trained(cell) else { continue };
+        for cell in self.stages.iter().filter(|cell| purpose.kinds().contains(&cell.kind.name)) {
+            let Some((place, _, file)) = self.first_file(cell) else { continue };
             if !files.iter().any(|(_, known)| *known == file) {
                 files.push((place, file));
             }
@@ -28,18 +62,23 @@ impl Pipeline {
     }
 
     /// The mistakes that the worker found in such files, at the keys that name them.
-    pub fn untrainable(&self, name: &str, told: &[TrainableModel]) -> Option<Mistakes> {
+    pub fn unfit(&self, purpose: Purpose, name: &str, told: &[UsableModel]) -> Option<Mistakes> {
         let sources = self.sources.as_ref()?;
         let mut mistakes: Vec<Mistake> = Vec::new();
-        for cell in self.stages.iter().filter(|cell| TRAINING.contains(&cell.kind.name)) {
-            let Some((place, owner, file)) = self.trained(cell) else { continue };
+        for cell in self.stages.iter().filter(|cell| purpose.kinds().contains(&cell.kind.name)) {
+            let Some((place, owner, file)) = self.first_file(cell) else { continue };
             let told = told.iter().find(|told| told.file == file);
             let Some(failure) = told.and_then(|told| told.refused.as_ref()) else { continue };
+            let verb = purpose.verb();
             let label = match owner == cell.name {
-                true => format!("`{}` trains it", cell.name),
-                false => format!("`{}` trains what comes of it", cell.name),
+                true => format!("`{}` {verb} it", cell.name),
+                false => format!("`{}` {verb} what comes of it", cell.name),
             };
-            let mut mistake = Mistake::new("untrainable", place, failure.message.clone(), label);
+            let code = match purpose {
+                Purpose::Train => "untrainable",
+                Purpose::Calibrate => "uncalibratable",
+            };
+            let mut mistake = Mistake::new(code, place, failure.message.clone(), label);
             if let Some(help) = &failure.help {
                 mistake = mistake.help(help.clone());
             }
@@ -55,7 +94,7 @@ impl Pipeline {
     }
 
     /// The file that a stage's model begins with: its place, the stage that names it, and itself.
-    fn trained<'p>(&'p self, cell: &'p StageCell) -> Option<(Place, &'p str, &'p Path)> {
+    fn first_file<'p>(&'p self, cell: &'p StageCell) -> Option<(Place, &'p str, &'p Path)> {
         let mut cell = cell;
         // There is no cycle, so that the way is not longer than the pipeline.
         for _ in 0..=self.stages.len() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::task::TrainableModel;
+use crate::task::UsableModel;
 
 /// File name of the worker.
 pub const NAME: &str = "qpipe-worker";
@@ -107,12 +107,12 @@ pub fn version(path: &Path) -> Result<String, WorkerError> {
     }
 }
 
-/// Asks the worker which of these models can be trained; it reads them, and makes no tensor.
-pub fn trainable(files: &[&Path]) -> Result<Vec<TrainableModel>, WorkerError> {
+/// Asks the worker which of these models are `word`, `trainable` or `calibratable`; it reads them, and makes no tensor.
+pub fn which(word: &str, files: &[&Path]) -> Result<Vec<UsableModel>, WorkerError> {
     let path = locate()?;
     let broken = |reason: String| WorkerError::Broken { path: path.clone(), reason };
     let output = Command::new(&path)
-        .args(["model", "trainable"])
+        .args(["model", word])
         .args(files)
         .stdin(Stdio::null())
         .output()
@@ -121,7 +121,7 @@ pub fn trainable(files: &[&Path]) -> Result<Vec<TrainableModel>, WorkerError> {
     told.ok_or_else(|| {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.trim().lines().last().unwrap_or_default();
-        broken(format!("`model trainable` ended with {}. {said}", output.status))
+        broken(format!("`model {word}` ended with {}. {said}", output.status))
     })
 }
 

@@ -199,6 +199,29 @@ optimizer = { kind = "sgd", lr = 0.1 }
 }
 
 #[test]
+fn a_model_that_cannot_be_calibrated_is_a_mistake_at_its_key() {
+    let project = trained();
+    let text = project.read("p.toml");
+    let (data, _) = text.split_once("[stages.fp32]").unwrap();
+    let stage = "[stages.ranges]\nkind = \"calibrate\"\nmodel = { onnx = \"model.onnx\" }\ndata = \"data.train\"\nsamples = 8\n";
+    project.write("p.toml", &format!("{data}{stage}"));
+    let file = project.path("model.onnx");
+    let message = "node \"lstm1\" (LSTM), opset 17: this operator cannot be executed";
+    let refused =
+        serde_json::json!({ "blame": "user", "message": message, "help": "cut it there" });
+    project.write("told", &serde_json::json!([{ "file": file, "refused": refused }]).to_string());
+    let mut command = project.command(&["check", "p.toml"]);
+    let said = project.said(command.env("QPIPE_WORKER", project.path("worker")));
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said:?}");
+    assert_eq!(project.read("asked"), format!("model calibratable {}\n", file.display()));
+    for part in
+        ["qpipe::config::uncalibratable", "p.toml:8:18", "`ranges` calibrates it", "cut it there"]
+    {
+        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+    }
+}
+
+#[test]
 fn a_worker_that_is_not_there_is_no_mistake_of_the_file() {
     let project = trained();
     let missing = project.path("nowhere");

@@ -73,7 +73,11 @@ fn two_models_are_compared() {
 fn a_model_without_pairs_has_nothing_to_lint_and_a_runtime_must_be_known() {
     let project = project();
     let said = project.qpipe(&["model", "lint", "a.onnx"]);
-    assert_eq!((said.code, said.stdout.as_str()), (Some(0), "a.onnx: no Q/DQ pairs\n"), "{said:?}");
+    assert_eq!(
+        (said.code, said.stdout.as_str()),
+        (Some(0), "a.onnx: no Q/DQ pairs: nothing in it is quantized\n"),
+        "{said:?}"
+    );
     let said = project.qpipe(&["model", "lint", "a.onnx", "--target", "tensorflow"]);
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.stderr.contains("known are tensorrt, tensorrt-rtx, onnxruntime"), "{said:?}");

@@ -84,6 +84,14 @@ impl Node {
         format!("node \"{}\" ({})", self.label(), self.op_type)
     }
 
+    /// Its operator with its domain where that is not the standard's: `Relu`, `com.microsoft.Gelu`.
+    pub fn operator(&self) -> String {
+        match self.domain.as_str() {
+            "" => self.op_type.clone(),
+            domain => format!("{domain}.{}", self.op_type),
+        }
+    }
+
     /// Whether it is a `Constant`, which is taken for an initializer.
     pub fn is_constant(&self) -> bool {
         self.op_type == "Constant" && self.domain.is_empty()

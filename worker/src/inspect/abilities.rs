@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::graph::{Model, Node};
+use crate::graph::{DType, Model, Node};
 use crate::interp::{Trainable, refusals};
 use crate::ops::Shapes;
-use crate::quant::placement::{POLICIES, survey};
+use crate::quant::calibrate::check_calibration;
+use crate::quant::placement::{POLICIES, WEIGHTED, survey};
 use crate::quant::prepare::prepare;
+use crate::quant::quantized;
 
 /// What can be done with a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -17,7 +19,8 @@ pub struct Abilities {
     pub executable: Ability,
     /// Whether all its parameters can be trained: `train`, `finetune`.
     pub trainable: Ability,
-    /// For each runtime, whether it has layers that can be quantized: `insert-qdq`.
+    /// For each runtime, whether it can be calibrated and has layers that can be quantized: `calibrate`, `insert-qdq`. Where only the
+    /// first is missing, `count` is not 0.
     pub quantizable: Vec<(String, Ability)>,
 }
 
@@ -64,14 +67,6 @@ impl Abilities {
     }
 }
 
-/// An operator with its domain where that is not the standard's: `Relu`, `com.microsoft.Gelu`.
-pub(super) fn operator(node: &Node) -> String {
-    match node.domain.as_str() {
-        "" => node.op_type.clone(),
-        domain => format!("{domain}.{}", node.op_type),
-    }
-}
-
 fn refused(model: &Model, node: &Node, reason: String) -> Refused {
     let own = |set: &&crate::graph::OperatorSet| set.domain == node.domain;
     let opset = match node.domain.as_str() {
@@ -80,7 +75,7 @@ fn refused(model: &Model, node: &Node, reason: String) -> Refused {
     };
     Refused {
         node: node.label().to_owned(),
-        operator: operator(node),
+        operator: node.operator(),
         opset,
         reason,
         parameters: Vec::new(),
@@ -98,7 +93,11 @@ fn executable(model: &Model) -> Ability {
     let refused: Vec<Refused> =
         reasons.into_iter().map(|(node, reason)| refused(model, &nodes[node], reason)).collect();
     let count = nodes.len() - refused.len();
-    Ability { can: refused.is_empty(), count, of: nodes.len(), reason: None, refused }
+    let strange =
+        model.graph.inputs.iter().find(|input| input.dtype.is_none() && input.opaque.is_some());
+    let reason = strange.map(|input| format!("its input `{}` is no tensor of numbers", input.name));
+    let can = refused.is_empty() && reason.is_none();
+    Ability { can, count, of: nodes.len(), reason, refused }
 }
 
 fn trainable(model: &Model) -> Ability {
@@ -114,7 +113,7 @@ fn trainable(model: &Model) -> Ability {
         nodes[place].parameters.push(blocked.parameter);
     }
     let reason = if of == 0 {
-        Some("no layer reads a constant weight".to_owned())
+        Some(weightless(model))
     } else if blocked == 0 && !refusals(model).is_empty() {
         Some("it cannot be executed".to_owned())
     } else {
@@ -124,9 +123,29 @@ fn trainable(model: &Model) -> Ability {
     Ability { can, count: of - blocked, of, reason, refused: nodes }
 }
 
+/// Why a model has no parameter that is trained.
+fn weightless(model: &Model) -> String {
+    let weights = model.graph.nodes.iter().filter(|node| WEIGHTED.contains(&node.op_type.as_str()));
+    let mut weights = weights.filter_map(|node| model.graph.initializers.get(node.input(1)?));
+    if let Some(half) = weights.find(|data| matches!(data.dtype, DType::F16 | DType::BF16)) {
+        return format!("its weights are {}: training starts from float", half.dtype.name());
+    }
+    match quantized::first(&model.graph) {
+        Some(_) => "its weights are stored as integers: training starts from float".to_owned(),
+        None => "no layer reads a constant weight".to_owned(),
+    }
+}
+
 fn quantizable(model: &Model) -> Vec<(String, Ability)> {
     let mut prepared = model.clone();
     let failed = prepare(&mut prepared).err();
+    // Layers are covered, but their ranges must come from elsewhere.
+    let ranges = check_calibration(&prepared).err().map(|error| {
+        format!(
+            "`calibrate` refuses it: {}; weights alone, or all with ranges of your own, can be quantized",
+            error.message
+        )
+    });
     let each = POLICIES.iter().map(|policy| {
         let of = prepared.graph.nodes.len();
         if let Some(error) = &failed {
@@ -143,8 +162,12 @@ fn quantizable(model: &Model) -> Vec<(String, Ability)> {
             .filter_map(|(layer, node)| Some(refused(&prepared, node, layer.reason.clone()?)))
             .collect();
         let count = layers.iter().filter(|layer| layer.quantized).count();
-        let reason = (count == 0).then(|| "no layer is covered by the target's rules".to_owned());
-        (policy.name.to_owned(), Ability { can: count > 0, count, of, reason, refused })
+        let reason = match count {
+            0 => Some("no layer is covered by the target's rules".to_owned()),
+            _ => ranges.clone(),
+        };
+        let can = reason.is_none();
+        (policy.name.to_owned(), Ability { can, count, of, reason, refused })
     });
     each.collect()
 }

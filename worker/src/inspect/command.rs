@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use qpipe::task::{Failure, TrainableModel};
+use qpipe::task::{Failure, UsableModel};
 
 use super::{Difference, Lint, Summary};
+use crate::graph::Model;
 use crate::interp::check_trainable;
+use crate::quant::calibrate::check_calibration;
+use crate::quant::prepare::prepare;
 use crate::{Error, Result, onnx, passes};
 
-/// Does `inspect FILE [--json]`, `diff A B [--json]`, `lint FILE [--target RUNTIME] [--json]` or `trainable FILE…`, which is
-/// always JSON; gives what is to be printed.
+/// Does `inspect FILE [--json]`, `diff A B [--json]`, `lint FILE [--target RUNTIME] [--json]`, or `trainable FILE…` and
+/// `calibratable FILE…`, which are always JSON; gives what is to be printed.
 ///
 /// # Errors
 /// A file that cannot be read; arguments that say neither.
@@ -21,7 +24,11 @@ pub fn run(arguments: &[&str]) -> Result<String> {
             let summary = Summary::read(Path::new(file))?;
             if json { summary.json()? } else { summary.text() }
         }
-        ["trainable", files @ ..] => trainable(files)?,
+        ["trainable", files @ ..] => usable(files, |model| check_trainable(model))?,
+        ["calibratable", files @ ..] => usable(files, |model| {
+            prepare(model)?;
+            check_calibration(model)
+        })?,
         ["diff", a, b] => {
             let difference = Difference::read(Path::new(a), Path::new(b))?;
             if json { difference.json()? } else { difference.text() }
@@ -40,20 +47,17 @@ pub fn run(arguments: &[&str]) -> Result<String> {
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
 }
 
-/// Whether the models of files can be trained, as the stages `train` and `finetune` read them: a list of
-/// [`TrainableModel`]. No tensor is made.
-fn trainable(files: &[&str]) -> Result<String> {
-    let told: Vec<TrainableModel> = files
+/// Whether the models of files pass a check, as the stages read them: a list of [`UsableModel`]. No tensor is made.
+fn usable(files: &[&str], check: impl Fn(&mut Model) -> Result<()>) -> Result<String> {
+    let told: Vec<UsableModel> = files
         .iter()
         .map(|file| {
             let path = Path::new(file);
             let checked = onnx::read(path).and_then(|mut model| {
                 let formed = passes::inference_form(&mut model);
-                formed
-                    .and_then(|_| check_trainable(&model))
-                    .map_err(|error| error.at(path.display()))
+                formed.and_then(|_| check(&mut model)).map_err(|error| error.at(path.display()))
             });
-            TrainableModel { file: path.to_path_buf(), refused: checked.err().map(Failure::from) }
+            UsableModel { file: path.to_path_buf(), refused: checked.err().map(Failure::from) }
         })
         .collect();
     serde_json::to_string(&told).map_err(|error| Error::bug(error.to_string()))
@@ -84,12 +88,16 @@ mod tests {
         let files = ["good", "bad", "missing"].map(path);
         let [good, bad, missing] = files.each_ref().map(String::as_str);
         let text = run(&["trainable", good, bad, missing]).unwrap();
-        let told: Vec<TrainableModel> = serde_json::from_str(&text).unwrap();
+        let told: Vec<UsableModel> = serde_json::from_str(&text).unwrap();
         let why = told.iter().map(|told| told.refused.as_ref().map(|it| it.message.clone()));
         let [None, Some(bad), Some(missing)] = &why.collect::<Vec<_>>()[..] else {
             panic!("{text}")
         };
         assert!(bad.contains("node \"last\" (Shape), opset 17: this operator has no gradient"));
         assert!(bad.starts_with(&files[1]) && missing.contains("missing"), "{text}");
+        // Calibration stops at nothing that only gradients do.
+        let text = run(&["calibratable", files[0].as_str(), files[1].as_str()]).unwrap();
+        let told: Vec<UsableModel> = serde_json::from_str(&text).unwrap();
+        assert!(told.iter().all(|told| told.refused.is_none()), "{text}");
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::graph::{Model, Node};
+use crate::onnx;
 use crate::ops::Shapes;
 use crate::shapes::Extent;
 
@@ -14,7 +15,7 @@ pub struct Cost {
     pub multiply_adds: String,
     /// Floating-point operations: two a multiply-add.
     pub flops: String,
-    /// Layers that are not counted, because a shape is not known.
+    /// Layers that are not counted, because a shape is not known, or how often they run.
     pub unknown: Vec<String>,
     /// The sum.
     #[serde(skip)]
@@ -63,24 +64,55 @@ impl Cost {
         };
         match self.unknown.len() {
             0 => text,
-            some => format!("{text}, without {some} layers whose shapes are not known"),
+            some => format!("{text}, without {some} layers of which shapes or count are not known"),
         }
     }
 }
 
+/// Operators of the standard that are counted.
+const STANDARD: [&str; 12] = [
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "Einsum",
+    "GRU",
+    "Gemm",
+    "LSTM",
+    "MatMul",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "RNN",
+];
+
+/// Operators of ONNX Runtime's own domain that are counted, where they say enough: the others count as layers that are not known.
+const MICROSOFT: [&str; 16] = [
+    "Attention",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "GroupQueryAttention",
+    "MatMulBnb4",
+    "MatMulInteger16",
+    "MatMulIntegerToFloat",
+    "MatMulNBits",
+    "MultiHeadAttention",
+    "QAttention",
+    "QGemm",
+    "QLinearConv",
+    "QLinearMatMul",
+];
+
 fn counts(node: &Node) -> bool {
-    let counted = [
-        "Conv",
-        "ConvInteger",
-        "ConvTranspose",
-        "Einsum",
-        "Gemm",
-        "MatMul",
-        "MatMulInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-    ];
-    node.domain.is_empty() && counted.contains(&node.op_type.as_str())
+    let op = node.op_type.as_str();
+    match node.domain.as_str() {
+        // Graphs within a node run as often as its data say.
+        "" => STANDARD.contains(&op) || onnx::within(node).iter().any(counts),
+        "com.microsoft" => MICROSOFT.contains(&op),
+        _ => false,
+    }
 }
 
 fn product(extents: &[Extent]) -> Option<Extent> {
@@ -89,19 +121,36 @@ fn product(extents: &[Extent]) -> Option<Extent> {
 
 fn multiply_adds(node: &Node, shapes: &Shapes) -> Option<Extent> {
     let of = |index: usize| shapes.shape(node.input(index)?);
-    let output = shapes.shape(node.outputs.first()?)?;
-    let made = match node.op_type.as_str() {
+    let output = || shapes.shape(node.outputs.first()?);
+    let made = match (node.domain.as_str(), node.op_type.as_str()) {
         // Each output element is a window of the weight.
-        "Conv" | "ConvInteger" => product(output)?.times(&product(&of(1)?[1..])?)?,
-        "QLinearConv" => product(output)?.times(&product(&of(3)?[1..])?)?,
+        ("", "Conv" | "ConvInteger") => product(output()?)?.times(&product(&of(1)?[1..])?)?,
+        (_, "QLinearConv") => product(output()?)?.times(&product(&of(3)?[1..])?)?,
         // Each input element meets the weights of its channel.
-        "ConvTranspose" => product(of(0)?)?.times(&product(&of(1)?[1..])?)?,
-        "Gemm" => {
+        ("", "ConvTranspose") => product(of(0)?)?.times(&product(&of(1)?[1..])?)?,
+        ("", "Gemm") | ("com.microsoft", "QGemm") => {
             let inner = usize::from(node.int("transA", 0).ok()? == 0);
-            product(output)?.times(of(0)?.get(inner)?)?
+            product(output()?)?.times(of(0)?.get(inner)?)?
         }
-        "Einsum" => einsum(node, shapes)?,
-        _ => product(output)?.times(of(0)?.last()?)?,
+        ("", "Einsum") => einsum(node, shapes)?,
+        // `[steps, batch, input]`, or batch first; each step of each sequence meets all weights.
+        ("", "LSTM" | "GRU" | "RNN") => {
+            let weights = product(of(1)?)?.plus(&product(of(2)?)?)?;
+            product(of(0)?.get(..2)?)?.times(&weights)?
+        }
+        ("", "MatMul" | "MatMulInteger") | (_, "QLinearMatMul") => {
+            product(output()?)?.times(of(0)?.last()?)?
+        }
+        // Its weight is packed; each input element meets a row of it.
+        ("com.microsoft", "MatMulNBits" | "MatMulBnb4") => {
+            product(of(0)?)?.times(&node.int("N", 0).ok().filter(|count| *count > 0)?.into())?
+        }
+        // Each input element meets a row of a weight `[inner, outer]`.
+        ("com.microsoft", "DynamicQuantizeMatMul" | "MatMulInteger16" | "MatMulIntegerToFloat") => {
+            let weight = of(1).filter(|weight| weight.len() == 2)?;
+            product(of(0)?)?.times(weight.last()?)?
+        }
+        _ => return None,
     };
     made.is_of_inputs().then_some(made)
 }
@@ -183,5 +232,13 @@ mod tests {
         assert_eq!(cost(node("Einsum").with("equation", equation), &[6, 5]).flops, "240");
         assert_eq!(cost(node("Relu"), &[1]).multiply_adds, "0");
         assert_eq!(cost(Node::new("n", "MatMul", &["x", "z"], &["y"]), &[1]).unknown, ["n"]);
+        // 1 × 4 steps meet both weights of [1, 6, 6].
+        let lstm = Node::new("n", "LSTM", &["x", "w", "w"], &["y"]);
+        assert_eq!(cost(lstm, &[1, 6, 6]).multiply_adds, "288");
+        // Operators of ONNX Runtime's own: a packed weight of 5 columns, and one that says too little.
+        let own = |op: &str| Node { domain: "com.microsoft".to_owned(), ..node(op) };
+        let packed = own("MatMulNBits").with("N", crate::graph::Attribute::Int(5));
+        assert_eq!(cost(packed, &[1]).multiply_adds, "120");
+        assert_eq!(cost(own("QAttention"), &[1]).unknown, ["n"]);
     }
 }

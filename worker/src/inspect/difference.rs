@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::abilities::operator;
 use super::numbers::max_difference;
 use super::summary::{Value, opsets};
 use crate::graph::{Attribute, Graph, Model, Node, TensorData};
@@ -151,7 +150,7 @@ impl Difference {
 
 /// `conv1 (Conv)`.
 fn called(node: &Node) -> String {
-    format!("{} ({})", node.label(), operator(node))
+    format!("{} ({})", node.label(), node.operator())
 }
 
 fn kind(data: &TensorData) -> String {
@@ -185,7 +184,7 @@ fn node_changes(a: &Node, b: &Node) -> Vec<Changed> {
     let fields = |node: &Node| {
         let mut fields = vec![
             ("name".to_owned(), node.name.clone()),
-            ("operator".to_owned(), operator(node)),
+            ("operator".to_owned(), node.operator()),
             ("inputs".to_owned(), list(&node.inputs)),
             ("outputs".to_owned(), list(&node.outputs)),
             ("documentation".to_owned(), node.doc.clone()),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::quant::insert::TARGET_KEY;
 use crate::quant::lint::{Finding, lint};
 use crate::quant::placement::POLICIES;
+use crate::quant::quantized::{Form, Quantized};
 use crate::{Error, Result, onnx};
 
 /// What is found in a file.
@@ -19,6 +20,8 @@ pub struct Lint {
     pub target: Option<String>,
     /// Count of Q/DQ pairs' DequantizeLinear nodes.
     pub dequantize_linear: usize,
+    /// In which forms it is quantized, and by which operators; empty: nothing in it is.
+    pub quantized: Vec<Quantized>,
     /// What was found.
     pub findings: Vec<Finding>,
 }
@@ -44,6 +47,7 @@ impl Lint {
             file: path.display().to_string(),
             target: policy.map(|policy| policy.name.to_owned()),
             dequantize_linear: pairs.count(),
+            quantized: Quantized::of(&model.graph),
             findings: lint(&model.graph, policy.map(|policy| policy.target)),
         })
     }
@@ -57,12 +61,19 @@ impl Lint {
     pub fn text(&self) -> String {
         let target =
             self.target.as_ref().map_or_else(String::new, |target| format!(" for {target}"));
-        let mut text = match (self.dequantize_linear, self.findings.len()) {
-            (0, _) => format!("{}: no Q/DQ pairs\n", self.file),
-            (_, 0) => format!("{}: nothing found{target}\n", self.file),
-            (_, 1) => format!("{}: 1 finding{target}\n", self.file),
-            (_, some) => format!("{}: {some} findings{target}\n", self.file),
+        if self.quantized.is_empty() {
+            return format!("{}: no Q/DQ pairs: nothing in it is quantized\n", self.file);
+        }
+        let mut text = match self.findings.len() {
+            0 => format!("{}: nothing found{target}\n", self.file),
+            1 => format!("{}: 1 finding{target}\n", self.file),
+            some => format!("{}: {some} findings{target}\n", self.file),
         };
+        let others = self.quantized.iter().filter(|quantized| quantized.form != Form::Pairs);
+        for quantized in others {
+            let (about, counts) = (quantized.form.about(), quantized.counts());
+            let _ = writeln!(text, "  {about}: {counts}; rules about pairs do not apply to them");
+        }
         let mut last = "";
         for finding in &self.findings {
             if finding.rule != last {

@@ -6,11 +6,12 @@ use std::path::Path;
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::abilities::{Abilities, operator};
+use super::abilities::Abilities;
 use super::cost::Cost;
 use crate::graph::{Dim, Model, ValueInfo};
 use crate::interp::Trainable;
 use crate::ops::Shapes;
+use crate::quant::quantized::Quantized;
 use crate::shapes::Extent;
 use crate::{Error, Result, onnx, passes};
 
@@ -37,6 +38,8 @@ pub struct Summary {
     pub operators: Vec<Operator>,
     /// Constants.
     pub constants: Constants,
+    /// In which forms it is quantized already, and by which operators; empty: nothing in it is.
+    pub quantized: Vec<Quantized>,
     /// How much it computes.
     pub cost: Cost,
     /// What can be done with it.
@@ -98,7 +101,7 @@ impl Summary {
         let (graph, shapes) = (&model.graph, Shapes::declared(model));
         let mut operators: IndexMap<String, usize> = IndexMap::new();
         for node in &graph.nodes {
-            *operators.entry(operator(node)).or_default() += 1;
+            *operators.entry(node.operator()).or_default() += 1;
         }
         let mut operators: Vec<Operator> =
             operators.into_iter().map(|(operator, count)| Operator { operator, count }).collect();
@@ -116,6 +119,7 @@ impl Summary {
             nodes: graph.nodes.len(),
             operators,
             constants: constants(model),
+            quantized: Quantized::of(graph),
             cost: Cost::of(model, &shapes),
             abilities: Abilities::of(model),
         }

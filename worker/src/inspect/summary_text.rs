@@ -46,10 +46,22 @@ impl Summary {
             ),
         );
         line(&mut text, "computes", &self.cost.text());
-        ability(&mut text, "executable", &self.abilities.executable, "nodes");
-        ability(&mut text, "trainable", &self.abilities.trainable, "parameters");
-        for (target, of) in &self.abilities.quantizable {
-            ability(&mut text, &format!("quantizable for {target}"), of, "nodes");
+        for quantized in &self.quantized {
+            let (about, counts) = (quantized.form.about(), quantized.counts());
+            line(&mut text, "quantized already", &format!("{about}: {counts}"));
+        }
+        let yes_or_no = |ability: &Ability| if ability.can { "yes" } else { "no" };
+        for (name, ability, what) in [
+            ("executable", &self.abilities.executable, "nodes"),
+            ("trainable", &self.abilities.trainable, "parameters"),
+        ] {
+            tell(&mut text, name, yes_or_no(ability), ability, what);
+        }
+        for (target, ability) in &self.abilities.quantizable {
+            // Layers that could be, but no ranges.
+            let partly = !ability.can && ability.count > 0;
+            let answer = if partly { "partly" } else { yes_or_no(ability) };
+            tell(&mut text, &format!("quantizable for {target}"), answer, ability, "nodes");
         }
         text
     }
@@ -65,8 +77,7 @@ fn values(text: &mut String, name: &str, values: &[Value]) {
     }
 }
 
-fn ability(text: &mut String, name: &str, ability: &Ability, what: &str) {
-    let answer = if ability.can { "yes" } else { "no" };
+fn tell(text: &mut String, name: &str, answer: &str, ability: &Ability, what: &str) {
     let reason = ability.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     line(text, name, &format!("{answer}, {} of {} {what}{reason}", ability.count, ability.of));
     // Nodes of one operator and one reason in one line.

@@ -15,6 +15,6 @@ mod types;
 
 pub use declared::check_sizes;
 pub use parameters::{Parameter, Role};
-pub use prepare::{Refusal, refusals};
+pub use prepare::{Refusal, check_executable, refusals};
 pub use program::{Followed, Mode, Options, Program, Scales};
 pub use trainable::{Blocked, Trainable, check_trainable};

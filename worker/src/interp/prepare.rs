@@ -46,6 +46,23 @@ pub fn refusals(model: &Model) -> Vec<Refusal> {
     refused
 }
 
+/// Refuses a model with a node that cannot be executed, before anything is read or run.
+///
+/// # Errors
+/// The first such node with its operator and opset, and how many others there are.
+pub fn check_executable(model: &Model) -> Result<()> {
+    let refusals = refusals(model);
+    let Some(first) = refusals.first() else { return Ok(()) };
+    let more = match refusals.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more nodes)"),
+    };
+    let place = format!("{}, opset {}", model.graph.nodes[first.node].place(), model.opset());
+    Err(Error::user(format!("{}{more}", first.reason)).at(place).help(
+        "`qpipe model inspect` lists all such nodes: export the model without them, or cut it there; docs/operators.md has what is executed",
+    ))
+}
+
 /// The opset of a model, if models of it are executed.
 pub(super) fn opset(model: &Model) -> Result<i64> {
     let opset = model.opset();

@@ -12,7 +12,7 @@ use super::proto::{
 };
 use super::tensor::{self, Content};
 use super::wire::{Field, fields};
-use super::{attribute, value_info};
+use super::{attribute, order, value_info};
 use crate::graph::{Graph, Model, Node, OpaqueTensor, OperatorSet, ValueInfo};
 use crate::{Error, Result};
 
@@ -55,6 +55,7 @@ pub fn model(bytes: &Bytes, external: &mut External) -> Result<Model> {
         .help("export the model again, or convert it with onnx.version_converter"));
     }
     model.graph = decoder.graph(&graph)?;
+    order::sort(&mut model.graph);
     model.external_data = decoder.external.used();
     Ok(model)
 }

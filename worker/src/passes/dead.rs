@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::Result;
-use crate::graph::Model;
+use crate::graph::{Attribute, Model};
 
 /// Removes nodes, initializers and type notes whose values nobody reads.
 pub fn remove_dead(model: &mut Model) -> Result<usize> {
@@ -12,20 +12,17 @@ pub fn remove_dead(model: &mut Model) -> Result<usize> {
         graph.outputs.iter().map(|output| output.name.clone()).collect();
     let before = graph.nodes.len() + graph.initializers.len();
     let mut kept = Vec::with_capacity(graph.nodes.len());
+    let mut opaque = false;
     // Backwards: a node's readers stand behind it.
     for node in graph.nodes.drain(..).rev() {
-        // A graph in an attribute reads values that are not listed as inputs.
-        let opaque =
-            node.attributes.values().any(|a| matches!(a, crate::graph::Attribute::Opaque(_)));
+        // A graph in an attribute may read any value before it, which is not listed as an input.
+        opaque |= node.attributes.values().any(|a| matches!(a, Attribute::Opaque(_)));
         if opaque || node.outputs.iter().any(|output| read.contains(output)) {
             read.extend(node.inputs.iter().cloned());
             kept.push(node);
         }
     }
     kept.reverse();
-    let opaque = kept.iter().any(|node| {
-        node.attributes.values().any(|a| matches!(a, crate::graph::Attribute::Opaque(_)))
-    });
     graph.nodes = kept;
     if !opaque {
         graph.initializers.retain(|name, _| read.contains(name));

@@ -3,11 +3,16 @@
 use std::collections::HashMap;
 
 use crate::Result;
-use crate::graph::{Model, Node};
+use crate::graph::{Attribute, Model, Node};
 
 /// Removes Identity and Dropout nodes. One between a graph's input and its output stays, since a value has one name.
 pub fn remove(model: &mut Model) -> Result<usize> {
     let graph = &mut model.graph;
+    // A graph in an attribute may read any value by its name.
+    let opaque = |node: &Node| node.attributes.values().any(|a| matches!(a, Attribute::Opaque(_)));
+    if graph.nodes.iter().any(opaque) {
+        return Ok(0);
+    }
     let mut removed = 0;
     let mut index = 0;
     while index < graph.nodes.len() {

@@ -131,6 +131,22 @@ fn identities_go_and_the_output_keeps_its_name() {
 }
 
 #[test]
+fn values_stay_that_a_graph_within_a_node_may_read() {
+    let branch = Attribute::Opaque(vec![0]);
+    let nodes = vec![
+        Node::new("i", "Identity", &["x"], &["a"]),
+        Node::new("r", "Relu", &["x"], &["b"]),
+        Node::new("if", "If", &["condition"], &["y"]).with("then_branch", branch),
+        Node::new("behind", "Relu", &["y"], &["z"]),
+    ];
+    let mut model = graph(nodes, vec![("unused", numbers(&[2], 0.0))]);
+    simplify(&mut model).unwrap();
+    let names: Vec<&str> = model.graph.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["i", "r", "if"]);
+    assert!(model.graph.initializers.contains_key("unused"));
+}
+
+#[test]
 fn an_identity_between_input_and_output_stays() {
     let mut model = graph(vec![Node::new("i", "Identity", &["x"], &["y"])], vec![]);
     assert_eq!(simplify(&mut model).unwrap(), 0);

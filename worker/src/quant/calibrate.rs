@@ -15,7 +15,7 @@ use super::placement::watched;
 use super::ranges::{Calibration, Range, Ranges, VERSION};
 use crate::data::{Dataset, permutation};
 use crate::graph::Model;
-use crate::{Error, Result};
+use crate::{Error, Result, interp};
 
 /// How to calibrate.
 #[derive(Clone, Debug)]
@@ -141,6 +141,25 @@ pub fn calibrate(
     };
     let ranges = Ranges { version: VERSION, calibration: Some(calibration), tensors: ranges };
     Ok(Calibrated { ranges, images_alike, times })
+}
+
+/// Refuses a prepared model that cannot be calibrated, before a data set is opened: one with a node that cannot be executed, or with several
+/// inputs.
+///
+/// # Errors
+/// The node with its operator, or the inputs; what to do instead.
+pub fn check_calibration(model: &Model) -> Result<()> {
+    let inputs = &model.graph.inputs;
+    let names = || inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ");
+    if inputs.len() != 1 {
+        return Err(Error::user(format!(
+            "the model has {} inputs ({}): calibration feeds images to one",
+            inputs.len(),
+            names()
+        ))
+        .help("give `insert-qdq` ranges of your own: `ranges = { file = … }`, or those of a `command`"));
+    }
+    interp::check_executable(model)
 }
 
 /// Those methods that choose by the histogram; all, where `best` has no other beside it.

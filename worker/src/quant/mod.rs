@@ -13,6 +13,7 @@ mod observe;
 pub mod observer;
 pub mod placement;
 pub mod prepare;
+pub mod quantized;
 pub mod ranges;
 pub mod scheme;
 mod weights;

@@ -9,7 +9,7 @@ use super::{
     model::{check_images, model},
 };
 use crate::data::Dataset;
-use crate::quant::calibrate::{Calibrated, Options, calibrate};
+use crate::quant::calibrate::{Calibrated, Options, calibrate, check_calibration};
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::{Range, Ranges};
 use crate::{Error, Result, torch};
@@ -19,6 +19,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: Calibrate = context.config()?;
     let mut model = model(context, &config.model)?;
     prepare(&mut model)?;
+    check_calibration(&model)?;
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?.read_once();
     dataset.notes().into_iter().for_each(|note| context.events.log(note));

@@ -75,13 +75,14 @@ fn each_has_a_clear_error() {
     }
     for (name, expected) in [
         ("cycle", "node \"a\" (Add): its input `b` depends on its own output"),
-        ("unsorted", "its input `a` is made only by a later node"),
         ("undefined", "its input `w` is not defined"),
         ("twice", "another node has this name too"),
     ] {
         let error = onnx::check(&read(&named(name)).unwrap()).expect_err(name);
         assert!(error.message.contains(expected), "{name}: {error}");
     }
+    // Nodes in another order than the standard's: runtimes read such files too.
+    onnx::check(&read(&named("unsorted")).unwrap()).unwrap();
     // A dense form of 2^60 elements: kept as it is, never made.
     let sparse = read(&named("sparse")).unwrap();
     assert!(sparse.graph.opaque_initializers["sp"].sparse);

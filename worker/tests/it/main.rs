@@ -8,6 +8,7 @@ mod detectors;
 mod engines;
 mod exporters;
 mod finetuning;
+mod foreign;
 mod format_costs;
 mod formats;
 mod gpu;

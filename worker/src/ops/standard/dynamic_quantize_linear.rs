@@ -22,4 +22,4 @@ pub const OP: Op = Op::new("DynamicQuantizeLinear", &[11], |_| {
     }))
 })
 .without_gradient()
-.shapes(rules::same_as_first);
+.shapes(rules::quantized_with_parameters);

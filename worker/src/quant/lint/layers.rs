@@ -29,14 +29,31 @@ fn channels(view: &PairView, layer: &Node) -> Option<(i64, i64)> {
 
 /// Weights of several channels with one scale.
 pub(super) fn per_tensor<'a>(view: &PairView<'a>) -> Found<'a> {
-    let layers = view.layers();
-    layers
-        .filter_map(|layer| {
-            let (scales, (_, channels)) = (weight_scales(view, layer)?.0, channels(view, layer)?);
+    let nodes = view.graph.nodes.iter();
+    nodes
+        .filter_map(|node| {
+            let (scales, channels) = if view.is_layer(node) {
+                (weight_scales(view, node)?.0, channels(view, node)?.1)
+            } else {
+                integer_scales(view, node)?
+            };
             let found = scales == 1 && channels > 1;
-            found.then(|| (layer, format!("its weight has one scale for {channels} channels")))
+            found.then(|| (node, format!("its weight has one scale for {channels} channels")))
         })
         .collect()
+}
+
+/// How many scales and output channels the weight of a static operator on integers has; its inputs are value, scale and zero point of
+/// the first factor and of the second.
+fn integer_scales(view: &PairView, node: &Node) -> Option<(usize, i64)> {
+    let weight = view.constant(node.input(3)?)?;
+    let axis = match node.op_type.as_str() {
+        "QLinearConv" => 0,
+        "QLinearMatMul" => weight.shape.len().checked_sub(1)?,
+        "QGemm" => usize::from(node.int("transB", 0).ok()? == 0),
+        _ => return None,
+    };
+    Some((view.constant(node.input(4)?)?.len(), *weight.shape.get(axis)?))
 }
 
 /// Scales along another axis than that of the output channels.

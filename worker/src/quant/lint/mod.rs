@@ -1,9 +1,11 @@
-//! What is wrong, or costs time or accuracy, in where a graph has its Q/DQ pairs; ours or a stranger's.
+//! What is wrong, or costs time or accuracy, in how a graph is quantized: where it has its Q/DQ pairs, and operators that are no pairs;
+//! ours or a stranger's.
 //!
 //! A rule is a function in a file of its family and a line of [`RULES`].
 
 mod layers;
 mod neighbours;
+mod operators;
 mod pairs;
 mod table;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::table::Found;
 use super::view::PairView;
-use crate::graph::DType;
+use crate::graph::{DType, Node};
 
 /// Values that are quantized right after they were dequantized.
 pub(super) fn double<'a>(view: &PairView<'a>) -> Found<'a> {
@@ -24,7 +24,10 @@ pub(super) fn double<'a>(view: &PairView<'a>) -> Found<'a> {
         .collect()
 }
 
-/// Zero points other than 0, and unsigned types.
+/// Types that TensorRT quantizes to.
+const TAKEN: [DType; 4] = [DType::I8, DType::I4, DType::F8E4M3FN, DType::F4E2M1];
+
+/// Zero points other than 0, and types that TensorRT does not take.
 pub(super) fn zero_point<'a>(view: &PairView<'a>) -> Found<'a> {
     let nodes = view.graph.nodes.iter();
     let quantizes = nodes
@@ -32,21 +35,35 @@ pub(super) fn zero_point<'a>(view: &PairView<'a>) -> Found<'a> {
     quantizes
         .filter_map(|node| {
             let Some(zero) = node.input(2).and_then(|name| view.constant(name)) else {
-                // Without one a QuantizeLinear gives uint8.
-                let typed = node.op_type == "DequantizeLinear"
-                    || node.attributes.contains_key("output_dtype");
-                return (!typed).then(|| (node, "has no zero point: its type is uint8".to_owned()));
+                let dtype = untyped(view, node)?;
+                let refused = !TAKEN.contains(&dtype);
+                return refused
+                    .then(|| (node, format!("has no zero point: its type is {}", dtype.name())));
             };
-            let other = zero.whole_numbers()?.into_iter().find(|&zero| zero != 0);
+            // Of float 8 there are no whole numbers to look at.
+            let other =
+                zero.whole_numbers().and_then(|all| all.into_iter().find(|&zero| zero != 0));
             match (zero.dtype, other) {
                 // Biases, which ONNX Runtime wants.
                 (DType::I32, _) => {
                     Some((node, "is an int32 bias, which TensorRT refuses".to_owned()))
                 }
                 (_, Some(zero)) => Some((node, format!("has zero point {zero}"))),
-                (DType::U8, None) => Some((node, "is uint8".to_owned())),
-                _ => None,
+                (dtype, None) => {
+                    (!TAKEN.contains(&dtype)).then(|| (node, format!("is {}", dtype.name())))
+                }
             }
         })
         .collect()
+}
+
+/// The type of the integers of a node without a zero point, where the graph says it.
+fn untyped(view: &PairView, node: &Node) -> Option<DType> {
+    if node.op_type == "QuantizeLinear" {
+        let named = node.int("output_dtype", 0).ok().filter(|number| *number != 0);
+        // Without any it gives uint8.
+        return named.map_or(Some(DType::U8), |number| DType::from_onnx(number.try_into().ok()?));
+    }
+    // That of the constant, or of the node that made the integers, which is told itself.
+    view.constant(node.input(0)?).map(|stored| stored.dtype)
 }

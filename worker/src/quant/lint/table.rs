@@ -4,7 +4,7 @@ use qpipe::stages::insert_qdq::Target;
 use serde::Serialize;
 
 use super::view::PairView;
-use super::{layers, neighbours, pairs};
+use super::{layers, neighbours, operators, pairs};
 use crate::graph::Graph;
 
 /// Something found at a node.
@@ -46,6 +46,20 @@ const TENSORRT: &[Target] = &[Target::Tensorrt, Target::TensorrtRtx];
 /// All rules.
 pub const RULES: &[Rule] = &[
     Rule {
+        name: "integer-operator",
+        cost: "TensorRT refuses the model: its ONNX parser reads quantization as pairs of QuantizeLinear and DequantizeLinear only",
+        remedy: "quantize the float model here (target = \"tensorrt\" of `insert-qdq`), or statically in Q/DQ form: quant_format=QuantFormat.QDQ of quantize_static in onnxruntime.quantization",
+        targets: TENSORRT,
+        find: operators::integers,
+    },
+    Rule {
+        name: "packed-weight",
+        cost: "TensorRT refuses the model: its ONNX parser has no such operator (TensorRT-RTX reads MatMulNBits)",
+        remedy: "quantize weights here (weights = \"int4\" of `insert-qdq`), or with quant_format=QuantFormat.QDQ of onnxruntime's MatMulNBitsQuantizer",
+        targets: TENSORRT,
+        find: operators::packed,
+    },
+    Rule {
         name: "double-pair",
         cost: "values are rounded twice, and one more kernel converts them",
         remedy: "take one of the two pairs away",
@@ -54,8 +68,8 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "zero-point",
-        cost: "TensorRT refuses the model: it takes int8 and float8e4m3fn with zero point 0 only",
-        remedy: "quantize symmetrically: target = \"tensorrt\" of `insert-qdq`, ActivationSymmetric and QInt8 of onnxruntime.quantization",
+        cost: "TensorRT refuses the model: it takes int8, int4 and float8e4m3fn with zero point 0 only",
+        remedy: "quantize symmetrically: target = \"tensorrt\" of `insert-qdq`; ActivationSymmetric, QInt8 and QuantizeBias=False of onnxruntime.quantization",
         targets: TENSORRT,
         find: pairs::zero_point,
     },
@@ -127,7 +141,7 @@ pub const RULES: &[Rule] = &[
 
 /// All findings for a runtime (all runtimes: `None`), by rules in the order of [`RULES`].
 pub fn lint(graph: &Graph, target: Option<Target>) -> Vec<Finding> {
-    let view = PairView::of(graph);
+    let view = PairView::of(graph, target);
     let rules =
         RULES.iter().filter(|rule| target.is_none_or(|target| rule.targets.contains(&target)));
     let found = rules.flat_map(|rule| {

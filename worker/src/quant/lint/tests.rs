@@ -7,7 +7,7 @@ use qpipe::stages::insert_qdq::Target;
 use qpipe::stages::model_source::{Arch, ZooModel};
 
 use super::{Finding, RULES, lint};
-use crate::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
+use crate::graph::{Attribute, DType, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use crate::quant::finalize::finalize;
 use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
@@ -77,6 +77,14 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let last = make(&mut draft);
         cases.push((rule, node, draft.found(&last, target)));
     };
+    case("integer-operator", "m", Target::Tensorrt, &|draft| {
+        draft.node("MatMulInteger", "m", &["x", "w"])
+    });
+    case("packed-weight", "m", Target::Tensorrt, &|draft| {
+        let m = draft.node("MatMulNBits", "m", &["x", "w"]);
+        draft.0.nodes[0].domain = "com.microsoft".to_owned();
+        m
+    });
     case("double-pair", "x_dq_q", Target::Onnxruntime, &|draft| {
         let once = draft.pair("x", &[0.1], 0, 0);
         draft.pair(&once, &[0.2], 0, 0)
@@ -159,6 +167,68 @@ fn rules_of_one_runtime_do_not_hold_for_another() {
     let r = draft.pair(&r, &[0.2], 0, 0);
     let cat = draft.node("Concat", "cat", &[&x, &r]);
     assert_eq!(draft.found(&cat, Target::Onnxruntime), []);
+}
+
+#[test]
+fn quantized_operators_are_told_to_the_runtimes_that_cannot_read_them() {
+    let rules = |op: &str, domain: &str, target| -> Vec<&'static str> {
+        let mut draft = Draft::new();
+        let made = draft.node(op, "n", &["x"]);
+        draft.0.nodes[0].domain = domain.to_owned();
+        draft.found(&made, target).into_iter().map(|finding| finding.rule).collect()
+    };
+    for (domain, op) in
+        [("", "QLinearConv"), ("", "DynamicQuantizeLinear"), ("com.microsoft", "QLinearAdd")]
+    {
+        for target in [Target::Tensorrt, Target::TensorrtRtx] {
+            assert_eq!(rules(op, domain, target), ["integer-operator"], "{op}");
+        }
+        assert!(rules(op, domain, Target::Onnxruntime).is_empty(), "{op}");
+    }
+    // Its parser has an importer for this one.
+    assert!(rules("MatMulNBits", "com.microsoft", Target::TensorrtRtx).is_empty());
+    assert_eq!(rules("MatMulBnb4", "com.microsoft", Target::TensorrtRtx), ["packed-weight"]);
+    assert!(rules("Gelu", "com.microsoft", Target::Tensorrt).is_empty());
+}
+
+#[test]
+fn types_that_tensorrt_does_not_quantize_to_are_found_with_and_without_a_zero_point() {
+    let found = |zero: Option<TensorData>, dtype: Option<DType>| {
+        let mut draft = Draft::new();
+        draft.constant("s", TensorData::f32(&[], &[0.1]));
+        let inputs: &[&str] = if zero.is_some() { &["x", "s", "z"] } else { &["x", "s"] };
+        zero.into_iter().for_each(|zero| draft.constant("z", zero));
+        let made = draft.node("QuantizeLinear", "q", inputs);
+        if let Some(dtype) = dtype {
+            let number = Attribute::Int(dtype.onnx().into());
+            draft.0.nodes[0].attributes.insert("output_dtype".to_owned(), number);
+        }
+        let found = draft.found(&made, Target::Tensorrt);
+        found.into_iter().map(|finding| finding.what).collect::<Vec<_>>()
+    };
+    let zero = |dtype: DType, bytes: usize| {
+        Some(TensorData { dtype, shape: Vec::new(), bytes: vec![0; bytes].into() })
+    };
+    assert_eq!(found(zero(DType::I16, 2), None), ["is int16"]);
+    assert_eq!(found(zero(DType::U8, 1), None), ["is uint8"]);
+    assert!(found(zero(DType::I8, 1), None).is_empty());
+    assert!(found(zero(DType::F8E4M3FN, 1), None).is_empty());
+    assert_eq!(found(None, None), ["has no zero point: its type is uint8"]);
+    assert_eq!(found(None, Some(DType::U16)), ["has no zero point: its type is uint16"]);
+    assert!(found(None, Some(DType::I8)).is_empty());
+}
+
+#[test]
+fn an_integer_convolution_with_one_scale_for_all_channels_is_found() {
+    let rules = |scales: &[f32]| -> Vec<&'static str> {
+        let mut draft = Draft::new();
+        draft.constant("w", TensorData::i8(&[4, 4, 1, 1], &[1; 16]));
+        draft.constant("ws", TensorData::f32(&[scales.len() as i64], scales));
+        let made = draft.node("QLinearConv", "c", &["x", "s", "z", "w", "ws", "wz", "s", "z"]);
+        draft.found(&made, Target::Onnxruntime).into_iter().map(|finding| finding.rule).collect()
+    };
+    assert_eq!(rules(&[0.1]), ["per-tensor-weight"]);
+    assert!(rules(&SCALES).is_empty());
 }
 
 /// Networks that `insert-qdq` quantized, in the form in which they are exported.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use qpipe::stages::insert_qdq::Target;
+
 use crate::graph::{Attribute, Graph, Node, TensorData};
 use crate::quant::placement::{View, WEIGHTED};
 
@@ -9,13 +11,15 @@ use crate::quant::placement::{View, WEIGHTED};
 pub struct PairView<'a> {
     /// The graph.
     pub graph: &'a Graph,
+    /// The runtime that is asked about; `None`: all.
+    pub target: Option<Target>,
     view: View<'a>,
     constants: HashMap<&'a str, &'a TensorData>,
 }
 
 impl<'a> PairView<'a> {
     /// Looks at a graph.
-    pub fn of(graph: &'a Graph) -> Self {
+    pub fn of(graph: &'a Graph, target: Option<Target>) -> Self {
         let mut constants: HashMap<&str, &TensorData> =
             graph.initializers.iter().map(|(name, data)| (name.as_str(), data)).collect();
         for node in graph.nodes.iter().filter(|node| node.is_constant()) {
@@ -25,7 +29,7 @@ impl<'a> PairView<'a> {
                 constants.insert(output, data);
             }
         }
-        Self { graph, view: View::of(graph), constants }
+        Self { graph, target, view: View::of(graph), constants }
     }
 
     /// The node that makes a value.

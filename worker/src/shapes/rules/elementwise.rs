@@ -14,6 +14,12 @@ pub fn same_as_first(asked: &Asked) -> Result<Vec<Fact>> {
     Ok(vec![Fact { elements: None, ..asked.inputs.first().cloned().unwrap_or_default() }])
 }
 
+/// The first input's shape, and two single numbers, scale and zero point: DynamicQuantizeLinear.
+pub fn quantized_with_parameters(asked: &Asked) -> Result<Vec<Fact>> {
+    let single = Fact { shape: Some(Vec::new()), ..Fact::default() };
+    Ok([same_as_first(asked)?, vec![single.clone(), single]].concat())
+}
+
 /// The first input's shape, and again for the mask: Dropout.
 pub fn dropout(asked: &Asked) -> Result<Vec<Fact>> {
     let input = asked.inputs.first().cloned().unwrap_or_default();

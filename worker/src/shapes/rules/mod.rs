@@ -13,8 +13,8 @@ mod select;
 mod window;
 
 pub use elementwise::{
-    add, broadcast, cast, divide, dropout, equal, modulo, multiply, not, same, same_as_first,
-    subtract, where_,
+    add, broadcast, cast, divide, dropout, equal, modulo, multiply, not, quantized_with_parameters,
+    same, same_as_first, subtract, where_,
 };
 pub use layout::{
     concat, depth_to_space, expand, flatten, pad, reshape, space_to_depth, split, squeeze, tile,
