@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
+use crate::Error;
 use crate::graph::{DType, Model, Node};
-use crate::interp::{Trainable, refusals};
+use crate::interp::{Trainable, check_executable, refusals};
 use crate::ops::Shapes;
-use crate::quant::calibrate::check_calibration;
+use crate::quant::calibrate::check_inputs;
 use crate::quant::placement::{POLICIES, WEIGHTED, survey};
 use crate::quant::prepare::prepare;
 use crate::quant::quantized;
@@ -19,8 +20,8 @@ pub struct Abilities {
     pub executable: Ability,
     /// Whether all its parameters can be trained: `train`, `finetune`.
     pub trainable: Ability,
-    /// For each runtime, whether it can be calibrated and has layers that can be quantized: `calibrate`, `insert-qdq`. Where only the
-    /// first is missing, `count` is not 0.
+    /// For each runtime, whether it can be calibrated and has layers that can be quantized: `calibrate`, `insert-qdq`. Where ranges alone
+    /// must come from elsewhere, it cannot, and `count` is that of the layers.
     pub quantizable: Vec<(String, Ability)>,
 }
 
@@ -139,8 +140,15 @@ fn weightless(model: &Model) -> String {
 fn quantizable(model: &Model) -> Vec<(String, Ability)> {
     let mut prepared = model.clone();
     let failed = prepare(&mut prepared).err();
+    let failed = failed.or_else(|| {
+        let error = check_executable(&prepared).err()?;
+        Some(Error {
+            message: format!("`calibrate` and `export-onnx` run it: {}", error.message),
+            ..error
+        })
+    });
     // Layers are covered, but their ranges must come from elsewhere.
-    let ranges = check_calibration(&prepared).err().map(|error| {
+    let ranges = check_inputs(&prepared).err().map(|error| {
         format!(
             "`calibrate` refuses it: {}; weights alone, or all with ranges of your own, can be quantized",
             error.message

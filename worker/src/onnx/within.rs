@@ -99,7 +99,7 @@ pub(super) mod tests {
             nodes.into_iter().map(|node| (node.name, node.op_type, node.inputs)).collect()
         };
         let inner = ("inner".to_owned(), "MatMulInteger".to_owned(), vec!["x".to_owned()]);
-        assert_eq!(named(false), [inner.clone()]);
+        assert_eq!(named(false), std::slice::from_ref(&inner));
         assert_eq!(named(true), [(String::new(), "If".to_owned(), Vec::new()), inner]);
         assert!(within(&Node::new("r", "Relu", &["x"], &["y"])).is_empty());
     }

@@ -149,17 +149,25 @@ pub fn calibrate(
 /// # Errors
 /// The node with its operator, or the inputs; what to do instead.
 pub fn check_calibration(model: &Model) -> Result<()> {
-    let inputs = &model.graph.inputs;
-    let names = || inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ");
-    if inputs.len() != 1 {
-        return Err(Error::user(format!(
-            "the model has {} inputs ({}): calibration feeds images to one",
-            inputs.len(),
-            names()
-        ))
-        .help("give `insert-qdq` ranges of your own: `ranges = { file = … }`, or those of a `command`"));
+    interp::check_executable(model)?;
+    check_inputs(model)
+}
+
+/// Refuses a model with other than one input, which is what images are fed to.
+///
+/// # Errors
+/// The inputs, and what to do instead.
+pub fn check_inputs(model: &Model) -> Result<()> {
+    let names: Vec<&str> = model.graph.inputs.iter().map(|input| input.name.as_str()).collect();
+    if names.len() == 1 {
+        return Ok(());
     }
-    interp::check_executable(model)
+    Err(Error::user(format!(
+        "the model has {} inputs ({}): calibration feeds images to one",
+        names.len(),
+        names.join(", ")
+    ))
+    .help("give `insert-qdq` ranges of your own: `ranges = { file = … }`, or those of a `command`"))
 }
 
 /// Those methods that choose by the histogram; all, where `best` has no other beside it.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::analysis::Report;
 use crate::graph::Graph;
+use crate::interp::check_executable;
 use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
 use crate::quant::placement::{Plan, Request, Selection, plan_for};
@@ -23,6 +24,13 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: InsertQdq = context.config()?;
     let mut model = model(context, &config.model)?;
     let folded = prepare_and_tell(&mut model)?;
+    // Its ranges or weights may be all that is wanted of it.
+    if let Err(error) = check_executable(&model) {
+        context.events.warn(format!(
+            "{}: `evaluate`, `finetune` and `export-onnx` will refuse what is made of this model",
+            error.message
+        ));
+    }
     let ranges = match context.input("ranges") {
         Some(path) => Ranges::read(path).map_err(|error| error.key("ranges"))?,
         // Only weights are quantized.

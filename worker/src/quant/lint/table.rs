@@ -55,7 +55,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "packed-weight",
         cost: "TensorRT refuses the model: its ONNX parser has no such operator (TensorRT-RTX reads MatMulNBits)",
-        remedy: "quantize weights here (weights = \"int4\" of `insert-qdq`), or with quant_format=QuantFormat.QDQ of onnxruntime's MatMulNBitsQuantizer",
+        remedy: "quantize weights here (`insert-qdq` with weights = { type = \"int4\", granularity = \"per-block\", block_size = 128 } and activations = { type = \"float\" }), or with quant_format=QuantFormat.QDQ and is_symmetric=True of onnxruntime's MatMulNBitsQuantizer",
         targets: TENSORRT,
         find: operators::packed,
     },
