@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use qpipe::stages::insert_qdq::Target;
+
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::Node;
@@ -75,13 +77,33 @@ pub(super) fn half<'a>(view: &PairView<'a>) -> Found<'a> {
     let layers = view.layers();
     layers
         .filter_map(|layer| match view.quantized(layer) {
-            (true, false) => Some((layer, "its input is quantized, its weight is not".to_owned())),
+            (true, false) if !reads_integers(view, layer) => {
+                Some((layer, "its input is quantized, its weight is not".to_owned()))
+            }
             (false, true) if !weight_only => {
                 Some((layer, "its weight is quantized, its input is not".to_owned()))
             }
             _ => None,
         })
         .collect()
+}
+
+/// Whether the integers that a float layer reads are there anyway: ONNX Runtime's integer kernels write integers, whoever reads them.
+fn reads_integers(view: &PairView, layer: &Node) -> bool {
+    if view.target != Some(Target::Onnxruntime) {
+        return false;
+    }
+    let mut value = layer.input(0).and_then(|name| view.behind(name));
+    // Activations are part of the kernel before.
+    while let Some(node) = value.and_then(|value| view.producer(value)) {
+        if !["Relu", "Clip"].contains(&node.op_type.as_str()) {
+            let mut computed = node.inputs.iter().filter(|name| !view.is_constant(name));
+            return view.is_integer(node)
+                || !view.is_layer(node) && computed.any(|name| view.dequantize(name).is_some());
+        }
+        value = node.input(0);
+    }
+    false
 }
 
 /// The nearest layers on all ways back from a value.
@@ -109,7 +131,10 @@ pub(super) fn island<'a>(view: &PairView<'a>) -> Found<'a> {
         .map(|layer| (layer, layer.input(0).map(|input| before(view, input)).unwrap_or_default()))
         .collect();
     for (layer, previous) in &layers {
-        let is_float = view.quantized(layer) == (false, false);
+        let is_float = match view.quantized(layer) {
+            (reads, false) => !reads || reads_integers(view, layer),
+            _ => false,
+        };
         let from_integers =
             !previous.is_empty() && previous.iter().all(|node| view.is_integer(node));
         let next = layers.iter().find(|(other, before)| {

@@ -103,6 +103,22 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let c = draft.pair(&c, &[0.1], 0, 0);
         draft.conv("d", &c, &SCALES, 0)
     });
+    // The integers are those of `a`: what is odd is the float layer between two.
+    case("float-island", "c", Target::Onnxruntime, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let a = draft.conv("a", &x, &SCALES, 0);
+        let a = draft.pair(&a, &[0.1], 0, 0);
+        let c = draft.conv("c", &a, &[], 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.conv("d", &c, &SCALES, 0)
+    });
+    // TensorRT's would write floats.
+    case("half-quantized", "c", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let a = draft.conv("a", &x, &SCALES, 0);
+        let a = draft.pair(&a, &[0.1], 0, 0);
+        draft.conv("c", &a, &[], 0)
+    });
     case("float-island", "c", Target::Tensorrt, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);
         let a = draft.conv("a", &x, &SCALES, 0);
