@@ -31,7 +31,7 @@ struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
     context->saved_data["low"] = low;
     context->saved_data["high"] = high;
     return jiterator::run(FORWARD, "qpipe_fake_quantize", {x.detach()},
-                  {static_cast<double>(inverse), scale, double(zero), double(low), double(high)});
+                          {static_cast<double>(inverse), scale, double(zero), double(low), double(high)});
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context,
@@ -39,7 +39,7 @@ struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
     auto x = context->get_saved_variables()[0];
     auto number = [&](const char *name) { return double(context->saved_data[name].toInt()); };
     auto gradient = jiterator::run(BACKWARD, "qpipe_straight_through", {x.detach(), gradients[0]},
-                           {context->saved_data["inverse"].toDouble(), number("zero"), number("low"), number("high")});
+                                   {context->saved_data["inverse"].toDouble(), number("zero"), number("low"), number("high")});
     return {gradient, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };

@@ -28,7 +28,9 @@ pub use tapped::{Tapped, Value};
 /// # Errors
 /// An engine that is gone.
 pub fn may_saturate(folder: &Path, note: &Note) -> Result<bool> {
-    Ok(saturates() && note.backend == "onnxruntime" && onnxruntime::saturates(folder, note)?)
+    Ok(saturates()
+        && note.backend == "onnxruntime"
+        && onnxruntime::has_saturating_kernels(folder, note)?)
 }
 
 /// How the engine in `folder` can be made faster on this processor, if that is known.

@@ -104,7 +104,7 @@ pub fn load(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Eng
 }
 
 /// Whether an integer kernel of the engine has constant int8 weights whose products with uint8 saturate on an x86 processor without VNNI.
-pub(super) fn saturates(folder: &Path, note: &Note) -> Result<bool> {
+pub(super) fn has_saturating_kernels(folder: &Path, note: &Note) -> Result<bool> {
     has_kernel_weights(folder, note, is_wide)
 }
 

@@ -67,8 +67,9 @@ pub fn decode(message: &Bytes, external: &mut External) -> Result<Tensor> {
             number::DATA_LOCATION => is_external = field.int()? == number::EXTERNAL,
             number::SEGMENT => segments = true,
             number::METADATA_PROPS => {
-                let entry = entry(&field)?;
-                match DType::from_name(&entry.value).filter(|_| entry.key == RANGE) {
+                // A stranger's, of whatever kind, stays as it is.
+                let own = entry(&field).ok().filter(|entry| entry.key == RANGE);
+                match own.and_then(|entry| DType::from_name(&entry.value)) {
                     Some(dtype) => range = Some(dtype),
                     None => notes.extend_from_slice(&field.raw),
                 }
@@ -274,7 +275,7 @@ mod tests {
         };
         assert_eq!(number(&message), 3, "other readers see int8");
         assert_eq!(parse(&message).unwrap(), data);
-        // A note of another kind, or one that does not fit the type, is kept and says nothing.
+        // A note of another kind, or one that does not fit the type, says nothing.
         for (key, value, dtype) in [("qpipe.range", "int7", 2), ("other", "int7", 3)] {
             let mut message = self::message(&[1], dtype);
             wire::put_bytes(&mut message, number::RAW_DATA, &[1]);
