@@ -118,3 +118,30 @@ pub(super) fn concat_half<'a>(view: &PairView<'a>) -> Found<'a> {
         })
         .collect()
 }
+
+/// Operators that move elements of a quantized value, and whose outputs are quantized otherwise, or not all of them.
+pub(super) fn moving_scale<'a>(view: &PairView<'a>) -> Found<'a> {
+    let nodes = view.graph.nodes.iter().enumerate().filter(|(index, _)| view.moves(*index));
+    nodes
+        .filter_map(|(_, node)| {
+            let own = view.parameters(view.dequantize(node.input(0)?)?)?;
+            let outputs = node.outputs.iter().filter(|name| !name.is_empty());
+            let readers: Vec<Vec<&Node>> = outputs.map(|name| view.readers(name)).collect();
+            let quantizes = |node: &&&Node| node.op_type == "QuantizeLinear";
+            let pairs: Vec<&Node> = readers.iter().flatten().filter(quantizes).copied().collect();
+            let whole = |readers: &&Vec<&Node>| !readers.is_empty() && readers.iter().all(|node| quantizes(&node));
+            let known = readers.iter().filter(whole).count();
+            if pairs.is_empty() {
+                return None;
+            }
+            let what = if known < readers.len() {
+                format!("{known} of its {} outputs are read as integers only, and its input is integers", readers.len())
+            } else {
+                let other = pairs.into_iter().find_map(|pair| view.parameters(pair).filter(|other| *other != own))?;
+                let (from, to) = (own.0.first()?, other.0.first()?);
+                format!("its input has scale {from} and zero point {:?}, its output {to} and {:?}", own.1, other.1)
+            };
+            Some((node, what))
+        })
+        .collect()
+}

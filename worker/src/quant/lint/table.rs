@@ -137,6 +137,14 @@ pub const RULES: &[Rule] = &[
         targets: ALL,
         find: neighbours::concat_half,
     },
+    Rule {
+        name: "moving-scale",
+        cost: "it runs in float between integers: what it reads is dequantized, what it writes is quantized again",
+        remedy: "give all that it writes a pair of the scale and zero point of what it reads",
+        // TensorRT moves a quantization behind it in front, and rounds once.
+        targets: &[Target::Onnxruntime],
+        find: neighbours::moving_scale,
+    },
 ];
 
 /// All findings for a runtime (all runtimes: `None`), by rules in the order of [`RULES`].

@@ -108,6 +108,11 @@ impl<'a> PairView<'a> {
         self.is_layer(layer) && self.quantized(layer) == (true, true)
     }
 
+    /// Whether the operator only moves elements of its first input.
+    pub fn moves(&self, node: usize) -> bool {
+        self.view.moves(node)
+    }
+
     /// Layers, in the order of the graph.
     pub fn layers(&self) -> impl Iterator<Item = &'a Node> + '_ {
         self.graph.nodes.iter().filter(|node| self.is_layer(node))

@@ -166,7 +166,7 @@ pub fn plan_for(
         };
         let mut shared: Option<(&str, Seen)> = None;
         for member in members {
-            let own = (policy.range_of)(&view, member);
+            let own = sites.range_of(member, |name| (policy.range_of)(&view, name));
             let seen = match (policy.bounds)(&view, own) {
                 Some((low, high)) => Seen {
                     amax: high.max(-low),

@@ -25,6 +25,8 @@ pub struct Sites {
     pub rules: BTreeMap<usize, &'static str>,
     /// Values that have one scale together; no value is in two of them.
     pub groups: Vec<BTreeSet<String>>,
+    /// Values that have scale and zero point of another one, of which they are a part, each with that one.
+    pub kept: BTreeMap<String, String>,
 }
 
 impl Sites {
@@ -60,6 +62,21 @@ impl Sites {
     /// The values that have one scale with `tensor`, itself among them, where there are others.
     pub fn group(&self, tensor: &str) -> Option<&BTreeSet<String>> {
         self.groups.iter().find(|group| group.contains(tensor))
+    }
+
+    /// The value whose range `tensor` has, by the parts that keep that of the whole; `origin` names the value whose elements one holds all of.
+    pub fn range_of<'v>(
+        &'v self,
+        mut tensor: &'v str,
+        origin: impl Fn(&'v str) -> &'v str,
+    ) -> &'v str {
+        loop {
+            tensor = origin(tensor);
+            match self.kept.get(tensor) {
+                Some(whole) => tensor = whole,
+                None => return tensor,
+            }
+        }
     }
 
     /// Brings all lists into the order of the graph, whatever the order of the rules was.

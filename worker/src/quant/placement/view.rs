@@ -8,7 +8,7 @@ use crate::graph::{Graph, Node, TensorData};
 pub const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 /// Layers whose integer kernels write floats as well, or that have none.
 const PRODUCTS: [&str; 3] = ["Gemm", "MatMul", "ConvTranspose"];
-/// Operators that give values only of their first input, unchanged.
+/// Operators that give all elements of their first input, or its greatest, unchanged.
 const MOVING: [&str; 9] = [
     "MaxPool",
     "GlobalMaxPool",
@@ -20,6 +20,9 @@ const MOVING: [&str; 9] = [
     "Identity",
     "Dropout",
 ];
+
+/// Operators that give some elements of their first input, unchanged: each part may have a range of its own.
+const DIVIDING: [&str; 2] = ["Split", "Slice"];
 
 /// A float graph and facts about it.
 pub struct View<'a> {
@@ -58,6 +61,16 @@ const KEEPING: [&str; 20] = [
     "Min",
     "Max",
 ];
+
+fn gives_all(node: &Node) -> bool {
+    // Other modes compute means.
+    let copies = || node.text("mode", "nearest").is_ok_and(|mode| mode == "nearest");
+    MOVING.contains(&node.op_type.as_str()) || (node.op_type == "Resize" && copies())
+}
+
+fn gives_part(node: &Node) -> bool {
+    DIVIDING.contains(&node.op_type.as_str())
+}
 
 impl<'a> View<'a> {
     /// Looks at a graph.
@@ -118,7 +131,7 @@ impl<'a> View<'a> {
             }
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => reads(0),
             "Add" | "Mul" | "Concat" => (0..node.inputs.len()).all(reads),
-            op => MOVING.contains(&op) && reads(0),
+            _ => (gives_all(node) || gives_part(node)) && reads(0),
         }
     }
 
@@ -141,7 +154,7 @@ impl<'a> View<'a> {
 
     /// Least and greatest value that an operator can give, where it has both, also behind operators that move elements.
     pub fn bounds(&self, name: &str) -> Option<(f32, f32)> {
-        let node = self.producer(self.origin(name))?;
+        let node = self.producer(self.source(name))?;
         let bounded = ["Sigmoid", "HardSigmoid"].contains(&node.op_type.as_str());
         bounded.then_some((0.0, 1.0))
     }
@@ -215,7 +228,7 @@ impl<'a> View<'a> {
         'a: 'b,
     {
         while let Some(node) = self.producer(name)
-            && MOVING.contains(&node.op_type.as_str())
+            && gives_all(node)
             && let Some(input) = node.input(0)
             && self.constant(input).is_none()
         {
@@ -224,8 +237,32 @@ impl<'a> View<'a> {
         name
     }
 
-    /// Whether the operator only moves elements of its first input.
+    /// The value that a value's elements are among: as [`View::origin`], and behind what divides a value that one.
+    pub fn source<'b>(&self, mut name: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        loop {
+            name = self.origin(name);
+            match self.producer(name) {
+                Some(node) if gives_part(node) => {
+                    match node.input(0).filter(|input| self.constant(input).is_none()) {
+                        Some(input) => name = input,
+                        None => return name,
+                    }
+                }
+                _ => return name,
+            }
+        }
+    }
+
+    /// Whether the operator only moves elements of its first input, to one output or to several.
     pub fn moves(&self, node: usize) -> bool {
-        MOVING.contains(&self.graph.nodes[node].op_type.as_str())
+        gives_all(&self.graph.nodes[node]) || gives_part(&self.graph.nodes[node])
+    }
+
+    /// Whether the operator gives parts of its first input.
+    pub fn divides(&self, node: usize) -> bool {
+        gives_part(&self.graph.nodes[node])
     }
 }

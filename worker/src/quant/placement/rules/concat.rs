@@ -1,6 +1,6 @@
 //! Concatenations.
 
-use super::{ONNXRUNTIME_SELECTORS, integer};
+use super::{ONNXRUNTIME_SELECTORS, integer, moving};
 use crate::quant::placement::rule::{Order, Rule, Scene, Verdict};
 use crate::quant::placement::{Sites, View};
 
@@ -36,7 +36,7 @@ fn each_scale(scene: &Scene, index: usize, sites: &mut Sites) -> Verdict {
                 .to_owned(),
         );
     };
-    let are_integers = inputs.iter().all(|input| sites.has(input) || sites.has(view.origin(input)));
+    let are_integers = inputs.iter().all(|input| is_integer(view, sites, input));
     if !are_integers && !read_by_integers(view, sites, output) {
         return Verdict::Float(
             "no quantized layer reads it, and not all of its inputs are integers".to_owned(),
@@ -49,14 +49,24 @@ fn each_scale(scene: &Scene, index: usize, sites: &mut Sites) -> Verdict {
     Verdict::Quantized
 }
 
+/// Whether a value is integers, itself or as elements of a value that is.
+fn is_integer<'a>(view: &View<'a>, sites: &Sites, mut value: &'a str) -> bool {
+    while !sites.has(value) {
+        let before = view.producer_index(value).filter(|&node| moving::keeps_integers(view, node));
+        let Some(input) = before.and_then(|node| view.activation(node, 0)) else { return false };
+        value = input;
+    }
+    true
+}
+
 /// Whether a value is read quantized, also behind operators that move its elements and behind concatenations.
 fn read_by_integers(view: &View, sites: &Sites, value: &str) -> bool {
     sites.has(value)
         || view.readers(value).into_iter().any(|(reader, input)| {
             let passes = (input == 0 && view.moves(reader))
                 || (view.graph.nodes[reader].op_type == "Concat" && inputs(view, reader).is_some());
-            let output = view.graph.nodes[reader].outputs.first();
-            passes && output.is_some_and(|output| read_by_integers(view, sites, output))
+            let mut outputs = view.graph.nodes[reader].outputs.iter();
+            passes && outputs.any(|output| read_by_integers(view, sites, output))
         })
 }
 
@@ -94,11 +104,10 @@ fn quantized_behind<'a>(view: &View<'a>, sites: &Sites, value: &'a str, found: &
         found.push(value);
     }
     for (reader, input) in view.readers(value) {
-        if input == 0
-            && view.moves(reader)
-            && let Some(output) = view.graph.nodes[reader].outputs.first()
-        {
-            quantized_behind(view, sites, output, found);
+        if input == 0 && moving::commutes(view, reader) {
+            for output in &view.graph.nodes[reader].outputs {
+                quantized_behind(view, sites, output, found);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What lets a share of a value through: SiLU, x · sigmoid(x), and the weights of channels in squeeze-and-excite blocks.
 
-use super::{MEASURED, ONNXRUNTIME_SELECTORS, integer};
+use super::{MEASURED, ONNXRUNTIME_SELECTORS, integer, moving};
 use crate::graph::Node;
 use crate::quant::placement::View;
 use crate::quant::placement::rule::{Order, Rule, Verdict};
@@ -71,7 +71,7 @@ fn let_through<'a>(view: &View<'a>, index: usize) -> Option<&'a str> {
 }
 
 fn gate<'a>(view: &View<'a>, value: &'a str) -> Option<&'a Node> {
-    let gate = view.producer(view.origin(value))?;
+    let gate = view.producer(view.source(value))?;
     ["Sigmoid", "HardSigmoid"].contains(&gate.op_type.as_str()).then_some(gate)
 }
 
@@ -84,12 +84,12 @@ fn is_hard_swish(gate: &Node, value: &str) -> bool {
 fn gates(view: &View, index: usize) -> bool {
     let mut open = vec![index];
     while let Some(node) = open.pop() {
-        let Some(output) = view.graph.nodes[node].outputs.first() else { continue };
-        for (reader, input) in view.readers(output) {
+        let outputs = &view.graph.nodes[node].outputs;
+        for (reader, input) in outputs.iter().flat_map(|output| view.readers(output)) {
             if gated(view, reader).is_some() {
                 return true;
             }
-            if input == 0 && view.moves(reader) {
+            if input == 0 && moving::keeps_integers(view, reader) {
                 open.push(reader);
             }
         }
@@ -109,7 +109,7 @@ fn is_integer<'a>(view: &View<'a>, mut value: &'a str) -> bool {
             }
             "Mul" => let_through(view, index),
             "Relu" | "Clip" => view.activation(index, 0),
-            _ if view.moves(index) => view.activation(index, 0),
+            _ if moving::keeps_integers(view, index) => view.activation(index, 0),
             _ => None,
         };
         let Some(before) = before else { return false };

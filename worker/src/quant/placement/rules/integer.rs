@@ -110,7 +110,13 @@ fn feeds_layer(scene: &Scene, index: usize) -> bool {
 
 /// Quantizes a layer's output for all that read it.
 pub(super) fn output(view: &View, sites: &mut Sites, index: usize) {
-    let Some(value) = fused_output(view, index) else { return };
+    if let Some(value) = fused_output(view, index) {
+        for_all(view, sites, value);
+    }
+}
+
+/// Quantizes a value for all that read it.
+pub(super) fn for_all(view: &View, sites: &mut Sites, value: &str) {
     for site in view.readers(value) {
         sites.read(value, site);
     }
