@@ -161,6 +161,46 @@ fn concat() -> Model {
     draft.classes("last", 16)
 }
 
+/// Blocks whose input is divided: one as in YOLOv8 and a GLU; a Slice, a Resize, and means as PyTorch's newer exporter writes them.
+fn parts() -> Model {
+    let mut draft = Draft::new();
+    let split = |draft: &mut Draft, name: &str, parts: [&str; 2]| {
+        draft.with(&format!("{name}_split"), "Split", &[name], "axis", Attribute::Int(1));
+        let node = draft.graph.nodes.last_mut().expect("it was just added");
+        node.outputs = parts.map(str::to_owned).to_vec();
+    };
+    draft.conv("stem", "input", [1, 8], false);
+    split(&mut draft, "stem", ["kept", "part"]);
+    draft.conv("body", "part", [4, 4], false);
+    draft.node("sum", "Add", &["part", "body"]);
+    draft.with("joined", "Concat", &["kept", "part", "sum"], "axis", Attribute::Int(1));
+    draft
+        .graph
+        .initializers
+        .insert("twice".to_owned(), TensorData::f32(&[4], &[1.0, 1.0, 2.0, 2.0]));
+    draft.node("resized", "Resize", &["joined", "", "twice"]);
+    draft.conv("wide", "resized", [12, 16], false);
+    split(&mut draft, "wide", ["value", "open"]);
+    draft.node("gate", "Sigmoid", &["open"]);
+    draft.node("glu", "Mul", &["value", "gate"]);
+    for (name, value) in [("begin", 0_i64), ("end", 6), ("channels", 1)] {
+        draft.graph.initializers.insert(name.to_owned(), TensorData::i64(&[1], &[value]));
+    }
+    draft.node("sliced", "Slice", &["glu", "begin", "end", "channels"]);
+    draft.conv("last", "sliced", [6, 16], false);
+    draft.with("squeezed", "ReduceMean", &["last"], "axes", Attribute::Ints(vec![2, 3]));
+    draft.conv("excited", "squeezed", [16, 16], false);
+    draft.node("share", "Sigmoid", &["excited"]);
+    draft.node("weighed", "Mul", &["last", "share"]);
+    draft.with("mean", "ReduceMean", &["weighed"], "axes", Attribute::Ints(vec![-1, -2]));
+    let node = draft.graph.nodes.last_mut().expect("it was just added");
+    node.attributes.insert("keepdims".to_owned(), Attribute::Int(0));
+    draft.random("fc_w", &[16, 10], 16);
+    draft.random("fc_b", &[10], 16);
+    draft.node("classes", "Gemm", &["mean", "fc_w", "fc_b"]);
+    draft.end("classes")
+}
+
 /// Down by a pooling and up by a ConvTranspose with as many output channels as inputs and with more.
 fn transposed() -> Model {
     let mut draft = Draft::new();
@@ -178,6 +218,7 @@ fn attention_concatenations_and_transposed_convolutions_run_alike_everywhere() {
     agrees("gates", gates(), SIDE);
     agrees("concat", concat(), SIDE);
     agrees("transposed", transposed(), SIDE);
+    agrees("parts", parts(), SIDE);
 }
 
 /// With the scales of TensorRT 8.5 to 10.1, which are along the input channels.
@@ -237,5 +278,14 @@ fn onnxruntime_makes_integer_kernels_of_them() {
     let (found, _) = kernels(gates());
     let integers = ["QLinearConv", "QLinearMul", "QLinearSigmoid"].map(|name| count(&found, name));
     assert_eq!((integers, count(&found, "Mul")), ([5, 3, 2], 0), "{found:?}");
+    let (found, _) = kernels(parts());
+    let operators =
+        ["QLinearConv", "Split", "Resize", "Slice", "QLinearGlobalAveragePool", "QuantizeLinear"];
+    let operators = operators.map(|name| count(&found, name));
+    assert_eq!(
+        (operators, count(&found, "DequantizeLinear")),
+        ([5, 2, 1, 1, 2, 1], 0),
+        "{found:?}"
+    );
     println!("alike: {same_concat}, {same_transposed}");
 }

@@ -1,5 +1,6 @@
 //! The form in which a Q/DQ model is exported for a runtime, one file each.
 
+mod means;
 mod onnxruntime;
 mod table;
 mod tensorrt;

@@ -62,6 +62,20 @@ impl Draft {
         name.to_owned()
     }
 
+    /// A Split of a quantized value, its two parts with pairs of these scales or none, and their sum.
+    fn split(&mut self, scales: [Option<f32>; 2]) -> String {
+        let x = self.pair("x", &[0.1], 0, 0);
+        self.0.nodes.push(Node::new("split", "Split", &[&x], &["one", "other"]));
+        let parts = ["one", "other"].into_iter().zip(scales);
+        let parts: Vec<String> = parts
+            .map(|(part, scale)| match scale {
+                Some(scale) => self.pair(part, &[scale], 0, 0),
+                None => part.to_owned(),
+            })
+            .collect();
+        self.node("Sub", "sub", &[&parts[0], &parts[1]])
+    }
+
     fn found(mut self, last: &str, target: Target) -> Vec<Finding> {
         self.0.nodes.push(Node::new("end", "Identity", &[last], &["y"]));
         lint(&self.0, Some(target))
@@ -155,7 +169,24 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let cat = draft.node("Concat", "cat", &[&x, &r]);
         draft.pair(&cat, &[0.2], 0, 0)
     });
+    case("moving-scale", "split", Target::Onnxruntime, &|draft| {
+        draft.split([Some(0.1), Some(0.2)])
+    });
+    case("moving-scale", "split", Target::Onnxruntime, &|draft| draft.split([Some(0.1), None]));
     cases
+}
+
+#[test]
+fn parts_with_the_scale_of_the_whole_are_no_finding() {
+    for parts in [[Some(0.1), Some(0.1)], [None, None]] {
+        let mut draft = Draft::new();
+        let last = draft.split(parts);
+        assert_eq!(draft.found(&last, Target::Onnxruntime), []);
+    }
+    // TensorRT moves the pairs behind it in front.
+    let mut draft = Draft::new();
+    let last = draft.split([Some(0.1), None]);
+    assert_eq!(draft.found(&last, Target::Tensorrt), []);
 }
 
 #[test]

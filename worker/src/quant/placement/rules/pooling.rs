@@ -1,6 +1,7 @@
 //! Poolings that compute means.
 
 use super::{ONNXRUNTIME_SELECTORS, TENSORRT_GUIDE, integer};
+use crate::graph::Node;
 use crate::quant::placement::View;
 use crate::quant::placement::rule::{Order, Rule, Verdict};
 
@@ -32,12 +33,14 @@ pub(in super::super) const AVERAGE: Rule = Rule {
 pub(in super::super) const INTEGER: Rule = Rule {
     name: "average-pool",
     operators: &["AveragePool", "GlobalAveragePool", "ReduceMean"],
-    about: "Input and output are quantized (QLinearAveragePool, QLinearGlobalAveragePool). A ReduceMean counts where it is over two axes or more and not over the batch; the means of a normalization stay float.",
+    about: "Input and output are quantized (QLinearAveragePool, QLinearGlobalAveragePool). A ReduceMean counts where it is over the two axes or more behind the channels, `[N, C, …]`: the export makes a GlobalAveragePool of it, since it has no integer kernel itself. Others, such as the means of a normalization, stay float.",
     reason: "Its integer kernels take and give integers only.",
     source: ONNXRUNTIME_SELECTORS,
     order: Order::Forward,
     apply: |scene, index, sites| {
-        if let Some(reason) = no_pooling(scene.view, index) {
+        if let Some(reason) =
+            no_pooling(scene.view, index).or_else(|| no_positions(scene.view, index))
+        {
             return Verdict::Float(reason);
         }
         let verdict = input(scene.view, index, |input| sites.read(input, (index, 0)));
@@ -64,14 +67,27 @@ fn no_pooling(view: &View, index: usize) -> Option<String> {
     if node.op_type != "ReduceMean" {
         return None;
     }
-    // An attribute until opset 18, then an input.
-    let given = node.ints("axes").ok().flatten().map(<[i64]>::to_vec);
-    let axes = given.or_else(|| view.constant(node.input(1)?)?.whole_numbers());
-    match axes {
+    match axes(view, node) {
         Some(axes) if axes.len() > 1 && !axes.contains(&0) => None,
         Some(axes) if axes.len() == 1 => Some(
             "it is a mean along one axis, as normalizations compute it, and no pooling".to_owned(),
         ),
         _ => Some("it is no pooling: its axes are all, the batch's, or computed".to_owned()),
     }
+}
+
+/// Why a ReduceMean is no global pooling of `[N, C, …]`; other operators are.
+fn no_positions(view: &View, index: usize) -> Option<String> {
+    let node = &view.graph.nodes[index];
+    let axes = (node.op_type == "ReduceMean").then(|| axes(view, node))??;
+    let positions = |axis: i64| !(0..2).contains(&axis);
+    (!axes.into_iter().all(positions)).then(|| {
+        "its integer kernel is that of a global pooling of [N, C, …], and this is a mean over channels too".to_owned()
+    })
+}
+
+/// The axes of a reduction: an attribute until opset 18, then an input.
+fn axes(view: &View, node: &Node) -> Option<Vec<i64>> {
+    let given = node.ints("axes").ok().flatten().map(<[i64]>::to_vec);
+    given.or_else(|| view.constant(node.input(1)?)?.whole_numbers())
 }

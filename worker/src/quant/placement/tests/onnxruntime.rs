@@ -298,3 +298,83 @@ fn each_rule_decides_in_one_of_these_graphs() {
     let rules = policy(Target::Onnxruntime).expect("there").rules;
     assert_eq!(seen, rules.iter().map(|rule| rule.name).collect());
 }
+
+/// A convolution divided by a Split: one part kept, one convolved, all joined; `read` are the values that make outputs beside it.
+fn divided(read: &[&str]) -> Model {
+    let mut draft = Draft::new(&[1, 8, 8, 8]);
+    draft.constant("a_w", &[8, 8, 1, 1]);
+    draft.node("a", "Conv", &["x", "a_w"]);
+    draft.node("split", "Split", &["a"]).outputs = ["kept", "part"].map(str::to_owned).to_vec();
+    draft.conv("b", "part", 1);
+    draft
+        .node("joined", "Concat", &["kept", "b"])
+        .attributes
+        .insert("axis".to_owned(), Attribute::Int(1));
+    draft.constant("c_w", &[4, 8, 1, 1]);
+    draft.node("c", "Conv", &["joined", "c_w"]);
+    draft.node("end", "Sqrt", &["c"]);
+    draft.end(&[read, &["end"]].concat())
+}
+
+#[test]
+fn parts_of_integers_have_the_scale_of_the_whole() {
+    let plan = onnxruntime(&divided(&[]));
+    assert_eq!(rule(&plan, "split"), (Some("keeps-scale"), true));
+    assert_eq!(values(&plan), ["x", "a", "kept", "part", "b", "joined", "c"]);
+    let of = |name: &str| plan.tensors.iter().find(|t| t.tensor == name).expect(name);
+    for part in ["kept", "part"] {
+        assert_eq!(of(part).range_of.as_deref(), Some("a"), "{part}");
+        assert_eq!((of(part).scale, of(part).zero_point), (of("a").scale, of("a").zero_point));
+    }
+}
+
+#[test]
+fn a_split_that_makes_an_output_or_is_left_out_stays_float() {
+    let model = divided(&["kept"]);
+    let plan = onnxruntime(&model);
+    assert_eq!(rule(&plan, "split"), (Some("keeps-scale"), false));
+    let of = |plan: &Plan, name: &str| {
+        plan.tensors.iter().find(|t| t.tensor == name).map(|t| t.range_of.clone())
+    };
+    assert_eq!(of(&plan, "part"), Some(None), "its own range");
+    let exclude = ["split".to_owned()];
+    let model = divided(&[]);
+    let plan = planned(&model, &Request { exclude: &exclude, ..request(Target::Onnxruntime) });
+    assert_eq!((of(&plan, "part"), of(&plan, "kept")), (Some(None), Some(None)));
+}
+
+/// Queries, keys and values as parts of one product.
+#[test]
+fn parts_of_floats_have_ranges_of_their_own() {
+    let mut draft = Draft::new(&[1, 4, 4]);
+    draft.matmul("qkv", "x", [4, 12]);
+    draft.node("split", "Split", &["qkv"]).outputs = ["q", "k", "v"].map(str::to_owned).to_vec();
+    let turned = Attribute::Ints(vec![0, 2, 1]);
+    draft.node("turned", "Transpose", &["k"]).attributes.insert("perm".to_owned(), turned);
+    draft.node("scores", "MatMul", &["q", "turned"]);
+    draft.node("probabilities", "Softmax", &["scores"]);
+    draft.node("mixed", "MatMul", &["probabilities", "v"]);
+    let model = draft.end(&["mixed"]);
+    for target in Target::ALL {
+        let plan = planned(&model, &request(target));
+        assert!(!layer(&plan, "split").quantized);
+        let parts = ["q", "turned", "v"]
+            .map(|name| plan.tensors.iter().find(|t| t.tensor == name).expect(name));
+        assert_eq!(BTreeSet::from(parts.map(|part| part.scale.to_bits())).len(), 3, "{target:?}");
+    }
+}
+
+#[test]
+fn means_over_channels_stay_float() {
+    let mut draft = Draft::new(&[1, 4, 8, 8]);
+    draft.conv("a", "x", 1);
+    for (name, axes) in [("pooled", vec![2, 3]), ("spread", vec![1, 2])] {
+        draft
+            .node(name, "ReduceMean", &["a"])
+            .attributes
+            .insert("axes".to_owned(), Attribute::Ints(axes));
+    }
+    let plan = onnxruntime(&draft.end(&["pooled", "spread"]));
+    assert_eq!(rule(&plan, "pooled"), (Some("average-pool"), true));
+    assert_eq!(rule(&plan, "spread"), (Some("average-pool"), false));
+}

@@ -360,3 +360,18 @@ fn each_rule_decides_in_one_of_these_graphs() {
     let rules = policy(Target::Tensorrt).expect("there").rules;
     assert_eq!(seen, rules.iter().map(|rule| rule.name).collect());
 }
+
+/// The parts of a convolution's output have one scale, and what joins them again has it too.
+#[test]
+fn a_split_commutes_behind_a_convolution() {
+    let mut draft = Draft::new(&[1, 8, 8, 8]);
+    draft.constant("a_w", &[8, 8, 1, 1]);
+    draft.node("a", "Conv", &["x", "a_w"]);
+    draft.node("split", "Split", &["a"]).outputs = ["one", "other"].map(str::to_owned).to_vec();
+    draft.conv("b", "one", 1);
+    draft.conv("c", "other", 1);
+    let plan = planned(&draft.end(&["b", "c"]), &request(Target::Tensorrt));
+    assert_eq!(layer(&plan, "split").rule, Some("commuting"));
+    let scales = ["b", "c"].map(|reader| tensor(&plan, reader)[0].scale);
+    assert_eq!(scales[0], scales[1]);
+}
