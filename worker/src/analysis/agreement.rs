@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::fidelity::Fidelity;
 use super::report::Step;
-use crate::graph::Model;
+use crate::graph::{Model, Node};
 use crate::interp::{Mode, Options, Program};
 use crate::{Error, Result};
 
@@ -151,7 +151,10 @@ impl Comparison {
         };
         let Some(index) = self.values.iter().position(is_off) else { return Ok(()) };
         let step = &self.values[index];
-        let previous = match index.checked_sub(1).map(|before| &self.values[before]) {
+        let makes = |node: &&Node| node.outputs.contains(&step.tensor);
+        let reads = model.graph.nodes.iter().find(makes).map_or(&[][..], |node| &node.inputs);
+        let reads = self.values.iter().filter(|value| reads.contains(&value.tensor));
+        let previous = match reads.min_by(|a, b| decibels(a).total_cmp(&decibels(b))) {
             Some(before) => {
                 format!("; \"{}\" before it has {:.1} dB", before.tensor, decibels(before))
             }
@@ -169,16 +172,23 @@ impl Comparison {
             100.0 * step.fidelity.agreement,
             100.0 * budget.agreement
         ))
-        .help(self.cause(index, &before)))
+        .help(self.cause(index, &before, budget)))
     }
 
     /// Why a value is off: one node that computes something else, or what is lost along many.
-    fn cause(&self, index: usize, before: &HashMap<&str, f64>) -> String {
+    fn cause(&self, index: usize, before: &HashMap<&str, f64>, budget: Budget) -> String {
         let lost = |step: &Step| {
             let own = step.fidelity.sqnr_db.unwrap_or(f64::INFINITY);
             before.get(step.tensor.as_str()).map(|before| before - own)
         };
         let all = "`values.json` of a run with lower budgets shows all values";
+        if let Some(own) = self.values[index].fidelity.sqnr_db.filter(|own| *own >= budget.sqnr_db)
+        {
+            return format!(
+                "its SQNR is within the budget: in the other rows the two largest elements lie so close that an error of {own:.1} dB swaps them, as in those of an \
+                 untrained model, or of images unlike those that it was trained on; a lower `min_agreement` lets it pass; {all}"
+            );
+        }
         if !lost(&self.values[index]).is_some_and(|lost| lost < SUDDEN) {
             return format!("the export or the runtime computes something else there; {all}");
         }

@@ -70,10 +70,12 @@ pub fn fix_batch(model: &mut Model, batch: Batch) -> Result<()> {
 /// Compares each value of the exported model with the one before, on normally distributed images, on libtorch and on ONNX Runtime without
 /// fusion; not where the input's size is free.
 fn compare(context: &Context, before: &Model, after: &Model) -> Result<Metrics> {
+    let own = batch_of(before);
     let (before, after) = (any_batch(before)?, any_batch(after)?);
     let Some(images) = random_images(&after, context.task.seed)? else { return Ok(Metrics::new()) };
     let names = common(&before, &after);
-    let (_, expected) = Seen::new(&before, &names)?.run(&images)?;
+    let ran = Seen::new(&before, &names)?.run(&images);
+    let (_, expected) = ran.map_err(|error| of_fixed_batch(error, own, images.size()[0]))?;
     let names = floats(&names, &expected);
     let wanted = Wanted { libtorch: true, onnxruntime: true, ..Wanted::default() };
     let mut forms = Forms::new(context, &after, &names, wanted)?;
@@ -83,6 +85,25 @@ fn compare(context: &Context, before: &Model, after: &Model) -> Result<Metrics> 
         (format!("{key}_sqnr_db"), json!(comparison.worst_sqnr()))
     };
     Ok(forms.comparisons().map(worst).collect())
+}
+
+/// The batch that a model declares, where it is fixed.
+fn batch_of(model: &Model) -> Option<i64> {
+    match model.graph.inputs.first()?.shape.as_ref()?.first()? {
+        Dim::Fixed(extent) => Some(*extent),
+        _ => None,
+    }
+}
+
+/// What failed with `tried` images: a model of another batch may keep that one in its nodes.
+fn of_fixed_batch(error: Error, own: Option<i64>, tried: i64) -> Error {
+    match own.filter(|own| *own != tried) {
+        Some(own) => error.help(format!(
+            "the file was exported for a batch of {own}, and was run with {tried} images: a node of it keeps the batch of its export. Export it from PyTorch with a \
+             dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter)"
+        )),
+        None => error,
+    }
 }
 
 /// Runs the model once, which shows that its shapes fit at this batch, and notes the shape of its output.
