@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::fidelity::Fidelity;
 use super::report::Step;
-use crate::graph::{Model, Node};
+use crate::graph::Model;
 use crate::interp::{Mode, Options, Program};
 use crate::{Error, Result};
 
@@ -151,10 +151,11 @@ impl Comparison {
         };
         let Some(index) = self.values.iter().position(is_off) else { return Ok(()) };
         let step = &self.values[index];
-        let makes = |node: &&Node| node.outputs.contains(&step.tensor);
-        let reads = model.graph.nodes.iter().find(makes).map_or(&[][..], |node| &node.inputs);
-        let reads = self.values.iter().filter(|value| reads.contains(&value.tensor));
-        let previous = match reads.min_by(|a, b| decibels(a).total_cmp(&decibels(b))) {
+        let previous = match self
+            .behind(model, step)
+            .into_iter()
+            .min_by(|a, b| decibels(a).total_cmp(&decibels(b)))
+        {
             Some(before) => {
                 format!("; \"{}\" before it has {:.1} dB", before.tensor, decibels(before))
             }
@@ -173,6 +174,23 @@ impl Comparison {
             100.0 * budget.agreement
         ))
         .help(self.cause(index, &before, budget)))
+    }
+
+    /// The compared values from which one is computed, the nearest on each way back.
+    fn behind(&self, model: &Model, step: &Step) -> Vec<&Step> {
+        let producers = model.graph.producers();
+        let inputs =
+            |value: &str| producers.get(value).map(|&node| &model.graph.nodes[node].inputs);
+        let mut open: Vec<&String> = inputs(&step.tensor).into_iter().flatten().collect();
+        let (mut seen, mut found) = (HashSet::new(), Vec::new());
+        while let Some(value) = open.pop() {
+            match self.values.iter().find(|step| step.tensor == *value) {
+                Some(compared) => found.push(compared),
+                None if seen.insert(value) => open.extend(inputs(value).into_iter().flatten()),
+                None => {}
+            }
+        }
+        found
     }
 
     /// Why a value is off: one node that computes something else, or what is lost along many.

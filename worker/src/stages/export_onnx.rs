@@ -157,6 +157,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_a_fixed_batch_is_told_as_such() {
+        let dims = [Dim::Fixed(2), Dim::Fixed(3)];
+        let inputs = vec![ValueInfo::f32("x", dims.to_vec())];
+        let model = Model::new(Graph { inputs, ..Graph::default() }, 17);
+        let error =
+            |tried| of_fixed_batch(Error::user("sizes must match"), batch_of(&model), tried);
+        assert!(error(4).help.unwrap().starts_with("the file was exported for a batch of 2"));
+        assert_eq!(error(2).help, None, "it failed for another reason");
+    }
+
+    #[test]
     fn without_an_opset_the_models_own_where_the_default_has_other_operators() {
         assert_eq!(written("Relu", 20, None).unwrap(), 17);
         assert_eq!(written("Relu", 13, None).unwrap(), 17);

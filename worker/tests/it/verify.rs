@@ -115,6 +115,25 @@ fn the_first_value_that_is_lost_is_named() {
     }
 }
 
+/// Two classes nearly alike: the error is small, and the largest element another.
+#[test]
+fn outputs_that_are_nearly_alike_are_told_as_such() {
+    let outputs = vec![ValueInfo::f32("y", Vec::new())];
+    let graph =
+        Graph { nodes: vec![Node::new("n", "Relu", &["x"], &["y"])], outputs, ..Graph::default() };
+    let model = Model::new(graph, 17);
+    let of = |elements: [f32; 2]| {
+        HashMap::from([("y".to_owned(), Tensor::from_slice(&elements).reshape([1, 2]))])
+    };
+    let mut comparison = Comparison::new("the engine");
+    comparison.add(&of([1.0, 1.01]), &of([1.01, 1.0])).unwrap();
+    let help = comparison.hold(&model, BUDGET).unwrap_err().help.unwrap();
+    assert!(
+        help.starts_with("its SQNR is within the budget") && help.contains("min_agreement"),
+        "{help}"
+    );
+}
+
 /// Channels of a chain.
 const WIDTH: i64 = 16;
 

@@ -167,3 +167,59 @@ proptest! {
         prop_assert_eq!(simulated, run(&model, [0.0; 2]));
     }
 }
+
+/// Means over positions between pairs become poolings for ONNX Runtime, of `[N, C, …]` and with all positions only.
+#[test]
+fn means_over_all_positions_become_poolings() {
+    let build = |axes: &[i64], keepdims: i64, shape: &[i64]| {
+        let constant = |value| TensorData::f32(&[], &[value]);
+        let pair = |from: &str, quantized: &str, to: &str| {
+            [
+                Node::new(quantized, "QuantizeLinear", &[from, "scale", "zero"], &[quantized]),
+                Node::new(to, "DequantizeLinear", &[quantized, "scale", "zero"], &[to]),
+            ]
+        };
+        let mean = Node::new("mean", "ReduceMean", &["x_dq"], &["mean"])
+            .with("axes", Attribute::Ints(axes.to_vec()))
+            .with("keepdims", Attribute::Int(keepdims));
+        let [a, b] = pair("x", "x_q", "x_dq");
+        let [c, d] = pair("mean", "mean_q", "y");
+        let dims = shape.iter().map(|&extent| Dim::Fixed(extent)).collect();
+        let graph = Graph {
+            nodes: vec![a, b, mean, c, d],
+            inputs: vec![ValueInfo::f32("x", dims)],
+            outputs: vec![ValueInfo { shape: None, ..ValueInfo::f32("y", Vec::new()) }],
+            initializers: [
+                ("scale".to_owned(), constant(0.01)),
+                ("zero".to_owned(), crate::quant::scheme::zero_points(DType::U8, &[], &[128])),
+            ]
+            .into_iter()
+            .collect(),
+            ..Graph::default()
+        };
+        Model::new(graph, 17)
+    };
+    let output = |model: &Model, shape: &[i64]| {
+        let mut program = Program::compile(model, &Options::default()).expect("compiles");
+        let count: i64 = shape.iter().product();
+        let x = (Tensor::arange(count, (tch::Kind::Float, Device::Cpu)) * 0.01 - 0.3).view(shape);
+        program.forward(&[x], Mode::Eval, &mut |_, _| Ok(())).expect("runs").remove(0)
+    };
+    let cases: [(&[i64], i64, &[i64], [usize; 2]); 5] = [
+        (&[2, 3], 1, &[2, 3, 2, 4], [1, 0]),
+        (&[-1, -2], 0, &[2, 3, 2, 4], [1, 1]),
+        (&[2], 0, &[2, 3, 4], [1, 1]),
+        // Channels, or positions that are left.
+        (&[1, 2], 1, &[2, 3, 2, 4], [0, 0]),
+        (&[2, 3], 1, &[2, 3, 2, 2, 2], [0, 0]),
+    ];
+    for (axes, keepdims, shape, expected) in cases {
+        let before = build(axes, keepdims, shape);
+        let mut after = before.clone();
+        finalize(&mut after, Some(Target::Onnxruntime)).expect("finalizes");
+        onnx::check(&after).expect("the standard's rules");
+        let found = ["GlobalAveragePool", "Flatten"].map(|op| count(&after, op));
+        assert_eq!(found, expected, "{axes:?} of {shape:?}");
+        assert_eq!(output(&after, shape), output(&before, shape), "{axes:?} of {shape:?}");
+    }
+}
