@@ -205,15 +205,14 @@ fn means_over_all_positions_become_poolings() {
         let x = (Tensor::arange(count, (tch::Kind::Float, Device::Cpu)) * 0.01 - 0.3).view(shape);
         program.forward(&[x], Mode::Eval, &mut |_, _| Ok(())).expect("runs").remove(0)
     };
-    let cases: [(&[i64], i64, &[i64], [usize; 2]); 5] = [
-        (&[2, 3], 1, &[2, 3, 2, 4], [1, 0]),
+    for (axes, keepdims, shape, expected) in [
+        (&[2_i64, 3][..], 1, &[2_i64, 3, 2, 4][..], [1, 0]),
         (&[-1, -2], 0, &[2, 3, 2, 4], [1, 1]),
         (&[2], 0, &[2, 3, 4], [1, 1]),
         // Channels, or positions that are left.
         (&[1, 2], 1, &[2, 3, 2, 4], [0, 0]),
         (&[2, 3], 1, &[2, 3, 2, 2, 2], [0, 0]),
-    ];
-    for (axes, keepdims, shape, expected) in cases {
+    ] {
         let before = build(axes, keepdims, shape);
         let mut after = before.clone();
         finalize(&mut after, Some(Target::Onnxruntime)).expect("finalizes");
