@@ -13,8 +13,8 @@ use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Table, Value};
 use super::{
-    choices, cycles, data, extends, guards, labels, overrides, profiles, remote, schema, slurm,
-    sweep,
+    choices, cycles, data, extends, guards, labels, overrides, profiles, remote, runtime_facts,
+    schema, slurm, sweep,
 };
 
 /// Reads a pipeline file. Where overrides give several values, the pipelines of all combinations
@@ -239,11 +239,13 @@ fn finish(
                 execution: cell.execution,
                 secrets: cell.secrets,
                 inputs: inputs.into_iter().map(|connection| connection.input).collect(),
+                facts: Vec::new(),
                 file: Arc::clone(file),
                 line,
                 model_place,
             });
         }
     }
+    runtime_facts::tell(&mut cells);
     cells
 }

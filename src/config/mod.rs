@@ -27,6 +27,7 @@ mod profiles;
 mod reference;
 mod remote;
 mod resolve;
+mod runtime_facts;
 mod schema;
 pub mod secrets;
 mod slurm;
