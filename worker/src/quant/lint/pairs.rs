@@ -24,6 +24,18 @@ pub(super) fn double<'a>(view: &PairView<'a>) -> Found<'a> {
         .collect()
 }
 
+/// Scales that are 0, negative, infinite or NaN.
+pub(super) fn scale<'a>(view: &PairView<'a>) -> Found<'a> {
+    let pairs = view.graph.nodes.iter().filter(|node| node.op_type == "DequantizeLinear");
+    pairs
+        .filter_map(|pair| {
+            let scales = view.constant(pair.input(1)?)?.to_f32().ok()?;
+            let bad = scales.into_iter().find(|scale| !(*scale > 0.0 && scale.is_finite()))?;
+            Some((pair, format!("its scale is {bad}")))
+        })
+        .collect()
+}
+
 /// Types that TensorRT quantizes to.
 const TAKEN: [DType; 4] = [DType::I8, DType::I4, DType::F8E4M3FN, DType::F4E2M1];
 

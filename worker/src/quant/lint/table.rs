@@ -4,7 +4,7 @@ use qpipe::stages::insert_qdq::Target;
 use serde::Serialize;
 
 use super::view::PairView;
-use super::{layers, neighbours, operators, pairs};
+use super::{idle, layers, neighbours, operators, pairs};
 use crate::graph::Graph;
 
 /// Something found at a node.
@@ -74,6 +74,21 @@ pub const RULES: &[Rule] = &[
         find: pairs::zero_point,
     },
     Rule {
+        name: "scale",
+        cost: "what is behind it is 0 or NaN, and TensorRT refuses it",
+        remedy: "calibrate again; what was 0 for every image takes any scale, or no pair",
+        targets: ALL,
+        find: pairs::scale,
+    },
+    Rule {
+        name: "idle-pair",
+        cost: "values are rounded, and nothing computes with the integers: accuracy and a kernel for nothing",
+        remedy: "take it away",
+        // ONNX Runtime's kernels write integers, and take the pair behind them in.
+        targets: TENSORRT,
+        find: idle::idle,
+    },
+    Rule {
         name: "per-tensor-weight",
         cost: "channels with small weights have few of the 256 steps: accuracy, most of all of depthwise convolutions",
         remedy: "one scale for each output channel: per_channel = true",
@@ -103,8 +118,8 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "blocked-fusion",
-        cost: "the activation is a kernel of its own, and its input is written to memory",
-        remedy: "put the pair behind the activation",
+        cost: "the activation, or the addition of the bias, is a kernel of its own, and its input is written to memory",
+        remedy: "put the pair behind it",
         targets: ALL,
         find: neighbours::blocked,
     },
