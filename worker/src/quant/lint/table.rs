@@ -55,7 +55,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "packed-weight",
         cost: "TensorRT refuses the model: its ONNX parser has no such operator (TensorRT-RTX reads MatMulNBits)",
-        remedy: "quantize weights here (`insert-qdq` with weights = { type = \"int4\", granularity = \"per-block\", block_size = 128 } and activations = { type = \"float\" }), or with quant_format=QuantFormat.QDQ and is_symmetric=True of onnxruntime's MatMulNBitsQuantizer",
+        remedy: "quantize weights here (`insert-qdq` with weights = { type = \"int4\", granularity = \"per-block\", block_size = 128 } and activations = { type = \"float\" }); the Q/DQ form of onnxruntime's MatMulNBitsQuantizer has zero points or negative scales, which TensorRT refuses too",
         targets: TENSORRT,
         find: operators::packed,
     },
@@ -75,8 +75,8 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "scale",
-        cost: "what is behind it is 0 or NaN, and TensorRT refuses it",
-        remedy: "calibrate again; what was 0 for every image takes any scale, or no pair",
+        cost: "TensorRT refuses the model: it takes scales above 0 only; behind 0 or NaN all runtimes compute nonsense",
+        remedy: "calibrate again; what was 0 for every image takes any scale, or no pair; of weights with negative scales turn the signs of scales and integers",
         targets: ALL,
         find: pairs::scale,
     },

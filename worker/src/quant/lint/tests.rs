@@ -167,9 +167,10 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let x = draft.pair("x", &[0.1], 0, 0);
         draft.node("MatMul", "product", &[&other, &x])
     });
-    for (name, scale) in [("x_dq", 0.0), ("x_dq", f32::NAN), ("x_dq", -1.0)] {
+    for (name, scale) in [("x_dq", 0.0), ("x_dq", f32::NAN), ("x_dq", f32::INFINITY)] {
         case("scale", name, Target::Onnxruntime, &|draft| draft.pair("x", &[scale], 0, 0));
     }
+    case("scale", "x_dq", Target::Tensorrt, &|draft| draft.pair("x", &[-0.1], 0, 0));
     case("idle-pair", "x_dq", Target::Tensorrt, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);
         draft.node("Softmax", "soft", &[&x])
@@ -250,6 +251,7 @@ fn pairs_that_are_wanted_are_no_finding() {
         draft.node("GlobalAveragePool", "p", &[&c])
     };
     assert_eq!(found(Target::Tensorrt, &pool), []);
+    assert_eq!(found(Target::Onnxruntime, &|draft| draft.pair("x", &[-0.1], 0, 0)), []);
 }
 
 #[test]
