@@ -98,7 +98,9 @@ fn compare(
         let index = Tensor::f_arange(batch, (Kind::Int64, Device::Cpu))?.f_remainder(few)?;
         images = images.f_index_select(0, &index)?;
         let names = free.graph.outputs.iter().map(|output| output.name.clone());
-        let rows = outputs.iter().map(|output| output.f_index_select(0, &index));
+        let rows = outputs
+            .iter()
+            .map(|output| output.f_index_select(0, &index.f_to_device(output.device())?));
         expected = names.zip(rows).map(|(name, rows)| Ok((name, rows?))).collect::<Result<_>>()?;
     }
     let wanted = Wanted { engine: Some(engine), inner: batch == few, ..Wanted::default() };
