@@ -6,6 +6,7 @@
 //! ```
 
 mod choices;
+mod classes;
 mod cycles;
 mod data;
 mod extends;
