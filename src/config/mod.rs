@@ -39,7 +39,7 @@ mod trained;
 mod tree;
 mod window;
 
-pub use guards::{Bound, Guard};
+pub use guards::{Baseline, Bound, Guard};
 pub use input::Overrides;
 pub use load::load;
 pub use mistakes::{Mistakes, Style};

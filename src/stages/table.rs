@@ -268,12 +268,12 @@ mod tests {
         let table = folder.path().join("table.csv");
         std::fs::create_dir(folder.path().join("in")).unwrap();
         std::fs::write(folder.path().join("in/a.png"), "").unwrap();
-        let find = |text: &str| super::find(&table, &rows(text).unwrap());
-        assert_eq!(find("path,label\nin/a.png,x\n"), Ok(()));
-        let fault = find("path,label\nin/a.png,x\nb.png,x\nin,x\n").unwrap_err();
+        let look = |text: &str| find(&table, &rows(text).unwrap());
+        assert_eq!(look("path,label\nin/a.png,x\n"), Ok(()));
+        let fault = look("path,label\nin/a.png,x\nb.png,x\nin,x\n").unwrap_err();
         let expected = "line 3: there is no image \"b.png\", nor 1 more of the 3";
         assert!(fault.message.starts_with(expected), "{}", fault.message);
-        let fault = find("path,label\nin\\a.png,x\n").unwrap_err();
+        let fault = look("path,label\nin\\a.png,x\n").unwrap_err();
         assert_eq!(fault.help.as_deref(), Some("write `/` between folders"));
     }
 
