@@ -474,16 +474,16 @@ mod tests {
     #[test]
     fn who_looks_into_a_folder_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("cat")).unwrap();
-        std::fs::write(folder.path().join("cat/a.png"), "a").unwrap();
+        fs::create_dir_all(folder.path().join("cat")).unwrap();
+        fs::write(folder.path().join("cat/a.png"), "a").unwrap();
         let mut index = InputIndex::load(folder.path().join("index"));
         let digest = |index: &mut InputIndex| index.digest(&folder.path().join("cat")).unwrap();
         let before = digest(&mut index);
         for name in [".DS_Store", "Thumbs.db", "desktop.ini"] {
-            std::fs::write(folder.path().join("cat").join(name), "seen").unwrap();
+            fs::write(folder.path().join("cat").join(name), "seen").unwrap();
         }
         assert_eq!(digest(&mut index), before);
-        std::fs::write(folder.path().join("cat/.hidden"), "a file of the user's").unwrap();
+        fs::write(folder.path().join("cat/.hidden"), "a file of the user's").unwrap();
         assert_ne!(digest(&mut index), before);
     }
 
