@@ -6,6 +6,7 @@
 //! ```
 
 mod choices;
+mod classes;
 mod cycles;
 mod data;
 mod extends;
@@ -39,7 +40,7 @@ mod trained;
 mod tree;
 mod window;
 
-pub use guards::{Bound, Guard};
+pub use guards::{Baseline, Bound, Guard};
 pub use input::Overrides;
 pub use load::load;
 pub use mistakes::{Mistakes, Style};
