@@ -81,6 +81,9 @@ pub enum Event {
     Warning {
         /// Its text.
         message: String,
+        /// The key of the stage's table that it is about, such as `ranges`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Box<str>>,
     },
     /// The stage is done and its outputs are written.
     Done {

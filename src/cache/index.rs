@@ -103,7 +103,7 @@ impl InputIndex {
         Self { place, roots: HashMap::new() }
     }
 
-    /// Digest of a file's content, or of all files below a folder.
+    /// Digest of a file's content, or of all files below a folder but those that file managers leave there.
     ///
     /// # Errors
     ///
@@ -117,7 +117,8 @@ impl InputIndex {
             }
         })?;
         if metadata.is_dir() {
-            let found = walk(path)?;
+            let mut found = walk(path)?;
+            found.retain(|file| !is_litter(&file.path));
             let root = self.root(path);
             return root.folder(found);
         }
@@ -238,6 +239,13 @@ impl InputIndex {
         }
         Ok(())
     }
+}
+
+/// Whether a file is one that a file manager writes when somebody looks into a folder: no data of anybody's, and no reason to train
+/// again.
+fn is_litter(path: &Path) -> bool {
+    const NAMES: [&str; 3] = [".DS_Store", "Thumbs.db", "desktop.ini"];
+    path.file_name().is_some_and(|name| NAMES.iter().any(|litter| name == *litter))
 }
 
 /// Where the index of a folder stands; the single files' for the empty path.
@@ -461,6 +469,22 @@ mod tests {
         fs::write(data.join("a"), "owt").unwrap();
         fs::File::open(data.join("a")).unwrap().set_modified(time).unwrap();
         assert_ne!(index.digest(&data).unwrap(), first);
+    }
+
+    #[test]
+    fn who_looks_into_a_folder_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("cat")).unwrap();
+        fs::write(folder.path().join("cat/a.png"), "a").unwrap();
+        let mut index = InputIndex::load(folder.path().join("index"));
+        let digest = |index: &mut InputIndex| index.digest(&folder.path().join("cat")).unwrap();
+        let before = digest(&mut index);
+        for name in [".DS_Store", "Thumbs.db", "desktop.ini"] {
+            fs::write(folder.path().join("cat").join(name), "seen").unwrap();
+        }
+        assert_eq!(digest(&mut index), before);
+        fs::write(folder.path().join("cat/.hidden"), "a file of the user's").unwrap();
+        assert_ne!(digest(&mut index), before);
     }
 
     #[test]

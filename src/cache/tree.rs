@@ -1,7 +1,7 @@
 //! Folders as lists of files: the form in which a folder has a digest.
 
 use std::fs::{self, Metadata};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -138,7 +138,13 @@ fn walk_below(folder: &Path, prefix: &str, above: &[(u64, u64)]) -> Result<Vec<F
             return Err(refuse(reason, "rename the file"));
         };
         let relative = format!("{prefix}{name}");
-        let metadata = fs::metadata(&path).at("look at", &path)?;
+        let metadata = match fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => {
+                let help = "remove the symbolic link, or bring back what it leads to";
+                return Err(refuse("the link leads nowhere", help));
+            }
+            metadata => metadata.at("look at", &path)?,
+        };
         if metadata.is_dir() {
             let identity = (metadata.dev(), metadata.ino());
             if above.contains(&identity) {
@@ -171,7 +177,7 @@ pub(crate) fn hash_file(path: &Path) -> Result<(Digest, u64)> {
         let read = match file.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error).at("read", path),
         };
         hash.update(&buffer[..read]);
@@ -218,5 +224,12 @@ mod tests {
         std::os::unix::fs::symlink("..", folder.path().join("a/up")).unwrap();
         let error = walk(folder.path()).err().unwrap().to_string();
         assert!(error.ends_with("cannot be digested: the folder contains itself"), "{error}");
+        fs::remove_file(folder.path().join("a/up")).unwrap();
+        std::os::unix::fs::symlink("gone", folder.path().join("a/dangling")).unwrap();
+        let error = walk(folder.path()).err().unwrap().to_string();
+        assert!(
+            error.ends_with("a/dangling cannot be digested: the link leads nowhere"),
+            "{error}"
+        );
     }
 }

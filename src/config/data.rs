@@ -14,6 +14,7 @@ use super::stage::{from_problem, from_serde, is_name, not_a_table};
 use super::tree::{Entry, Node, Value};
 use crate::stages::contract::Source;
 use crate::stages::data::{DataFormat, DataSpec};
+use crate::stages::table;
 
 /// Reads a table. `None` if its keys have mistakes; its paths are looked at all the same.
 pub(super) fn read(
@@ -38,6 +39,9 @@ pub(super) fn read(
             let problems = spec.check().into_iter();
             reader.mistakes.extend(problems.map(|problem| from_problem(&tree, problem)));
             let paths = paths(&spec, &tree, sources, &mut reader.mistakes);
+            if let Some(path) = paths.get("path").filter(|_| spec.format == DataFormat::Csv) {
+                look_into(path, &spec, tree.nearest(&["path".to_owned()]), &mut reader.mistakes);
+            }
             Some(Data { spec, paths })
         }
         Some(Err(error)) => {
@@ -73,6 +77,21 @@ fn paths(
         }
     }
     paths
+}
+
+/// Reports what is wrong with a table of images, before a stage finds it hours later.
+fn look_into(path: &Path, spec: &DataSpec, node: &Node, mistakes: &mut Vec<Mistake>) {
+    let looked = table::read(path).and_then(|rows| {
+        table::resolve(&rows, spec.classes.as_deref())?;
+        table::find(path, spec.used(&rows))
+    });
+    let Err(fault) = looked else { return };
+    let mistake = Mistake::new("table", node.place, fault.message, "in this table")
+        .also(node.from, "the value comes from here");
+    mistakes.push(match fault.help {
+        Some(help) => mistake.help(help),
+        None => mistake,
+    });
 }
 
 /// Looks at the paths of a table of which no more is known than its words.

@@ -22,13 +22,24 @@ pub struct Guard {
     pub stage: String,
     /// Name of the figure, as it stands among those of the stage.
     pub metric: String,
+    /// The figure of the same run that changes are measured from; `None`: the accepted one.
+    pub baseline: Option<Baseline>,
     /// One or two bounds.
     pub bounds: Vec<Bound>,
     /// Line of its table in the file, from 1.
     pub line: usize,
 }
 
-/// A bound of a figure. Changes are from the accepted figure to the new one.
+/// Another figure of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Baseline {
+    /// Id of its stage, such as `measured[fp32]`.
+    pub stage: String,
+    /// Its name among those of the stage.
+    pub metric: String,
+}
+
+/// A bound of a figure. Changes are from the accepted figure, or the baseline, to the new one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
     /// It may fall by this much.
@@ -52,6 +63,11 @@ pub(super) struct GuardTable {
     /// The figure: `"STAGE.METRIC"` or `"STAGE[CELL].METRIC"`.
     #[schemars(length(min = 1))]
     metric: String,
+    /// Another figure of the same run, such as the float model's, `"STAGE[CELL].METRIC"`, from which changes are measured. Default: the
+    /// accepted figure.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    baseline: Option<String>,
     /// It may fall by this much from the accepted figure.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -97,6 +113,8 @@ pub(super) struct RawGuard {
     table: GuardTable,
     /// `metric`.
     node: Node,
+    /// `baseline`, or the table.
+    baseline: Node,
 }
 
 /// Reads a table; `None` where it has mistakes.
@@ -119,8 +137,9 @@ pub(super) fn read(entry: &Entry, reader: &mut Interpolator<'_>) -> Option<RawGu
         .map_err(|error| reader.mistakes.push(stage::from_serde(&tree, &error)))
         .ok()?;
     check_bounds(&entry.key, &table, &tree, &mut reader.mistakes);
-    let node = tree.nearest(&["metric".to_owned()]).clone();
-    Some(RawGuard { name: entry.key.clone(), place: entry.place, table, node })
+    let node = |key: &str| tree.nearest(&[key.to_owned()]).clone();
+    let (node, baseline) = (node("metric"), node("baseline"));
+    Some(RawGuard { name: entry.key.clone(), place: entry.place, table, node, baseline })
 }
 
 fn check_bounds(name: &str, table: &GuardTable, tree: &Node, mistakes: &mut Vec<Mistake>) {
@@ -134,6 +153,16 @@ fn check_bounds(name: &str, table: &GuardTable, tree: &Node, mistakes: &mut Vec<
         };
         mistakes.push(Mistake::new("guard", tree.place, message, label).help(HELP));
     }
+    let absolute = |bound: &Bound| matches!(bound, Bound::Min(_) | Bound::Max(_));
+    if table.baseline.is_some() && count > 0 && table.bounds().iter().all(absolute) {
+        let node = tree.nearest(&["baseline".to_owned()]);
+        let message = format!("guard `{name}` compares nothing with its baseline");
+        mistakes.push(
+            Mistake::new("guard", node.place, message, "`min` and `max` need none")
+                .also(node.from, "the value comes from here")
+                .help("give `max_drop`, `max_drop_percent`, `max_growth` or `max_growth_percent`, or leave it out"),
+        );
+    }
     if let (Some(min), Some(max)) = (table.min, table.max)
         && min > max
     {
@@ -146,15 +175,34 @@ fn check_bounds(name: &str, table: &GuardTable, tree: &Node, mistakes: &mut Vec<
     }
 }
 
-/// Finds the stage; `None` where it has mistakes.
+/// Finds the stages; `None` where it has mistakes.
 pub(super) fn resolve(
     guard: RawGuard,
     names: &Names<'_>,
     sources: &Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Guard> {
+    let found = figure(&guard.table.metric, &guard.node, names, mistakes);
+    let baseline = guard.table.baseline.as_deref();
+    let baseline = baseline.map(|text| figure(text, &guard.baseline, names, mistakes));
+    let Baseline { stage, metric } = found?;
+    let baseline = match baseline {
+        Some(found) => Some(found?),
+        None => None,
+    };
+    let (bounds, line) = (guard.table.bounds(), sources.line(guard.place));
+    Some(Guard { name: guard.name, stage, metric, baseline, bounds, line })
+}
+
+/// The figure that a text names; `None` where that is a mistake.
+fn figure(
+    text: &str,
+    node: &Node,
+    names: &Names<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Baseline> {
     const FORM: &str = "write STAGE.METRIC or STAGE[CELL].METRIC, such as \"measured.top1\"";
-    let spot = Spot { text: &guard.table.metric, accepts: &[PortType::Metrics], node: &guard.node };
+    let spot = Spot { text, accepts: &[PortType::Metrics], node };
     let why = match Reference::parse(spot.text) {
         Ok(Reference::Stage { name, cell, port: Some(metric) }) => {
             let cell = names.cell(name, cell, &spot, mistakes)?;
@@ -173,13 +221,7 @@ pub(super) fn resolve(
                 mistakes.push(spot.mistake("guard", message, "nothing to hold to").help(help));
                 return None;
             }
-            return Some(Guard {
-                name: guard.name,
-                stage: cell.id.clone(),
-                metric: metric.to_owned(),
-                bounds: guard.table.bounds(),
-                line: sources.line(guard.place),
-            });
+            return Some(Baseline { stage: cell.id.clone(), metric: metric.to_owned() });
         }
         Ok(Reference::Stage { name, cell, port: None }) => {
             // Only to tell what is wrong with the stage too.

@@ -13,8 +13,8 @@ use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Table, Value};
 use super::{
-    choices, cycles, data, extends, guards, labels, overrides, profiles, remote, schema, slurm,
-    sweep,
+    choices, classes, cycles, data, extends, guards, labels, overrides, profiles, remote,
+    runtime_facts, schema, slurm, sweep,
 };
 
 /// Reads a pipeline file. Where overrides give several values, the pipelines of all combinations
@@ -110,6 +110,7 @@ fn assemble(
     let names = Names::new(&stages, &data_names, sources);
     let connections = connect(&names, mistakes);
     labels::check(&stages, &connections, &sets, mistakes);
+    classes::check(&stages, &connections, &sets, mistakes);
     let guards =
         guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));
     let guards = guards.collect();
@@ -239,11 +240,13 @@ fn finish(
                 execution: cell.execution,
                 secrets: cell.secrets,
                 inputs: inputs.into_iter().map(|connection| connection.input).collect(),
+                facts: Vec::new(),
                 file: Arc::clone(file),
                 line,
                 model_place,
             });
         }
     }
+    runtime_facts::tell(&mut cells);
     cells
 }

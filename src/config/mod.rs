@@ -6,6 +6,7 @@
 //! ```
 
 mod choices;
+mod classes;
 mod cycles;
 mod data;
 mod extends;
@@ -27,6 +28,7 @@ mod profiles;
 mod reference;
 mod remote;
 mod resolve;
+mod runtime_facts;
 mod schema;
 pub mod secrets;
 mod slurm;
@@ -38,7 +40,7 @@ mod trained;
 mod tree;
 mod window;
 
-pub use guards::{Bound, Guard};
+pub use guards::{Baseline, Bound, Guard};
 pub use input::Overrides;
 pub use load::load;
 pub use mistakes::{Mistakes, Style};

@@ -10,7 +10,7 @@ use super::remote::Remote;
 use super::slurm::Slurm;
 use super::sweep::{Point, Sweep};
 use super::tree::Place;
-use crate::stages::contract::{Kind, PortType, Stage};
+use crate::stages::contract::{Fact, Kind, PortType, Stage};
 use crate::stages::data::DataSpec;
 use crate::stages::execution::Execution;
 
@@ -78,6 +78,8 @@ pub struct StageCell {
     pub secrets: Vec<String>,
     /// Where each of its inputs comes from.
     pub inputs: Vec<ResolvedInput>,
+    /// Facts of the machine that its result depends on, see [`super::runtime_facts`].
+    pub facts: Vec<Fact>,
     /// The file that its table stands in, absolute: the pipeline's, or one that it extends; of
     /// several, the one that is put over the others.
     pub file: Arc<Path>,

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::blamed_line::with_line;
+use super::blamed_line::{place, with_line};
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter};
 use super::failure::{StageFailure, failure};
@@ -107,7 +107,7 @@ impl Attempt<'_, '_> {
         let asked = ended.as_ref().is_ok_and(|ended| ended.interrupted || ended.timed_out);
         if left > 0 && !asked {
             let message = format!("it left {left} processes running, which were ended");
-            transcript.told(task::Event::Warning { message });
+            transcript.told(task::Event::Warning { message, key: None });
         }
         let Transcript { tail, verdict, warnings, .. } = transcript;
         let outcome = match ended {
@@ -185,6 +185,8 @@ fn not_started(launch: &Launch, config: Option<&Command>, error: &std::io::Error
 /// What a process prints, on its way to the log, the reporter and the verdict.
 struct Transcript<'a, 'r> {
     stage: &'a str,
+    /// Whose table a warning's key stands in.
+    cell: Option<&'a StageCell>,
     path: &'a Path,
     /// Made with the first line.
     log: Option<File>,
@@ -231,6 +233,7 @@ impl<'a, 'r> Transcript<'a, 'r> {
     fn new(attempt: &'a Attempt<'_, 'r>, events: bool, secrets: Secrets) -> Self {
         Self {
             stage: &attempt.cell.id,
+            cell: Some(attempt.cell),
             path: &attempt.log,
             log: None,
             reporter: attempt.reporter,
@@ -284,12 +287,17 @@ impl<'a, 'r> Transcript<'a, 'r> {
                 self.tell(&Event::Progress { stage, done, total, unit, message });
             }
             task::Event::Log { message } => self.text(&message),
-            task::Event::Warning { message } => {
-                let line = format!("warning: {message}");
+            task::Event::Warning { message, key } => {
+                let told = match (self.cell, key) {
+                    (Some(cell), Some(key)) => format!("{}: {message}", place(cell, &key)),
+                    _ => message.clone(),
+                };
+                let line = format!("warning: {told}");
                 self.write(&line);
                 self.tail.push(&line);
                 let stage = Some(self.stage);
-                self.tell(&Event::Warning { stage, message: &message });
+                self.tell(&Event::Warning { stage, message: &told });
+                // Without the place: lines move, and what is recorded is shown later too.
                 self.warnings.push(message);
             }
             // The verdict took these.

@@ -1,4 +1,4 @@
-//! The line of the pipeline file that a stage's failure is about.
+//! The line of the pipeline file that a stage's failure or warning is about.
 
 use std::path::Path;
 
@@ -8,11 +8,16 @@ use crate::task::Failure;
 /// Puts file and line in front of a failure that names a key of the stage's table.
 pub fn with_line(cell: &StageCell, failure: Failure) -> Failure {
     let Some(key) = &failure.key else { return failure };
+    Failure { message: format!("{}: {}", place(cell, key), failure.message), ..failure }
+}
+
+/// File and line of a key of the stage's table, such as `p.toml:12`; of the table where the key stands elsewhere.
+pub fn place(cell: &StageCell, key: &str) -> String {
     // What was read is no longer kept; a file that changed meanwhile may say something else by now.
     let text = std::fs::read_to_string(&cell.file).unwrap_or_default();
     let line = line_of(&text, cell.line, key).unwrap_or(cell.line);
     let file = cell.file.file_name().map_or(&*cell.file, Path::new);
-    Failure { message: format!("{}:{line}: {}", file.display(), failure.message), ..failure }
+    format!("{}:{line}", file.display())
 }
 
 /// The line of `key = …` in the table whose header stands in line `table`; nothing where it stands elsewhere, such as

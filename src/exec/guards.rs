@@ -1,9 +1,9 @@
-//! Guards: figures of a run held to bounds, against those that were accepted last.
+//! Guards: figures of a run held to bounds, against those that were accepted last, or others of the run.
 
 use serde::Serialize;
 
 use crate::cache::LockFile;
-use crate::config::{Bound, Guard};
+use crate::config::{Baseline, Bound, Guard};
 
 /// What came of a guard.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -14,7 +14,9 @@ pub struct Outcome {
     pub stage: String,
     /// Name of the figure among those of the stage.
     pub metric: String,
-    /// The accepted figure.
+    /// The figure of this run that it is compared with, such as `measured[fp32].top1`, in place of the accepted one.
+    pub baseline: Option<String>,
+    /// The accepted figure, or the baseline.
     pub before: Option<f64>,
     /// The figure of this run.
     pub now: Option<f64>,
@@ -44,29 +46,44 @@ pub enum Verdict {
     Skipped,
 }
 
-/// Holds a figure to a guard. `now`: what the run came to; `None` if the stage is not done.
-pub fn check(guard: &Guard, accepted: &LockFile, now: &LockFile, done: bool) -> Outcome {
-    let figures =
-        |lock: &LockFile| lock.stages.get(&guard.stage).map(|stage| &stage.metrics).cloned();
-    let figure = |lock: &LockFile| figures(lock)?.get(&guard.metric).copied();
-    let (before, after) = (figure(accepted), figure(now).filter(|_| done));
-    let (verdict, note) = match after {
-        _ if !done => (Verdict::Skipped, Some("its stage was not run to its end".to_owned())),
-        None => {
-            let names = figures(now).unwrap_or_default();
-            let names: Vec<&str> = names.keys().map(String::as_str).collect();
-            let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            let (stage, metric) = (&guard.stage, &guard.metric);
+/// Holds a figure to a guard. `now`: what the run came to; `done`: whether a stage, by its id, is done.
+pub fn check(
+    guard: &Guard,
+    accepted: &LockFile,
+    now: &LockFile,
+    done: impl Fn(&str) -> bool,
+) -> Outcome {
+    let figure = |lock: &LockFile, stage: &str, metric: &str| {
+        lock.stages.get(stage)?.metrics.get(metric).copied()
+    };
+    let of_run = |stage: &str, metric: &str| match done(stage) {
+        false => Err((Verdict::Skipped, format!("stage {stage} was not run to its end"))),
+        true => figure(now, stage, metric).ok_or_else(|| {
+            let there = now.stages.get(stage).map(|stage| stage.metrics.keys().map(String::as_str));
+            let there: Vec<&str> = there.into_iter().flatten().collect();
+            let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
             let note =
                 format!("stage {stage} has no figure {metric} that is a number; it has {there}");
-            (Verdict::Broken, Some(note))
-        }
-        Some(after) => verdict(&guard.bounds, before, after),
+            (Verdict::Broken, note)
+        }),
+    };
+    let after = of_run(&guard.stage, &guard.metric);
+    let before = match &guard.baseline {
+        None => Ok(figure(accepted, &guard.stage, &guard.metric)),
+        Some(Baseline { stage, metric }) => of_run(stage, metric).map(Some),
+    };
+    let (before, after, (verdict, note)) = match (before, after) {
+        (Ok(before), Ok(after)) => (before, Some(after), verdict(&guard.bounds, before, after)),
+        // A figure that is gone is more than a stage that was left out.
+        (Err(one), Err((Verdict::Skipped, _))) => (None, None, (one.0, Some(one.1))),
+        (before, Err((verdict, note))) => (before.ok().flatten(), None, (verdict, Some(note))),
+        (Err((verdict, note)), Ok(after)) => (None, Some(after), (verdict, Some(note))),
     };
     Outcome {
         guard: guard.name.clone(),
         stage: guard.stage.clone(),
         metric: guard.metric.clone(),
+        baseline: guard.baseline.as_ref().map(|it| format!("{}.{}", it.stage, it.metric)),
         before,
         now: after,
         change: before.zip(after).map(|(before, after)| after - before),
@@ -147,7 +164,10 @@ impl Outcome {
         };
         [
             self.guard.clone(),
-            format!("{}.{}", self.stage, self.metric),
+            match &self.baseline {
+                Some(baseline) => format!("{}.{} against {baseline}", self.stage, self.metric),
+                None => format!("{}.{}", self.stage, self.metric),
+            },
             figure(self.before),
             figure(self.now),
             format!("{sign}{}{percent}", figure(self.change)),

@@ -26,7 +26,7 @@ pub type Done = BTreeMap<String, ActionRecord>;
 impl Keys {
     /// For the selected stages of a plan.
     pub fn new(cache: &Cache, plan: &Plan) -> Self {
-        let wanted = plan.order().flat_map(|index| plan.stage(index).stage.facts());
+        let wanted = plan.order().flat_map(|index| plan.stage(index).facts.iter().copied());
         Self { inputs: Inputs::new(cache), facts: Facts::new(cache, wanted) }
     }
 
@@ -59,7 +59,7 @@ impl Keys {
         key: &mut ActionKey,
     ) -> Result<Vec<(Fact, Untold)>> {
         let mut untold = Vec::new();
-        for fact in cell.stage.facts() {
+        for &fact in &cell.facts {
             match self.facts.get(fact)? {
                 Ok(value) => drop(key.facts.insert(facts::name(fact), value)),
                 Err(why) => untold.push((fact, why)),

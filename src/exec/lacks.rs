@@ -91,7 +91,7 @@ impl Run<'_> {
             if self.done.borrow().contains_key(&cell.id) {
                 continue;
             }
-            for fact in cell.stage.facts() {
+            for &fact in &cell.facts {
                 match self.keys.borrow_mut().facts.get(fact)? {
                     Ok(_) => {}
                     Err(Untold::Worker(error)) => return Err(error.into()),

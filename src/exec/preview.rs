@@ -161,7 +161,7 @@ impl<'a> Outlook<'a> {
     /// Adds to previews what is known to be missing: all of it where the worker was asked, nothing else.
     fn lacks(&self, pending: &[(usize, usize)], previews: &mut [Preview]) {
         for &(index, place) in pending {
-            let facts = self.plan.stage(index).stage.facts().into_iter();
+            let facts = self.plan.stage(index).facts.iter().copied();
             let missing = facts.filter_map(|fact| match self.keys.facts.untold(fact) {
                 Some(why @ Untold::Missing { .. }) => Some((fact, why.clone())),
                 _ => None,

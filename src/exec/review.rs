@@ -64,7 +64,7 @@ impl Run<'_> {
             Guarding::Hold | Guarding::Accept => &self.plan.pipeline().guards,
         };
         let outcomes = guards.iter().map(|guard| {
-            guards::check(guard, &review.accepted, lock, done.contains_key(&guard.stage))
+            guards::check(guard, &review.accepted, lock, |stage| done.contains_key(stage))
         });
         let outcomes = outcomes.collect();
         let ids = done.keys().map(String::as_str);

@@ -180,6 +180,7 @@ pub(crate) mod tests {
                 execution: Execution::default(),
                 secrets: Vec::new(),
                 inputs: inputs.collect(),
+                facts: Vec::new(),
                 file: Path::new("/p/test.toml").into(),
                 line: line + 1,
                 model_place: None,

@@ -57,8 +57,9 @@ pub struct BuildEngine {
     /// there (the same values), and the engine computes what the file says. Without effect on other processors.
     #[serde(default, skip_serializing_if = "is_no")]
     pub saturate: bool,
-    /// `onnxruntime` only: compare what the engine computes with the file that it was built from, on random images: its outputs and what
+    /// Compare what the engine computes with the file that it was built from, on random images: its outputs and, of `onnxruntime`, what
     /// each integer kernel gives. A value that is lost at one node (SQNR below 10 dB, and 6 dB less than what the node reads) fails the stage and is named; with `saturate` on a processor without VNNI it is a warning.
+    /// Not of `tensorrt-rtx`, which builds without a GPU that could run it, nor of precision `implicit`, whose ranges TensorRT makes up.
     #[serde(default = "super::contract::yes")]
     pub verify: bool,
 }
@@ -148,7 +149,7 @@ const OURS: &[(&str, &str)] = &[
 
 impl Contract for BuildEngine {
     const NAME: &'static str = "build-engine";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const ABOUT: &'static str = "build an inference engine from an ONNX file";
 
     fn inputs(&self) -> Vec<Input> {

@@ -14,7 +14,9 @@ pub fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
     let (mut record, mut field, mut quoted) = (Vec::new(), String::new(), false);
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
-        line += usize::from(character == '\n');
+        // A line ends as on any system: LF, CR LF, or CR alone.
+        let ends = character == '\n' || character == '\r' && characters.peek() != Some(&'\n');
+        line += usize::from(ends);
         match character {
             '"' if quoted && characters.peek() == Some(&'"') => {
                 characters.next();
@@ -26,7 +28,7 @@ pub fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
                 quoted = true;
             }
             ',' if !quoted => record.push(std::mem::take(&mut field)),
-            '\n' if !quoted => {
+            '\n' | '\r' if ends && !quoted => {
                 record.push(std::mem::take(&mut field));
                 let record = std::mem::take(&mut record);
                 if record.len() > 1 || !record[0].trim().is_empty() {

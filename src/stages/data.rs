@@ -12,14 +12,15 @@ pub struct DataSpec {
     /// How the files are laid out.
     pub format: DataFormat,
     /// `image-folder`: the folder with one folder a class. `idx`: the images file (`.gz` allowed).
-    /// `csv`: a file with the columns `path` and `label`; its paths are relative to it. `images`: a folder of images without labels.
+    /// `csv`: a file (UTF-8, commas) with the columns `path` and `label`; its paths are relative to it. `images`: a folder of images without labels.
     pub path: InputPath,
     /// `idx` only: the labels file. Default: the images file's name with `images-idx3` replaced by
     /// `labels-idx1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<InputPath>,
     /// Class names in the order of their indices. `image-folder`: only these folders are read;
-    /// default: all folders, sorted by name.
+    /// default: all folders, sorted by name. A data set without an
+    /// image of some class lists all classes here, and has an empty folder for that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub classes: Option<Vec<String>>,
@@ -43,7 +44,8 @@ pub struct DataSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataFormat {
-    /// One folder a class with JPEG, PNG or BMP files.
+    /// One folder a class with JPEG, PNG or BMP files, as torchvision's `ImageFolder`: transparency is dropped, an orientation in EXIF is
+    /// not applied, images of 16 bits are scaled to 8. Other files are ignored with a warning.
     ImageFolder,
     /// MNIST's IDX format, plain or gzip.
     Idx,
@@ -139,6 +141,12 @@ impl DataSpec {
         inputs
     }
 
+    /// What `skip` and `limit` leave of all samples.
+    pub fn used<'s, T>(&self, all: &'s [T]) -> &'s [T] {
+        let rest = &all[self.skip.min(all.len())..];
+        &rest[..rest.len().min(self.limit.unwrap_or(usize::MAX))]
+    }
+
     /// Rules between keys.
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -162,6 +170,14 @@ impl DataSpec {
                 )
                 .help("name it: labels = \"train-labels-idx1-ubyte.gz\""),
             );
+        }
+        let classes = self.classes.as_deref().unwrap_or_default();
+        for (index, class) in classes.iter().enumerate() {
+            if classes[..index].contains(class) {
+                let message = format!("class \"{class}\" is there twice");
+                let problem = Problem::at(&format!("classes.{index}"), message);
+                problems.push(problem.help("each class has one place, which is its index"));
+            }
         }
         let channels = match self.color.unwrap_or(self.default_color()) {
             Color::Gray => 1,

@@ -215,9 +215,10 @@ impl Contract for Evaluate {
     fn facts(&self) -> Vec<Fact> {
         if self.task == Task::Detection {
             // The reference is a model or an engine, whichever the other is.
-            vec![Fact::Cpu, Fact::OnnxRuntime, Fact::Libtorch]
+            vec![Fact::Libtorch]
         } else if self.engine.is_some() {
-            vec![Fact::Cpu, Fact::OnnxRuntime]
+            // Those of the engine's runtime.
+            Vec::new()
         } else {
             vec![self.device.fact()]
         }

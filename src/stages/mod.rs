@@ -22,6 +22,7 @@ pub mod reconstruct;
 pub mod report;
 pub mod search;
 pub mod sensitivity;
+pub mod table;
 pub mod tensorrt_version;
 pub mod train;
 pub mod training;

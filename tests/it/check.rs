@@ -33,6 +33,18 @@ pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("qpipe-").tempdir().unwrap();
     fs::create_dir(folder.path().join("images")).unwrap();
     fs::write(folder.path().join("model.onnx"), "").unwrap();
+    for class in ["train/bar", "train/circle", "train/cross", "test/circle", "test/cross"] {
+        fs::create_dir_all(folder.path().join("folders").join(class)).unwrap();
+    }
+    fs::write(folder.path().join("folders/a.png"), "").unwrap();
+    for (table, rows) in [
+        ("numbers", "a.png,0\na.png,1\n"),
+        ("gone", "a.png,cat\nb.png,dog\nc.png,dog\n"),
+        ("unlabelled", "a.png,cat\na.png,\n"),
+    ] {
+        let table = folder.path().join("folders").join(table).with_extension("csv");
+        fs::write(table, format!("path,label\n{rows}")).unwrap();
+    }
     fs::create_dir(folder.path().join("base")).unwrap();
     for name in ["broken.toml", "loop.toml", "values.toml"] {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/mistakes/base").join(name);

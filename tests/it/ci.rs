@@ -105,7 +105,50 @@ fn a_figure_that_is_gone_and_a_stage_that_is_not_selected() {
     assert!(!project.path("p.lock").exists());
     let said = ci(&project, &["other"]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.stdout.contains("accuracy: its stage was not run to its end\n"), "{said:?}");
+    assert!(said.stdout.contains("accuracy: stage measured was not run to its end\n"), "{said:?}");
+}
+
+#[test]
+fn a_baseline_is_a_figure_of_the_same_run() {
+    let project = Project::new(
+        r#"
+[stages.measured]
+kind = "command"
+matrix = { variant = ["fp32", "int8"] }
+run = "cp $QPIPE_IN_SRC $QPIPE_OUT_M"
+files = { src = "${matrix.variant}.json" }
+outputs = { m = { file = "m.json", type = "metrics" } }
+
+[guards.loss]
+metric = "measured[int8].top1"
+baseline = "measured[fp32].top1"
+max_drop = 0.01
+"#,
+    );
+    let write = |variant: &str, text: &str| project.write(&format!("{variant}.json"), text);
+    write("fp32", "{\"top1\": 0.9}");
+    write("int8", "{\"top1\": 0.85}");
+    // The first run has something to compare with, too.
+    let said = ci(&project, &[]);
+    assert_eq!(said.code, Some(5), "{said:?}");
+    let row = "loss   measured[int8].top1 against measured[fp32].top1  0.9     0.85  -0.05 (-5.6 %)  max_drop 0.01  BROKEN";
+    assert!(said.stdout.contains(row), "{said:?}");
+    // Both fell together: an accepted figure would break it.
+    write("fp32", "{\"top1\": 0.7}");
+    write("int8", "{\"top1\": 0.69}");
+    let said = ci(&project, &["--json"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(
+        said.stdout.contains("\"baseline\":\"measured[fp32].top1\",\"before\":0.7,"),
+        "{said:?}"
+    );
+    let said = ci(&project, &["measured[int8]"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains("loss: stage measured[fp32] was not run to its end"), "{said:?}");
+    write("fp32", "{\"top5\": 0.7}");
+    let said = ci(&project, &[]);
+    assert_eq!(said.code, Some(5), "{said:?}");
+    assert!(said.stdout.contains("stage measured[fp32] has no figure top1"), "{said:?}");
 }
 
 #[test]

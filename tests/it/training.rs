@@ -145,6 +145,19 @@ fn the_device_is_part_of_the_key_and_one_that_is_not_there_is_told() {
 }
 
 #[test]
+fn validation_images_that_the_model_does_not_take_are_told_before_the_first_epoch() {
+    let resized = "limit = 500\ntransform = [{ resize = [32, 32] }]";
+    let project = project(&PIPELINE.replace("limit = 500", resized));
+    let said = fails(&project);
+    assert!(
+        said.stderr
+            .contains("validation data: the model takes images 28 pixels high, the data's are 32"),
+        "{said:?}"
+    );
+    assert!(!said.stderr.contains("epoch 1"), "{said:?}");
+}
+
+#[test]
 fn a_loss_that_is_not_a_number_is_told_with_its_step() {
     let project = project(&PIPELINE.replace("lr = 0.05", "lr = 1e30"));
     let said = fails(&project);

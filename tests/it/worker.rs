@@ -64,6 +64,16 @@ const GOOD: &str = r#"mkdir "$1"; cp "$2" "$1/task.json"; echo {} > "$1/../layer
     echo '{"event": "done", "metrics": {"nodes": 3}}'"#;
 
 #[test]
+fn a_warning_of_a_key_has_its_line_while_the_stage_runs() {
+    let of_key = r#""message": "careful", "key": "backend""#;
+    let project = project(&GOOD.replace(r#""message": "careful""#, of_key));
+    let said = run(&project);
+    assert!(said.stderr.contains("engine: warning: p.toml:10: careful\n"), "{said:?}");
+    // The line may be another one later.
+    assert!(run(&project).stderr.contains("engine: warning: careful\n"));
+}
+
+#[test]
 fn an_up_to_date_run_does_not_start_the_worker() {
     let project = project(GOOD);
     let said = run(&project);

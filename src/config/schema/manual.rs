@@ -63,7 +63,7 @@ fn manual() -> String {
     }
     text.push_str("\n## `[remote]` <a id=\"remote\"></a>\n\nA cache that is shared with other machines: results are taken from it before they are computed.\n\n");
     keys(&mut text, compile::remote(), &mut types);
-    text.push_str("\n## `[guards.NAME]` <a id=\"guards\"></a>\n\nBounds that `qpipe ci` holds a figure to: `metric` and one or two of the others. Changes are measured from the figure in the last accepted lock file.\n\n");
+    text.push_str("\n## `[guards.NAME]` <a id=\"guards\"></a>\n\nBounds that `qpipe ci` holds a figure to: `metric` and one or two of the others. Changes are measured from the figure in the last accepted lock file, or from `baseline`.\n\n");
     keys(&mut text, compile::guard(), &mut types);
     text.push_str("\n## `[slurm]` <a id=\"slurm\"></a>\n\nHow stages are submitted to a cluster by `qpipe run FILE --executor slurm`; see [slurm.md](slurm.md).\n\n");
     keys(&mut text, compile::slurm(), &mut types);

@@ -32,6 +32,7 @@ pub fn event(bytes: &[u8]) {
         let reporter = RefCell::new(reporter);
         let mut transcript = Transcript {
             stage: "stage",
+            cell: None,
             path: &log,
             log: None,
             reporter: &reporter,

@@ -183,6 +183,7 @@ mod tests {
             guard: "accuracy".to_owned(),
             stage: "m[qat]".to_owned(),
             metric: "top1".to_owned(),
+            baseline: None,
             before: Some(0.917),
             now: Some(0.9051),
             change: Some(0.9051 - 0.917),

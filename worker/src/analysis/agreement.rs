@@ -271,6 +271,7 @@ fn in_layout_of(expected: &Tensor, found: &Tensor) -> Result<Option<Tensor>> {
         return Ok(as_it_is.or(turned));
     };
     let error = |found: &Tensor| -> Result<f64> {
+        let found = found.f_to_device(expected.device())?;
         Ok(found.f_sub(expected)?.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?)
     };
     let nearer = if error(turned)? < error(as_it_is)? { turned } else { as_it_is };

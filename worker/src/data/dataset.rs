@@ -154,7 +154,18 @@ impl Dataset {
             self.name(index),
             self.classes()[label]
         ))
-        .help(format!("the data set has {} classes: give the model as many", self.classes().len())))
+        .help(format!(
+            "the data set has {} classes ({}): a model that learned all of them has as many outputs; or leave out the images of those that it did not learn",
+            self.classes().len(),
+            self.named(8)
+        )))
+    }
+
+    /// Names of the first classes.
+    fn named(&self, most: usize) -> String {
+        let names = self.classes().iter().take(most).map(String::as_str);
+        let rest = self.classes().len().saturating_sub(most);
+        names.chain((rest > 0).then_some("…")).collect::<Vec<_>>().join(", ")
     }
 
     /// Sample `index` after its transforms; the random ones are drawn by (seed, epoch, index).

@@ -21,6 +21,8 @@ struct ImageFolder {
     classes: Vec<String>,
     color: Color,
     ignored: Vec<PathBuf>,
+    /// Classes of which there is no image.
+    empty: Vec<String>,
 }
 
 /// Lists the images of each class; they are decoded when asked for.
@@ -49,6 +51,7 @@ pub(super) fn open(spec: &DataSpec, paths: &BTreeMap<String, PathBuf>) -> Result
         classes: classes.clone(),
         color: spec.color.unwrap_or(spec.default_color()),
         ignored: Vec::new(),
+        empty: Vec::new(),
     };
     for (label, class) in classes.iter().enumerate() {
         let folder = root.join(class);
@@ -58,21 +61,30 @@ pub(super) fn open(spec: &DataSpec, paths: &BTreeMap<String, PathBuf>) -> Result
                 root.display(),
                 found.join(", ")
             ))
-            .help("correct `classes` of the data set, or name the folder so"));
+            .help("correct `classes` of the data set, or name the folder so; a class without images has an empty folder"));
         }
         let before = source.files.len();
         collect(&folder, &mut source.files, &mut source.ignored)?;
         let added = source.files.len() - before;
-        if added == 0 {
+        // A class that is listed keeps its index, whether there are images of it or not.
+        if added == 0 && spec.classes.is_none() {
             return Err(Error::user(format!(
                 "{}: the class folder has no image in it",
                 folder.display()
             ))
             .help(
-                "JPEG, PNG and BMP files are read; remove the folder, or leave it out of `classes`",
+                "JPEG, PNG and BMP files are read; remove the folder if it is no class, or list the classes in `classes`, where such a folder \
+                 keeps its class's index",
             ));
         }
+        if added == 0 {
+            source.empty.push(class.clone());
+        }
         source.labels.extend(std::iter::repeat_n(label, added));
+    }
+    if source.files.is_empty() {
+        return Err(Error::user(format!("{}: no image in its class folders", root.display()))
+            .help("JPEG, PNG and BMP files are read"));
     }
     Ok(Box::new(source))
 }
@@ -101,6 +113,14 @@ fn folders(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Whether a file is one that systems leave in folders by themselves, whatever its ending: `._a.jpg` is what macOS keeps
+/// about `a.jpg`, and no image.
+fn is_litter(path: &Path) -> bool {
+    const NAMES: [&str; 4] = [".ds_store", "thumbs.db", "desktop.ini", ".gitkeep"];
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase());
+    name.is_some_and(|name| name.starts_with("._") || NAMES.contains(&name.as_str()))
+}
+
 /// Image files in a folder and those below it, sorted by name, and files that are none.
 ///
 /// # Errors
@@ -113,6 +133,9 @@ pub(super) fn collect(
     for path in entries(folder)? {
         if path.is_dir() {
             collect(&path, files, ignored)?;
+            continue;
+        }
+        if is_litter(&path) {
             continue;
         }
         let extension = path.extension().and_then(|extension| extension.to_str());
@@ -145,7 +168,12 @@ impl Source for ImageFolder {
     }
 
     fn notes(&self) -> Vec<String> {
-        ignored(&self.root, &self.ignored)
+        let mut notes = ignored(&self.root, &self.ignored);
+        if !self.empty.is_empty() {
+            let classes = self.empty.join(", ");
+            notes.push(format!("{}: no image of class {classes}", self.root.display()));
+        }
+        notes
     }
 }
 
@@ -213,10 +241,29 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_class_folder_is_refused() {
-        let root = folder(&["a/1.png"]);
+    fn an_empty_class_folder_is_refused_unless_its_class_is_listed() {
+        let root = folder(&["a/1.png", "c/1.png"]);
         std::fs::create_dir(root.path().join("b")).expect("makes");
         let error = open_folder(root.path(), None).err().expect("empty");
         assert!(error.message.contains("/b: the class folder has no image"), "{}", error.message);
+        let source = open_folder(root.path(), Some(&["a", "b", "c"])).expect("listed");
+        assert_eq!(source.labels(), [0, 2]);
+        assert!(source.notes()[0].ends_with("no image of class b"), "{:?}", source.notes());
+        let error = open_folder(root.path(), Some(&["b"])).err().expect("nothing at all");
+        assert!(error.message.contains("no image in its class folders"), "{}", error.message);
+    }
+
+    #[test]
+    fn what_systems_leave_in_folders_is_neither_image_nor_worth_a_remark() {
+        let root = folder(&["a/1.png"]);
+        for name in [".DS_Store", "Thumbs.db", "._1.png", "._1.jpg"] {
+            std::fs::write(root.path().join("a").join(name), "no image").expect("writes");
+        }
+        let source = open_folder(root.path(), None).expect("opens");
+        assert_eq!(source.labels(), [0]);
+        assert!(source.notes().is_empty(), "{:?}", source.notes());
+        std::fs::write(root.path().join("a/2.webp"), "an image").expect("writes");
+        let source = open_folder(root.path(), None).expect("opens");
+        assert!(source.notes()[0].contains("2.webp"), "{:?}", source.notes());
     }
 }

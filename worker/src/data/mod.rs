@@ -9,6 +9,7 @@ mod formats;
 mod idx;
 mod image_folder;
 mod images;
+mod jpeg;
 mod letterbox;
 mod loader;
 mod pixels;

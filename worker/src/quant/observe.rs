@@ -269,9 +269,11 @@ const NOT_FINITE: &str = "a model whose training diverged gives such values; bat
 fn not_finite(run: &Seen, tensor: usize, value: f32) -> Error {
     let (graph, tensor) = (run.graph, &run.tensors[tensor]);
     let producer = graph.producers().get(tensor.as_str()).map(|&index| graph.nodes[index].place());
+    let key = if producer.is_some() { "model" } else { "data" };
     let place = producer.unwrap_or_else(|| "input of the graph".to_owned());
     let images = names(run.dataset, run.images);
-    Error::user(format!("{place}: tensor \"{tensor}\" has a {value} ({images})")).help(NOT_FINITE)
+    let message = format!("{place}: tensor \"{tensor}\" has a {value} ({images})");
+    Error::user(message).help(NOT_FINITE).key(key)
 }
 
 /// The images of a batch.

@@ -115,7 +115,10 @@ impl Ranges {
         let help = "`calibrate` writes one; docs/ranges.md describes it";
         let bytes = std::fs::read(path).map_err(|error| Error::io(path, &error))?;
         let bad = |error: serde_json::Error| {
-            Error::user(format!("{}: not a file of ranges: {error}", path.display())).help(help)
+            let near = tensor_before(&bytes, &error)
+                .map_or(String::new(), |tensor| format!(", behind \"tensor\": {tensor:?}"));
+            let message = format!("{}: not a file of ranges: {error}{near}", path.display());
+            Error::user(message).help(help)
         };
         let found: Versioned = serde_json::from_slice(&bytes).map_err(bad)?;
         if found.version != VERSION {
@@ -173,6 +176,19 @@ impl Ranges {
     }
 }
 
+/// The tensor that a file names last before the place of an error.
+fn tensor_before(bytes: &[u8], error: &serde_json::Error) -> Option<String> {
+    const NAME: &str = "\"tensor\"";
+    let text = std::str::from_utf8(bytes).ok()?;
+    let before: usize =
+        text.split_inclusive('\n').take(error.line().checked_sub(1)?).map(str::len).sum();
+    let place = text.len().min(before + error.column());
+    let name =
+        text.as_bytes()[..place].windows(NAME.len()).rposition(|part| part == NAME.as_bytes())?;
+    let rest = text[name + NAME.len()..].trim_start().strip_prefix(':')?;
+    serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,8 +238,11 @@ mod tests {
         tensor("0.25", "-1", "-1 is no magnitude");
         tensor("-0.1", "7", "`min` 7 is above `max` 0.3");
         // JSON has no NaN and no infinity: the line is named.
-        assert!(refused("0.25", "NaN").contains("expected value at line "));
-        assert!(refused("0.25", "1e39").contains("number out of range at line "));
+        for (value, reason) in [("NaN", "expected value"), ("1e39", "number out of range")] {
+            let message = refused("0.25", value);
+            assert!(message.contains(&format!("{reason} at line ")), "{message}");
+            assert!(message.ends_with(", behind \"tensor\": \"input\""), "{message}");
+        }
         assert!(refused("\"version\": 2", "\"version\": 9").contains("version 9, expected 2"));
         assert!(refused("entropy", "entropi").contains("unknown variant `entropi`"));
         let double = "{\"version\": 2, \"tensors\": [{\"tensor\": \"a\", \"amax\": {}}, {\"tensor\": \"a\", \"amax\": {}}]}";

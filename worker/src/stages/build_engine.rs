@@ -58,16 +58,29 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("int8_layers".to_owned(), json!(int8)),
     ]);
     metrics.extend(built.metrics);
-    // A TensorRT-RTX engine is built here too where no GPU can load it.
-    if config.verify && config.backend == Backend::Onnxruntime {
-        metrics.extend(compare(context, &model, folder)?);
+    if config.verify {
+        let note = engine::Note::read(folder)?;
+        if means_what_it_computes(config.backend, &note) {
+            metrics.extend(compare(context, &model, folder, &note)?);
+        }
     }
     Ok(metrics)
 }
 
+/// Whether an engine can be run here and is to compute what its file says: one of TensorRT-RTX is built too where no GPU can load it, and of
+/// a float model in INT8 TensorRT makes the ranges up.
+fn means_what_it_computes(backend: Backend, note: &engine::Note) -> bool {
+    backend != Backend::TensorrtRtx && !note.on_gpu.as_ref().is_some_and(|on| on.made_up_ranges)
+}
+
 /// Compares what the engine computes with the file that it was built from, on libtorch, on normally distributed images: outputs and inner
-/// values, of a large fixed batch outputs alone, since all values of a step are held at once.
-fn compare(context: &Context, model: &Model, engine: &Path) -> Result<Metrics> {
+/// values, of a large fixed batch outputs alone, since all values of a step are held at once. Of TensorRT and libtorch outputs alone.
+fn compare(
+    context: &Context,
+    model: &Model,
+    engine: &Path,
+    note: &engine::Note,
+) -> Result<Metrics> {
     let free = any_batch(model)?;
     let Some(mut images) = random_images(&free, context.task.seed)? else {
         return Ok(Metrics::new());
@@ -76,12 +89,18 @@ fn compare(context: &Context, model: &Model, engine: &Path) -> Result<Metrics> {
     let (outputs, mut expected) = Seen::new(&free, &names)?.run(&images)?;
     let names = floats(&names, &expected);
     let few = images.size()[0];
-    let batch = fixed_batch(model).map_or(few, |batch| batch as i64);
+    let batch = match (fixed_batch(model), note.on_gpu.as_ref().and_then(|on| on.batches)) {
+        (Some(batch), _) => batch as i64,
+        (None, Some([least, _, greatest])) => few.clamp(i64::from(least), i64::from(greatest)),
+        (None, None) => few,
+    };
     if batch != few {
         let index = Tensor::f_arange(batch, (Kind::Int64, Device::Cpu))?.f_remainder(few)?;
         images = images.f_index_select(0, &index)?;
         let names = free.graph.outputs.iter().map(|output| output.name.clone());
-        let rows = outputs.iter().map(|output| output.f_index_select(0, &index));
+        let rows = outputs
+            .iter()
+            .map(|output| output.f_index_select(0, &index.f_to_device(output.device())?));
         expected = names.zip(rows).map(|(name, rows)| Ok((name, rows?))).collect::<Result<_>>()?;
     }
     let wanted = Wanted { engine: Some(engine), inner: batch == few, ..Wanted::default() };

@@ -69,9 +69,10 @@ pub fn run(context: &Context) -> Result<Metrics> {
 /// Names what no calibration can learn from.
 fn warn(context: &Context, found: &Calibrated) {
     if found.images_alike {
-        context
-            .events
-            .warn("all calibration images are the same: ranges of one image say little of others");
+        context.events.warn_of(
+            "data",
+            "all calibration images are the same: ranges of one image say little of others",
+        );
     }
     let tensors = &found.ranges.tensors;
     let names = |wanted: &dyn Fn(&Range) -> bool| {
@@ -80,13 +81,16 @@ fn warn(context: &Context, found: &Calibrated) {
     };
     let zero = names(&|range| range.abs_max() == 0.0);
     if !zero.is_empty() {
-        context.events.warn(format!("these tensors were 0 for every image: {zero}"));
+        context.events.warn_of("data", format!("these tensors were 0 for every image: {zero}"));
     }
     let constant = names(&|range| range.is_constant() && range.abs_max() > 0.0);
     if !constant.is_empty() {
-        context.events.warn(format!(
-            "these tensors had one value, the same everywhere and for every image: {constant}"
-        ));
+        context.events.warn_of(
+            "data",
+            format!(
+                "these tensors had one value, the same everywhere and for every image: {constant}"
+            ),
+        );
     }
 }
 

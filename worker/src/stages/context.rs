@@ -130,6 +130,11 @@ impl Events {
 
     /// Something that the user should know although the stage goes on.
     pub fn warn(&self, message: impl Into<String>) {
-        self.send(&Event::Warning { message: message.into() });
+        self.send(&Event::Warning { message: message.into(), key: None });
+    }
+
+    /// The same of a key of the stage's table, whose line is told.
+    pub fn warn_of(&self, key: &str, message: impl Into<String>) {
+        self.send(&Event::Warning { message: message.into(), key: Some(key.into()) });
     }
 }

@@ -27,6 +27,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?;
     dataset.check_labels(usize::MAX).map_err(|error| error.key("data"))?;
+    // Figures of a part of the images are to be known as such.
+    dataset.notes().into_iter().for_each(|note| context.events.warn(note));
     let total = dataset.len() as u64;
     let batch = config.batch_size as usize;
     let threads = context.task.threads;

@@ -45,7 +45,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     };
     let mut selection = Selection::of(&model.graph, request.include, request.exclude)?;
     if let (Some(path), Some(count)) = (context.input("sensitivity"), config.float_layers) {
-        let report = Report::read(path)?;
+        let report = Report::read(path).map_err(|error| error.key("sensitivity"))?;
         for layer in report.layers.iter().take(count as usize) {
             let own = |node: &crate::graph::Node| node.label() == layer.node;
             let index = model.graph.nodes.iter().position(own).ok_or_else(|| {
@@ -57,7 +57,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
         }
     }
     if let Some(path) = context.input("exclude_from") {
-        let chosen = Chosen::read(path)?.nodes(&model.graph)?;
+        let chosen = Chosen::read(path)
+            .and_then(|chosen| chosen.nodes(&model.graph))
+            .map_err(|error| error.key("exclude_from"))?;
         selection = (0..chosen.len())
             .filter(|&index| chosen[index])
             .fold(selection, |selection, index| selection.without(index));
@@ -66,13 +68,18 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let plan = plan_for(&model.graph, &ranges, &request, &selection, version)?;
     let quantized = plan.layers.iter().filter(|layer| layer.quantized).count();
     if quantized == 0 && config.exclude_from.is_some() {
-        context.events.warn("`exclude_from` leaves no layer to quantize: the model stays float");
+        context.events.warn_of(
+            "exclude_from",
+            "`exclude_from` leaves no layer to quantize: the model stays float",
+        );
     } else if quantized == 0 {
         return Err(Error::user("no layer is left to quantize").help(
             "`include` and `exclude` leave none that the target's rules cover in the types that are asked for",
         ));
     }
-    remarks(&plan, &ranges, &model.graph).into_iter().for_each(|text| context.events.warn(text));
+    remarks(&plan, &ranges, &model.graph)
+        .into_iter()
+        .for_each(|text| context.events.warn_of("ranges", text));
     insert(&mut model, &plan)?;
     if config.batch_norm == BatchNorm::Kept {
         passes::unfold_batch_norm(&mut model, &folded)?;

@@ -19,7 +19,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: Sensitivity = context.config()?;
     let mut model = model(context, &config.model)?;
     prepare(&mut model)?;
-    let ranges = Ranges::read(context.need("ranges")?)?;
+    let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?;
     let mut measure = config.measure.clone();

@@ -79,7 +79,8 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
         ),
         None => None,
     };
-    valid.check_labels(classifier.classes)?;
+    // Now, not after the first epoch.
+    classifier.check(&valid).map_err(|error| error.at("validation data").key("valid"))?;
     context.events.log(format!(
         "{} parameters; {} training and {} validation images of {} classes",
         classifier.program.parameters().iter().map(|p| p.tensor.numel()).sum::<usize>(),

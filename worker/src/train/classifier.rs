@@ -53,6 +53,15 @@ impl Classifier {
         Ok(Self { model, program, classes: classes as usize })
     }
 
+    /// Checks that the model takes the images of another data set, too.
+    ///
+    /// # Errors
+    /// Channels or size of the images; labels beyond the model's outputs.
+    pub fn check(&self, dataset: &Dataset) -> Result<()> {
+        fits(&self.model, dataset)?;
+        dataset.check_labels(self.classes)
+    }
+
     /// Logits `[N, classes]` of images, without gradients.
     pub fn logits(&mut self, images: &Tensor) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();

@@ -12,7 +12,7 @@ use qpipe_worker::quant::finalize;
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::{Error, onnx, passes};
 
-fn network() -> Model {
+pub fn network() -> Model {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut model = onnx::read(&fixtures.join("tiny_resnet_torchscript.onnx")).unwrap();
     passes::inference_form(&mut model).unwrap();
@@ -22,7 +22,7 @@ fn network() -> Model {
     model
 }
 
-fn build(
+pub fn build(
     model: &Model,
     folder: &Path,
     backend: Backend,

@@ -2,17 +2,22 @@
 
 use std::path::Path;
 
+use qpipe::stages::build_engine::{Backend, Precision};
 use qpipe::stages::finetune::{Distillation, ScaleEma};
 use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::data::Dataset;
-use qpipe_worker::graph::Model;
-use qpipe_worker::interp::{Options, Scales};
+use qpipe_worker::engine::{self, Threads};
+use qpipe_worker::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
+use qpipe_worker::interp::{Mode, Options, Program, Scales};
+use qpipe_worker::quant::calibrate;
+use qpipe_worker::quant::prepare::prepare;
 use qpipe_worker::torch::{self, Half, LearnedScale};
 use qpipe_worker::train::{Classifier, Epoch, Fit, Teacher, Watch};
 use tch::{Device, Kind, Tensor};
 
+use crate::engines::{build, network};
 use crate::finetuning::{bytes, fit, quantized, quantized_values};
-use crate::quant::dataset;
+use crate::quant::{dataset, options, small_resnet};
 
 fn open() {
     torch::open_cuda();
@@ -71,7 +76,7 @@ fn recorded_passes_train_as_those_launched_kernel_by_kernel() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path(), 28);
     let (float, model) = quantized(&dataset, Target::Tensorrt);
-    let unfolded = crate::quant::small_resnet();
+    let unfolded = small_resnet();
     let shifted = with_zero_points(model.clone());
     let learned = Options { scales: Scales::Learned, ..Options::default() };
     let followed =
@@ -183,4 +188,111 @@ fn learned_scales_are_the_same_in_few_kernels() {
             }
         }
     }
+}
+
+/// Counts and all that is computed of them, bit by bit: made by the GPU, and by the CPU of the same values.
+#[test]
+#[ignore = "needs a GPU"]
+fn the_gpu_counts_as_the_cpu_does() {
+    open();
+    torch::deterministic(true).unwrap();
+    torch::allow_tf32(false).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 28);
+    let mut model = small_resnet();
+    prepare(&mut model).unwrap();
+    let of = |on_device: bool| {
+        let options = calibrate::Options { on_device, ..options(64, 2) };
+        calibrate::calibrate(&model, &dataset, &options, &|_, _| ()).unwrap().ranges.to_bytes()
+    };
+    let counted = of(true);
+    assert_eq!(counted, of(false));
+    assert_eq!(counted, of(true));
+    torch::deterministic(false).unwrap();
+}
+
+/// libtorch's engine on a GPU, of ONNX Runtime's logits on the CPU: FP32 to rounding, FP16 to its own.
+#[test]
+#[ignore = "needs a GPU"]
+fn libtorchs_engine_on_a_gpu_gives_onnxruntimes_logits() {
+    open();
+    let folder = tempfile::tempdir().unwrap();
+    let model = network();
+    let logits = |backend, precision| {
+        let folder = build(&model, folder.path(), backend, precision).unwrap();
+        let (note, mut engine) = engine::load(&folder, &Threads::Free(2)).unwrap();
+        let images = qpipe_worker::bench::noise(3 * note.input.iter().product::<usize>());
+        engine.run(&images, 3).unwrap().remove(0)
+    };
+    let expected = logits(Backend::Onnxruntime, None);
+    let largest = expected.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+    let precisions = [(Precision::Fp32, 1e-4), (Precision::Tf32, 1e-2), (Precision::Fp16, 1e-2)];
+    for (precision, most) in precisions {
+        let found = logits(Backend::Torch, Some(precision));
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            let off = (found - expected).abs() / largest;
+            assert!(off < most, "{precision:?}: {found} and {expected}");
+        }
+    }
+}
+
+/// Depthwise layers with the channels last, whose kernels cuDNN would compile, compute what the CPU does.
+#[test]
+#[ignore = "needs a GPU"]
+fn depthwise_convolutions_compute_what_the_cpu_does() {
+    open();
+    torch::allow_tf32(false).unwrap();
+    let (channels, kernel) = (48, 3);
+    let weight = Tensor::randn([channels, 1, kernel, kernel], (Kind::Float, Device::Cpu));
+    let values = Vec::<f32>::try_from(weight.reshape([-1])).unwrap();
+    let shape = |extents: [i64; 4]| extents.map(Dim::Fixed).to_vec();
+    let mut graph = Graph::default();
+    let conv = Node::new("conv", "Conv", &["x", "w"], &["y"])
+        .with("group", Attribute::Int(channels))
+        .with("pads", Attribute::Ints(vec![1; 4]));
+    graph.nodes.push(conv);
+    graph.initializers.insert("w".to_owned(), TensorData::f32(&weight.size(), &values));
+    graph.inputs.push(ValueInfo::f32("x", shape([2, channels, 14, 14])));
+    graph.outputs.push(ValueInfo::f32("y", shape([2, channels, 14, 14])));
+    let mut program = Program::compile(&Model::new(graph, 17), &Options::default()).unwrap();
+    let images = Tensor::randn([2, channels, 14, 14], (Kind::Float, Device::Cpu));
+    let _no_grad = tch::no_grad_guard();
+    let images_there = torch::channels_last(&images.to_device(Device::Cuda(0))).unwrap();
+    let found = program.forward(&[images_there], Mode::Eval, &mut |_, _| Ok(())).unwrap();
+    let expected = images.conv2d(&weight, None::<Tensor>, [1, 1], [1, 1], [1, 1], channels);
+    let off = (found[0].to_device(Device::Cpu) - &expected).abs().max().double_value(&[]);
+    assert!(off < 1e-5 * expected.abs().max().double_value(&[]), "{off}");
+}
+
+/// A GPU that is full: the failure says what was wanted and what helps, and nothing of it stays.
+#[test]
+#[ignore = "needs a GPU"]
+fn too_little_memory_is_told_with_sizes_and_a_remedy() {
+    open();
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 28);
+    let model = small_resnet();
+    let attempt = || {
+        let checkpoints = tempfile::tempdir().unwrap();
+        let fit = settings(&dataset, checkpoints.path());
+        let mut classifier = Classifier::with(model.clone(), fit.train, &Options::default())?;
+        fit.run(&mut classifier, None, &mut Lines(Vec::new())).map(drop)
+    };
+    attempt().unwrap();
+    // What is left is taken in ever smaller pieces.
+    let mut taken = Vec::new();
+    for megabytes in [1024, 64, 2] {
+        let bytes = megabytes << 20;
+        while let Ok(piece) = Tensor::f_empty([bytes], (Kind::Uint8, Device::Cuda(0))) {
+            taken.push(piece);
+        }
+    }
+    let error =
+        torch::explain(attempt().unwrap_err(), "train", &serde_json::json!({"batch_size": 60}));
+    assert!(error.message.contains("has too little memory: "), "{error}");
+    assert!(error.message.contains(" more were wanted; of its "), "{error}");
+    assert!(error.help.as_ref().is_some_and(|help| help.contains("batch_size")), "{error:?}");
+    drop(taken);
+    attempt().unwrap();
 }

@@ -106,7 +106,8 @@ fn refused_node(log: &Log, model: &Model) -> Option<Error> {
     let name = super::layers::name_in_engine(node);
     Some(
         Error::user(format!("node \"{name}\" ({}): {}", node.op_type, reason.unwrap_or("it gave no reason").trim()))
-            .help("`qpipe model lint FILE` tells what TensorRT does not take of Q/DQ pairs; insert-qdq with target = \"tensorrt\" places them as it wants"),
+            .help("`qpipe model lint FILE` tells what TensorRT does not take of Q/DQ pairs; insert-qdq with target = \"tensorrt\" places them as it wants")
+            .key("model"),
     )
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use qpipe::stages::insert_qdq::Target;
 
+use super::idle;
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::Node;
@@ -75,15 +76,37 @@ pub(super) fn half<'a>(view: &PairView<'a>) -> Found<'a> {
     // Where no layer's input is quantized, only weights were meant to be.
     let weight_only = view.layers().all(|layer| !view.quantized(layer).0);
     let layers = view.layers();
-    layers
-        .filter_map(|layer| match view.quantized(layer) {
-            (true, false) if !reads_integers(view, layer) => {
-                Some((layer, "its input is quantized, its weight is not".to_owned()))
-            }
-            (false, true) if !weight_only => {
-                Some((layer, "its weight is quantized, its input is not".to_owned()))
-            }
-            _ => None,
+    let found = layers.filter_map(|layer| match view.quantized(layer) {
+        (true, false) if !reads_integers(view, layer) => {
+            Some((layer, "its input is quantized, its weight is not".to_owned()))
+        }
+        (false, true) if !weight_only => {
+            Some((layer, "its weight is quantized, its input is not".to_owned()))
+        }
+        _ => None,
+    });
+    found.chain(half_products(view)).collect()
+}
+
+/// Products of two computed values of which one is quantized.
+fn half_products<'a>(view: &PairView<'a>) -> Found<'a> {
+    let products = view.graph.nodes.iter().filter(|node| node.op_type == "MatMul");
+    products
+        .filter_map(|node| {
+            let computed = |index: usize| {
+                let name = node.input(index)?;
+                let value = view.behind(name);
+                (!view.is_constant(value.unwrap_or(name))).then_some(value.is_some())
+            };
+            let which = match (computed(0)?, computed(1)?) {
+                (true, false) => "first",
+                (false, true) => "second",
+                _ => return None,
+            };
+            Some((
+                node,
+                format!("of its two factors, both computed, the {which} alone is quantized"),
+            ))
         })
         .collect()
 }
@@ -107,7 +130,7 @@ fn reads_integers(view: &PairView, layer: &Node) -> bool {
 }
 
 /// The nearest layers on all ways back from a value.
-fn before<'a>(view: &PairView<'a>, value: &'a str) -> Vec<&'a Node> {
+pub(super) fn before<'a>(view: &PairView<'a>, value: &'a str) -> Vec<&'a Node> {
     let (mut open, mut seen, mut found) = (vec![value], HashSet::new(), Vec::new());
     while let Some(value) = open.pop() {
         if !seen.insert(value) {
@@ -149,5 +172,6 @@ pub(super) fn island<'a>(view: &PairView<'a>) -> Found<'a> {
             islands.push((*layer, what));
         }
     }
+    islands.extend(idle::pools(view));
     islands
 }

@@ -3,6 +3,7 @@
 //!
 //! A rule is a function in a file of its family and a line of [`RULES`].
 
+mod idle;
 mod layers;
 mod neighbours;
 mod operators;

@@ -1,5 +1,7 @@
 //! Pairs and the operators around them.
 
+use qpipe::stages::insert_qdq::Target;
+
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::Node;
@@ -7,19 +9,51 @@ use crate::graph::Node;
 /// Operators that runtimes fuse into the layer before them.
 const ACTIVATIONS: [&str; 4] = ["Relu", "Clip", "LeakyRelu", "BatchNormalization"];
 
-/// Pairs between a layer and the activation or normalization that would be fused into it.
+/// More of TensorRT, which computes them in float behind the sums. ONNX Runtime's convolutions write integers, and read them again.
+const FLOAT_ACTIVATIONS: [&str; 7] =
+    ["Sigmoid", "HardSigmoid", "HardSwish", "Mish", "Gelu", "Tanh", "Elu"];
+
+/// Pairs between a layer and the activation, normalization or bias that would be fused into it.
 pub(super) fn blocked<'a>(view: &PairView<'a>) -> Found<'a> {
-    let activations =
-        view.graph.nodes.iter().filter(|node| ACTIVATIONS.contains(&node.op_type.as_str()));
-    activations
+    let in_float = view.target != Some(Target::Onnxruntime);
+    let nodes = view.graph.nodes.iter();
+    nodes
         .filter_map(|node| {
-            let name = node.input(0)?;
+            let op = node.op_type.as_str();
+            let (name, readers) = match op {
+                _ if ACTIVATIONS.contains(&op) => (node.input(0)?, 1),
+                _ if in_float && FLOAT_ACTIVATIONS.contains(&op) => (node.input(0)?, 1),
+                "Mul" if in_float => (gated(view, node)?, 2),
+                "Add" if in_float => (biased(view, node)?, 1),
+                _ => return None,
+            };
             let layer = view.producer(view.behind(name)?).filter(|node| view.is_layer(node))?;
             // Others may want the value before the activation.
-            let alone = view.readers(name).len() == 1;
+            let alone = view.readers(name).len() == readers;
             alone.then(|| (node, format!("a pair stands between \"{}\" and it", layer.label())))
         })
         .collect()
+}
+
+/// The value that a multiplication gates with its own sigmoid: SiLU, or HardSwish from its parts.
+fn gated<'a>(view: &PairView, node: &'a Node) -> Option<&'a str> {
+    let (a, b) = (node.input(0)?, node.input(1)?);
+    [(a, b), (b, a)].into_iter().find_map(|(value, gate)| {
+        let gate = view.producer(gate)?;
+        let gates = ["Sigmoid", "HardSigmoid"].contains(&gate.op_type.as_str());
+        (gates && gate.input(0) == Some(value)).then_some(value)
+    })
+}
+
+/// The value that an addition adds a constant to.
+fn biased<'a>(view: &PairView, node: &'a Node) -> Option<&'a str> {
+    let (a, b) = (node.input(0)?, node.input(1)?);
+    let is_constant = |name: &str| view.is_constant(name) || from_constants(view, name);
+    match (is_constant(a), is_constant(b)) {
+        (false, true) => Some(a),
+        (true, false) => Some(b),
+        _ => None,
+    }
 }
 
 /// The layer whose addition would be fused: the only reader of a layer's output, behind a pair or not.

@@ -1,5 +1,7 @@
 //! Pairs by themselves.
 
+use qpipe::stages::insert_qdq::Target;
+
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::{DType, Node};
@@ -20,6 +22,20 @@ pub(super) fn double<'a>(view: &PairView<'a>) -> Found<'a> {
                     before.label()
                 ),
             ))
+        })
+        .collect()
+}
+
+/// Scales that are 0, infinite or NaN, and negative ones, which TensorRT's parser refuses; onnxruntime's quantizer of blocks writes such.
+pub(super) fn scale<'a>(view: &PairView<'a>) -> Found<'a> {
+    let negative = view.target == Some(Target::Onnxruntime);
+    let is_sound = |scale: &f32| scale.is_finite() && (*scale > 0.0 || negative && *scale < 0.0);
+    let pairs = view.graph.nodes.iter().filter(|node| node.op_type == "DequantizeLinear");
+    pairs
+        .filter_map(|pair| {
+            let scales = view.constant(pair.input(1)?)?.to_f32().ok()?;
+            let bad = scales.into_iter().find(|scale| !is_sound(scale))?;
+            Some((pair, format!("its scale is {bad}")))
         })
         .collect()
 }

@@ -4,7 +4,7 @@ use qpipe::stages::insert_qdq::Target;
 use serde::Serialize;
 
 use super::view::PairView;
-use super::{layers, neighbours, operators, pairs};
+use super::{idle, layers, neighbours, operators, pairs};
 use crate::graph::Graph;
 
 /// Something found at a node.
@@ -55,7 +55,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "packed-weight",
         cost: "TensorRT refuses the model: its ONNX parser has no such operator (TensorRT-RTX reads MatMulNBits)",
-        remedy: "quantize weights here (`insert-qdq` with weights = { type = \"int4\", granularity = \"per-block\", block_size = 128 } and activations = { type = \"float\" }), or with quant_format=QuantFormat.QDQ and is_symmetric=True of onnxruntime's MatMulNBitsQuantizer",
+        remedy: "quantize weights here (`insert-qdq` with weights = { type = \"int4\", granularity = \"per-block\", block_size = 128 } and activations = { type = \"float\" }); the Q/DQ form of onnxruntime's MatMulNBitsQuantizer has zero points or negative scales, which TensorRT refuses too",
         targets: TENSORRT,
         find: operators::packed,
     },
@@ -72,6 +72,21 @@ pub const RULES: &[Rule] = &[
         remedy: "quantize symmetrically: target = \"tensorrt\" of `insert-qdq`; ActivationSymmetric, QInt8 and QuantizeBias=False of onnxruntime.quantization",
         targets: TENSORRT,
         find: pairs::zero_point,
+    },
+    Rule {
+        name: "scale",
+        cost: "TensorRT refuses the model: it takes scales above 0 only; behind 0 or NaN all runtimes compute nonsense",
+        remedy: "calibrate again; what was 0 for every image takes any scale, or no pair; of weights with negative scales turn the signs of scales and integers",
+        targets: ALL,
+        find: pairs::scale,
+    },
+    Rule {
+        name: "idle-pair",
+        cost: "values are rounded, and nothing computes with the integers: accuracy and a kernel for nothing",
+        remedy: "take it away",
+        // ONNX Runtime's kernels write integers, and take the pair behind them in.
+        targets: TENSORRT,
+        find: idle::idle,
     },
     Rule {
         name: "per-tensor-weight",
@@ -103,8 +118,8 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "blocked-fusion",
-        cost: "the activation is a kernel of its own, and its input is written to memory",
-        remedy: "put the pair behind the activation",
+        cost: "the activation, or the addition of the bias, is a kernel of its own, and its input is written to memory",
+        remedy: "put the pair behind it",
         targets: ALL,
         find: neighbours::blocked,
     },

@@ -146,6 +146,54 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let c = draft.pair(&c, &[0.1], 0, 0);
         draft.node("Relu", "r", &[&c])
     });
+    case("blocked-fusion", "silu", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        let gate = draft.node("Sigmoid", "gate", &[&c]);
+        draft.node("Mul", "silu", &[&c, &gate])
+    });
+    case("blocked-fusion", "h", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.node("HardSwish", "h", &[&c])
+    });
+    case("blocked-fusion", "biased", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.constant("bias", TensorData::f32(&[4, 1, 1], &[1.0; 4]));
+        draft.node("Add", "biased", &[&c, "bias"])
+    });
+    for op in ["AveragePool", "GlobalAveragePool"] {
+        case("float-island", "p", Target::Tensorrt, &|draft| {
+            let x = draft.pair("x", &[0.1], 0, 0);
+            let c = draft.conv("c", &x, &SCALES, 0);
+            let r = draft.node("Relu", "r", &[&c]);
+            let p = draft.node(op, "p", &[&r]);
+            let p = draft.pair(&p, &[0.1], 0, 0);
+            draft.conv("d", &p, &SCALES, 0)
+        });
+    }
+    case("half-quantized", "product", Target::Tensorrt, &|draft| {
+        let other = draft.node("Relu", "r", &["x"]);
+        let x = draft.pair("x", &[0.1], 0, 0);
+        draft.node("MatMul", "product", &[&other, &x])
+    });
+    for (name, scale) in [("x_dq", 0.0), ("x_dq", f32::NAN), ("x_dq", f32::INFINITY)] {
+        case("scale", name, Target::Onnxruntime, &|draft| draft.pair("x", &[scale], 0, 0));
+    }
+    case("scale", "x_dq", Target::Tensorrt, &|draft| draft.pair("x", &[-0.1], 0, 0));
+    case("idle-pair", "x_dq", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        draft.node("Softmax", "soft", &[&x])
+    });
+    case("idle-pair", "x_dq", Target::TensorrtRtx, &|draft| {
+        draft.0.outputs.push(ValueInfo::f32("x_dq", Vec::new()));
+        draft.pair("x", &[0.1], 0, 0);
+        "x".to_owned()
+    });
     case("fused-branch", "add", Target::Tensorrt, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);
         let c = draft.conv("c", &x, &SCALES, 0);
@@ -174,6 +222,54 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
     });
     case("moving-scale", "split", Target::Onnxruntime, &|draft| draft.split([Some(0.1), None]));
     cases
+}
+
+/// What looks like a finding and is none: ONNX Runtime's convolutions write integers for whoever reads them, and what others read too is wanted.
+#[test]
+fn pairs_that_are_wanted_are_no_finding() {
+    let found = |target, make: &dyn Fn(&mut Draft) -> String| {
+        let mut draft = Draft::new();
+        let last = make(&mut draft);
+        draft.found(&last, target)
+    };
+    let conv = |draft: &mut Draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        draft.pair(&c, &[0.1], 0, 0)
+    };
+    let silu = |draft: &mut Draft| {
+        let c = conv(draft);
+        let gate = draft.node("Sigmoid", "gate", &[&c]);
+        let gate = draft.pair(&gate, &[0.01], 0, 0);
+        draft.node("Mul", "silu", &[&c, &gate])
+    };
+    assert_eq!(found(Target::Onnxruntime, &silu), []);
+    let softmax = |draft: &mut Draft| {
+        let c = conv(draft);
+        draft.node("Softmax", "soft", &[&c])
+    };
+    assert_eq!(found(Target::Onnxruntime, &softmax), []);
+    let read_twice = |draft: &mut Draft| {
+        let c = conv(draft);
+        let gate = draft.node("Sigmoid", "gate", &[&c]);
+        let d = draft.conv("d", &c, &SCALES, 0);
+        draft.node("Sub", "both", &[&gate, &d])
+    };
+    assert_eq!(found(Target::Tensorrt, &read_twice), []);
+    // Both factors, or a pooling whose means nobody quantizes.
+    let product = |draft: &mut Draft| {
+        let r = draft.node("Relu", "r", &["x"]);
+        let (r, x) = (draft.pair(&r, &[0.1], 0, 0), draft.pair("x", &[0.1], 0, 0));
+        draft.node("MatMul", "product", &[&r, &x])
+    };
+    assert_eq!(found(Target::Tensorrt, &product), []);
+    let pool = |draft: &mut Draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        draft.node("GlobalAveragePool", "p", &[&c])
+    };
+    assert_eq!(found(Target::Tensorrt, &pool), []);
+    assert_eq!(found(Target::Onnxruntime, &|draft| draft.pair("x", &[-0.1], 0, 0)), []);
 }
 
 #[test]
