@@ -1,5 +1,6 @@
 //! Reference values of pytorch-quantization's histogram calibrator (2048 bins) on 20,000 values that
-//! a linear congruential generator gives; `mse` by an independent implementation of the formula.
+//! a linear congruential generator gives; `mse` by an independent implementation of the formula. Those of several batches are of ModelOpt 0.47, whose
+//! histogram calibrator is the same code, with its `mse` called as it is meant (`tests/models/modelopt_calibrate.py`).
 
 use qpipe::stages::calibrate::Method;
 
@@ -77,6 +78,44 @@ const EXPECTED: [Expected; 3] = [
     },
 ];
 
+/// What three batches give, each greater than all before: bins are appended.
+struct Appended {
+    data: fn() -> Vec<f32>,
+    bins: usize,
+    end: f32,
+    width: f32,
+    first: [u64; 8],
+    counts_crc: u32,
+    percentiles: [f32; 4],
+    entropy: f32,
+    mse: f32,
+}
+
+const APPENDED: [Appended; 2] = [
+    Appended {
+        data: normal,
+        bins: 6612,
+        end: 5.935_698_5,
+        width: 0.000_897_716_03,
+        first: [17, 19, 23, 17, 11, 8, 21, 23],
+        counts_crc: 2_303_270_614,
+        percentiles: [3.844_020_1, 4.951_802, 5.878_245, 5.934_800_6],
+        entropy: 5.935_698_5,
+        mse: 5.646_185,
+    },
+    Appended {
+        data: relu,
+        bins: 6377,
+        end: 5.724_735_3,
+        width: 0.000_897_716_03,
+        first: [10_033, 13, 16, 6, 7, 4, 12, 9],
+        counts_crc: 3_559_399_373,
+        percentiles: [3.330_526_6, 4.634_907_7, 5.476_068, 5.723_837_4],
+        entropy: 5.476_965_4,
+        mse: 5.425_347_3,
+    },
+];
+
 fn crc(bytes: impl Iterator<Item = [u8; 8]>) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     bytes.for_each(|bytes| hasher.update(&bytes));
@@ -129,5 +168,39 @@ fn the_reference_values_come_out() {
             let found_bins = (found - expected).abs() / growing.width();
             assert!(found_bins <= bins, "{method:?}: {found} against {expected}");
         }
+    }
+}
+
+/// Counts are the same to the last one, edges to the last bit: torch.arange rounds to float32 once for each vector register, so that
+/// the tool's own edges depend on the processor.
+fn same(found: f32, expected: f32) {
+    assert!((found - expected).abs() <= f32::EPSILON * expected, "{found} and {expected}");
+}
+
+#[test]
+fn bins_that_later_batches_append_are_those_of_the_tool() {
+    for expected in &APPENDED {
+        let data = (expected.data)();
+        let scaled = |part: &[f32], factor: f32| part.iter().map(|value| value * factor).collect();
+        let batches: [Vec<f32>; 3] = [
+            scaled(&data[..5_000], 0.5),
+            scaled(&data[5_000..12_000], 1.0),
+            scaled(&data[12_000..], 1.7),
+        ];
+        let mut growing = Box::new(Growing::new(2048));
+        batches.iter().for_each(|batch| growing.add(batch).expect("finite"));
+        let histogram = growing.finish().histogram;
+        assert_eq!(histogram.counts.len(), expected.bins);
+        assert_eq!((histogram.end(), histogram.width()), (expected.end, expected.width));
+        assert_eq!(histogram.counts[..8], expected.first);
+        assert_eq!(crc(histogram.counts.iter().map(|c| c.to_le_bytes())), expected.counts_crc);
+        let of = |method, percentile| amax(method, &histogram, &Settings { percentile });
+        for (percentile, expected) in
+            [99.0, 99.9, 99.99, 99.999].into_iter().zip(expected.percentiles)
+        {
+            same(of(Method::Percentile, percentile), expected);
+        }
+        same(of(Method::Entropy, 99.99), expected.entropy);
+        same(of(Method::Mse, 99.99), expected.mse);
     }
 }
