@@ -34,7 +34,7 @@ const RULES: &[&Rule] = &[
     // Which values are integers is known by now.
     &moving::KEEPS_SCALE,
     &float::FUSED,
-    &float::ACTIVATION,
+    &float::UNGATED,
     &float::NORMALIZATION,
 ];
 
