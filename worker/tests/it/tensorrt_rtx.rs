@@ -1,5 +1,9 @@
 //! A real TensorRT-RTX engine from a Q/DQ graph, built without a GPU. Needs `make deps-tensorrt-rtx`.
 
+mod draft;
+mod graphs;
+mod verdict;
+
 use std::path::Path;
 
 use qpipe::stages::build_engine::{Backend, Precision};
@@ -117,4 +121,37 @@ fn a_zero_point_is_refused_in_tensorrts_words() {
     assert!(error.message.starts_with("TensorRT-RTX cannot"), "{error}");
     assert!(error.help.unwrap_or_default().contains("target = \"tensorrt\""));
     assert!(!folder.path().join("engine.json").exists());
+}
+
+#[test]
+fn dump() {
+    use graphs::*;
+    for (name, model) in [
+        ("chain", chain()),
+        ("silu", activated("silu")),
+        ("hardswish", activated("HardSwish")),
+        ("hardswish2", activated("hard-swish-written-out")),
+        ("relu6", activated("relu6")),
+        ("residual", residual()),
+        ("grouped", grouped()),
+        ("transposed", transposed([32, 32])),
+        ("transposed-wide", transposed([32, 64])),
+        ("concat", concat()),
+        ("split", split()),
+        ("maxpool", pooled("MaxPool")),
+        ("averagepool", pooled("AveragePool")),
+        ("gap", classifier("GlobalAveragePool")),
+        ("gmp", classifier("GlobalMaxPool")),
+        ("mean", classifier("ReduceMean")),
+        ("shuffled", shuffled()),
+        ("excited", excited()),
+        ("attention", attention()),
+        ("products", products()),
+    ] {
+        println!("=== {name}");
+        let found = verdict::verdict(model);
+        for line in &found.lines {
+            println!("  {} | {} | {:?} -> {:?}", line.name, line.kind, line.reads, line.writes);
+        }
+    }
 }
