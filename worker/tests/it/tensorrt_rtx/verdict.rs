@@ -54,7 +54,7 @@ pub fn verdict(mut model: Model) -> Verdict {
     let plan = plan(&model.graph, &ranges(&model), &request).expect("plans");
     insert(&mut model, &plan).expect("inserts");
     finalize(&mut model, None).expect("finalizes");
-    passes::set_batch(&mut model, Some(BATCH)).expect("sets the batch");
+    passes::set_batch(&mut model, Some(BATCH as u32)).expect("sets the batch");
     model.graph.outputs = outputs;
     onnx::check(&model).expect("the standard's rules");
     build(&model, folder.path()).expect("TensorRT-RTX takes it");
