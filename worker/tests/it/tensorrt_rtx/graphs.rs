@@ -27,7 +27,11 @@ pub fn chain() -> Model {
         }
         draft.positive(&part("variance"), &[CHANNELS]);
         let [scale, shift, mean] = &inputs;
-        draft.node(&part("norm"), "BatchNormalization", &[name, scale, shift, mean, &part("variance")]);
+        draft.node(
+            &part("norm"),
+            "BatchNormalization",
+            &[name, scale, shift, mean, &part("variance")],
+        );
         draft.node(&part("relu"), "Relu", &[&part("norm")]);
         input = part("relu");
     }
@@ -102,7 +106,12 @@ pub fn transposed(channels: [i64; 2]) -> Model {
     draft.node("a_relu", "Relu", &["a"]);
     draft.random("up_w", &[channels[0], channels[1], 2, 2]);
     draft.random("up_b", &[channels[1]]);
-    draft.with("up", "ConvTranspose", &["a_relu", "up_w", "up_b"], &[("strides", Attribute::Ints(vec![2, 2]))]);
+    draft.with(
+        "up",
+        "ConvTranspose",
+        &["a_relu", "up_w", "up_b"],
+        &[("strides", Attribute::Ints(vec![2, 2]))],
+    );
     draft.node("up_relu", "Relu", &["up"]);
     draft.conv_of("b", "up_relu", [channels[1], CHANNELS], 1, 1);
     draft.end(&[("b", &[CHANNELS, 2 * SIDE, 2 * SIDE])])
@@ -225,7 +234,12 @@ pub fn attention() -> Model {
         draft.linear(name, "norm", [WIDTH, WIDTH]);
         draft.node(&part("heads"), "Reshape", &[name, "heads_shape"]);
         let perm = if name == "k" { [0, 2, 3, 1] } else { [0, 2, 1, 3] };
-        draft.with(&part("turned"), "Transpose", &[&part("heads")], &[("perm", Attribute::Ints(perm.to_vec()))]);
+        draft.with(
+            &part("turned"),
+            "Transpose",
+            &[&part("heads")],
+            &[("perm", Attribute::Ints(perm.to_vec()))],
+        );
     }
     draft.node("scores", "MatMul", &["q_turned", "k_turned"]);
     draft.node("scaled", "Div", &["scores", "root"]);
