@@ -2,13 +2,20 @@
 # make test   everything that tests need, then all tests
 # make test-parity   fetches ModelOpt, and compares calibration and quantization with it and with onnxruntime's quantizer
 # make test-gpu      what only an NVIDIA GPU shows (libtorch with CUDA on LD_LIBRARY_PATH)
+# make test-tensorrt-rtx   fetches TensorRT-RTX, and builds real engines of what is placed for it, without a GPU
+# make build-tensorrt-rtx  qpipe with the backend `tensorrt-rtx` (docs/tensorrt-rtx.md)
 # make test-exporters   fetches TensorFlow, Paddle and Ultralytics, and tests what their exporters write (Python 3.11)
 PYTHON ?= python3
 CARGO  ?= cargo
 # Files whose modules a macro declares: `cargo fmt` does not see them.
 UNSEEN  = worker/src/ops/standard/*.rs
 
-.PHONY: demo test test-gpu test-parity test-exporters build deps deps-test deps-parity deps-exporters deps-tensorrt-rtx lint fmt doc
+# The bindings to TensorRT-RTX are generated with libclang: the fetched one, which takes its headers from the C compiler, or that of LIBCLANG_PATH.
+ifndef LIBCLANG_PATH
+CLANG = LIBCLANG_PATH="$(CURDIR)/.deps/libclang" BINDGEN_EXTRA_CLANG_ARGS="-isystem $$(cc -print-file-name=include)"
+endif
+
+.PHONY: demo test test-gpu test-parity test-exporters test-tensorrt-rtx build build-tensorrt-rtx deps deps-test deps-parity deps-exporters deps-tensorrt-rtx lint fmt doc
 
 demo: build
 	target/release/qpipe run pipelines/quickstart.toml
@@ -19,6 +26,9 @@ build: deps
 test: deps-test
 	$(CARGO) test --workspace --locked
 
+build-tensorrt-rtx: deps deps-tensorrt-rtx
+	$(CLANG) $(CARGO) build --release --locked --features qpipe-worker/tensorrt-rtx
+
 test-gpu: deps-test
 	$(CARGO) test -p qpipe-worker --test it --locked -- --ignored --test-threads 1 gpu::
 
@@ -27,6 +37,9 @@ test-parity: deps-parity
 
 test-exporters: deps-exporters
 	PYTHON=$(PYTHON) $(CARGO) test -p qpipe-worker --test it --locked -- --ignored --test-threads 1 exporters::
+
+test-tensorrt-rtx: deps-tensorrt-rtx
+	$(CLANG) $(CARGO) test -p qpipe-worker --features tensorrt-rtx --test it --locked tensorrt_rtx::
 
 deps:
 	@$(PYTHON) setup/fetch.py native data
@@ -41,7 +54,7 @@ deps-exporters:
 	@$(PYTHON) setup/fetch.py native python pytorch keras paddle ultralytics
 
 deps-tensorrt-rtx:
-	@$(PYTHON) setup/fetch.py tensorrt-rtx
+	@$(PYTHON) setup/fetch.py native tensorrt-rtx libclang
 
 lint: deps
 	$(CARGO) fmt --all --check

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Fetches what qpipe needs into .deps: python3 setup/fetch.py [native] [data] [python] [pytorch] [tensorrt-rtx]
-                                                             [keras] [paddle] [ultralytics] [modelopt]
+                                                             [libclang] [keras] [paddle] [ultralytics] [modelopt]
 
 Each component is fetched once, checked against pinned SHA-256 values, unpacked beside its place and
 moved there when it is whole. A component whose pins did not change is not looked at again.
@@ -168,6 +168,14 @@ def tensorrt_rtx(folder):
     shutil.rmtree(folder / "wheel")
 
 
+def libclang(folder):
+    pip(folder / "wheel", SETUP / "libclang.txt", "--platform", "manylinux2010_x86_64")
+    for pattern in ("libclang.so", "LICENSE.TXT"):
+        for file in (folder / "wheel").rglob(pattern):
+            shutil.move(str(file), folder / file.name)
+    shutil.rmtree(folder / "wheel")
+
+
 def data(folder):
     target = folder / "fashion-mnist"
     target.mkdir(parents=True)
@@ -220,6 +228,7 @@ COMPONENTS = {
     "ultralytics": (ultralytics, "ultralytics.txt", "Ultralytics' networks (optional, 210 MB)", ()),
     "modelopt": (modelopt, "modelopt.txt", "NVIDIA's ModelOpt (optional, 75 MB)", ()),
     "tensorrt-rtx": (tensorrt_rtx, "tensorrt-rtx.txt", "TensorRT-RTX (optional)", ("TENSORRT_RTX_DIR",)),
+    "libclang": (libclang, "libclang.txt", "libclang, to build for TensorRT-RTX (optional, 25 MB)", ("LIBCLANG_PATH",)),
 }
 
 

@@ -144,7 +144,7 @@ impl LayersSource {
 pub enum Target {
     /// TensorRT: int8, zero point 0; inputs and weights of Conv and Gemm, the identity branch of residual Adds.
     Tensorrt,
-    /// TensorRT-RTX: as the newest TensorRT.
+    /// TensorRT-RTX: as the newest TensorRT, but ConvTranspose and AveragePool stay float.
     #[serde(rename = "tensorrt-rtx")]
     TensorrtRtx,
     /// ONNX Runtime on CPUs: uint8 (zero point 128 at the same scales; 0 where no value is negative), also on outputs, int32 bias, so that all fuses to QLinear operators.

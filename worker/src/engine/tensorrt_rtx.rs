@@ -18,6 +18,8 @@ use super::{Build, Built, Engine, Layer, Note, Threads, library};
 use crate::{Error, Result};
 
 const FILE: &str = "model.engine";
+/// Beside it: what the builder logs of each layer, with types and shapes of what it reads and writes.
+const LAYERS: &str = "layers.log";
 
 /// Compute capability where the pipeline names none: Ada, the RTX 40 series.
 const DEFAULT_CAPABILITY: u32 = 89;
@@ -30,6 +32,8 @@ struct Log(Arc<Mutex<Lines>>);
 struct Lines {
     errors: Vec<String>,
     layers: Vec<Layer>,
+    /// The lines that say so, as they came.
+    details: String,
 }
 
 impl LogHandler for Log {
@@ -38,7 +42,12 @@ impl LogHandler for Log {
         if severity <= Severity::Error {
             lines.errors.push(message.to_owned());
         }
-        lines.layers.extend(message.lines().filter_map(layer));
+        for line in message.lines() {
+            if let Some(layer) = layer(line) {
+                lines.layers.push(layer);
+                lines.details.extend([line.trim(), "\n"]);
+            }
+        }
     }
 }
 
@@ -129,8 +138,10 @@ pub fn build(request: &Build) -> Result<Built> {
     if let Some(path) = &typed {
         std::fs::remove_file(path).map_err(|error| Error::io(path, &error))?;
     }
-    let layers = std::mem::take(&mut log.0.lock().unwrap_or_else(PoisonError::into_inner).layers);
-    Ok(Built { note, layers, metrics: qpipe::stages::contract::Metrics::new() })
+    let lines = std::mem::take(&mut *log.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let path = request.folder.join(LAYERS);
+    std::fs::write(&path, lines.details).map_err(|error| Error::io(&path, &error))?;
+    Ok(Built { note, layers: lines.layers, metrics: qpipe::stages::contract::Metrics::new() })
 }
 
 fn capability(number: u32) -> Result<trtx::ComputeCapability> {

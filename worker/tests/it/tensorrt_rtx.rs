@@ -1,5 +1,10 @@
 //! A real TensorRT-RTX engine from a Q/DQ graph, built without a GPU. Needs `make deps-tensorrt-rtx`.
 
+mod draft;
+mod graphs;
+mod rules;
+mod verdict;
+
 use std::path::Path;
 
 use qpipe::stages::build_engine::{Backend, Precision};
@@ -47,7 +52,17 @@ fn build(model: &Model, folder: &Path) -> qpipe_worker::Result<Vec<engine::Layer
     build_in(None, model, folder)
 }
 
+/// With float parts as asked for, on the RTX 40 series.
 fn build_in(
+    precision: Option<Precision>,
+    model: &Model,
+    folder: &Path,
+) -> qpipe_worker::Result<Vec<engine::Layer>> {
+    build_for(89, precision, model, folder)
+}
+
+fn build_for(
+    capability: u32,
     precision: Option<Precision>,
     model: &Model,
     folder: &Path,
@@ -59,7 +74,7 @@ fn build_in(
         model,
         folder,
         batch: 2,
-        compute_capability: Some(89),
+        compute_capability: Some(capability),
         threads: 2,
         precision,
         saturate: false,

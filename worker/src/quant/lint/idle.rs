@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use qpipe::stages::insert_qdq::Target;
+
 use super::layers::before;
 use super::table::Found;
 use super::view::PairView;
@@ -51,8 +53,13 @@ const SHAPES: [&str; 4] = ["Flatten", "Reshape", "Squeeze", "Unsqueeze"];
 /// Poolings that read floats, although integer layers alone are before them, and whose means are quantized.
 pub(super) fn pools<'a>(view: &PairView<'a>) -> Found<'a> {
     let pools = view.graph.nodes.iter();
+    // TensorRT-RTX computes an AveragePool in float whatever pairs there are.
+    let local = view.target != Some(Target::TensorrtRtx);
     pools
-        .filter(|node| ["AveragePool", "GlobalAveragePool"].contains(&node.op_type.as_str()))
+        .filter(|node| match node.op_type.as_str() {
+            "AveragePool" => local,
+            operator => operator == "GlobalAveragePool",
+        })
         .filter_map(|pool| {
             let input = pool.input(0).filter(|name| view.dequantize(name).is_none())?;
             let layers = before(view, input);

@@ -8,15 +8,31 @@ use super::POLICIES;
 pub fn rules() -> String {
     let mut text = String::new();
     let mut described: Vec<(&[&super::Rule], &str)> = Vec::new();
+    // Constants have no address of their own: a rule is another's equal where it says the same.
+    let same = |a: &super::Rule, b: &super::Rule| {
+        (a.name, a.operators, a.about, a.reason) == (b.name, b.operators, b.about, b.reason)
+    };
     for policy in POLICIES {
         let _ = writeln!(text, "### `{}`\n", policy.name);
-        let same = described.iter().find(|(rules, _)| std::ptr::eq(*rules, policy.rules));
-        if let Some((_, name)) = same {
-            let _ = writeln!(text, "The rules of `{name}`.\n");
-            continue;
-        }
+        // One that has most rules of another has that one's, but for those that differ.
+        let own = |rules: &[&super::Rule]| -> Vec<&super::Rule> {
+            let others = |rule: &&super::Rule| rules.iter().all(|other| !same(rule, other));
+            policy.rules.iter().copied().filter(others).collect()
+        };
+        let like = described.iter().find(|(rules, _)| {
+            rules.len() == policy.rules.len() && 2 * own(rules).len() < rules.len()
+        });
+        let rules = match like {
+            Some((rules, name)) => {
+                let own = own(rules);
+                let but = if own.is_empty() { "." } else { ", but for these:" };
+                let _ = writeln!(text, "The rules of `{name}`{but}\n");
+                own
+            }
+            None => policy.rules.to_vec(),
+        };
         described.push((policy.rules, policy.name));
-        for rule in policy.rules {
+        for rule in rules {
             let operators: Vec<String> =
                 rule.operators.iter().map(|operator| format!("`{operator}`")).collect();
             let _ = writeln!(

@@ -7,6 +7,7 @@ pub(super) mod integer;
 pub(super) mod moving;
 pub(super) mod pooling;
 pub(super) mod residual;
+pub(super) mod rtx;
 pub(super) mod weighted;
 
 /// NVIDIA's guide to explicit quantization and where pairs are wanted.
@@ -16,5 +17,7 @@ const ONNXRUNTIME_SELECTORS: &str = "https://github.com/microsoft/onnxruntime/bl
 /// ONNX Runtime's guide.
 const ONNXRUNTIME_GUIDE: &str =
     "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html";
+/// Engines that we built: `docs/tensorrt-rtx.md` has their layers.
+const RTX_ENGINES: &str = "layers of engines of TensorRT-RTX 1.7 for compute capabilities 80, 86, 89 and 120 ([What engines make of the rules](tensorrt-rtx.md#what-engines-make-of-the-rules))";
 /// Our own figures of ONNX Runtime: `docs/placement.md` says more.
 const MEASURED: &str = "measured with ONNX Runtime 1.32, AVX2 without VNNI ([Activations and gates](#activations-and-gates-on-onnx-runtime))";
