@@ -257,25 +257,51 @@ impl Comparison {
     }
 }
 
-/// A value in the layout of the expected one, `[N, C, …]`. A runtime may hold it as `[N, …, C]`, and of a node in the middle of its graph does not say so: what
-/// fits is taken, and where both do, what is nearer.
+/// A value in the layout of the expected one, `[N, …]`. A runtime may hold it with its channels last, or moves a Transpose past the node that makes
+/// it, and of a node in the middle of its graph does not say so: of all orders of the axes behind the first, in which its extents
+/// fit, the nearest is taken.
 fn in_layout_of(expected: &Tensor, found: &Tensor) -> Result<Option<Tensor>> {
     let size = expected.size();
-    let as_it_is = (found.size() == size).then(|| found.shallow_clone());
-    if size.len() < 3 || found.dim() != size.len() {
-        return Ok(as_it_is);
+    if found.dim() != size.len() {
+        return Ok(None);
     }
-    let turned = found.f_movedim_int(-1, 1)?;
-    let turned = (turned.size() == size).then_some(turned);
-    let (Some(as_it_is), Some(turned)) = (&as_it_is, &turned) else {
-        return Ok(as_it_is.or(turned));
-    };
-    let error = |found: &Tensor| -> Result<f64> {
-        let found = found.f_to_device(expected.device())?;
-        Ok(found.f_sub(expected)?.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?)
-    };
-    let nearer = if error(turned)? < error(as_it_is)? { turned } else { as_it_is };
-    Ok(Some(nearer.shallow_clone()))
+    let mut fitting = Vec::new();
+    for order in orders(size.len()) {
+        let turned = found.f_permute(&order)?;
+        if turned.size() == size {
+            fitting.push(turned);
+        }
+    }
+    if fitting.len() < 2 {
+        return Ok(fitting.pop());
+    }
+    let mut nearest: Option<(f64, Tensor)> = None;
+    for turned in fitting {
+        let found = turned.f_to_device(expected.device())?;
+        let error = found.f_sub(expected)?.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?;
+        // The first of them is as it is, also where none is a number.
+        if nearest.as_ref().is_none_or(|(least, _)| error < *least) {
+            nearest = Some((error, turned));
+        }
+    }
+    Ok(nearest.map(|(_, turned)| turned))
+}
+
+/// Orders of the axes of a value of this rank that leave the first where it is, the value's own first; of more than five axes that alone.
+fn orders(rank: usize) -> Vec<Vec<i64>> {
+    let axes: Vec<i64> = (0..rank as i64).collect();
+    if rank > 5 {
+        return vec![axes];
+    }
+    let mut all = vec![axes[..rank.min(1)].to_vec()];
+    for _ in 1..rank {
+        let longer = all.iter().flat_map(|order| {
+            let left = axes.iter().filter(|axis| !order.contains(axis));
+            left.map(|axis| [&order[..], &[*axis]].concat())
+        });
+        all = longer.collect();
+    }
+    all
 }
 
 #[cfg(test)]
@@ -292,6 +318,10 @@ mod tests {
                 assert_eq!(in_layout_of(&expected, found).unwrap().unwrap(), expected);
             }
         }
+        // ONNX Runtime's optimizer moves transpositions of other kinds too.
+        let expected = expected.view([4, 2, 3, 5]);
+        let moved = expected.permute([0, 2, 1, 3]).contiguous();
+        assert_eq!(in_layout_of(&expected, &moved).unwrap().unwrap(), expected);
         let other = Tensor::zeros([2, 7], (Kind::Float, tch::Device::Cpu));
         assert!(in_layout_of(&expected, &other).unwrap().is_none());
     }
