@@ -22,7 +22,7 @@ pub fn network() -> Model {
     model
 }
 
-pub fn build(
+fn build(
     model: &Model,
     folder: &Path,
     backend: Backend,
@@ -59,18 +59,26 @@ fn built(
     Ok((folder, built.metrics.get("advice").map(ToString::to_string)))
 }
 
+/// Logits that an engine of the model gives for three images of noise; it is built in `folder`.
+pub fn logits(
+    model: &Model,
+    folder: &Path,
+    backend: Backend,
+    precision: Option<Precision>,
+) -> Vec<f32> {
+    let folder = build(model, folder, backend, precision).unwrap();
+    let (note, mut engine) = engine::load(&folder, &Threads::Free(2)).unwrap();
+    let images = qpipe_worker::bench::noise(3 * note.input.iter().product::<usize>());
+    let logits = engine.run(&images, 3).unwrap().remove(0);
+    assert_eq!(logits.len(), 3 * note.classes);
+    logits
+}
+
 #[test]
 fn libtorchs_engine_gives_onnxruntimes_logits() {
     let folder = tempfile::tempdir().unwrap();
     let model = network();
-    let logits = |backend, precision| {
-        let folder = build(&model, folder.path(), backend, precision).unwrap();
-        let (note, mut engine) = engine::load(&folder, &Threads::Free(2)).unwrap();
-        let images = qpipe_worker::bench::noise(3 * note.input.iter().product::<usize>());
-        let logits = engine.run(&images, 3).unwrap().remove(0);
-        assert_eq!(logits.len(), 3 * note.classes);
-        logits
-    };
+    let logits = |backend, precision| logits(&model, folder.path(), backend, precision);
     let expected = logits(Backend::Onnxruntime, None);
     let largest = expected.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
     assert!(largest > 0.01, "{expected:?}");

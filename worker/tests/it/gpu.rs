@@ -6,7 +6,6 @@ use qpipe::stages::build_engine::{Backend, Precision};
 use qpipe::stages::finetune::{Distillation, ScaleEma};
 use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::data::Dataset;
-use qpipe_worker::engine::{self, Threads};
 use qpipe_worker::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use qpipe_worker::interp::{Mode, Options, Program, Scales};
 use qpipe_worker::quant::calibrate;
@@ -15,7 +14,7 @@ use qpipe_worker::torch::{self, Half, LearnedScale};
 use qpipe_worker::train::{Classifier, Epoch, Fit, Teacher, Watch};
 use tch::{Device, Kind, Tensor};
 
-use crate::engines::{build, network};
+use crate::engines::{logits, network};
 use crate::finetuning::{bytes, fit, quantized, quantized_values};
 use crate::quant::{dataset, options, small_resnet};
 
@@ -218,12 +217,7 @@ fn libtorchs_engine_on_a_gpu_gives_onnxruntimes_logits() {
     open();
     let folder = tempfile::tempdir().unwrap();
     let model = network();
-    let logits = |backend, precision| {
-        let folder = build(&model, folder.path(), backend, precision).unwrap();
-        let (note, mut engine) = engine::load(&folder, &Threads::Free(2)).unwrap();
-        let images = qpipe_worker::bench::noise(3 * note.input.iter().product::<usize>());
-        engine.run(&images, 3).unwrap().remove(0)
-    };
+    let logits = |backend, precision| logits(&model, folder.path(), backend, precision);
     let expected = logits(Backend::Onnxruntime, None);
     let largest = expected.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
     let precisions = [(Precision::Fp32, 1e-4), (Precision::Tf32, 1e-2), (Precision::Fp16, 1e-2)];
@@ -280,9 +274,8 @@ fn too_little_memory_is_told_with_sizes_and_a_remedy() {
         fit.run(&mut classifier, None, &mut Lines(Vec::new())).map(drop)
     };
     attempt().unwrap();
-    // What is left is taken in ever smaller pieces.
+    // What is left is taken in ever smaller pieces, also what libtorch has cached of earlier passes, small blocks apart from large ones.
     let mut taken = Vec::new();
-    // What libtorch has cached of earlier passes goes too, small blocks apart from large ones.
     for bytes in [1 << 30, 1 << 26, 1 << 21, 1 << 19, 1 << 14, 1 << 9] {
         while let Ok(piece) = Tensor::f_empty([bytes], (Kind::Uint8, Device::Cuda(0))) {
             taken.push(piece);
