@@ -6,6 +6,7 @@ use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use super::fidelity::Fidelity;
+use super::layout::turned_to;
 use super::report::Step;
 use crate::graph::Model;
 use crate::interp::{Mode, Options, Program};
@@ -70,6 +71,21 @@ pub fn floats(names: &[String], values: &HashMap<String, Tensor>) -> Vec<String>
     names.iter().filter(is_float).cloned().collect()
 }
 
+/// What a form of a model gives.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The values, by name.
+    pub values: HashMap<String, Tensor>,
+    /// Those of the middle of a runtime's own graph, whose axes it may have put in another order. All others have the order of the model.
+    pub inner: HashSet<String>,
+}
+
+impl From<HashMap<String, Tensor>> for Found {
+    fn from(values: HashMap<String, Tensor>) -> Self {
+        Self { values, inner: HashSet::new() }
+    }
+}
+
 /// Values of one form of a model against those of the reference.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
@@ -94,20 +110,19 @@ impl Comparison {
     ///
     /// # Errors
     /// Values of different shapes.
-    pub fn add(
-        &mut self,
-        expected: &HashMap<String, Tensor>,
-        found: &HashMap<String, Tensor>,
-    ) -> Result<()> {
+    pub fn add(&mut self, expected: &HashMap<String, Tensor>, found: &Found) -> Result<()> {
         for (name, expected) in expected.iter().filter(|(_, value)| value.kind() == Kind::Float) {
-            let Some(found) = found.get(name).filter(|value| value.kind() == Kind::Float) else {
-                continue;
+            let value = found.values.get(name).filter(|value| value.kind() == Kind::Float);
+            let Some(value) = value else { continue };
+            let turned = match found.inner.contains(name) {
+                true => turned_to(expected, value)?,
+                false => (value.size() == expected.size()).then(|| value.shallow_clone()),
             };
-            let Some(found) = in_layout_of(expected, found)? else {
+            let Some(found) = turned else {
                 return Err(Error::user(format!(
                     "value \"{name}\": {} gives {:?}, the simulation {:?}",
                     self.of,
-                    found.size(),
+                    value.size(),
                     expected.size()
                 )));
             };
@@ -257,72 +272,27 @@ impl Comparison {
     }
 }
 
-/// A value in the layout of the expected one, `[N, …]`. A runtime may hold it with its channels last, or moves a Transpose past the node that makes
-/// it, and of a node in the middle of its graph does not say so: of all orders of the axes behind the first, in which its extents
-/// fit, the nearest is taken.
-fn in_layout_of(expected: &Tensor, found: &Tensor) -> Result<Option<Tensor>> {
-    let size = expected.size();
-    if found.dim() != size.len() {
-        return Ok(None);
-    }
-    let mut fitting = Vec::new();
-    for order in orders(size.len()) {
-        let turned = found.f_permute(&order)?;
-        if turned.size() == size {
-            fitting.push(turned);
-        }
-    }
-    if fitting.len() < 2 {
-        return Ok(fitting.pop());
-    }
-    let mut nearest: Option<(f64, Tensor)> = None;
-    for turned in fitting {
-        let found = turned.f_to_device(expected.device())?;
-        let error = found.f_sub(expected)?.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?;
-        // The first of them is as it is, also where none is a number.
-        if nearest.as_ref().is_none_or(|(least, _)| error < *least) {
-            nearest = Some((error, turned));
-        }
-    }
-    Ok(nearest.map(|(_, turned)| turned))
-}
-
-/// Orders of the axes of a value of this rank that leave the first where it is, the value's own first; of more than five axes that alone.
-fn orders(rank: usize) -> Vec<Vec<i64>> {
-    let axes: Vec<i64> = (0..rank as i64).collect();
-    if rank > 5 {
-        return vec![axes];
-    }
-    let mut all = vec![axes[..rank.min(1)].to_vec()];
-    for _ in 1..rank {
-        let longer = all.iter().flat_map(|order| {
-            let left = axes.iter().filter(|axis| !order.contains(axis));
-            left.map(|axis| [&order[..], &[*axis]].concat())
-        });
-        all = longer.collect();
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn values_with_the_channels_last_are_turned() {
-        let expected = Tensor::arange(2 * 3 * 4 * 5, (Kind::Float, tch::Device::Cpu));
-        for size in [[2, 3, 4, 5], [1, 2, 2, 2]] {
-            let expected = expected.narrow(0, 0, size.iter().product()).view(size);
-            let last = expected.permute([0, 2, 3, 1]).contiguous();
-            for found in [&expected, &last] {
-                assert_eq!(in_layout_of(&expected, found).unwrap().unwrap(), expected);
-            }
-        }
-        // ONNX Runtime's optimizer moves transpositions of other kinds too.
-        let expected = expected.view([4, 2, 3, 5]);
-        let moved = expected.permute([0, 2, 1, 3]).contiguous();
-        assert_eq!(in_layout_of(&expected, &moved).unwrap().unwrap(), expected);
-        let other = Tensor::zeros([2, 7], (Kind::Float, tch::Device::Cpu));
-        assert!(in_layout_of(&expected, &other).unwrap().is_none());
+    fn only_inner_values_of_a_runtime_are_turned() {
+        let made = |value: Tensor| HashMap::from([("y".to_owned(), value)]);
+        let expected = made(Tensor::arange(18, (Kind::Float, tch::Device::Cpu)).view([2, 3, 3]));
+        let swapped = || made(expected["y"].transpose(1, 2));
+        let sqnr = |found: &Found| {
+            let mut comparison = Comparison::new("the engine");
+            comparison.add(&expected, found).unwrap();
+            comparison.sums["y"].figures().sqnr_db
+        };
+        let inner = HashSet::from(["y".to_owned()]);
+        assert_eq!(sqnr(&Found { values: swapped(), inner }), None, "nothing differs");
+        let as_it_is = sqnr(&Found::from(swapped())).unwrap();
+        assert!(as_it_is < 20.0, "{as_it_is} dB");
+        // Another shape is no form of the value.
+        let last = Found::from(made(Tensor::zeros([2, 9], (Kind::Float, tch::Device::Cpu))));
+        let refused = Comparison::new("the engine").add(&expected, &last).unwrap_err();
+        assert!(refused.message.contains("[2, 9]"), "{}", refused.message);
     }
 }

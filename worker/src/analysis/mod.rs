@@ -4,12 +4,13 @@ mod agreement;
 mod compare;
 mod drawing;
 mod fidelity;
+mod layout;
 mod report;
 mod sensitivity;
 mod suffix;
 mod variant;
 
-pub use agreement::{Budget, Comparison, Seen, common, floats};
+pub use agreement::{Budget, Comparison, Found, Seen, common, floats};
 pub use compare::{Compared, Images, Run, compare, compare_runs};
 pub use drawing::{markdown, svg};
 pub use fidelity::{Fidelity, Figures};

@@ -6,13 +6,13 @@ use std::path::Path;
 use tch::Tensor;
 
 use super::Context;
-use crate::analysis::{Budget, Comparison, Seen};
+use crate::analysis::{Budget, Comparison, Found, Seen};
 use crate::engine::{self, Note, Tapped, Threads, library};
 use crate::graph::{Dim, Model};
 use crate::{Result, passes, torch};
 
-/// Runs images through a form; the values, by name.
-type Run = dyn FnMut(&Tensor) -> Result<Values>;
+/// Runs images through a form.
+type Run = dyn FnMut(&Tensor) -> Result<Found>;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,7 +66,7 @@ impl<'a> Forms<'a> {
         };
         if wanted.libtorch {
             let mut seen = Seen::new(exported, names)?;
-            let run = move |images: &Tensor| Ok(seen.run(images)?.1);
+            let run = move |images: &Tensor| Ok(seen.run(images)?.1.into());
             add("export", "the exported file on libtorch", Box::new(run) as Box<_>);
         }
         if wanted.onnxruntime {
@@ -133,7 +133,7 @@ impl<'a> Forms<'a> {
 }
 
 fn tapped(mut tapped: Tapped) -> Box<Run> {
-    Box::new(move |images| values_of(&mut tapped, images))
+    Box::new(move |images| Ok(values_of(&mut tapped, images)?.into()))
 }
 
 fn values_of(tapped: &mut Tapped, images: &Tensor) -> Result<Values> {
@@ -158,19 +158,21 @@ fn on_engine(
         None => None,
     };
     Ok(Box::new(move |images| {
-        let mut values = match &mut inner {
+        let values = match &mut inner {
             Some(inner) => values_of(inner, images)?,
             None => Values::new(),
         };
+        let mut found = Found { inner: values.keys().cloned().collect(), values };
         let count = images.size()[0];
         let floats = torch::tensor_data(images)?.to_f32()?;
         let made = engine.run(&floats, count as usize)?;
         for ((name, shape), made) in note.outputs().into_iter().zip(made) {
             let shape: Vec<i64> =
                 std::iter::once(count).chain(shape.iter().map(|n| *n as i64)).collect();
-            values.insert(name.to_owned(), Tensor::f_from_slice(&made)?.f_reshape(&shape)?);
+            found.inner.remove(name);
+            found.values.insert(name.to_owned(), Tensor::f_from_slice(&made)?.f_reshape(&shape)?);
         }
-        Ok(values)
+        Ok(found)
     }))
 }
 

@@ -62,7 +62,7 @@ fn compare(
     let on_onnxruntime = tensors(unfused.run(&floats, &images.size()).unwrap());
     [("libtorch", on_libtorch), ("ONNX Runtime", on_onnxruntime)].map(|(of, found)| {
         let mut comparison = Comparison::new(of);
-        comparison.add(&expected, &found).map_err(|error| error.message)?;
+        comparison.add(&expected, &found.into()).map_err(|error| error.message)?;
         comparison.hold(exported, BUDGET).map_err(|error| error.message)?;
         Ok(comparison)
     })
