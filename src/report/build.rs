@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::figures::{self, Benchmark, Detection, Evaluation, Figures, Subject};
 use super::number;
-use super::table::{Accuracy, Report, Row, Timing, TimingColumn};
+use super::table::{Report, Row, Timing, TimingColumn};
 use crate::stages::contract::Metrics;
 use crate::stages::report::Report as Config;
 
@@ -45,6 +45,7 @@ pub fn build(
         timings: Vec::new(),
         others: Vec::new(),
         rows: Vec::new(),
+        failures: Vec::new(),
         notes: Vec::new(),
     };
     let mut conditions = Vec::new();
@@ -179,6 +180,7 @@ impl Report {
                 latency_ms: timed.latency_ms,
                 throughput: timed.throughput,
                 speedup: None,
+                quantized: benchmark.quantized,
             });
         }
     }
@@ -211,37 +213,6 @@ impl Report {
             row.timings = order.iter().map(|&index| row.timings[index]).collect();
         }
         self.timings = order.iter().map(|&index| self.timings[index].clone()).collect();
-    }
-
-    /// Compares each row with the baseline.
-    fn compare(&mut self) {
-        let base = self.rows[self.baseline].clone();
-        let mut slower = Vec::new();
-        for (index, row) in self.rows.iter_mut().enumerate() {
-            let engines = row.engines.iter().zip(&base.engines);
-            let mut pairs = engines.chain([(&row.simulation, &base.simulation)]);
-            let pair = pairs.find_map(|(own, base)| own.zip(*base));
-            if index != self.baseline {
-                let points = |(own, base): (Accuracy, Accuracy)| (own.top1 - base.top1) * 100.0;
-                row.delta_points = pair.map(points);
-            }
-            for (column, (own, base)) in row.timings.iter_mut().zip(&base.timings).enumerate() {
-                let (Some(own), Some(base)) = (own, base) else { continue };
-                let speedup = own.throughput / base.throughput;
-                own.speedup = speedup.is_finite().then_some(speedup);
-                // A hundredth is within what timings vary.
-                if index != self.baseline && speedup < 0.99 {
-                    slower.push((row.title.clone(), self.timings[column].batch, speedup));
-                }
-            }
-        }
-        for (title, batch, speedup) in slower {
-            self.notes.push(format!(
-                "{title} is slower than {} at batch {batch}: {}. INT8 does not pay there.",
-                base.title,
-                number::times(speedup)
-            ));
-        }
     }
 }
 
@@ -323,7 +294,9 @@ mod tests {
             sources.push(source(&id("eng"), "eng", &cell, &evaluation("engine", top1 - 0.001)));
             for (batch, median) in [(1, one), (32, many)] {
                 let cell = [("variant", json!(variant)), ("batch", json!(batch))];
-                sources.push(source(&id("bench"), "bench", &cell, &benchmark(batch, median)));
+                let mut figures = benchmark(batch, median);
+                figures["quantized"] = json!(variant != "fp32");
+                sources.push(source(&id("bench"), "bench", &cell, &figures));
             }
         }
         let config = config("title = \"A <b> title\"\nlabels = { fp32 = \"FP32\" }");
@@ -349,7 +322,7 @@ FP32           12.00   12.50  2,667     1.00×
 ptq[max]        6.00   12.50  5,333     2.00×  +100 %
 qat             6.10   12.50  5,246     1.97×   +97 %
 
-ptq[max] is slower than FP32 at batch 1: 0.82×. INT8 does not pay there.
+FAILED: ptq[max] is slower than FP32 at batch 1: 0.82×. Quantization does not pay there.
 Timed: onnxruntime, 2 threads pinned to CPUs 0, 1; latency of a whole batch, throughput from its median.
 ";
         assert_eq!(report().text(100), expected);
@@ -383,7 +356,7 @@ FP32          1.00×
         assert!(text.starts_with(expected), "{text}");
         assert!(
             text.contains(
-                "\nptq[max] is slower than FP32 at batch 1:\n0.82×. INT8 does not pay there.\n"
+                "\nFAILED: ptq[max] is slower than FP32 at\nbatch 1: 0.82×. Quantization does not\npay there.\n"
             ),
             "{text}"
         );
@@ -405,10 +378,45 @@ FP32          1.00×
             markdown.contains("\n| ptq\\[max\\] | 90.51 % | 90.41 % | -1.19 | 0.610 |"),
             "{markdown}"
         );
+        assert!(markdown.contains("\n**Failed:** ptq\\[max\\] is slower"), "{markdown}");
         let html = report().html();
+        assert!(html.contains("<p class=\"bad\"><b>Failed:</b> ptq[max] is slower"), "{html}");
         assert!(html.contains("<h1>A &lt;b&gt; title</h1>"), "{html}");
         assert!(html.contains("<tr class=\"baseline\"><td>FP32</td>"), "{html}");
         assert!(html.contains("<td class=\"bad\">-1.19</td>"), "{html}");
+    }
+
+    #[test]
+    fn quantized_engines_are_held_to_the_fastest_float_one() {
+        let rows: [(&str, f64, Option<bool>); 6] = [
+            ("fp32", 10.0, Some(false)),
+            ("fp16", 5.0, Some(false)),
+            ("tf32", 12.0, Some(false)),
+            ("ptq", 6.0, Some(true)),
+            ("qat", 4.0, Some(true)),
+            ("theirs", 20.0, None),
+        ];
+        let sources: Vec<_> = rows
+            .iter()
+            .map(|(variant, median, quantized)| {
+                let mut figures = benchmark(1, *median);
+                if let Some(quantized) = quantized {
+                    figures["quantized"] = json!(quantized);
+                }
+                let id = format!("bench[{variant}]");
+                source(&id, "bench", &[("variant", json!(variant))], &figures)
+            })
+            .collect();
+        let report = build(&config(""), "p", &sources).expect("a report");
+        let failed =
+            ["ptq is slower than fp16 at batch 1: 0.83×. Quantization does not pay there."];
+        assert_eq!(report.failures, failed);
+        let noted = [
+            "tf32 is slower than fp32 at batch 1: 0.83×.",
+            "theirs is slower than fp32 at batch 1: 0.50×.",
+        ];
+        assert_eq!(report.notes[..2], noted);
+        assert_eq!(report.rows[4].timings[0].expect("timed").speedup, Some(2.5));
     }
 
     #[test]

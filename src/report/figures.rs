@@ -70,6 +70,9 @@ pub(super) struct Benchmark {
     /// Whether it was launched as a CUDA graph.
     #[serde(default)]
     pub cuda_graph: bool,
+    /// Whether the engine is of a quantized model.
+    #[serde(default)]
+    pub quantized: Option<bool>,
     /// An entry a batch size.
     pub batches: Vec<Batch>,
 }

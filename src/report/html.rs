@@ -33,6 +33,9 @@ impl Report {
         self.head(&mut text);
         self.body(&mut text);
         text.push_str("</table>\n</div>\n<div class=\"notes\">\n");
+        for failure in &self.failures {
+            let _ = writeln!(text, "<p class=\"bad\"><b>Failed:</b> {}</p>", escape(failure));
+        }
         for note in &self.notes {
             let _ = writeln!(text, "<p>{}</p>", escape(note));
         }

@@ -3,7 +3,7 @@
 use super::Report;
 
 impl Report {
-    /// A heading, one table (GitHub's dialect), the notes.
+    /// A heading, one table (GitHub's dialect), what failed, the notes.
     pub fn markdown(&self) -> String {
         let groups = self.groups();
         let mut headings = vec![escape(&self.rows_by)];
@@ -22,6 +22,9 @@ impl Report {
             let cells = columns.iter().map(|column| escape(&column.cells[index]));
             let cells: Vec<String> = [escape(&row.title)].into_iter().chain(cells).collect();
             text.push_str(&format!("| {} |\n", cells.join(" | ")));
+        }
+        for failure in &self.failures {
+            text.push_str(&format!("\n**Failed:** {}\n", escape(failure)));
         }
         for note in &self.notes {
             text.push_str(&format!("\n{}\n", escape(note)));

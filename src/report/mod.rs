@@ -5,6 +5,7 @@
 //! ```
 
 mod build;
+mod compare;
 mod figures;
 mod grid;
 mod html;

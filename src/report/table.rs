@@ -21,6 +21,9 @@ pub struct Report {
     pub others: Vec<String>,
     /// The rows, in the pipeline's order.
     pub rows: Vec<Row>,
+    /// What the experiment was for and did not reach: quantized engines that are slower than a float one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<String>,
     /// What a reader must know besides the figures.
     pub notes: Vec<String>,
 }
@@ -106,6 +109,9 @@ pub struct Timing {
     pub throughput: f64,
     /// Throughput over the baseline's.
     pub speedup: Option<f64>,
+    /// Whether the engine's model has Q/DQ pairs, or is computed in INT8 without; `None`: the stage does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantized: Option<bool>,
 }
 
 /// Milliseconds a run.

@@ -36,10 +36,12 @@ impl Report {
             text.push('\n');
             draw(&names, name_width, block, &mut text);
         }
-        if !self.notes.is_empty() {
+        let failures: Vec<String> =
+            self.failures.iter().map(|failure| format!("FAILED: {failure}")).collect();
+        if !(failures.is_empty() && self.notes.is_empty()) {
             text.push('\n');
         }
-        for note in &self.notes {
+        for note in failures.iter().chain(&self.notes) {
             // A file's note stays a line, for programs that search it.
             for wrapped in textwrap::wrap(note, if columns < 100 { columns } else { usize::MAX }) {
                 line(&wrapped, &mut text);

@@ -8,7 +8,8 @@ use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Ref};
 /// Times an engine: warm-up, then runs until both `iterations` and `seconds` are reached.
 ///
 /// Output: `metrics` (JSON): for each batch size `latency_ms` (min, mean, median, p90, p95, p99),
-/// `throughput` (images a second, from the median), `iterations`, `threads` and the processors that they were pinned to. `latency_ms` is
+/// `throughput` (images a second, from the median), `iterations`, `threads` and the processors that they were pinned to; `quantized`, whether the
+/// engine is of a model with Q/DQ pairs. `latency_ms` is
 /// that of a whole batch from input in host memory to logits in host memory.
 ///
 /// An engine of backend `tensorrt` is timed by trtexec on its GPU, spinning while it waits. `latency_ms` is what trtexec calls latency, the
@@ -70,7 +71,7 @@ fn default_seconds() -> f64 {
 
 impl Contract for Benchmark {
     const NAME: &'static str = "benchmark";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "latency and throughput of an engine";
     const DEMAND: Demand = Demand::Alone;
 

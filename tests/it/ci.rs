@@ -256,6 +256,42 @@ fn a_summary_is_appended_and_errors_are_annotated() {
     assert!(said.stderr.contains("::error file=p.toml,line=2::"), "{said:?}");
 }
 
+/// Timings as `benchmark` writes them, of a float engine and of one that quantization made slower.
+const SLOWER: &str = r#"
+[stages.timed]
+kind = "command"
+matrix = { variant = ["fp32", "int8"] }
+run = "cp ${matrix.variant}.json $QPIPE_OUT_M"
+files = { src = "${matrix.variant}.json" }
+outputs = { m = { file = "m.json", type = "metrics" } }
+
+[stages.report]
+kind = "report"
+from = ["timed"]
+"#;
+
+#[test]
+fn int8_that_is_slower_than_float_is_told_as_a_failure() {
+    let project = Project::new(SLOWER);
+    for (variant, quantized, median) in [("fp32", false, 1.0), ("int8", true, 1.25)] {
+        let latency = serde_json::json!({"min": median, "mean": median, "median": median, "p90": median, "p95": median, "p99": median});
+        let figures = serde_json::json!({"backend": "onnxruntime", "threads": 1, "quantized": quantized, "batches": [
+            {"batch": 1, "iterations": 9, "latency_ms": latency, "throughput": 1000.0 / median}]});
+        project.write(&format!("{variant}.json"), &figures.to_string());
+    }
+    let mut command = project.command(&["run", "p.toml", "--summary", "out.md", "-j1"]);
+    command.env("GITHUB_ACTIONS", "true").env("GITHUB_WORKSPACE", project.path(""));
+    let said = project.said(&mut command);
+    let failure = "int8 is slower than fp32 at batch 1: 0.80×. Quantization does not pay there.";
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains(&format!("\nFAILED: {failure}\n")), "{said:?}");
+    let warning = format!("::warning file=p.toml,line=9::report: {failure}\n");
+    assert!(said.stderr.contains(&warning), "{said:?}");
+    assert!(project.read("out.md").contains(&format!("\n**Failed:** {failure}\n")));
+    let report: Value = serde_json::from_str(&project.artifact("report/report.json")).unwrap();
+    assert_eq!(report["failures"], serde_json::json!([failure]));
+}
+
 /// An engine made by a worker that is a script, and what a command makes of it.
 fn machine() -> Project {
     let project = Project::new(

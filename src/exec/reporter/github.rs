@@ -1,6 +1,6 @@
 //! Annotations of GitHub Actions: errors at their lines of the pipeline file.
 //!
-//! The format is that of "Workflow commands for GitHub Actions": `::error file=F,line=N::MESSAGE`.
+//! The format is that of "Workflow commands for GitHub Actions": `::error file=F,line=N::MESSAGE`, `::warning` for what a report calls failed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,15 @@ impl Annotations {
                     error(&self.file, Some(outcome.line), &message)
                 })
                 .collect(),
+            Event::Report { stage, report } => {
+                let line = self.lines.get(*stage).copied();
+                let failures = report.failures.iter();
+                failures
+                    .map(|failure| {
+                        command("warning", &self.file, line, &format!("{stage}: {failure}"))
+                    })
+                    .collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -64,17 +73,27 @@ impl Reporter for Annotations {
 
 /// The annotation of an error at a line of a file.
 pub fn error(file: &Path, line: Option<usize>, message: &str) -> String {
-    let workspace = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
-    command(file, workspace.as_deref(), line, message)
+    command("error", file, line, message)
 }
 
-fn command(file: &Path, workspace: Option<&Path>, line: Option<usize>, message: &str) -> String {
+fn command(kind: &str, file: &Path, line: Option<usize>, message: &str) -> String {
+    let workspace = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+    below(kind, file, workspace.as_deref(), line, message)
+}
+
+fn below(
+    kind: &str,
+    file: &Path,
+    workspace: Option<&Path>,
+    line: Option<usize>,
+    message: &str,
+) -> String {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let below = workspace.and_then(|workspace| file.strip_prefix(workspace).ok());
     let file = property(&below.unwrap_or(&file).display().to_string());
     let line = line.map(|line| format!(",line={line}")).unwrap_or_default();
     let message = data(&console::strip_ansi_codes(message));
-    format!("::error file={file}{line}::{message}")
+    format!("::{kind} file={file}{line}::{message}")
 }
 
 fn data(text: &str) -> String {
@@ -92,7 +111,7 @@ mod tests {
     #[test]
     fn commands_are_of_one_line_and_name_files_of_the_workspace() {
         let of = |file: &str, line, message| {
-            command(Path::new(file), Some(Path::new("/home/me/repo")), line, message)
+            below("error", Path::new(file), Some(Path::new("/home/me/repo")), line, message)
         };
         assert_eq!(
             of("/home/me/repo/a,b:c/p.toml", Some(7), "100 % of\nit\u{1b}[31m: failed"),

@@ -36,6 +36,8 @@ pub struct Note {
     /// Further outputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<FurtherOutput>,
+    /// Whether it is of a model with Q/DQ pairs, or computes in INT8 without ([`OnGpu::made_up_ranges`]).
+    pub quantized: bool,
     /// Of an engine for a GPU: what it was built for, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_gpu: Option<OnGpu>,
@@ -83,7 +85,7 @@ pub struct Layer {
 impl Note {
     /// Name of the file in an engine's folder.
     pub const FILE: &'static str = "engine.json";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     /// The note of a model that a backend is about to build.
     ///
@@ -137,6 +139,7 @@ impl Note {
             input: [channels, height, width],
             output_name: output.name.clone(),
             classes: shape.iter().product(),
+            quantized: model.graph.nodes.iter().any(|node| node.op_type == "DequantizeLinear"),
             shape: if shape.len() == 1 { Vec::new() } else { shape },
             more,
             on_gpu: None,

@@ -20,7 +20,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     };
     let protocol =
         Protocol { warmup: config.warmup, iterations: config.iterations, seconds: config.seconds };
-    let metrics = match engine::clock(&note) {
+    let mut metrics = match engine::clock(&note) {
         Some(clock) => clock(&Timing {
             folder,
             note: &note,
@@ -33,6 +33,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         })?,
         None => from_outside(context, &config, &sizes, &protocol)?,
     };
+    metrics.insert("quantized".to_owned(), json!(note.quantized));
     write_json(&metrics, context.output("metrics")?)?;
     Ok(metrics)
 }

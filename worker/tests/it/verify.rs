@@ -126,7 +126,7 @@ fn outputs_that_are_nearly_alike_are_told_as_such() {
         HashMap::from([("y".to_owned(), Tensor::from_slice(&elements).reshape([1, 2]))])
     };
     let mut comparison = Comparison::new("the engine");
-    comparison.add(&of([1.0, 1.01]), &of([1.01, 1.0])).unwrap();
+    comparison.add(&of([1.0, 1.01]), &of([1.01, 1.0]).into()).unwrap();
     let help = comparison.hold(&model, BUDGET).unwrap_err().help.unwrap();
     assert!(
         help.starts_with("its SQNR is within the budget") && help.contains("min_agreement"),
@@ -172,7 +172,7 @@ fn hold_chain(broken: Option<usize>, budget: Budget) -> (Comparison, Result<(), 
     let images = normal(64);
     let values = |model: &Model| Seen::new(model, &names).unwrap().run(&images).unwrap().1;
     let mut comparison = Comparison::new("the exported file");
-    comparison.add(&values(&reference), &values(&other)).unwrap();
+    comparison.add(&values(&reference), &values(&other).into()).unwrap();
     let held = comparison.hold(&other, budget);
     (comparison, held)
 }
@@ -258,7 +258,7 @@ fn what_each_integer_kernel_of_an_engine_gives_is_seen() {
     let compare = |built: &Model| {
         let found = engine_values(built, &exported, &images, folder.path());
         let mut comparison = Comparison::new("the engine");
-        comparison.add(&expected, &found).unwrap();
+        comparison.add(&expected, &found.clone().into()).unwrap();
         let held = comparison.hold(&exported, BUDGET).map_err(|error| error.message);
         (found.len(), comparison.worst_sqnr(), held)
     };

@@ -92,6 +92,7 @@ pub fn build(request: &Build) -> Result<Built> {
     for line in &advice {
         (request.tell)(Told::Log(&format!("advice: {line}")));
     }
+    note.quantized |= request.precision == Some(Precision::Implicit);
     note.on_gpu = Some(OnGpu {
         gpu,
         flags: chosen.into_iter().chain(wishes.flags.iter().cloned()).collect(),

@@ -156,6 +156,7 @@ mod tests {
             classes: 2,
             shape: Vec::new(),
             more: Vec::new(),
+            quantized: false,
             on_gpu: None,
             precision: None,
         };
