@@ -5,7 +5,8 @@
 
 `trained` is the network of `pipelines/quickstart.toml` (trained for a minute, or taken from the cache of QPIPE_CACHE), calibrated with
 the first 1,024 training images; top-1 is that of the 10,000 test images, once as ONNX Runtime fuses and once without any optimization: without
-VNNI its integer kernels saturate. `resnet18` is ResNet-18 at 224 pixels of `calibration.py`, whose speed alone means something.
+VNNI its integer kernels saturate. `resnet18` is ResNet-18 at 224 pixels of `calibration.py`, whose speed alone means something. `accuracy-resnet18` and `accuracy-mobilenetv2` are
+those of `pipelines/accuracy.toml` (10 epochs, images of 28×28, one for each of --seeds): minutes on a GPU, hours on a CPU; their top-1 is shown too.
 
 onnxruntime's models are made as its documentation advises for a CPU: `quant_pre_process`, Q/DQ pairs, activations uint8 with zero points,
 weights int8, symmetric and one scale a channel. All models are run in turn in one process, by one pool of threads; figures are medians and the least.
@@ -62,6 +63,28 @@ transform = [{{ normalize = {{ mean = [{mean}], std = [{std}] }} }}]
 [stages.beside_ranges]
 kind    = "calibrate"
 model   = "fp32.model"
+data    = "data.calibration"
+samples = 1024
+"""
+
+ACCURACY = """
+extends = "{root}/pipelines/accuracy.toml"
+
+[pipeline]
+seed = {seed}
+
+[params]
+epochs = 10
+
+[data.calibration]
+format    = "idx"
+path      = "{data}/train-images-idx3-ubyte.gz"
+limit     = 1024
+transform = [{{ normalize = {{ mean = [{mean}], std = [{std}] }} }}]
+
+[stages.beside_ranges]
+kind    = "calibrate"
+model   = "fp32[{network}].model"
 data    = "data.calibration"
 samples = 1024
 """
@@ -227,6 +250,16 @@ def trained(qpipe, folder):
     return {**files, **theirs(folder, files["float"], images, ["MinMax", "Entropy", "Percentile"])}, images
 
 
+def accurate(network, seed):
+    def made(qpipe, folder):
+        text = ACCURACY.format(root=ROOT, data=FASHION_MNIST, mean=MEAN, std=STD, network=network, seed=seed)
+        files = ours(qpipe, folder, text, f'"fp32[{network}].model"')
+        images = pixels("train-images-idx3-ubyte.gz")[:1024]
+        return {**files, **theirs(folder, files["float"], images, ["MinMax", "Entropy", "Percentile"])}, images
+
+    return made
+
+
 def resnet18(qpipe, folder):
     """The same."""
     calibration.make_images(folder)
@@ -252,6 +285,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("qpipe")
     parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--seeds", default="1", help="of the networks of accuracy.toml")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", help="a new folder, which keeps all that is made")
@@ -261,17 +295,24 @@ def main():
     vnni = sorted({flag for flag in flags if "vnni" in flag or flag == "amx_int8"})
     print(f"ONNX Runtime {onnxruntime.__version__}, {arguments.threads} threads, {', '.join(vnni) or 'no VNNI'}")
     with tempfile.TemporaryDirectory() as temporary:
-        folders = {name: Path(arguments.folder or temporary).resolve() / name for name in arguments.networks.split(",")}
+        networks = {}
+        for name in arguments.networks.split(","):
+            if name in NETWORKS:
+                networks[name] = NETWORKS[name]
+                continue
+            for seed in arguments.seeds.split(","):
+                networks[f"{name}-{seed}"] = accurate(name.removeprefix("accuracy-"), seed)
+        folders = {name: Path(arguments.folder or temporary).resolve() / name for name in networks}
         models = {}
         for name, folder in folders.items():
             folder.mkdir(parents=True)
-            models[name] = NETWORKS[name](os.path.abspath(arguments.qpipe), folder)
+            models[name] = networks[name](os.path.abspath(arguments.qpipe), folder)
         # One pool for all: threads that one model left waiting take no time from the next. From here on, no session has its own.
         onnxruntime.set_global_thread_pool_sizes(arguments.threads, 1)
         for name, (files, images) in models.items():
             print(name)
             report(files, images, arguments, folders[name])
-            if name == "trained":
+            if name == "trained" or name.startswith("accuracy-"):
                 accuracy(files)
 
 

@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::engines::{logits, network};
 use crate::finetuning::{bytes, fit, quantized, quantized_values};
-use crate::quant::{dataset, options, small_resnet};
+use crate::quant::{dataset, options, small_resnet, small_resnet_of};
 
 fn open() {
     torch::open_cuda();
@@ -264,17 +264,16 @@ fn depthwise_convolutions_compute_what_the_cpu_does() {
 #[ignore = "needs a GPU"]
 fn too_little_memory_is_told_with_sizes_and_a_remedy() {
     open();
-    let folder = tempfile::tempdir().unwrap();
-    let dataset = dataset(folder.path(), 28);
-    let model = small_resnet();
-    let attempt = || {
-        let checkpoints = tempfile::tempdir().unwrap();
-        let fit = settings(&dataset, checkpoints.path());
-        let mut classifier = Classifier::with(model.clone(), fit.train, &Options::default())?;
+    // The larger one needs hundreds of megabytes, more than what other streams keep of an earlier pass.
+    let attempt = |side: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let (dataset, model) = (dataset(folder.path(), side), small_resnet_of(side));
+        let fit = settings(&dataset, folder.path());
+        let mut classifier = Classifier::with(model, fit.train, &Options::default())?;
         fit.run(&mut classifier, None, &mut Lines(Vec::new())).map(drop)
     };
-    attempt().unwrap();
-    // What is left is taken in ever smaller pieces, also what libtorch has cached of earlier passes, small blocks apart from large ones.
+    attempt(28).unwrap();
+    // What is left is taken in ever smaller pieces, also what libtorch has cached, small blocks apart from large ones.
     let mut taken = Vec::new();
     for bytes in [1 << 30, 1 << 26, 1 << 21, 1 << 19, 1 << 14, 1 << 9] {
         while let Ok(piece) = Tensor::f_empty([bytes], (Kind::Uint8, Device::Cuda(0))) {
@@ -282,10 +281,10 @@ fn too_little_memory_is_told_with_sizes_and_a_remedy() {
         }
     }
     let error =
-        torch::explain(attempt().unwrap_err(), "train", &serde_json::json!({"batch_size": 60}));
+        torch::explain(attempt(224).unwrap_err(), "train", &serde_json::json!({"batch_size": 60}));
     assert!(error.message.contains("has too little memory: "), "{error}");
     assert!(error.message.contains(" more were wanted; of its "), "{error}");
     assert!(error.help.as_ref().is_some_and(|help| help.contains("batch_size")), "{error:?}");
     drop(taken);
-    attempt().unwrap();
+    attempt(224).unwrap();
 }

@@ -64,9 +64,14 @@ pub fn dataset(folder: &Path, side: usize) -> Dataset {
 }
 
 pub fn small_resnet() -> Model {
+    small_resnet_of(28)
+}
+
+/// The same for images of so many pixels a side.
+pub fn small_resnet_of(side: usize) -> Model {
     let config = json!({
         "arch": "resnet", "blocks": [1, 1, 2], "channels": [16, 32, 64], "stem": "small-stride2",
-        "in_channels": 1, "classes": 10, "image_size": 28,
+        "in_channels": 1, "classes": 10, "image_size": side,
     });
     let config: ZooModel = serde_json::from_value(config).expect("a network");
     zoo::build(&config, None, 3).expect("builds")
