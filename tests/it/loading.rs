@@ -66,7 +66,7 @@ fn every_shipped_pipeline_is_sound() {
         assert!(!pipeline.stages.is_empty(), "{name}");
         count += 1;
     }
-    assert!(count >= 11, "{count}");
+    assert!(count >= 12, "{count}");
 }
 
 #[test]
