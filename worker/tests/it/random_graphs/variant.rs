@@ -6,7 +6,7 @@ use qpipe::stages::formats::{Activations, WeightType, Weights};
 use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::analysis::{Budget, Comparison, common, floats};
 use qpipe_worker::engine::{self, Build, Note, Tapped, Threads};
-use qpipe_worker::graph::{DType, Model};
+use qpipe_worker::graph::Model;
 use qpipe_worker::onnx;
 use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::formats::Formats;
@@ -87,6 +87,9 @@ pub fn variants(model: &Model, seed: u64) -> Vec<Variant> {
     all
 }
 
+/// Least SQNR of an output of 8 bits against the float model, dB.
+const COLLAPSE: f64 = 8.0;
+
 /// Holds a prepared model to what must hold of it quantized so; the least SQNR of the outputs against the float model.
 pub fn check(model: &Model, ranges: &Ranges, world: &World, variant: &Variant) -> Held<f64> {
     let named = |what: &str| format!("{:?}: {what}", variant.target);
@@ -112,7 +115,10 @@ pub fn check(model: &Model, ranges: &Ranges, world: &World, variant: &Variant) -
     let names = outputs(model);
     let expected = world.libtorch(model, &names).named(&named("float"))?;
     let found = world.libtorch(&simulated, &names).named(&named("simulation"))?;
-    let (_, decibels) = worst(&expected, &found);
+    let (name, decibels) = worst(&expected, &found);
+    if variant.is_int8() && decibels < COLLAPSE {
+        return fail(&named("a collapse"), format!("{name}: {decibels:.1} dB; {variant:?}"));
+    }
 
     let mut exported = simulated.clone();
     finalize(&mut exported, None).named(&named("finalize"))?;
@@ -160,8 +166,12 @@ fn lints(model: &Model, variant: &Variant) -> Held<()> {
 const BUDGET: Budget = Budget { sqnr_db: 10.0, agreement: 0.0, sudden_db: 6.0 };
 
 fn hold(model: &Model, expected: &Values, found: &Values, what: &str) -> Held<()> {
+    // Of what is 0 but for rounding nothing stays: the mean of what was centred.
+    let is_zero = |value: &tch::Tensor| value.abs().max().double_value(&[]) < 1e-5;
+    let expected = expected.iter().filter(|(_, value)| !is_zero(value));
+    let expected = expected.map(|(name, value)| (name.clone(), value.shallow_clone())).collect();
     let mut comparison = Comparison::new(what);
-    comparison.add(expected, found).named(what)?;
+    comparison.add(&expected, found).named(what)?;
     comparison.hold(model, BUDGET).named(what)
 }
 
@@ -184,13 +194,7 @@ fn fused(model: &Model, expected: &Values, world: &World, what: &str) -> Held<()
     };
     engine::build(Backend::Onnxruntime, &request).named(what)?;
     let note = Note::read(folder.path()).named(what)?;
-    let mut optimized = onnx::read(&folder.path().join(&note.file)).named(what)?;
-    let is_integer = |data: &qpipe_worker::graph::TensorData| data.dtype != DType::F32;
-    debug_assert!(
-        optimized.graph.initializers.values().any(is_integer) || !optimized.graph.nodes.is_empty()
-    );
     let names = outputs(model);
-    optimized.graph.initializers.shrink_to_fit();
     let mut engine = engine::load(folder.path(), &Threads::Free(1)).named(what)?.1;
     let pixels = Vec::<f32>::try_from(world.images.contiguous().view([-1])).expect("floats");
     let made = engine.run(&pixels, world.images.size()[0] as usize).named(what)?;
