@@ -23,6 +23,8 @@ use world::World;
 
 /// Seeds of the default run.
 const SEEDS: Range<u64> = 0..40;
+/// SQNR of outputs that is told of, dB.
+const LITTLE: f64 = 10.0;
 /// Failures that are made smaller.
 const SHRUNK: usize = 2;
 
@@ -50,7 +52,7 @@ fn what_is_deployed_of_random_graphs_is_what_was_simulated() {
             Ok(Some(found)) => {
                 quantized += 1;
                 for (variant, decibels) in found {
-                    if decibels < 10.0 && variant.is_int8() {
+                    if decibels < LITTLE && variant.is_int8() {
                         collapsed.push((seed, variant.target, decibels));
                     }
                 }
@@ -79,6 +81,6 @@ fn what_is_deployed_of_random_graphs_is_what_was_simulated() {
             }
         }
     }
-    println!("{quantized} graphs quantized; below 10 dB: {collapsed:?}");
+    println!("{quantized} graphs quantized; below {LITTLE} dB: {collapsed:?}");
     assert!(failures.is_empty(), "{report}{failures:#?}");
 }
