@@ -53,11 +53,11 @@ fn second_reader(graph: &Graph, index: usize) -> Option<()> {
 fn second_site(graph: &Graph, index: usize) -> Option<(usize, usize)> {
     let value = is_weight(graph, index).then(|| graph.nodes[index].outputs.first())??;
     let nodes = graph.nodes.iter().enumerate();
-    let sites = nodes.flat_map(|(reader, node)| {
+    let mut sites = nodes.flat_map(|(reader, node)| {
         let inputs = node.inputs.iter().enumerate().filter(|(_, name)| *name == value);
         inputs.map(move |(input, _)| (reader, input))
     });
-    sites.skip(1).next()
+    sites.nth(1)
 }
 
 /// Adds the constants that node `index` reads once more, zero points too; their names.

@@ -44,7 +44,7 @@ fn what_is_deployed_of_random_graphs_is_what_was_simulated() {
     let mut failures: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let (mut quantized, mut collapsed, mut report) = (0, Vec::new(), String::new());
     for seed in seeds() {
-        let at = usize::from(seed % 3 == 0);
+        let at = usize::from(seed.is_multiple_of(3));
         let world = &worlds[at];
         let model = table::model(seed, [8, 12][at]);
         match check(&model, world, seed) {
