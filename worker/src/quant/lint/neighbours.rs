@@ -153,7 +153,13 @@ pub(super) fn concat_scales<'a>(view: &PairView<'a>) -> Found<'a> {
 
 /// Concatenations some of whose inputs are quantized, and the output: where it is not, they join what is float with integers that a layer wrote.
 pub(super) fn concat_half<'a>(view: &PairView<'a>) -> Found<'a> {
+    // ONNX Runtime's kernel writes integers only: one that makes an output of the graph is float.
+    let in_float = |node: &Node| {
+        view.target == Some(Target::Onnxruntime)
+            && node.outputs.iter().any(|output| view.graph.is_output(output))
+    };
     concats(view)
+        .filter(|(node, _)| !in_float(node))
         .filter_map(|(node, pairs)| {
             let known = pairs.iter().flatten().count();
             let output = view.readers(node.outputs.first()?);

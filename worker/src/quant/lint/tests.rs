@@ -307,6 +307,11 @@ fn what_no_pair_could_help_is_no_finding() {
         draft.conv("o", c, &[], 0)
     });
     assert_eq!(found(Target::Onnxruntime, &output), []);
+    let joined = between(|draft, c| {
+        draft.0.outputs.push(ValueInfo::f32("cat", Vec::new()));
+        draft.node("Concat", "cat", &[c, "x"])
+    });
+    assert_eq!(found(Target::Onnxruntime, &joined), []);
     let most = between(|draft, c| draft.node("GlobalMaxPool", "m", &[c]));
     assert_eq!(found(Target::Onnxruntime, &most), []);
     let leaky = between(|draft, c| draft.node("LeakyRelu", "l", &[c]));

@@ -12,7 +12,7 @@ use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::lint::lint;
-use qpipe_worker::quant::placement::{Request, plan};
+use qpipe_worker::quant::placement::{Request, WEIGHTED, plan};
 use qpipe_worker::quant::ranges::Ranges;
 
 use super::check::{Held, Named, fail, round_trip};
@@ -59,10 +59,7 @@ pub fn variants(model: &Model, seed: u64) -> Vec<Variant> {
     // Fast kernels whose sums do not saturate.
     all[2].weights.reduce_range = seed.is_multiple_of(2);
     let mut other = own[(seed / 6 % 3) as usize].clone();
-    let layers =
-        model.graph.nodes.iter().filter(|node| {
-            qpipe_worker::quant::placement::WEIGHTED.contains(&node.op_type.as_str())
-        });
+    let layers = model.graph.nodes.iter().filter(|node| WEIGHTED.contains(&node.op_type.as_str()));
     let labels: Vec<String> = layers.map(|node| node.label().to_owned()).collect();
     let label = || labels[seed as usize / 2 % labels.len()].clone();
     match seed % 6 {
@@ -118,8 +115,16 @@ pub fn check(model: &Model, ranges: &Ranges, world: &World, variant: &Variant) -
     // A small channel of what has one scale has few steps: as an output by itself it says nothing.
     let producers = model.graph.producers();
     let is_part = |name: &str| {
-        let op = producers.get(name).map(|&index| model.graph.nodes[index].op_type.as_str());
-        op.is_some_and(|op| ["Split", "Slice", "Gather"].contains(&op))
+        let mut open = vec![name];
+        while let Some(&index) = open.pop().and_then(|name| producers.get(name)) {
+            let node = &model.graph.nodes[index];
+            match node.op_type.as_str() {
+                "Split" | "Slice" | "Gather" => return true,
+                op if WEIGHTED.contains(&op) => {}
+                _ => open.extend(node.inputs.first().map(String::as_str)),
+            }
+        }
+        false
     };
     let whole = expected.iter().filter(|(name, _)| !is_part(name));
     let whole = whole.map(|(name, value)| (name.clone(), value.shallow_clone())).collect();
