@@ -6,6 +6,7 @@ pub mod library;
 mod libtorch;
 mod note;
 mod onnxruntime;
+mod shared_weights;
 mod table;
 mod tapped;
 pub mod tensorrt;

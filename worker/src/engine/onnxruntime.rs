@@ -16,7 +16,7 @@ use qpipe::stages::contract::Metrics;
 use serde_json::json;
 
 use super::table::layers_of_onnx;
-use super::{Build, Built, Engine, Note, Threads, Told, library};
+use super::{Build, Built, Engine, Note, Threads, Told, library, shared_weights};
 use crate::graph::{DType, Graph, TensorData};
 use crate::{Error, Result, onnx};
 
@@ -83,9 +83,21 @@ pub fn build(request: &Build) -> Result<Built> {
         true => builder.with_config_entry(X64_QUANT_PRECISION, "1").map_err(option)?,
     };
     let mut builder = builder.with_optimized_model_path(&path).map_err(option)?;
-    builder
-        .commit_from_file(request.path)
-        .map_err(|error| refused("cannot build the model", error))?;
+    let apart = whole_sums.then(|| shared_weights::apart(request.model)).flatten();
+    let own = request.folder.join("apart");
+    let source = match &apart {
+        Some(model) => {
+            std::fs::create_dir(&own).map_err(|error| Error::io(&own, &error))?;
+            onnx::write(model, &own.join(FILE))?;
+            &own.join(FILE)
+        }
+        None => request.path,
+    };
+    let built = builder.commit_from_file(source);
+    if apart.is_some() {
+        std::fs::remove_dir_all(&own).map_err(|error| Error::io(&own, &error))?;
+    }
+    built.map_err(|error| refused("cannot build the model", error))?;
     let mut metrics = Metrics::new();
     if let Some(advice) = advice(request.folder, &note)? {
         metrics.insert("advice".to_owned(), json!([advice]));

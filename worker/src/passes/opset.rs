@@ -173,7 +173,7 @@ fn same(node: &Node, old: i64, new: i64) -> bool {
     let input = node.input(1).is_some();
     let mut changes = CHANGES.iter().filter(|&&(name, at, attribute)| {
         let matters = match (name, at) {
-            ("Split", 18) => low < 13 || !input,
+            ("Split", 18) => low < 13 || !(input || old < at && set("num_outputs")),
             (name, at) if name.starts_with("Reduce") && old >= at => input,
             _ => attribute.is_none_or(set),
         };

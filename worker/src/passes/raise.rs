@@ -1,7 +1,7 @@
 //! A later opset, for types and attributes that the model's own does not have.
 
 use crate::Result;
-use crate::graph::{Model, TensorData};
+use crate::graph::{Attribute, Model, Node, TensorData};
 
 use super::set_opset;
 
@@ -18,7 +18,7 @@ const REDUCTIONS: [&str; 9] = [
     "ReduceSumSquare",
 ];
 
-/// Raises the opset where the model's is lower. Axes of reductions become inputs; whatever
+/// Raises the opset where the model's is lower. Axes of reductions become inputs, a Split into equal parts says how many; whatever
 /// else came to mean something else in between is refused.
 ///
 /// # Errors
@@ -30,6 +30,7 @@ pub fn raise_opset(model: &mut Model, opset: i64) -> Result<()> {
     }
     if old < 18 && opset >= 18 {
         axes_to_inputs(model)?;
+        count_parts(model);
     }
     set_opset(model, opset).map_err(|error| {
         error.help(format!(
@@ -59,10 +60,23 @@ fn axes_to_inputs(model: &mut Model) -> Result<()> {
     Ok(())
 }
 
+/// Opset 18 wants `num_outputs` of a Split without lengths, which has been one into equal parts since opset 13.
+fn count_parts(model: &mut Model) {
+    let even = |node: &&mut Node| {
+        node.domain.is_empty() && node.op_type == "Split" && node.input(1).is_none()
+    };
+    if model.opset() >= 13 {
+        for node in model.graph.nodes.iter_mut().filter(even) {
+            let count = node.outputs.len() as i64;
+            node.attributes.insert("num_outputs".to_owned(), Attribute::Int(count));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Attribute, Graph, Node, ValueInfo};
+    use crate::graph::{Graph, ValueInfo};
     use crate::interp::{Mode, Options, Program};
 
     fn model(node: Node) -> Model {
@@ -97,10 +111,25 @@ mod tests {
     }
 
     #[test]
+    fn a_split_into_equal_parts_says_how_many() {
+        let parts = Node::new("s", "Split", &["x"], &["y", "z"]);
+        let mut raised = model(parts.with("axis", Attribute::Int(1)));
+        let run = |model: &Model| {
+            let mut program = Program::compile(model, &Options::default()).unwrap();
+            let x = tch::Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 6.0]).reshape([1, 4]);
+            program.forward(&[x], Mode::Eval, &mut |_, _| Ok(())).unwrap().remove(0)
+        };
+        let before = run(&raised);
+        raise_opset(&mut raised, 21).unwrap();
+        assert_eq!(raised.graph.nodes[0].int("num_outputs", 0).unwrap(), 2);
+        assert_eq!(run(&raised), before);
+    }
+
+    #[test]
     fn an_operator_that_changed_is_named() {
-        let mut model = model(Node::new("s", "Split", &["x"], &["y"]));
-        let error = raise_opset(&mut model, 19).unwrap_err();
-        assert!(error.message.starts_with("node \"s\" (Split)"), "{error}");
-        assert!(error.help.unwrap().ends_with("export the model with opset 19"));
+        let mut model = model(Node::new("s", "GridSample", &["x", "grid"], &["y"]));
+        let error = raise_opset(&mut model, 21).unwrap_err();
+        assert!(error.message.starts_with("node \"s\" (GridSample)"), "{error}");
+        assert!(error.help.unwrap().ends_with("export the model with opset 21"));
     }
 }

@@ -3,7 +3,7 @@
 //! Weights stay float behind their pair, so that they can be fine-tuned; their scales are those of the weights at
 //! insertion ([`super::grid`]). Where types or blocks need a later opset than the model's, it is raised.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::graph::{Attribute, Graph, Model, Node, TensorData};
 use crate::quant::placement::{Plan, TensorPlan, WeightPlan, policy};
@@ -22,6 +22,7 @@ pub const METHOD_KEY: &str = "qpipe.method";
 pub fn insert(model: &mut Model, plan: &Plan) -> Result<()> {
     passes::raise_opset(model, opset(plan))?;
     let graph = &mut model.graph;
+    let mut taken = HashSet::new();
     let mut before: HashMap<usize, Vec<Node>> = HashMap::new();
     for (name, weights) in by_weight(plan) {
         let first = weights.iter().map(|weight| weight.site.0).min().unwrap_or(0);
@@ -30,7 +31,7 @@ pub fn insert(model: &mut Model, plan: &Plan) -> Result<()> {
         let scale = constant(graph, name, "scale", TensorData::f32(shape, &grid.scales));
         let zero_point = zero_points(grid.dtype, shape, &grid.zero_points);
         let axis = (grid.groups.axis, grid.groups.block_size);
-        let (nodes, value) = pair(graph, name, &scale, zero_point, axis);
+        let (nodes, value) = pair(graph, &mut taken, name, &scale, zero_point, axis);
         for weight in weights {
             graph.nodes[weight.site.0].inputs[weight.site.1].clone_from(&value);
         }
@@ -40,7 +41,7 @@ pub fn insert(model: &mut Model, plan: &Plan) -> Result<()> {
     let mut shared = HashMap::new();
     for tensor in &plan.tensors {
         let producer = graph.producers().get(tensor.tensor.as_str()).copied();
-        let nodes = activation_pair(graph, tensor, &mut shared);
+        let nodes = activation_pair(graph, &mut taken, tensor, &mut shared);
         match producer {
             Some(producer) => after.entry(producer).or_default().extend(nodes),
             None => before.entry(0).or_default().splice(0..0, nodes).for_each(drop),
@@ -89,6 +90,7 @@ type Shared<'p> = HashMap<(&'p str, &'static str, i64), String>;
 /// The pair of an activation. Values with one range share the constant of their scale, so that training keeps them equal.
 fn activation_pair<'p>(
     graph: &mut Graph,
+    taken: &mut HashSet<String>,
     tensor: &'p TensorPlan,
     shared: &mut Shared<'p>,
 ) -> Vec<Node> {
@@ -97,7 +99,7 @@ fn activation_pair<'p>(
     let new = || constant(graph, &tensor.tensor, "scale", TensorData::f32(&[], &[tensor.scale]));
     let scale = shared.entry(key).or_insert_with(new).clone();
     let zero_point = zero_points(tensor.scheme.dtype, &[], &[tensor.zero_point]);
-    let (nodes, value) = pair(graph, &tensor.tensor, &scale, zero_point, (None, None));
+    let (nodes, value) = pair(graph, taken, &tensor.tensor, &scale, zero_point, (None, None));
     for &(node, input) in &tensor.sites {
         graph.nodes[node].inputs[input].clone_from(&value);
     }
@@ -111,16 +113,25 @@ fn constant(graph: &mut Graph, value: &str, suffix: &str, data: TensorData) -> S
     name
 }
 
-/// The two nodes of a pair on `name`, their zero point added to the graph, and the value they give.
+/// The two nodes of a pair on `name`, their zero point added to the graph, and the value they give. They are no part of the graph yet: their names
+/// are added to those that are `taken`, since a weight has several pairs where the channels of its layers lie along different axes.
 fn pair(
     graph: &mut Graph,
+    taken: &mut HashSet<String>,
     name: &str,
     scale_name: &str,
     zero_point: TensorData,
     (axis, block_size): (Option<i64>, Option<i64>),
 ) -> (Vec<Node>, String) {
     let zero_name = constant(graph, name, "zero_point", zero_point);
-    let fresh = |suffix: &str| graph.fresh_name(&format!("{name}_{suffix}"));
+    let mut fresh = |suffix: &str| {
+        let numbered = (1..).map(|number| format!("{name}_{suffix}_{number}"));
+        let mut names = std::iter::once(format!("{name}_{suffix}")).chain(numbered);
+        let is_free = |name: &String| !taken.contains(name) && graph.fresh_name(name) == *name;
+        let found = names.find(is_free).expect("names do not end");
+        taken.insert(found.clone());
+        found
+    };
     let (quantized, dequantized) = (fresh("quantized"), fresh("dequantized"));
     let (quantize, dequantize) = (fresh("quantize"), fresh("dequantize"));
     let mut nodes = vec![
@@ -139,4 +150,60 @@ fn pair(
         }
     }
     (nodes, dequantized)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use qpipe::stages::calibrate::Method;
+    use qpipe::stages::insert_qdq::Target;
+
+    use super::*;
+    use crate::graph::ValueInfo;
+    use crate::onnx;
+    use crate::quant::formats::Formats;
+    use crate::quant::placement::{Request, plan};
+    use crate::quant::ranges::{Range, Ranges, VERSION};
+
+    /// Weights that are tied, as those of an embedding and the last layer are, read by rows and by columns.
+    #[test]
+    fn a_weight_whose_layers_have_channels_along_different_axes_has_two_pairs() {
+        let mut graph = Graph {
+            nodes: vec![
+                Node::new("in", "MatMul", &["x", "w"], &["h"]),
+                Node::new("out", "Gemm", &["h", "w"], &["y"]).with("transB", Attribute::Int(1)),
+            ],
+            inputs: vec![ValueInfo::f32("x", Vec::new())],
+            outputs: vec![ValueInfo::f32("y", Vec::new())],
+            ..Graph::default()
+        };
+        graph.initializers.insert("w".to_owned(), TensorData::f32(&[2, 3], &[0.5; 6]));
+        let mut model = Model::new(graph, 17);
+        let range = |tensor: &str| Range {
+            tensor: tensor.to_owned(),
+            amax: BTreeMap::from([(Method::Max, 1.0)]),
+            ..Range::default()
+        };
+        let tensors = ["x", "h"].map(range).to_vec();
+        let ranges = Ranges { version: VERSION, calibration: None, tensors };
+        let request = Request {
+            target: Target::Tensorrt,
+            method: Method::Max,
+            include: None,
+            exclude: &[],
+            formats: Formats::default(),
+        };
+        let plan = plan(&model.graph, &ranges, &request).unwrap();
+        insert(&mut model, &plan).unwrap();
+        onnx::check(&model).unwrap();
+        let axes: Vec<i64> = ["in", "out"]
+            .map(|layer| {
+                let producers = model.graph.producers();
+                let layer = model.graph.nodes.iter().find(|node| node.name == layer).unwrap();
+                model.graph.nodes[producers[layer.inputs[1].as_str()]].int("axis", 1).unwrap()
+            })
+            .to_vec();
+        assert_eq!(axes, [1, 0]);
+    }
 }

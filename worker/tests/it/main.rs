@@ -27,6 +27,7 @@ mod placement;
 mod python;
 mod pytorch;
 mod quant;
+mod random_graphs;
 mod round_trip;
 mod search;
 mod sensitivity;

@@ -210,6 +210,8 @@ fn link(
         let next = &graph.nodes[reader];
         let constant = |name: &String| name.is_empty() || graph.initializers.contains_key(name);
         match next.op_type.as_str() {
+            // Of what a product makes it would mix the channels, which are the last axis.
+            op if op.ends_with("Pool") && !layout.is_convolution() => return Ok(None),
             op if EQUIVARIANT.contains(&op) && next.inputs.iter().skip(1).all(constant) => {}
             "Clip" if is_bounded_relu(graph, next) && bounded == Activation6::Relu => {
                 replaced.push(reader);
@@ -220,6 +222,7 @@ fn link(
                 let Some(second) = Layout::of(graph, next)? else { return Ok(None) };
                 let fits = second.inputs.is_multiple_of(layout.outputs)
                     && (flattened || second.inputs == layout.outputs)
+                    && reads_channels(&layout, &second, flattened)
                     && own(&next.inputs[1]);
                 if fits && !kept.is_empty() {
                     found
@@ -245,6 +248,18 @@ fn link(
     }
 }
 
+/// Whether the channels of the first layer are the input channels of the second. A convolution's are the second axis of what it makes, a product's the
+/// last, which is the same in rows only: a convolution's channels, flattened, are columns side by side; those of a product come again for each of its
+/// rows, unless there is one.
+fn reads_channels(first: &Layout, second: &Layout, flattened: bool) -> bool {
+    match (first.is_convolution(), second.is_convolution()) {
+        (true, true) => true,
+        (true, false) => flattened,
+        (false, true) => false,
+        (false, false) => second.inputs == first.outputs,
+    }
+}
+
 /// A Clip from 0 to a constant above it.
 fn is_bounded_relu(graph: &Graph, node: &Node) -> bool {
     let number = |index: usize| {
@@ -262,4 +277,58 @@ pub(super) fn readers(graph: &Graph, name: &str) -> Vec<usize> {
             node.inputs.iter().filter(|input| *input == name).map(move |_| index)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{TensorData, ValueInfo};
+
+    /// Two layers behind each other with nodes in between; how many pairs are equalized.
+    fn pairs(first: (&str, &[i64]), between: &[&str], second: (&str, &[i64])) -> usize {
+        let mut graph = Graph {
+            inputs: vec![ValueInfo::f32("x", Vec::new())],
+            outputs: vec![ValueInfo::f32("y", Vec::new())],
+            ..Graph::default()
+        };
+        let mut value = "x".to_owned();
+        let mut add = |graph: &mut Graph, op: &str, weight: &[i64], output: &str| {
+            let mut inputs = vec![value.clone()];
+            if !weight.is_empty() {
+                let count = weight.iter().product::<i64>();
+                let values: Vec<f32> = (0..count).map(|at| 1.0 + at as f32).collect();
+                graph.initializers.insert(format!("{output}_w"), TensorData::f32(weight, &values));
+                inputs.push(format!("{output}_w"));
+            }
+            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            graph.nodes.push(Node::new(output, op, &inputs, &[output]));
+            output.clone_into(&mut value);
+        };
+        add(&mut graph, first.0, first.1, "first");
+        for (index, op) in between.iter().enumerate() {
+            add(&mut graph, op, &[], &format!("between_{index}"));
+        }
+        add(&mut graph, second.0, second.1, "y");
+        let mut model = Model::new(graph, 17);
+        equalize(&mut model, Activation6::Keep, None).unwrap().pairs.len()
+    }
+
+    #[test]
+    fn channels_of_a_convolution_are_those_of_a_product_behind_a_flatten_only() {
+        let (conv, product) = (("Conv", &[4, 1, 1, 1][..]), ("MatMul", &[4, 3][..]));
+        assert_eq!(pairs(conv, &["Relu"], ("Conv", &[2, 4, 1, 1])), 1);
+        assert_eq!(pairs(conv, &["Relu", "Flatten"], product), 1);
+        assert_eq!(pairs(conv, &["Relu", "Flatten"], ("MatMul", &[16, 3])), 1);
+        // A product of images multiplies along their rows.
+        assert_eq!(pairs(conv, &["Relu"], product), 0);
+    }
+
+    #[test]
+    fn channels_of_a_product_are_the_last_axis() {
+        let (first, second) = (("MatMul", &[2, 4][..]), ("MatMul", &[4, 3][..]));
+        assert_eq!(pairs(first, &["Relu"], second), 1);
+        assert_eq!(pairs(first, &["MaxPool"], second), 0);
+        assert_eq!(pairs(first, &["Flatten"], ("MatMul", &[8, 3])), 0);
+        assert_eq!(pairs(first, &["Relu"], ("Conv", &[2, 4, 1, 1])), 0);
+    }
 }

@@ -145,6 +145,31 @@ pub(super) fn before<'a>(view: &PairView<'a>, value: &'a str) -> Vec<&'a Node> {
     found
 }
 
+/// Whether the runtime has an integer kernel of a layer where it stands: without, it is float for a reason.
+fn has_integer_kernel(view: &PairView, layer: &Node) -> bool {
+    let target = view.target;
+    match layer.op_type.as_str() {
+        "ConvTranspose" => !matches!(target, Some(Target::TensorrtRtx | Target::Onnxruntime)),
+        // Its kernel writes integers only, and outputs are float.
+        "Conv" => target != Some(Target::Onnxruntime) || !gives_output(view, layer),
+        "Gemm" => layer.int("transA", 0).is_ok_and(|turned| turned == 0),
+        "MatMul" => {
+            let weight = view.weight(layer).and_then(|weight| view.constant(weight));
+            weight.is_none_or(|weight| weight.shape.len() == 2)
+        }
+        _ => true,
+    }
+}
+
+/// Whether a layer makes an output of the graph, itself or by the activation that is part of its kernel.
+fn gives_output(view: &PairView, layer: &Node) -> bool {
+    let Some(value) = layer.outputs.first() else { return false };
+    let [reader] = view.readers(value)[..] else { return view.graph.is_output(value) };
+    let fused = ["Relu", "Clip"].contains(&reader.op_type.as_str());
+    view.graph.is_output(value)
+        || fused && reader.outputs.iter().any(|output| view.graph.is_output(output))
+}
+
 /// Float layers whose input comes from integer layers only, and whose output goes to some.
 pub(super) fn island<'a>(view: &PairView<'a>) -> Found<'a> {
     let mut islands = Vec::new();
@@ -155,7 +180,9 @@ pub(super) fn island<'a>(view: &PairView<'a>) -> Found<'a> {
         .collect();
     for (layer, previous) in &layers {
         let is_float = match view.quantized(layer) {
-            (reads, false) => !reads || reads_integers(view, layer),
+            (reads, false) => {
+                (!reads || reads_integers(view, layer)) && has_integer_kernel(view, layer)
+            }
             _ => false,
         };
         let from_integers =

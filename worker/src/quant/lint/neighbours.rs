@@ -7,11 +7,21 @@ use super::view::PairView;
 use crate::graph::Node;
 
 /// Operators that runtimes fuse into the layer before them.
-const ACTIVATIONS: [&str; 4] = ["Relu", "Clip", "LeakyRelu", "BatchNormalization"];
+const ACTIVATIONS: [&str; 2] = ["Relu", "Clip"];
 
-/// More of TensorRT, which computes them in float behind the sums. ONNX Runtime's convolutions write integers, and read them again.
-const FLOAT_ACTIVATIONS: [&str; 7] =
-    ["Sigmoid", "HardSigmoid", "HardSwish", "Mish", "Gelu", "Tanh", "Elu"];
+/// More of TensorRT, which computes them in float behind the sums. ONNX Runtime's convolutions write integers, and read them again: of an activation
+/// it drops what cuts values off alone, and no normalization is folded into a weight that has a pair.
+const FLOAT_ACTIVATIONS: [&str; 9] = [
+    "LeakyRelu",
+    "BatchNormalization",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Mish",
+    "Gelu",
+    "Tanh",
+    "Elu",
+];
 
 /// Pairs between a layer and the activation, normalization or bias that would be fused into it.
 pub(super) fn blocked<'a>(view: &PairView<'a>) -> Found<'a> {
@@ -102,7 +112,12 @@ pub(super) fn identity<'a>(view: &PairView<'a>) -> Found<'a> {
     additions(view)
         .into_iter()
         .filter_map(|(add, names)| {
-            if names.iter().any(|name| view.dequantize(name).is_some()) {
+            // Scores may be masked by the least of all floats, which no scale has room for.
+            let is_masked = || {
+                let mut readers = add.outputs.iter().flat_map(|sum| view.readers(sum));
+                readers.any(|reader| reader.op_type == "Softmax")
+            };
+            if names.iter().any(|name| view.dequantize(name).is_some()) || is_masked() {
                 return None;
             }
             let layer = names
@@ -138,7 +153,13 @@ pub(super) fn concat_scales<'a>(view: &PairView<'a>) -> Found<'a> {
 
 /// Concatenations some of whose inputs are quantized, and the output: where it is not, they join what is float with integers that a layer wrote.
 pub(super) fn concat_half<'a>(view: &PairView<'a>) -> Found<'a> {
+    // ONNX Runtime's kernel writes integers only: one that makes an output of the graph is float.
+    let in_float = |node: &Node| {
+        view.target == Some(Target::Onnxruntime)
+            && node.outputs.iter().any(|output| view.graph.is_output(output))
+    };
     concats(view)
+        .filter(|(node, _)| !in_float(node))
         .filter_map(|(node, pairs)| {
             let known = pairs.iter().flatten().count();
             let output = view.readers(node.outputs.first()?);
@@ -156,6 +177,11 @@ pub(super) fn concat_half<'a>(view: &PairView<'a>) -> Found<'a> {
 /// Operators that move elements of a quantized value, and whose outputs are quantized otherwise, or not all of them.
 pub(super) fn moving_scale<'a>(view: &PairView<'a>) -> Found<'a> {
     let nodes = view.graph.nodes.iter().enumerate().filter(|(index, _)| view.moves(*index));
+    // A part that nobody reads, or that leaves the graph in float, has no pair to give.
+    let is_lost = |name: &String| view.graph.is_output(name) || view.readers(name).is_empty();
+    let nodes = nodes.filter(|(_, node)| !node.outputs.iter().any(is_lost));
+    // ONNX Runtime has no kernel of it that moves integers.
+    let nodes = nodes.filter(|(_, node)| node.op_type != "GlobalMaxPool");
     nodes
         .filter_map(|(_, node)| {
             let own = view.parameters(view.dequantize(node.input(0)?)?)?;

@@ -272,6 +272,60 @@ fn pairs_that_are_wanted_are_no_finding() {
     assert_eq!(found(Target::Onnxruntime, &|draft| draft.pair("x", &[-0.1], 0, 0)), []);
 }
 
+/// What stays float because the runtime has no integer kernel of it, or because it leaves the graph.
+#[test]
+fn what_no_pair_could_help_is_no_finding() {
+    let found = |target, make: &dyn Fn(&mut Draft) -> String| {
+        let mut draft = Draft::new();
+        let last = make(&mut draft);
+        draft.found(&last, target)
+    };
+    let between = |middle: fn(&mut Draft, &str) -> String| {
+        move |draft: &mut Draft| {
+            let x = draft.pair("x", &[0.1], 0, 0);
+            let c = draft.conv("c", &x, &SCALES, 0);
+            let c = draft.pair(&c, &[0.1], 0, 0);
+            let middle = middle(draft, &c);
+            let m = draft.pair(&middle, &[0.2], 0, 0);
+            draft.conv("d", &m, &SCALES, 0)
+        }
+    };
+    let transposed = |draft: &mut Draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        draft.constant("t_w", TensorData::f32(&[4, 4, 1, 1], &[0.5; 16]));
+        let t = draft.node("ConvTranspose", "t", &[&c, "t_w"]);
+        let t = draft.pair(&t, &[0.2], 0, 0);
+        draft.conv("d", &t, &SCALES, 0)
+    };
+    for target in [Target::TensorrtRtx, Target::Onnxruntime] {
+        assert_eq!(found(target, &transposed), []);
+    }
+    assert_eq!(found(Target::Tensorrt, &transposed)[0].rule, "float-island");
+    let output = between(|draft, c| {
+        draft.0.outputs.push(ValueInfo::f32("o", Vec::new()));
+        draft.conv("o", c, &[], 0)
+    });
+    assert_eq!(found(Target::Onnxruntime, &output), []);
+    let joined = between(|draft, c| {
+        draft.0.outputs.push(ValueInfo::f32("cat", Vec::new()));
+        draft.node("Concat", "cat", &[c, "x"])
+    });
+    assert_eq!(found(Target::Onnxruntime, &joined), []);
+    let most = between(|draft, c| draft.node("GlobalMaxPool", "m", &[c]));
+    assert_eq!(found(Target::Onnxruntime, &most), []);
+    let leaky = between(|draft, c| draft.node("LeakyRelu", "l", &[c]));
+    assert_eq!(found(Target::Onnxruntime, &leaky), []);
+    assert_eq!(found(Target::Tensorrt, &leaky)[0].rule, "blocked-fusion");
+    // One part has scale and zero point of its own; nobody reads the other.
+    let part = |draft: &mut Draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        draft.0.nodes.push(Node::new("split", "Split", &[&x], &["one", "other"]));
+        draft.pair("one", &[0.2], 0, 0)
+    };
+    assert_eq!(found(Target::Onnxruntime, &part), []);
+}
+
 #[test]
 fn parts_with_the_scale_of_the_whole_are_no_finding() {
     for parts in [[Some(0.1), Some(0.1)], [None, None]] {

@@ -29,8 +29,9 @@ const RULES: &[&Rule] = &[
     &residual::BOTH,
     &gate::MUL,
     &gate::SIGMOID,
-    &concat::EACH_SCALE,
     &pooling::INTEGER,
+    // What poolings read is quantized by now.
+    &concat::EACH_SCALE,
     // Which values are integers is known by now.
     &moving::KEEPS_SCALE,
     &float::FUSED,

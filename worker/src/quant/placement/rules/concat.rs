@@ -63,10 +63,16 @@ fn is_integer<'a>(view: &View<'a>, sites: &Sites, mut value: &'a str) -> bool {
 fn read_by_integers(view: &View, sites: &Sites, value: &str) -> bool {
     sites.has(value)
         || view.readers(value).into_iter().any(|(reader, input)| {
-            let passes = (input == 0 && view.moves(reader))
-                || (view.graph.nodes[reader].op_type == "Concat" && inputs(view, reader).is_some());
-            let mut outputs = view.graph.nodes[reader].outputs.iter();
-            passes && outputs.any(|output| read_by_integers(view, sites, output))
+            let node = &view.graph.nodes[reader];
+            if node.op_type == "Concat" && inputs(view, reader).is_some() {
+                // It is quantized by what reads it behind its activation.
+                return integer::fused_output(view, reader)
+                    .is_some_and(|output| read_by_integers(view, sites, output));
+            }
+            let mut outputs = node.outputs.iter();
+            input == 0
+                && view.moves(reader)
+                && outputs.any(|output| read_by_integers(view, sites, output))
         })
 }
 

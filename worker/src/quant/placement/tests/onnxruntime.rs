@@ -106,6 +106,38 @@ fn joined() -> Model {
     draft.end(&["apart"])
 }
 
+/// A float branch and integers, of which a pooling takes the means: what it reads is integers, so the concatenation writes them.
+#[test]
+fn a_concatenation_that_a_pooling_reads_is_integers() {
+    let mut draft = Draft::new(&[1, 4, 8, 8]);
+    draft.conv("a", "x", 1);
+    draft.node("b", "Sqrt", &["x"]);
+    let concat = draft.node("concat", "Concat", &["a", "b"]);
+    concat.attributes.insert("axis".to_owned(), Attribute::Int(1));
+    draft.node("pool", "GlobalAveragePool", &["concat"]);
+    let plan = onnxruntime(&draft.end(&["pool"]));
+    assert_eq!(rule(&plan, "concat"), (Some("concat"), true));
+    assert_eq!(values(&plan), ["x", "a", "b", "concat"]);
+}
+
+/// The outer one is integers by what reads it behind its activation, and so is the inner one.
+#[test]
+fn a_concatenation_within_one_with_an_activation_is_integers() {
+    let mut draft = Draft::new(&[1, 4, 8, 8]);
+    draft.conv("a", "x", 1);
+    draft.node("b", "Elu", &["a"]);
+    for (name, inputs) in [("inner", ["a", "b"]), ("outer", ["x", "inner"])] {
+        let concat = draft.node(name, "Concat", &inputs);
+        concat.attributes.insert("axis".to_owned(), Attribute::Int(1));
+    }
+    draft.node("relu", "Relu", &["outer"]);
+    draft.matmul("fc", "relu", [8, 4]);
+    let plan = onnxruntime(&draft.end(&["fc"]));
+    for name in ["inner", "outer"] {
+        assert_eq!(rule(&plan, name), (Some("concat"), true), "{name}");
+    }
+}
+
 /// What a detector ends in: convolutions joined, arithmetic in float, joined again; and a concatenation of activations that a convolution reads.
 #[test]
 fn concatenations_between_floats_stay_float() {

@@ -1,0 +1,104 @@
+//! What must hold of every graph.
+
+use qpipe::stages::calibrate::{Histogram, Method};
+use qpipe_worker::graph::Model;
+use qpipe_worker::onnx;
+use qpipe_worker::quant::calibrate::{self, calibrate};
+use qpipe_worker::quant::ladder::{Activation6, Smoothing, equalize, smooth};
+use qpipe_worker::quant::prepare::prepare;
+use qpipe_worker::quant::ranges::Ranges;
+
+use super::variant::{Variant, check as check_variant, variants};
+use super::world::{World, outputs, worst};
+
+/// What does not hold, and how it shows.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub what: String,
+    pub detail: String,
+}
+
+pub type Held<T> = Result<T, Failure>;
+
+pub fn fail<T>(what: &str, detail: impl std::fmt::Display) -> Held<T> {
+    Err(Failure { what: what.to_owned(), detail: detail.to_string() })
+}
+
+/// Gives an error a name.
+pub trait Named<T> {
+    fn named(self, what: &str) -> Held<T>;
+}
+
+impl<T, E: std::fmt::Display> Named<T> for Result<T, E> {
+    fn named(self, what: &str) -> Held<T> {
+        self.or_else(|error| fail(what, error))
+    }
+}
+
+/// Least SQNR of float forms of one model, dB.
+const FLOAT: f64 = 80.0;
+
+/// Holds a graph to all of it; `None`: it has no layer to quantize, and is refused as such. Else the SQNR of the outputs of each variant.
+pub fn check(model: &Model, world: &World, seed: u64) -> Held<Option<Vec<(Variant, f64)>>> {
+    onnx::check(model).named("the standard's rules")?;
+    let names = outputs(model);
+    let expected = world.onnxruntime(model, &names).named("generator: ONNX Runtime refuses it")?;
+    let same = |model: &Model, what: &str| -> Held<()> {
+        let (name, decibels) = worst(&expected, &world.libtorch(model, &names).named(what)?);
+        if decibels < FLOAT { fail(what, format!("{name}: {decibels:.1} dB")) } else { Ok(()) }
+    };
+    if worst(&expected, &expected).1 < FLOAT {
+        return Ok(None);
+    }
+    same(model, "float: libtorch is not ONNX Runtime")?;
+    round_trip(model)?;
+    let mut prepared = model.clone();
+    prepare(&mut prepared).named("prepare")?;
+    onnx::check(&prepared).named("the standard's rules of the prepared model")?;
+    same(&prepared, "float: the prepared model is another")?;
+    let ranges = match ranges(&prepared, world) {
+        Err(error) if error.contains("no layer that can be quantized") => return Ok(None),
+        ranges => ranges.named("calibrate")?,
+    };
+    let mut found = Vec::new();
+    for variant in variants(&prepared, seed) {
+        let decibels = check_variant(&prepared, &ranges, world, &variant)?;
+        found.push((variant, decibels));
+    }
+    let mut equalized = prepared.clone();
+    equalize(&mut equalized, Activation6::Keep, None).named("equalize")?;
+    same(&equalized, "equalize: the model is another")?;
+    let options = Smoothing { alpha: 0.5, samples: 16, batch_size: 8, seed: 1, threads: 1 };
+    let mut smoothed = prepared;
+    smooth(&mut smoothed, &world.dataset, &options, &|_, _| ()).named("smooth")?;
+    same(&smoothed, "smooth: the model is another")?;
+    Ok(Some(found))
+}
+
+fn ranges(model: &Model, world: &World) -> Result<Ranges, String> {
+    let options = calibrate::Options {
+        samples: 32,
+        batch_size: 16,
+        methods: vec![Method::Max],
+        best_samples: 16,
+        bins: 256,
+        percentile: 99.99,
+        histogram: Histogram::Exact,
+        seed: 5,
+        threads: 1,
+        on_device: false,
+    };
+    let found = calibrate(model, &world.dataset, &options, &|_, _| ());
+    found.map(|found| found.ranges).map_err(|error| error.to_string())
+}
+
+/// Written and read again it is the same.
+pub fn round_trip(model: &Model) -> Held<()> {
+    let bytes = onnx::to_bytes(model).named("write")?;
+    let read = onnx::parse(bytes.clone()).named("read")?;
+    let again = onnx::to_bytes(&read).named("write")?;
+    if again != bytes {
+        return fail("read and written again it is another file", "");
+    }
+    Ok(())
+}
