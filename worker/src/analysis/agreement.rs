@@ -15,6 +15,10 @@ use crate::{Error, Result};
 /// Decibels that one node loses where it computes something else; rounding the other way costs less.
 const SUDDEN: f64 = 6.0;
 
+/// What float32 loses of the values that are added up, as a share of their root mean square: where they cancel out, as in the mean of centred
+/// values, what is left is that alone, and is another on each runtime.
+const ROUNDING: f64 = 1e-6;
+
 /// How far off values may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -98,12 +102,21 @@ pub struct Comparison {
     /// Values of shape `[N, classes]`: of others the place of the largest element says nothing.
     #[serde(skip)]
     rows: HashSet<String>,
+    /// Values that are nothing but rounding ([`ROUNDING`]), of which each runtime has its own.
+    #[serde(skip)]
+    rounding: HashSet<String>,
 }
 
 impl Comparison {
     /// Nothing yet.
     pub fn new(of: &str) -> Self {
-        Self { of: of.to_owned(), values: Vec::new(), sums: HashMap::new(), rows: HashSet::new() }
+        Self {
+            of: of.to_owned(),
+            values: Vec::new(),
+            sums: HashMap::new(),
+            rows: HashSet::new(),
+            rounding: HashSet::new(),
+        }
     }
 
     /// Takes the values of a batch.
@@ -151,12 +164,14 @@ impl Comparison {
                 Some(Step { tensor: output.clone(), node, op, fidelity })
             })
             .collect();
+        self.rounding = self.rounding(model);
         let decibels = |step: &Step| step.fidelity.sqnr_db.unwrap_or(f64::INFINITY);
         // NaN is below any budget.
         let is_off = |step: &Step| {
             let agrees = !(model.graph.is_output(&step.tensor) && self.rows.contains(&step.tensor))
                 || step.fidelity.agreement >= budget.agreement;
-            !(decibels(step) >= budget.sqnr_db && agrees)
+            let held = decibels(step) >= budget.sqnr_db && agrees;
+            !held && !self.rounding.contains(&step.tensor)
         };
         let before = self.before(model);
         let is_off = |step: &Step| {
@@ -248,7 +263,8 @@ impl Comparison {
             let inputs = node.inputs.iter().filter_map(|name| own.get(name.as_str()).copied());
             let least = inputs.fold(f64::INFINITY, f64::min);
             for output in &node.outputs {
-                let figures = self.sums.get(output).map(|sums| sums.figures().sqnr_db);
+                let compared = self.sums.get(output).filter(|_| !self.rounding.contains(output));
+                let figures = compared.map(|sums| sums.figures().sqnr_db);
                 let decibels = figures.map_or(least, |sqnr| sqnr.unwrap_or(f64::INFINITY));
                 own.insert(output, decibels);
                 before.insert(output.as_str(), least);
@@ -266,15 +282,82 @@ impl Comparison {
         outputs.map(|step| step.fidelity.agreement).reduce(f64::min)
     }
 
-    /// The least SQNR of all values; `None`: none differs.
+    /// The values that are rounding of what they are computed from, as are those that are computed from such values alone.
+    fn rounding(&self, model: &Model) -> HashSet<String> {
+        let mut found = HashSet::new();
+        // What rounding is reckoned from: a value's own size, or of one that is not known, or rounding itself, that of what it is made of.
+        let mut sizes: HashMap<&str, f64> = HashMap::new();
+        for node in &model.graph.nodes {
+            let read = node.inputs.iter().filter_map(|name| sizes.get(name.as_str()).copied());
+            let read = read.fold(0.0, f64::max);
+            for output in &node.outputs {
+                let is_rounding = |sums: &&Fidelity| {
+                    let least = ROUNDING * read;
+                    sums.signal_rms() <= 10.0 * least && sums.noise_rms() <= least
+                };
+                let sums = self.sums.get(output);
+                if sums.filter(is_rounding).is_some() {
+                    found.insert(output.clone());
+                }
+                let own = sums.filter(|sums| !is_rounding(sums)).map(Fidelity::signal_rms);
+                sizes.insert(output, own.unwrap_or(read));
+            }
+        }
+        found
+    }
+
+    /// The least SQNR of all values but those that are rounding alone; `None`: none differs.
     pub fn worst_sqnr(&self) -> Option<f64> {
-        self.values.iter().filter_map(|step| step.fidelity.sqnr_db).min_by(f64::total_cmp)
+        let differ = self.values.iter().filter(|step| !self.rounding.contains(&step.tensor));
+        differ.filter_map(|step| step.fidelity.sqnr_db).min_by(f64::total_cmp)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::{Graph, Node};
+
+    #[test]
+    fn what_is_rounding_alone_is_not_held_to_a_budget() {
+        // x → mean (0 but for rounding) → half of it, and x → y.
+        let node = |op: &str, from: &str, to: &str| Node::new(to, op, &[from], &[to]);
+        let nodes = vec![
+            node("Relu", "input", "x"),
+            node("ReduceMean", "x", "mean"),
+            node("Sqrt", "mean", "half"),
+            node("Neg", "x", "y"),
+        ];
+        let graph = Graph { nodes, ..Graph::default() };
+        let model = Model::new(graph, 17);
+        let hold = |mean: [f32; 2], y: f32| {
+            let values = |mean: f32, y: f32| {
+                let value = |name: &str, value: f32| {
+                    (name.to_owned(), Tensor::from_slice(&[value, value]).view([2, 1]))
+                };
+                HashMap::from([
+                    value("x", 1.0),
+                    value("mean", mean),
+                    value("half", mean / 2.0),
+                    value("y", y),
+                ])
+            };
+            let mut comparison = Comparison::new("the engine");
+            let found = Found::from(values(mean[1], y));
+            comparison.add(&values(mean[0], 1.0), &found).unwrap();
+            let budget = Budget { sqnr_db: 10.0, agreement: 0.0, sudden_db: f64::NEG_INFINITY };
+            let held = comparison.hold(&model, budget).map_err(|error| error.message);
+            held.map(|()| comparison.worst_sqnr())
+        };
+        assert_eq!(hold([3e-8, -5e-8], 1.0).unwrap(), None);
+        assert!(hold([3e-8, -5e-8], 1.05).unwrap().is_some_and(|sqnr| sqnr > 20.0));
+        for (mean, y, lost) in
+            [([3e-8, -5e-5], 1.0, "mean"), ([3e-8, 0.0], 2.0, "y"), ([1e-3, 0.0], 1.0, "mean")]
+        {
+            let message = hold(mean, y).unwrap_err();
+            assert!(message.starts_with(&format!("node \"{lost}\"")), "{message}");
+        }
+    }
 
     #[test]
     fn only_inner_values_of_a_runtime_are_turned() {

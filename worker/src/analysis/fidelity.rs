@@ -12,6 +12,7 @@ pub struct Fidelity {
     noise: f64,
     square: f64,
     dot: f64,
+    elements: u64,
     rows: u64,
     agree: u64,
 }
@@ -37,6 +38,7 @@ impl Fidelity {
         self.noise += sum(x.f_sub(&q)?.f_square()?)?;
         self.square += sum(q.f_square()?)?;
         self.dot += sum(x.f_mul(&q)?)?;
+        self.elements += x.numel() as u64;
         if x.dim() > 1 && x.numel() > 0 {
             let largest = |tensor: &Tensor| tensor.f_flatten(1, -1)?.f_argmax(1, false);
             let same = largest(&x)?.f_eq_tensor(&largest(&q)?)?;
@@ -44,6 +46,16 @@ impl Fidelity {
             self.rows += x.size()[0] as u64;
         }
         Ok(())
+    }
+
+    /// Root of the mean square of what the values should be.
+    pub fn signal_rms(&self) -> f64 {
+        (self.signal / self.elements.max(1) as f64).sqrt()
+    }
+
+    /// The same of how far they are from it.
+    pub fn noise_rms(&self) -> f64 {
+        (self.noise / self.elements.max(1) as f64).sqrt()
     }
 
     /// The figures so far.

@@ -4,7 +4,7 @@ use qpipe::stages::build_engine::Backend;
 use qpipe::stages::calibrate::Method;
 use qpipe::stages::formats::{Activations, WeightType, Weights};
 use qpipe::stages::insert_qdq::Target;
-use qpipe_worker::analysis::{Budget, Comparison, common, floats};
+use qpipe_worker::analysis::{Budget, Comparison, Found, common, floats};
 use qpipe_worker::engine::{self, Build, Note, Tapped, Threads};
 use qpipe_worker::graph::Model;
 use qpipe_worker::onnx;
@@ -147,10 +147,15 @@ pub fn check(model: &Model, ranges: &Ranges, world: &World, variant: &Variant) -
     let expected = world.libtorch(&simulated, &names).named(&named("simulation"))?;
     let names = floats(&names, &expected);
     let form = world.libtorch(&exported, &names).named(&named("the exported form on libtorch"))?;
-    hold(&exported, &expected, &form, &named("the exported form computes something else"))?;
+    hold(&exported, &expected, form.into(), &named("the exported form computes something else"))?;
     let unfused = world.onnxruntime(&exported, &names);
     let unfused = unfused.named(&named("ONNX Runtime refuses the exported form"))?;
-    hold(&exported, &expected, &unfused, &named("ONNX Runtime computes something else, unfused"))?;
+    hold(
+        &exported,
+        &expected,
+        unfused.into(),
+        &named("ONNX Runtime computes something else, unfused"),
+    )?;
     if variant.target == Target::Onnxruntime {
         fused(&exported, &expected, world, &named("ONNX Runtime computes something else, fused"))?;
     }
@@ -178,13 +183,9 @@ fn lints(model: &Model, variant: &Variant) -> Held<()> {
 /// What roundings that fall the other way cost at most, as `export-onnx` has it.
 const BUDGET: Budget = Budget { sqnr_db: 10.0, agreement: 0.0, sudden_db: 6.0 };
 
-fn hold(model: &Model, expected: &Values, found: &Values, what: &str) -> Held<()> {
-    // Of what is 0 but for rounding nothing stays: the mean of what was centred.
-    let is_zero = |value: &tch::Tensor| value.abs().max().double_value(&[]) < 1e-5;
-    let expected = expected.iter().filter(|(_, value)| !is_zero(value));
-    let expected = expected.map(|(name, value)| (name.clone(), value.shallow_clone())).collect();
+fn hold(model: &Model, expected: &Values, found: Found, what: &str) -> Held<()> {
     let mut comparison = Comparison::new(what);
-    comparison.add(&expected, found).named(what)?;
+    comparison.add(expected, &found).named(what)?;
     comparison.hold(model, BUDGET).named(what)
 }
 
@@ -211,17 +212,19 @@ fn fused(model: &Model, expected: &Values, world: &World, what: &str) -> Held<()
     let mut engine = engine::load(folder.path(), &Threads::Free(1)).named(what)?.1;
     let pixels = Vec::<f32>::try_from(world.images.contiguous().view([-1])).expect("floats");
     let made = engine.run(&pixels, world.images.size()[0] as usize).named(what)?;
-    let mut found: Values = names
-        .iter()
-        .zip(made)
-        .map(|(name, made)| {
-            (name.clone(), tch::Tensor::from_slice(&made).reshape(expected[name].size()))
-        })
-        .collect();
+    let outputs = names.iter().zip(made).map(|(name, made)| {
+        (name.clone(), tch::Tensor::from_slice(&made).reshape(expected[name].size()))
+    });
+    let mut found = Found::default();
     if let Some(mut inner) =
         Tapped::fused(folder.path(), &note, model, world.path(), 1).named(what)?
     {
-        found.extend(world.values(&mut inner).named(what)?);
+        found.values = world.values(&mut inner).named(what)?;
+        found.inner = found.values.keys().cloned().collect();
     }
-    hold(model, expected, &found, what)
+    for (name, made) in outputs {
+        found.inner.remove(&name);
+        found.values.insert(name, made);
+    }
+    hold(model, expected, found, what)
 }
