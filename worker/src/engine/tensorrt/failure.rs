@@ -25,7 +25,9 @@ pub fn of(program: &Program, what: &str, ended: &Ended, model: Option<&Model>) -
             .help("update the driver, or name the TensorRT of an older CUDA with TENSORRT_DIR");
     }
     if let Some(flag) = log.said("Unknown option: ") {
-        let flag = flag.trim_start_matches("Unknown option: ").trim();
+        // Its value stands behind it.
+        let flag = flag.trim_start_matches("Unknown option: ");
+        let flag = flag.split_whitespace().next().unwrap_or_default();
         return Error::user(format!("{runtime} has no flag {flag}"))
             .help(format!("`{} --help` lists what it has", program.path.display()))
             .key("flags");
@@ -218,7 +220,7 @@ mod tests {
             );
             assert_eq!(error.key, Some("flags"));
         }
-        let text = format!("{new}[t] [E] Unknown option: --fast \n");
+        let text = format!("{new}[t] [E] Unknown option: --fast 3\n");
         assert_eq!(told(&text, FAILED).message, "TensorRT 8.5.3 has no flag --fast");
     }
 
