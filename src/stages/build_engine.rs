@@ -1,5 +1,7 @@
 //! `build-engine`: what a runtime makes of an ONNX file.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -253,8 +255,13 @@ impl BuildEngine {
             let problem = Problem::at("precision", "`tune` chooses the precision itself");
             problems.push(problem.help("leave out one of the two"));
         }
+        let mut names = BTreeSet::new();
         for flag in &self.flags {
             let name = flag.split('=').next().unwrap_or_default();
+            if !names.insert(name) {
+                let problem = Problem::at("flags", format!("{name} is there twice"));
+                problems.push(problem.help("no version of trtexec takes a flag twice"));
+            }
             if !flag.starts_with("--") || flag.contains(char::is_whitespace) {
                 let message = format!("{flag:?} is no flag of trtexec");
                 problems.push(
@@ -338,6 +345,11 @@ mod tests {
         assert_eq!(
             tensorrt(serde_json::json!({"flags": ["--onnx=x"]})),
             ["flags: --onnx is set by the stage's `model`"]
+        );
+        let twice = ["--builderOptimizationLevel=4", "--noTF32", "--builderOptimizationLevel=5"];
+        assert_eq!(
+            tensorrt(serde_json::json!({"flags": twice})),
+            ["flags: --builderOptimizationLevel is there twice"]
         );
         assert_eq!(
             tensorrt(serde_json::json!({"flags": ["--a --b"]})),

@@ -40,4 +40,5 @@ mod toolkits;
 mod torchvision;
 mod transformer;
 mod trtexec;
+mod trtexec_versions;
 mod verify;

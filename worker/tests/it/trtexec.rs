@@ -68,7 +68,7 @@ impl Machine {
         self.folder.path().join(name)
     }
 
-    fn set(&mut self, name: &'static str, value: &str) {
+    pub fn set(&mut self, name: &'static str, value: &str) {
         self.variables.push((name, value.to_owned()));
     }
 
@@ -134,7 +134,7 @@ impl Machine {
     }
 
     /// `build-engine` of `file` with more keys. What most recordings compute is not what the model says.
-    fn build(&self, name: &str, file: &str, more: Value) -> Ended {
+    pub fn build(&self, name: &str, file: &str, more: Value) -> Ended {
         let mut config =
             json!({"model": "@input", "backend": "tensorrt", "batch": 8, "verify": false});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -148,7 +148,7 @@ impl Machine {
         )
     }
 
-    fn benchmark(&self, name: &str, engine: &str, more: Value) -> Ended {
+    pub fn benchmark(&self, name: &str, engine: &str, more: Value) -> Ended {
         let mut config = json!({"engine": "@input"});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let inputs =
@@ -473,7 +473,7 @@ fn an_engine_is_evaluated_a_process_a_batch() {
     let calls = machine.calls();
     assert_eq!(calls.len(), 6, "{calls:?}");
     assert!(
-        calls[0].contains("--loadInputs=x:") && calls[0].contains("--iterations=1"),
+        calls[0].contains("--loadInputs='x':") && calls[0].contains("--iterations=1"),
         "{calls:?}"
     );
 }

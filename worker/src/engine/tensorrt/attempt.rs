@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::layers::Layers;
-use super::{Log, Program, TimingCache, failure, log};
+use super::{Log, Program, Source, TimingCache, command, failure, log};
 use crate::engine::{Build, Told};
 use crate::{Error, Result};
 
@@ -11,14 +11,13 @@ use crate::{Error, Result};
 pub const ENGINE: &str = "model.engine";
 pub const LAYERS: &str = "layer-info.json";
 pub const LOG: &str = "build.log";
-const TIMES: &str = "times.json";
+pub const TIMES: &str = "times.json";
 
 /// All builds of a stage.
 pub struct Attempts<'a> {
     pub program: &'a Program,
     pub request: &'a Build<'a>,
-    /// `--onnx=…` and what else all builds have.
-    pub common: Vec<String>,
+    pub source: Source<'a>,
     pub cache: Option<TimingCache>,
 }
 
@@ -26,7 +25,7 @@ pub struct Attempts<'a> {
 pub struct Attempt<'a> {
     /// Where its files go.
     pub folder: &'a Path,
-    /// Flags beyond the common ones.
+    /// Flags that were chosen for it.
     pub flags: Vec<String>,
     /// Whether the engine is run and timed after it was built.
     pub timed: bool,
@@ -50,8 +49,12 @@ impl Attempts<'_> {
     /// # Errors
     /// What TensorRT refuses.
     pub fn run(&self, attempt: &Attempt) -> Result<Done> {
-        let (place, tell) = (attempt.folder.join("timing.cache"), self.request.tell);
+        let tell = self.request.tell;
         if let Some(cache) = &self.cache {
+            // A folder of its own: trtexec locks the file by another beside it, and leaves that behind.
+            let own = tempfile::tempdir_in(attempt.folder)
+                .map_err(|error| Error::io(attempt.folder, &error))?;
+            let place = own.path().join("timing.cache");
             let there = cache.copy_to(&place)?;
             let ended = self.start(attempt, Some(&place))?;
             let (failed, refused) = (failure::of_cache(&ended), ended.log.cache_refused.clone());
@@ -71,10 +74,8 @@ impl Attempts<'_> {
                         if there { "used" } else { "new" }
                     }
                 };
-                let _ = std::fs::remove_file(&place);
                 return self.done(attempt, ended.log, state);
             }
-            let _ = std::fs::remove_file(&place);
             let Some(reason) = failed else { return Err(self.failed(&ended)) };
             tell(Told::Log(&format!("again without a timing cache: {reason}")));
             let ended = self.start(attempt, None)?;
@@ -96,15 +97,9 @@ impl Attempts<'_> {
     }
 
     fn start(&self, attempt: &Attempt, cache: Option<&Path>) -> Result<super::Ended> {
-        let at = |name: &str| attempt.folder.join(name).display().to_string();
-        let mut arguments = self.common.clone();
-        arguments.extend(attempt.flags.iter().cloned());
-        arguments.push(format!("--saveEngine={}", at(ENGINE)));
-        arguments.push(format!("--exportLayerInfo={}", at(LAYERS)));
-        if attempt.timed {
-            arguments.push(format!("--exportTimes={}", at(TIMES)));
-        }
-        arguments.extend(cache.map(|place| format!("--timingCacheFile={}", place.display())));
+        let (version, folder) = (self.program.version, attempt.folder);
+        let line =
+            command::build(version, &self.source, &attempt.flags, attempt.timed, folder, cache);
         let mut each = |line: &str| {
             if log::tedious(line) {
                 return;
@@ -121,7 +116,7 @@ impl Attempts<'_> {
                 });
             }
         };
-        self.program.run(&arguments, &attempt.folder.join(LOG), &mut each)
+        self.program.run(&line, &attempt.folder.join(LOG), &mut each)
     }
 
     fn failed(&self, ended: &super::Ended) -> Error {

@@ -4,9 +4,8 @@ use qpipe::stages::contract::Metrics;
 use serde::Serialize;
 use serde_json::json;
 
-use super::flags::{self, Wish};
 use super::times::Times;
-use super::{Program, build, failure, gpu, log};
+use super::{Program, build, command, failure, gpu, log};
 use crate::bench::Latency;
 use crate::engine::{Note, Timing, Told};
 use crate::{Error, Result};
@@ -66,26 +65,13 @@ pub fn time(timing: &Timing) -> Result<Metrics> {
 fn one(timing: &Timing, program: &Program, batch: usize) -> Result<(Timed, Vec<String>)> {
     let note = timing.note;
     let file = timing.scratch.join(format!("times-{batch}.json"));
-    let graph = if timing.cuda_graph { Wish::CudaGraph } else { Wish::NoCudaGraph };
-    let mut arguments = vec![
-        format!("--loadEngine={}", timing.folder.join(&note.file).display()),
-        format!("--exportTimes={}", file.display()),
-        format!("--warmUp={}", timing.warmup_ms),
-        format!("--iterations={}", timing.protocol.iterations),
-        format!("--duration={}", timing.protocol.seconds),
-        "--avgRuns=1000".to_owned(),
-    ];
-    if note.batch.is_none() {
-        arguments.push(flags::shapes(&note.input_name, note.input, batch));
-    }
-    let wishes = [graph, Wish::SpinWait, Wish::Transfers];
-    arguments.extend(wishes.iter().filter_map(|&wish| flags::of(program.version, wish)).flatten());
+    let line = command::time(program.version, timing, batch, &file);
     let mut each = |line: &str| {
         if !log::tedious(line) {
             (timing.tell)(Told::Log(line));
         }
     };
-    let ended = program.run(&arguments, &timing.scratch.join("benchmark.log"), &mut each)?;
+    let ended = program.run(&line, &timing.scratch.join("benchmark.log"), &mut each)?;
     if !ended.status.success() {
         return Err(with_origin(failure::of(program, "cannot run the engine", &ended, None), note));
     }

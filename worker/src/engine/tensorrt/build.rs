@@ -7,10 +7,10 @@ use qpipe::stages::contract::Metrics;
 use serde_json::{Value, json};
 
 use super::attempt::ENGINE;
-use super::flags::{self, Wish};
+use super::flags;
 use super::layers::{self, Planned};
 use super::tune::tune;
-use super::{Attempt, Attempts, Program, TimingCache, failure, gpu, typed};
+use super::{Attempt, Attempts, Program, Source, TimingCache, failure, gpu, typed};
 use crate::engine::note::OnGpu;
 use crate::engine::{Build, Built, Note, Told};
 use crate::{Error, Result};
@@ -42,13 +42,8 @@ pub fn build(request: &Build) -> Result<Built> {
     });
     let typed = typed::file(request, version, quantized)?;
     let path = typed.as_deref().unwrap_or(request.path);
-    let mut common =
-        vec![format!("--onnx={}", path.display()), "--profilingVerbosity=detailed".to_owned()];
-    common.extend(
-        batches.iter().flat_map(|batches| flags::profile(&note.input_name, note.input, *batches)),
-    );
-    common.extend(wishes.flags.iter().cloned());
-    let mut attempts = Attempts { program: &program, request, common, cache: None };
+    let source = Source { onnx: path, note: &note, batches, more: &wishes.flags };
+    let mut attempts = Attempts { program: &program, request, source, cache: None };
     let mut advice = Vec::new();
     if typed.is_some() {
         (request.tell)(Told::Log(&format!(
@@ -57,16 +52,16 @@ pub fn build(request: &Build) -> Result<Built> {
     }
     let (done, chosen, tries) = if wishes.tune {
         // Builds of one list of flags are compared: times from a cache would make the second a copy of the first.
-        let (done, chosen, tries) = tune(&attempts, &flags::candidates(version, quantized))?;
+        let (done, chosen, tries) =
+            tune(&attempts, &flags::candidates(version, quantized, &wishes.flags))?;
         (done, chosen, Some(tries))
     } else {
         let usual = if quantized { Precision::Int8 } else { Precision::Fp32 };
         let chosen = flags::precision(version, request.precision.unwrap_or(usual), quantized)?;
         attempts.cache = cache(request, &program, &gpu);
-        let build_only = flags::of(version, Wish::BuildOnly).unwrap_or_default();
         let attempt = Attempt {
             folder: request.folder,
-            flags: chosen.iter().cloned().chain(build_only).collect(),
+            flags: chosen.clone(),
             timed: false,
             title: String::new(),
         };

@@ -25,9 +25,17 @@ pub fn of(program: &Program, what: &str, ended: &Ended, model: Option<&Model>) -
             .help("update the driver, or name the TensorRT of an older CUDA with TENSORRT_DIR");
     }
     if let Some(flag) = log.said("Unknown option: ") {
-        let flag = flag.trim_start_matches("Unknown option: ").trim();
+        // Its value stands behind it.
+        let flag = flag.trim_start_matches("Unknown option: ");
+        let flag = flag.split_whitespace().next().unwrap_or_default();
         return Error::user(format!("{runtime} has no flag {flag}"))
             .help(format!("`{} --help` lists what it has", program.path.display()))
+            .key("flags");
+    }
+    if log.helped {
+        let words = log.errors.first().map_or("it gave no reason", String::as_str);
+        return Error::user(format!("{runtime} does not take its flags: {words}"))
+            .help(format!("`{} --help` tells what each takes", program.path.display()))
             .key("flags");
     }
     if let Some(words) = foreign(log) {
@@ -194,6 +202,26 @@ mod tests {
         );
         let error = told("[t] [E] first\n[t] [E] last\n", FAILED);
         assert_eq!(error.message, "TensorRT 8.5.3 cannot build the model: first");
+    }
+
+    /// Before 10 the help text follows the error, since then it precedes it. It has words that look like a failure of the timing cache.
+    #[test]
+    fn a_command_line_that_is_refused_is_no_fault_of_the_cache() {
+        let (old, new) =
+            (include_str!("recorded/help-8.6.txt"), include_str!("recorded/help-11.1.txt"));
+        assert!(old.contains("timing cache") && new.contains("timing cache"));
+        let error = "[t] [E] Unknown tactic source: CUBLAS\n";
+        for text in [format!("{error}{old}"), format!("{new}{error}")] {
+            assert_eq!(of_cache(&ended(&text, FAILED)), None);
+            let error = told(&text, FAILED);
+            assert_eq!(
+                error.message,
+                "TensorRT 8.5.3 does not take its flags: Unknown tactic source: CUBLAS"
+            );
+            assert_eq!(error.key, Some("flags"));
+        }
+        let text = format!("{new}[t] [E] Unknown option: --fast 3\n");
+        assert_eq!(told(&text, FAILED).message, "TensorRT 8.5.3 has no flag --fast");
     }
 
     #[test]

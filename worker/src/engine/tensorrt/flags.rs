@@ -1,7 +1,9 @@
 //! Which flags a version of trtexec takes: the table, and what is chosen from it.
 //!
-//! Read from `trtexec --help` of 8.5 to 11.1 (`samples/common/sampleOptions.cpp` in <https://github.com/NVIDIA/TensorRT>). A wish
+//! Read from `trtexec --help` of 8.5 to 11.1, and held to it by the tests of `help_texts.rs` (`recorded/README.md`). A wish
 //! that a version fulfils by default has a row without flags; one that it cannot fulfil has none.
+
+use std::path::Path;
 
 use qpipe::stages::build_engine::Precision;
 
@@ -147,7 +149,9 @@ pub fn precision(version: Version, precision: Precision, quantized: bool) -> Res
 }
 
 /// What `tune` tries: lists of flags, the first what is built without it.
-pub fn candidates(version: Version, quantized: bool) -> Vec<Vec<String>> {
+///
+/// `more`: flags that the pipeline gives to all of them.
+pub fn candidates(version: Version, quantized: bool, more: &[String]) -> Vec<Vec<String>> {
     let precisions: &[Precision] = match (version.major >= 11, quantized) {
         (true, _) => &[Precision::Fp32],
         (false, true) => &[Precision::Int8, Precision::Int8Fp32, Precision::Best],
@@ -156,12 +160,20 @@ pub fn candidates(version: Version, quantized: bool) -> Vec<Vec<String>> {
     let lists = precisions.iter().filter_map(|&wanted| precision(version, wanted, quantized).ok());
     let mut lists: Vec<Vec<String>> = lists.collect();
     // Since 8.6 the builder can be told to search longer; the default is 3.
-    if version >= Version::new(8, 6, 0) {
+    // Where the pipeline says how long, that holds: trtexec refuses a flag that is given twice.
+    let longest = "--builderOptimizationLevel=5";
+    if version >= Version::new(8, 6, 0) && !names(more, longest) {
         let mut longer = lists[0].clone();
-        longer.push("--builderOptimizationLevel=5".to_owned());
+        longer.push(longest.to_owned());
         lists.push(longer);
     }
     lists
+}
+
+/// Whether a list of flags has the flag of `argument`, with whatever value.
+pub fn names(list: &[String], argument: &str) -> bool {
+    let name = |argument: &str| argument.split('=').next().map(str::to_owned);
+    list.iter().any(|other| name(other) == name(argument))
 }
 
 /// `--minShapes=…`, `--optShapes=…` and `--maxShapes=…` of an input `[batch, C, H, W]` whose batch is free.
@@ -177,6 +189,11 @@ pub fn shapes(input: &str, extents: [usize; 3], batch: usize) -> String {
     format!("--shapes={}", shape(input, extents, batch))
 }
 
+/// `--loadInputs=…` of a file. The name stands in quotes, since there may be a colon in the path.
+pub fn inputs(input: &str, file: &Path) -> String {
+    format!("--loadInputs='{input}':{}", file.display())
+}
+
 /// `input:8x3x224x224`; a name with a colon in it stands in single quotes.
 fn shape(input: &str, [channels, height, width]: [usize; 3], batch: usize) -> String {
     let name = quoted(input);
@@ -184,7 +201,7 @@ fn shape(input: &str, [channels, height, width]: [usize; 3], batch: usize) -> St
 }
 
 /// A tensor's name where trtexec expects `name:value`.
-pub fn quoted(name: &str) -> String {
+fn quoted(name: &str) -> String {
     if name.contains(':') { format!("'{name}'") } else { name.to_owned() }
 }
 
@@ -252,12 +269,16 @@ mod tests {
     #[test]
     fn tuning_tries_what_the_version_has() {
         let of = |version, quantized| -> Vec<String> {
-            candidates(version, quantized).iter().map(|flags| flags.join(" ")).collect()
+            candidates(version, quantized, &[]).iter().map(|flags| flags.join(" ")).collect()
         };
         assert_eq!(of(V85, true), ["--int8 --fp16", "--int8", "--best"]);
         assert_eq!(of(V85, false), ["", "--fp16"]);
         assert_eq!(of(V10, true).last().unwrap(), "--int8 --fp16 --builderOptimizationLevel=5");
         assert_eq!(of(V11, true), ["", "--builderOptimizationLevel=5"]);
+        // What the pipeline says holds for all.
+        let said = ["--builderOptimizationLevel=4".to_owned()];
+        assert_eq!(candidates(V11, true, &said), [Vec::<String>::new()]);
+        assert!(!names(&said, "--builderOptimization=4") && !names(&[], "--fp16"));
     }
 
     #[test]
@@ -265,6 +286,7 @@ mod tests {
         let flags = profile("input", [3, 224, 224], [1, 8, 32]);
         assert_eq!(flags[0], "--minShapes=input:1x3x224x224");
         assert_eq!(flags[2], "--maxShapes=input:32x3x224x224");
+        assert_eq!(inputs("input", Path::new("/a:b/c")), "--loadInputs='input':/a:b/c");
         assert_eq!(shapes("onnx::in:0", [1, 2, 3], 4), "--shapes='onnx::in:0':4x1x2x3");
     }
 }

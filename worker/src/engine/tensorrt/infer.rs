@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::benchmark::with_origin;
-use super::{Program, build, failure, flags, gpu};
+use super::{Program, build, command, failure, gpu};
 use crate::engine::{Engine, Note, Threads};
 use crate::{Error, Result};
 
@@ -22,6 +22,16 @@ struct TensorRt {
     note: Note,
     scratch: tempfile::TempDir,
     at_once: usize,
+}
+
+/// Files of a run.
+pub struct Files<'a> {
+    /// The engine's.
+    pub engine: &'a Path,
+    /// Images, float `[batch, C, H, W]`, little endian.
+    pub input: &'a Path,
+    /// Where outputs go, as JSON.
+    pub output: &'a Path,
 }
 
 /// An output in the file of `--exportOutput`.
@@ -93,21 +103,9 @@ impl TensorRt {
         let (input, output) = (at("input.raw"), at("output.json"));
         let bytes: Vec<u8> = images.iter().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(&input, bytes).map_err(|error| Error::io(&input, &error))?;
-        let mut arguments = vec![
-            format!("--loadEngine={}", self.engine.display()),
-            format!("--loadInputs={}:{}", flags::quoted(&self.note.input_name), input.display()),
-            format!("--exportOutput={}", output.display()),
-            "--iterations=1".to_owned(),
-            "--warmUp=0".to_owned(),
-            "--duration=0".to_owned(),
-        ];
-        if self.note.batch.is_none() {
-            arguments.push(flags::shapes(&self.note.input_name, self.note.input, batch));
-        }
-        // Since 11 nothing is copied, neither images nor logits, unless that is asked for.
-        arguments
-            .extend(flags::of(self.program.version, flags::Wish::Transfers).unwrap_or_default());
-        let ended = self.program.run(&arguments, &at("run.log"), &mut |_| ())?;
+        let files = Files { engine: &self.engine, input: &input, output: &output };
+        let line = command::infer(self.program.version, &self.note, batch, &files);
+        let ended = self.program.run(&line, &at("run.log"), &mut |_| ())?;
         if !ended.status.success() {
             return Err(with_origin(
                 failure::of(&self.program, "cannot run the engine", &ended, None),

@@ -31,12 +31,20 @@ pub struct Log {
     pub queries_per_second: Option<f64>,
     /// Lines without a stamp that follow errors, such as the node in the ONNX parser's errors.
     pub loose: Vec<String>,
+    /// It printed its help text: it does not take the command line.
+    pub helped: bool,
+    /// The last line was of the help text, whose words say nothing of what happened.
+    helping: bool,
     /// The last lines were a warning that the next may go on with.
     open: bool,
 }
 
-/// Warnings that nobody can do anything about here: we give Q/DQ graphs on purpose.
-const NOISE: &[&str] = &["Calibrator won't be used in explicit precision mode"];
+/// Warnings that nobody can do anything about here: we give Q/DQ graphs on purpose, and `--int8` and `--fp16` because they are what
+/// versions up to 10 have (deprecated since 10.14).
+const NOISE: &[&str] = &[
+    "Calibrator won't be used in explicit precision mode",
+    "Weakly-typed networks have been deprecated",
+];
 
 /// How far a build is: what a line of the log begins, of [`STEPS`] in all.
 const MILESTONES: &[(&str, u64)] = &[
@@ -49,6 +57,9 @@ const MILESTONES: &[(&str, u64)] = &[
     ("Engine built in", STEPS),
 ];
 
+/// First line of the help text, which follows or precedes the error where a command line is refused.
+const HELP: &str = "=== Model Options ===";
+
 /// Steps of a build.
 pub const STEPS: u64 = 5;
 
@@ -60,7 +71,8 @@ pub fn step(line: &str) -> Option<u64> {
 /// Lines that are many and say nothing new: averages of the trace, what options were set.
 pub fn tedious(line: &str) -> bool {
     let text = parse(line).map_or(line, |line| line.text);
-    text.trim().is_empty() || text.starts_with("Average on ") || text.starts_with("------")
+    const WORDS: &[&str] = &["Average on ", "... Omitting ", "------"];
+    text.trim().is_empty() || WORDS.iter().any(|words| text.starts_with(words))
 }
 
 fn parse(line: &str) -> Option<Line<'_>> {
@@ -84,7 +96,16 @@ impl Log {
         if self.version.is_none() {
             self.version = Version::of_banner(raw);
         }
-        let Some(line) = parse(raw) else {
+        let line = parse(raw);
+        if raw.starts_with(HELP) {
+            (self.helped, self.helping) = (true, true);
+        } else if line.is_some() || raw.starts_with("&&&&") {
+            self.helping = false;
+        }
+        if self.helping {
+            return;
+        }
+        let Some(line) = line else {
             // Of the loader, of CUDA, of the parser; enough to tell, not so much as to fill memory.
             if !raw.trim().is_empty() && !raw.starts_with("&&&&") && self.loose.len() < 400 {
                 self.loose.push(raw.to_owned());
@@ -199,6 +220,52 @@ mod tests {
         ));
     }
 
+    /// As the reporting of 11.1 prints them (`recorded/README.md`).
+    #[test]
+    fn hints_of_version_11() {
+        let log = Log::of(include_str!("recorded/hints-11.1.log"));
+        assert_eq!(log.version, Some(Version::new(11, 1, 0)));
+        assert_eq!(log.queries_per_second, Some(668.896));
+        let ends: Vec<&str> = log.advice.iter().map(|it| it.rsplit(". ").next().unwrap()).collect();
+        assert_eq!(
+            ends,
+            [
+                "If you are using --noCudaGraph, removing it may increase throughput.",
+                "Consider removing --includeDataTransfers to disable data transfers and potentially increase throughput.",
+                "Consider removing --includeDataTransfers to disable data transfers and potentially increase throughput.",
+                "If not already in use, locking GPU clock frequency may improve the stability.",
+            ]
+        );
+        assert!(log.loose.is_empty() && !log.helped, "{log:?}");
+    }
+
+    /// As the sources of 10.16 print it: more lines of the device, other words of the parser, the deprecation of `--int8`.
+    #[test]
+    fn a_build_of_version_10() {
+        let text = "&&&& RUNNING TensorRT.trtexec [TensorRT v101601] [b11] # trtexec --onnx=x\n\
+            [t] [W] Weakly-typed networks have been deprecated in TensorRT. You can use the AutoCast tool (https://nvidia.github.io/TensorRT-Model-Optimizer/guides/8_autocast.html) to convert the network to be strongly typed.\n\
+            [t] [I] === Model Options ===\n\
+            [t] [I] Available Devices: \n\
+            [t] [I]   Device 0: \"NVIDIA H100 80GB HBM3\" UUID: GPU-1\n\
+            [t] [I] Selected Device: NVIDIA H100 80GB HBM3\n\
+            [t] [I] Selected Device ID: 0\n\
+            [t] [I] Selected Device UUID: GPU-1\n\
+            [t] [I] Compute Capability: 9.0\n\
+            [t] [I] Start parsing network model.\n\
+            [t] [I] Finished parsing network model. Parse time: 0.0213\n\
+            [t] [I] Engine built in 24.8584 sec.\n\
+            [t] [I] Skipped inference phase since --skipInference is added.\n\
+            &&&& PASSED TensorRT.trtexec [TensorRT v101601] [b11] # trtexec --onnx=x\n";
+        let log = Log::of(text);
+        assert_eq!(log.version, Some(Version::new(10, 16, 1)));
+        assert_eq!(log.device.as_deref(), Some("NVIDIA H100 80GB HBM3"));
+        assert_eq!(log.compute_capability.as_deref(), Some("9.0"));
+        assert_eq!(log.build_seconds, Some(24.8584));
+        assert_eq!((log.advice, log.helped), (Vec::<String>::new(), false));
+        let steps: Vec<u64> = text.lines().filter_map(step).collect();
+        assert_eq!(steps, [1, 2, STEPS]);
+    }
+
     #[test]
     fn a_refused_timing_cache_is_seen() {
         let log = Log::of(IGNORED);
@@ -211,6 +278,7 @@ mod tests {
         let steps: Vec<u64> = INT8.lines().filter_map(step).collect();
         assert_eq!(steps, [1, 2, 3, 4, 5]);
         assert!(tedious("[11/23/2026-16:36:07] [I] Average on 10 runs - GPU latency: 0.22 ms"));
+        assert!(tedious("[11/23/2026-16:36:07] [I] ... Omitting 600000 lines"));
         assert!(!tedious("[11/23/2026-16:36:07] [I] Starting inference"));
     }
 }

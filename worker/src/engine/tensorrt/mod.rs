@@ -1,14 +1,17 @@
 //! TensorRT through its own program `trtexec`: builds, times and runs engines on the GPU of this machine.
 //!
-//! Versions 8.5 to 11, whichever the user has: [`program`] finds it and asks its version, [`flags`] says it in that version's words,
+//! Versions 8.5 to 11, whichever the user has: [`program`] finds it and asks its version, [`command`] and [`flags`] say it in that version's words,
 //! [`log`], [`layers`] and [`times`] read what it says and writes, [`failure`] tells why it failed. Only a run of the program needs a GPU.
 
 mod attempt;
 mod benchmark;
 mod build;
+mod command;
 mod failure;
 mod flags;
 mod gpu;
+#[cfg(test)]
+mod help_texts;
 mod infer;
 mod layers;
 mod log;
@@ -28,6 +31,7 @@ pub use times::Times;
 pub use version::Version;
 
 use attempt::{Attempt, Attempts};
+use command::{CommandLine, Source};
 use log::Log;
 use program::Ended;
 use timing_cache::TimingCache;

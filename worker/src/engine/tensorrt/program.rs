@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use super::{Log, Version};
+use super::{CommandLine, Log, Version, command};
 use crate::{Error, Result};
 
 /// Environment variable that names the program.
@@ -103,8 +103,11 @@ impl Program {
     /// # Errors
     /// One that does not start, is none of TensorRT's, or is too old.
     pub fn at(path: PathBuf) -> Result<Self> {
-        let mut command = Self::command(&path);
-        let output = command.arg("--help").output().map_err(|error| cannot_start(&path, &error))?;
+        let mut program = Self::command(&path);
+        let output = program
+            .args(command::help().arguments())
+            .output()
+            .map_err(|error| cannot_start(&path, &error))?;
         let said = String::from_utf8_lossy(&output.stdout);
         if let Some(version) = Version::of_banner(&said) {
             if version < Version::OLDEST {
@@ -151,18 +154,13 @@ impl Program {
     ///
     /// # Errors
     /// A program that does not start, a log that cannot be written.
-    pub fn run(
-        &self,
-        arguments: &[String],
-        log: &Path,
-        each: &mut dyn FnMut(&str),
-    ) -> Result<Ended> {
+    pub fn run(&self, line: &CommandLine, log: &Path, each: &mut dyn FnMut(&str)) -> Result<Ended> {
         let io = |error: std::io::Error| Error::io(log, &error);
         let mut file = std::fs::File::options().create(true).append(true).open(log).map_err(io)?;
         // One pipe for both: warnings go to standard error and belong to lines of the other.
         let (reader, writer) = std::io::pipe().map_err(io)?;
         let mut command = Self::command(&self.path);
-        command.args(arguments).stdout(writer.try_clone().map_err(io)?).stderr(writer);
+        command.args(line.arguments()).stdout(writer.try_clone().map_err(io)?).stderr(writer);
         let mut child = command.spawn().map_err(|error| cannot_start(&self.path, &error))?;
         // It holds the pipe's other end, which must be closed for the reader to see the end.
         drop(command);

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::attempt::{Done, ENGINE, LAYERS, LOG};
-use super::flags::{self, Wish};
 use super::times::Times;
 use super::{Attempt, Attempts};
 use crate::{Error, Result};
@@ -16,10 +15,6 @@ const BUILDS: usize = 2;
 /// # Errors
 /// What TensorRT refuses.
 pub fn tune(attempts: &Attempts, candidates: &[Vec<String>]) -> Result<(Done, Vec<String>, Value)> {
-    let version = attempts.program.version;
-    let measured = [Wish::CudaGraph, Wish::SpinWait, Wish::Transfers];
-    let measured: Vec<String> =
-        measured.iter().filter_map(|&wish| flags::of(version, wish)).flatten().collect();
     let folder = attempts.request.folder;
     let mut best: Option<(f64, tempfile::TempDir, Done, Vec<String>)> = None;
     let mut record = Vec::new();
@@ -29,7 +24,7 @@ pub fn tune(attempts: &Attempts, candidates: &[Vec<String>]) -> Result<(Done, Ve
         let place = tempfile::tempdir_in(folder).map_err(|error| Error::io(folder, &error))?;
         let attempt = Attempt {
             folder: place.path(),
-            flags: flags.iter().chain(&measured).cloned().collect(),
+            flags: flags.clone(),
             timed: true,
             title: format!("try {} of {all}: ", index + 1),
         };

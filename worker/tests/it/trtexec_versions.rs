@@ -1,0 +1,49 @@
+//! Backend `tensorrt` with each version whose help text is recorded: its stand-in refuses what that text does not list.
+
+use serde_json::json;
+
+use super::trtexec::Machine;
+
+/// Numbers in the banners.
+const VERSIONS: &[&str] = &["8503", "8601", "100001", "100800", "101601", "110000", "110100"];
+
+#[test]
+fn each_version_takes_what_it_is_given() {
+    for &version in VERSIONS {
+        let mut machine = Machine::new("right");
+        machine.set("FAKE_TRTEXEC_VERSION", version);
+        let has_levels = version != "8503";
+        let level = if has_levels { "--builderOptimizationLevel=4" } else { "--noTF32" };
+        let built = machine.build("engine", "free.onnx", json!({"verify": true, "batch": 2}));
+        assert_eq!(built.failure, None, "{version}: {built:?}");
+        // The cache's lock is no part of the engine.
+        let files = std::fs::read_dir(machine.path("engine/out/engine")).unwrap();
+        let mut files: Vec<_> = files.map(|entry| entry.unwrap().file_name()).collect();
+        files.sort();
+        assert_eq!(files, ["build.log", "engine.json", "layer-info.json", "model.engine"]);
+        let more = json!({"tune": true, "flags": [level, "--useSpinWait"]});
+        let tuned = machine.build("tuned", "fixed.onnx", more);
+        assert_eq!(tuned.failure, None, "{version}: {tuned:?}");
+        let tries = tuned.metrics["tries"].as_array().unwrap();
+        assert_eq!(tries.len(), if version.starts_with("11") { 2 } else { 6 }, "{version}");
+        for cuda_graph in [true, false] {
+            let timed = machine.benchmark("bench", "engine", json!({"cuda_graph": cuda_graph}));
+            assert_eq!(timed.failure, None, "{version}: {timed:?}");
+        }
+        let calls = machine.calls();
+        assert!(calls.iter().any(|call| call.contains("--exportOutput=")), "{calls:?}");
+    }
+}
+
+/// The help text that comes with the refusal speaks of timing caches: they are not at fault, and nothing is tried again.
+#[test]
+fn an_unknown_flag_is_told_at_once() {
+    for (version, name) in [("8601", "8.6.1"), ("110100", "11.1.0")] {
+        let mut machine = Machine::new("ok");
+        machine.set("FAKE_TRTEXEC_VERSION", version);
+        let ended = machine.build("engine", "fixed.onnx", json!({"flags": ["--unheard-of=3"]}));
+        let failure = ended.failure.expect("a refusal");
+        assert_eq!(failure["message"], format!("TensorRT {name} has no flag --unheard-of"));
+        assert_eq!(machine.calls().len(), 1);
+    }
+}
