@@ -27,7 +27,11 @@ fn each_version_takes_what_it_is_given() {
         let tries = tuned.metrics["tries"].as_array().unwrap();
         assert_eq!(tries.len(), if version.starts_with("11") { 2 } else { 6 }, "{version}");
         for cuda_graph in [true, false] {
-            let timed = machine.benchmark("bench", "engine", json!({"cuda_graph": cuda_graph}));
+            let timed = machine.benchmark(
+                "bench",
+                "engine",
+                json!({"cuda_graph": cuda_graph, "batch_sizes": [1, 2]}),
+            );
             assert_eq!(timed.failure, None, "{version}: {timed:?}");
         }
         let calls = machine.calls();
