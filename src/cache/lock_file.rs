@@ -138,9 +138,24 @@ struct Written {
 }
 
 impl LockFile {
-    /// The lock file of a pipeline file.
-    pub fn path(pipeline: &Path) -> PathBuf {
-        pipeline.with_extension("lock")
+    /// The lock files of a pipeline file that are there: `NAME.lock`, and those of profiles, `NAME.*.lock`; where there is none, the first.
+    pub fn all(pipeline: &Path) -> Vec<PathBuf> {
+        let plain = pipeline.with_extension("lock");
+        let stem = pipeline.file_stem().unwrap_or_default().to_string_lossy();
+        let folder = pipeline.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let there = std::fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter().flatten();
+        let is_own = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let profiles = name.strip_prefix(&*stem).and_then(|rest| rest.strip_suffix(".lock"));
+            profiles.is_some_and(|profiles| profiles.len() > 1 && profiles.starts_with('.'))
+        };
+        let mut own: Vec<_> =
+            there.filter_map(|entry| Some(entry.ok()?.path())).filter(is_own).collect();
+        own.sort();
+        if own.is_empty() || plain.exists() {
+            own.insert(0, plain);
+        }
+        own
     }
 
     /// Reads a lock file; `None` where there is none.

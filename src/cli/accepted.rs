@@ -9,7 +9,7 @@ use crate::exec::{Review, RunError};
 
 /// The lock file as it is before the run.
 pub fn on_disk(pipeline: &Pipeline) -> Result<Review, RunError> {
-    let path = LockFile::path(&pipeline.file);
+    let path = pipeline.lock_file();
     let accepted = LockFile::read(&path)?.unwrap_or_default();
     Ok(Review { accepted, against: format!("{} before", name(&path)), ..Review::default() })
 }
@@ -17,7 +17,7 @@ pub fn on_disk(pipeline: &Pipeline) -> Result<Review, RunError> {
 /// The accepted lock file: that of `against`, a file or a revision; else that of HEAD; without git
 /// the one that is there.
 pub fn find(pipeline: &Pipeline, against: Option<&str>) -> Result<Review, RunError> {
-    let path = LockFile::path(&pipeline.file);
+    let path = pipeline.lock_file();
     if let Some(file) = against.map(Path::new).filter(|file| file.is_file()) {
         let accepted = LockFile::read(file)?.unwrap_or_default();
         return Ok(Review { accepted, against: file.display().to_string(), ..Review::default() });

@@ -95,7 +95,7 @@ fn packed(args: &Args, pipeline: &Pipeline) -> Result<Exit, BundleError> {
     if let Err(error) = plan.select(&args.stages) {
         return Ok(fail::show(&error, Exit::Usage));
     }
-    let lock_path = LockFile::path(&pipeline.file);
+    let lock_path = pipeline.lock_file();
     let Some(lock) = LockFile::read(&lock_path)? else {
         eprintln!("error: {} is not there: nothing was computed yet", lock_path.display());
         eprintln!("  help: `qpipe run` writes it; a sweep has none and cannot be packed");

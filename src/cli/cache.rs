@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Exit {
         Command::Status { json } => status(&cache, *json),
         Command::Gc { pipelines, keep_days, max_size, dry_run } => {
             let keep = Keep {
-                lock_files: pipelines.iter().map(|path| LockFile::path(path)).collect(),
+                lock_files: pipelines.iter().flat_map(|path| LockFile::all(path)).collect(),
                 within: Duration::from_secs(keep_days.saturating_mul(86_400)),
                 bytes: *max_size,
             };

@@ -51,7 +51,7 @@ fn show(args: &Args) -> Result<Exit, Exit> {
     let runs: Vec<RunRecord> = runs.filter(|run| run.pipeline == pipeline.name).collect();
     let side = |name: &str| {
         if name == "lock" {
-            let path = LockFile::path(&pipeline.file);
+            let path = pipeline.lock_file();
             let lock = LockFile::read(&path).map_err(|error| fail(error.into()))?;
             let Some(lock) = lock else {
                 eprintln!("error: there is no lock file {}", path.display());

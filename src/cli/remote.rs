@@ -47,7 +47,7 @@ impl Transfer {
     }
 
     fn named(pipeline: &Pipeline) -> Result<Vec<(String, Digest)>, CacheError> {
-        let path = LockFile::path(&pipeline.file);
+        let path = pipeline.lock_file();
         let Some(lock) = LockFile::read(&path)? else {
             return Err(CacheError::InputMissing { path });
         };

@@ -126,6 +126,7 @@ fn assemble(
         data: sets,
         stages,
         arguments,
+        profiles: overrides.profiles.clone(),
         remote,
         guards,
         slurm,

@@ -34,6 +34,8 @@ pub struct Pipeline {
     pub stages: Vec<StageCell>,
     /// Arguments of the command line that shaped it, such as `--set` and `params.epochs=5`.
     pub arguments: Vec<String>,
+    /// Names of the profiles that were put over the file, in order.
+    pub profiles: Vec<String>,
     /// `[remote]`: the cache that is shared with other machines.
     pub remote: Option<Remote>,
     /// `[guards.NAME]`, in file order.
@@ -44,6 +46,18 @@ pub struct Pipeline {
     pub slurm: Slurm,
     /// The texts that it was read from, for mistakes that are found later.
     pub(crate) sources: Option<Sources>,
+}
+
+impl Pipeline {
+    /// Its lock file, beside the pipeline file: `NAME.lock`, and with profiles one of their own, `NAME.PROFILE.lock` or `NAME.ONE+OTHER.lock`. What
+    /// `--set` changes has none: the file that is there is written over.
+    pub fn lock_file(&self) -> PathBuf {
+        let extension = match &self.profiles[..] {
+            [] => "lock".to_owned(),
+            profiles => format!("{}.lock", profiles.join("+")),
+        };
+        self.file.with_extension(extension)
+    }
 }
 
 /// A `[data.NAME]` table.

@@ -20,7 +20,7 @@ impl Run<'_> {
         if self.options.part.is_none() {
             view::update(self.cache, &pipeline.name, &done, &results)?;
         }
-        let lock_path = LockFile::path(&pipeline.file);
+        let lock_path = pipeline.lock_file();
         let mut summary = self.summary.borrow_mut();
         let reviewed = self.review();
         if let Some(reviewed) = &reviewed {

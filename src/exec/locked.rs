@@ -33,7 +33,7 @@ impl Held {
         if locked == Locked::No {
             return Ok(None);
         }
-        let path = LockFile::path(&plan.pipeline().file);
+        let path = plan.pipeline().lock_file();
         let file = LockFile::read(&path)?;
         let strict = locked == Locked::Strict;
         let (missing, file) = (file.is_none(), file.unwrap_or_default());

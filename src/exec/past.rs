@@ -56,7 +56,7 @@ impl<'a> Past<'a> {
 
     /// The lock file; an empty one where there is none, or one that cannot be read.
     pub fn lock(&self) -> &LockFile {
-        let path = LockFile::path(&self.pipeline.file);
+        let path = self.pipeline.lock_file();
         self.lock.get_or_init(|| LockFile::read(&path).ok().flatten().unwrap_or_default())
     }
 }

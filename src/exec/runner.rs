@@ -164,7 +164,7 @@ impl<'a> Run<'a> {
         }
         // Before anything runs in vain.
         if pipeline.sweep.is_none() && !options.no_lock {
-            LockFile::check_writable(&LockFile::path(&pipeline.file))?;
+            LockFile::check_writable(&pipeline.lock_file())?;
         }
         let mut forced = BTreeSet::new();
         for name in &options.force {

@@ -195,6 +195,7 @@ pub(crate) mod tests {
             data: BTreeMap::new(),
             stages: stages.collect(),
             arguments: Vec::new(),
+            profiles: Vec::new(),
             remote: None,
             slurm: crate::config::Slurm::default(),
             guards: Vec::new(),

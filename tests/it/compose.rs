@@ -142,6 +142,52 @@ fn the_variable_chooses_profiles_unless_the_command_line_does() {
 }
 
 #[test]
+fn each_profile_has_a_lock_file_of_its_own() {
+    let project = Project::new(
+        r#"
+[params]
+word = "base"
+[stages.a]
+kind = "command"
+run = "echo ${params.word} > $QPIPE_OUT_X"
+outputs = { x = "x" }
+[profiles.ci.params]
+word = "ci"
+[profiles.loud.params]
+word = "LOUD"
+"#,
+    );
+    let run = |arguments: &[&str]| {
+        let said = project.said(&mut project.command(&[&["run", "p.toml"], arguments].concat()));
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.stdout
+    };
+    assert!(run(&[]).contains("\nwrote [DIR]/p.lock\n"));
+    let plain = project.read("p.lock");
+    assert!(run(&["--profile", "ci"]).contains("\nwrote [DIR]/p.ci.lock\n"));
+    assert!(
+        run(&["--profile", "ci", "--profile", "loud"]).contains("\nwrote [DIR]/p.ci+loud.lock\n")
+    );
+    assert_eq!(project.read("p.lock"), plain);
+    assert_ne!(project.read("p.ci.lock"), plain);
+    // Held to that of its own, and told where there is none.
+    assert!(run(&["--profile", "ci", "--locked"]).contains("1 cached"));
+    let said =
+        project.said(&mut project.command(&["run", "p.toml", "--profile", "loud", "--locked"]));
+    assert_eq!(said.code, Some(4), "{said:?}");
+    assert!(said.stderr.contains("p.loud.lock"), "{said:?}");
+    // What they name is kept without a run of theirs.
+    let gc = ["cache", "gc", "p.toml", "--keep-days", "0", "--json"];
+    for name in ["runs", "pipelines"] {
+        let _ = std::fs::remove_dir_all(project.path("cache").join(name));
+    }
+    project.said(&mut project.command(&gc));
+    for arguments in [&[][..], &["--profile", "ci"], &["--profile", "ci", "--profile", "loud"]] {
+        assert!(run(arguments).contains("0 ran, 1 cached"), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_file_may_be_extended_on_two_ways() {
     let project = project();
     project.write("p.toml", "extends = [\"lib/base.toml\", \"root.toml\"]\n");

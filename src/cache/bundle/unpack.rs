@@ -118,7 +118,9 @@ impl Reading<'_> {
         }
         cache.flush()?;
         drop(hold);
-        cache.register(&LockFile::path(&pipeline), None)?;
+        for lock_file in LockFile::all(&pipeline) {
+            cache.register(&lock_file, None)?;
+        }
         Ok(Unpacked { pipeline, files: written, records: new.len(), known })
     }
 
