@@ -176,6 +176,12 @@ impl Dataset {
         pixels.map_err(|error| error.at(self.name(index)))
     }
 
+    /// Whether the image of sample `index` can be read.
+    pub(super) fn is_readable(&self, index: usize) -> bool {
+        let Inner { source, cache, skip, .. } = &*self.inner;
+        cache.get(index).and_then(OnceLock::get).is_some() || source.pixels(skip + index).is_ok()
+    }
+
     fn fixed(&self, index: usize) -> Result<Pixels> {
         let inner = &*self.inner;
         if let Some(pixels) = inner.cache.get(index).and_then(OnceLock::get) {

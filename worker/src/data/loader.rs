@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use tch::{Device, Kind, Tensor};
 
+use super::unreadable::with_others;
 use super::{Dataset, permutation};
 use crate::{Error, Result, torch};
 
@@ -51,6 +52,19 @@ struct RawBatch {
     labels: Vec<i64>,
 }
 
+/// Why there is no batch.
+struct Failed {
+    error: Error,
+    /// The sample that cannot be read.
+    unreadable: Option<usize>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, unreadable: None }
+    }
+}
+
 enum Images {
     /// `[N, C, H, W]`, normalized.
     Floats(Vec<f32>),
@@ -61,7 +75,7 @@ enum Images {
 /// Iterates over the batches of a data set; the last may be smaller.
 pub struct Loader {
     dataset: Dataset,
-    queues: Vec<Receiver<Result<RawBatch>>>,
+    queues: Vec<Receiver<Result<RawBatch, Failed>>>,
     threads: Vec<JoinHandle<()>>,
     next: usize,
     batches: usize,
@@ -127,6 +141,18 @@ impl Loader {
 }
 
 impl Loader {
+    /// Ends the threads; how many there were.
+    fn end(&mut self) -> usize {
+        // Without receivers the threads' next `send` fails.
+        self.queues.clear();
+        let count = self.threads.len();
+        for thread in self.threads.drain(..) {
+            // A panic in it has been told by `next` already.
+            let _ = thread.join();
+        }
+        count
+    }
+
     fn tensors(&mut self, raw: RawBatch) -> Result<Batch> {
         let labels = Tensor::f_from_slice(&raw.labels)?;
         let images = match raw.images {
@@ -181,9 +207,13 @@ impl Iterator for Loader {
         self.next += 1;
         let raw = match queue.recv() {
             Ok(Ok(raw)) => raw,
-            Ok(Err(error)) => {
+            Ok(Err(Failed { error, unreadable })) => {
                 self.next = self.batches;
-                return Some(Err(error));
+                let threads = self.end();
+                return Some(Err(match unreadable {
+                    Some(index) => with_others(error, &self.dataset, index, threads),
+                    None => error,
+                }));
             }
             Err(_) => return Some(Err(Error::bug("a thread of the loader ended before its work"))),
         };
@@ -193,12 +223,7 @@ impl Iterator for Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        // Without receivers the threads' next `send` fails, which ends them.
-        self.queues.clear();
-        for thread in self.threads.drain(..) {
-            // A panic in it has been told by `next` already.
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -212,7 +237,7 @@ struct Work {
 }
 
 impl Work {
-    fn run(&self, first: usize, step: usize, queue: &SyncSender<Result<RawBatch>>) {
+    fn run(&self, first: usize, step: usize, queue: &SyncSender<Result<RawBatch, Failed>>) {
         for indices in self.indices.chunks(self.batch).skip(first).step_by(step) {
             let batch = self.load(indices);
             let failed = batch.is_err();
@@ -222,11 +247,15 @@ impl Work {
         }
     }
 
-    fn load(&self, indices: &[usize]) -> Result<RawBatch> {
+    fn load(&self, indices: &[usize]) -> Result<RawBatch, Failed> {
         let (mut floats, mut bytes) = (Vec::new(), Vec::new());
         let mut size = None;
         for &index in indices {
-            let pixels = self.dataset.sample(index, self.augment)?;
+            let sample = self.dataset.sample(index, self.augment);
+            let pixels = sample.map_err(|error| Failed {
+                error,
+                unreadable: (!self.dataset.is_readable(index)).then_some(index),
+            })?;
             let found = (pixels.height, pixels.width);
             let (expected, first) = *size.get_or_insert((found, index));
             if found != expected {
@@ -239,7 +268,8 @@ impl Work {
                     found.0,
                     found.1
                 ))
-                .help("bring them to one size: transform = [{ resize = [224, 224] }], or { resize = 256 }, { center_crop = 224 }"));
+                .help("bring them to one size: transform = [{ resize = [224, 224] }], or { resize = 256 }, { center_crop = 224 }")
+                .into());
             }
             let all = indices.len() * pixels.bytes.len();
             if self.bytes {

@@ -16,6 +16,7 @@ mod pixels;
 mod random;
 mod resample;
 mod transform;
+mod unreadable;
 
 pub use dataset::Dataset;
 pub use loader::{Batch, Loader, Order};
