@@ -2,7 +2,7 @@
 
 use qpipe::stages::build_engine::Backend;
 use qpipe::stages::calibrate::Method;
-use qpipe::stages::formats::{Activations, WeightType, Weights};
+use qpipe::stages::formats::{ActivationType, Activations, Granularity, WeightType, Weights};
 use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::analysis::{Budget, Comparison, Found, common, floats};
 use qpipe_worker::engine::{self, Build, Note, Tapped, Threads};
@@ -52,17 +52,18 @@ impl Variant {
     }
 }
 
-/// All targets by themselves, and one further way each: affine activations, one scale a weight, layers left out, weights of 4 bits.
+/// All targets by themselves, and one further way each: affine activations, one scale a weight, layers left out, weights of 4 bits, also in blocks, floats
+/// of 8 bits, weights alone.
 pub fn variants(model: &Model, seed: u64) -> Vec<Variant> {
     let own = Target::ALL.map(Variant::of);
     let mut all = own.to_vec();
     // Fast kernels whose sums do not saturate.
     all[2].weights.reduce_range = seed.is_multiple_of(2);
-    let mut other = own[(seed / 6 % 3) as usize].clone();
+    let mut other = own[(seed / 9 % 3) as usize].clone();
     let layers = model.graph.nodes.iter().filter(|node| WEIGHTED.contains(&node.op_type.as_str()));
     let labels: Vec<String> = layers.map(|node| node.label().to_owned()).collect();
     let label = || labels[seed as usize / 2 % labels.len()].clone();
-    match seed % 6 {
+    match seed % 9 {
         0 => {
             other.target = Target::Onnxruntime;
             other.activations.symmetric = false;
@@ -75,10 +76,24 @@ pub fn variants(model: &Model, seed: u64) -> Vec<Variant> {
             other.weights.symmetric = false;
             other.activations.symmetric = false;
         }
-        _ => {
+        5 => {
             other.target = Target::Onnxruntime;
             other.weights.dtype = WeightType::Int4;
         }
+        6 => {
+            // TensorRT's blocks are of 64 and more.
+            other.target = Target::Onnxruntime;
+            other.weights.dtype = WeightType::Int4;
+            other.weights.granularity = Some(Granularity::PerBlock);
+            other.weights.block_size = Some(4);
+            other.activations.dtype = Some(ActivationType::Float);
+        }
+        7 => {
+            other.target = Target::Tensorrt;
+            other.weights.dtype = WeightType::Float8e4m3fn;
+            other.activations.dtype = Some(ActivationType::Float8e4m3fn);
+        }
+        _ => other.activations.dtype = Some(ActivationType::Float),
     }
     all.push(other);
     all
@@ -88,13 +103,19 @@ pub fn variants(model: &Model, seed: u64) -> Vec<Variant> {
 const COLLAPSE: f64 = 5.0;
 
 /// Holds a prepared model to what must hold of it quantized so; the least SQNR of the outputs against the float model.
-pub fn check(model: &Model, ranges: &Ranges, world: &World, variant: &Variant) -> Held<f64> {
+pub fn check(
+    model: &Model,
+    ranges: &Ranges,
+    method: Method,
+    world: &World,
+    variant: &Variant,
+) -> Held<f64> {
     let named = |what: &str| format!("{:?}: {what}", variant.target);
     let formats =
         Formats::of(Some(variant.weights), Some(variant.activations), variant.per_channel);
     let request = Request {
         target: variant.target,
-        method: Method::Max,
+        method,
         include: variant.include.as_deref(),
         exclude: &variant.exclude,
         formats,
@@ -129,7 +150,8 @@ pub fn check(model: &Model, ranges: &Ranges, world: &World, variant: &Variant) -
     let whole = expected.iter().filter(|(name, _)| !is_part(name));
     let whole = whole.map(|(name, value)| (name.clone(), value.shallow_clone())).collect();
     let (name, decibels) = worst(&whole, &found);
-    if variant.is_int8() && decibels < COLLAPSE {
+    // The others may cut off what is large.
+    if method == Method::Max && variant.is_int8() && decibels < COLLAPSE {
         return fail(&named("a collapse"), format!("{name}: {decibels:.1} dB; {variant:?}"));
     }
 
