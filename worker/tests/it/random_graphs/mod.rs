@@ -12,6 +12,7 @@ mod pooling;
 mod shrink;
 mod table;
 mod tokens;
+mod training;
 mod variant;
 mod world;
 

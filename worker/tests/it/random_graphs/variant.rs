@@ -16,6 +16,7 @@ use qpipe_worker::quant::placement::{Request, WEIGHTED, plan};
 use qpipe_worker::quant::ranges::Ranges;
 
 use super::check::{Held, Named, fail, round_trip};
+use super::training;
 use super::world::{Values, World, outputs, worst};
 
 /// One way.
@@ -102,13 +103,15 @@ pub fn variants(model: &Model, seed: u64) -> Vec<Variant> {
 /// Least SQNR of an output of 8 bits against the float model, dB.
 const COLLAPSE: f64 = 5.0;
 
-/// Holds a prepared model to what must hold of it quantized so; the least SQNR of the outputs against the float model.
+/// Holds a prepared model to what must hold of it quantized so, and where it is to be `trained`, of what comes of that; the least SQNR of the outputs
+/// against the float model.
 pub fn check(
     model: &Model,
     ranges: &Ranges,
     method: Method,
     world: &World,
     variant: &Variant,
+    trained: bool,
 ) -> Held<f64> {
     let named = |what: &str| format!("{:?}: {what}", variant.target);
     let formats =
@@ -155,18 +158,30 @@ pub fn check(
         return fail(&named("a collapse"), format!("{name}: {decibels:.1} dB; {variant:?}"));
     }
 
+    deployed(&simulated, world, variant)?;
     let mut exported = simulated.clone();
     finalize(&mut exported, None).named(&named("finalize"))?;
-    onnx::check(&exported).named(&named("the standard's rules of the exported model"))?;
-    round_trip(&exported)?;
     let mut again = quantized()?;
     finalize(&mut again, None).named(&named("finalize"))?;
     let bytes = |model: &Model| onnx::to_bytes(model).named(&named("write"));
     if bytes(&exported)? != bytes(&again)? {
         return fail(&named("an export made again is another file"), "");
     }
-    let names = common(&simulated, &exported);
-    let expected = world.libtorch(&simulated, &names).named(&named("simulation"))?;
+    if trained {
+        training::check(&simulated, world, variant)?;
+    }
+    Ok(decibels)
+}
+
+/// Exports a model with pairs; what is deployed must compute what the model does.
+pub fn deployed(simulated: &Model, world: &World, variant: &Variant) -> Held<()> {
+    let named = |what: &str| format!("{:?}: {what}", variant.target);
+    let mut exported = simulated.clone();
+    finalize(&mut exported, None).named(&named("finalize"))?;
+    onnx::check(&exported).named(&named("the standard's rules of the exported model"))?;
+    round_trip(&exported)?;
+    let names = common(simulated, &exported);
+    let expected = world.libtorch(simulated, &names).named(&named("simulation"))?;
     let names = floats(&names, &expected);
     let form = world.libtorch(&exported, &names).named(&named("the exported form on libtorch"))?;
     hold(&exported, &expected, form.into(), &named("the exported form computes something else"))?;
@@ -181,7 +196,7 @@ pub fn check(
     if variant.target == Target::Onnxruntime {
         fused(&exported, &expected, world, &named("ONNX Runtime computes something else, fused"))?;
     }
-    Ok(decibels)
+    Ok(())
 }
 
 /// Our own placement must have nothing that our lint finds.
