@@ -300,6 +300,8 @@ def main():
             if name in NETWORKS:
                 networks[name] = NETWORKS[name]
                 continue
+            if not name.startswith("accuracy-"):
+                parser.error(f"no network {name}: {', '.join(NETWORKS)}, accuracy-resnet18, accuracy-mobilenetv2")
             for seed in arguments.seeds.split(","):
                 networks[f"{name}-{seed}"] = accurate(name.removeprefix("accuracy-"), seed)
         folders = {name: Path(arguments.folder or temporary).resolve() / name for name in networks}

@@ -93,7 +93,7 @@ fn hold(ranges: &Ranges) -> Held<()> {
         let most = range.amax.get(&Method::Max).copied().unwrap_or(0.0);
         let holds =
             |amax: f32| amax.is_finite() && (most == 0.0 || amax > 0.0) && amax <= most * 1.001;
-        if let Some((method, amax)) = range.amax.iter().find(|(_, amax)| !holds(**amax as f32)) {
+        if let Some((method, amax)) = range.amax.iter().find(|(_, amax)| !holds(**amax)) {
             return fail(
                 "a range that is none",
                 format!("{}: {method:?} {amax}, max {most}", range.tensor),

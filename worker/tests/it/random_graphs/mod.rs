@@ -68,16 +68,11 @@ fn what_is_deployed_of_random_graphs_is_what_was_simulated() {
                     let model = shrink::shrink(model, world, &same);
                     let detail =
                         check(&model, world, seed).err().map_or(String::new(), |f| f.detail);
-                    report += &format!(
-                        "seed {seed}: {}: {detail}\n{}",
-                        failure.what,
-                        shrink::describe(&model)
-                    );
-                    eprintln!(
-                        "seed {seed}: {}: {detail}\n{}",
-                        failure.what,
-                        shrink::describe(&model)
-                    );
+                    let graph = shrink::describe(&model);
+                    let told = format!("seed {seed}: {}: {detail}\n{graph}", failure.what);
+                    // Of many seeds it is wanted at once.
+                    eprintln!("{told}");
+                    report += &told;
                 }
             }
         }
