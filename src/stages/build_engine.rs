@@ -61,6 +61,8 @@ pub struct BuildEngine {
     pub saturate: bool,
     /// Compare what the engine computes with the file that it was built from, on random images: its outputs and, of `onnxruntime`, what
     /// each integer kernel gives. A value that is lost at one node (SQNR below 10 dB, and 6 dB less than what the node reads) fails the stage and is named; with `saturate` on a processor without VNNI it is a warning.
+    /// TensorRT shows outputs alone: where they are lost, the engine is built once more with what convolutions and matrix products read as outputs, and the
+    /// first value that is lost is named.
     /// Not of `tensorrt-rtx`, which builds without a GPU that could run it, nor of precision `implicit`, whose ranges TensorRT makes up.
     #[serde(default = "super::contract::yes")]
     pub verify: bool,
@@ -151,7 +153,7 @@ const OURS: &[(&str, &str)] = &[
 
 impl Contract for BuildEngine {
     const NAME: &'static str = "build-engine";
-    const VERSION: u32 = 7;
+    const VERSION: u32 = 8;
     const ABOUT: &'static str = "build an inference engine from an ONNX file";
 
     fn inputs(&self) -> Vec<Input> {

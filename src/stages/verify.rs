@@ -11,7 +11,10 @@ use super::model_source::ModelSource;
 /// on libtorch, with the file on ONNX Runtime without fusion, and its outputs with those of the engine. It fails, and names the first value,
 /// where one is further off than its budget: what was lost between training and deployment cannot pass unseen.
 ///
-/// Outputs: `metrics` (JSON: the worst figures), `values` (JSON: SQNR in dB and cosine of every value, for each of the three).
+/// Of an engine of ONNX Runtime what each integer kernel gives is compared too. TensorRT shows the outputs of an engine alone: `engine_values` says
+/// when the engine is built once more, with what convolutions and matrix products read as outputs.
+///
+/// Outputs: `metrics` (JSON: the worst figures), `values` (JSON: SQNR in dB and cosine of every value, for each comparison).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
@@ -40,10 +43,34 @@ pub struct Verify {
     #[serde(default = "default_agreement")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_agreement: f64,
+    /// When inner values of an engine of TensorRT are compared too. That takes as long as building it: the second engine is built from the same file with
+    /// the same flags, for as many of the images as there is room for (about 17 million values).
+    #[serde(default, skip_serializing_if = "EngineValues::is_default")]
+    pub engine_values: EngineValues,
     /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the
     /// stage may use, from 0. A device that is named is part of the cache key.
     #[serde(default, skip_serializing_if = "Device::is_auto")]
     pub device: Device,
+}
+
+/// When inner values of an engine that shows outputs alone are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineValues {
+    /// Where its outputs are refused, so that the first value that is lost is named.
+    #[default]
+    OnFailure,
+    /// In any case: `values` and the metric `engine_values_sqnr_db` have them.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl EngineValues {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn default_samples() -> u64 {
@@ -93,6 +120,13 @@ impl Contract for Verify {
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.model.check();
         problems.extend(self.device.check());
+        if self.engine.is_none() && self.engine_values != EngineValues::default() {
+            problems.push(
+                Problem::at("engine_values", "`engine_values` without `engine`")
+                    .label("no engine is compared")
+                    .help("give `engine`, or leave this out"),
+            );
+        }
         problems
     }
 }

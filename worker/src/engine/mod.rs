@@ -7,6 +7,7 @@ mod libtorch;
 mod note;
 mod onnxruntime;
 mod shared_weights;
+pub mod shown;
 mod table;
 mod tapped;
 pub mod tensorrt;
@@ -19,7 +20,8 @@ use crate::Result;
 
 pub use note::{FurtherOutput, Layer, Note, OnGpu};
 pub use table::{
-    BACKENDS, Backend, Build, Built, Clock, Engine, Tell, Threads, Timing, Told, build, clock, load,
+    BACKENDS, Backend, Build, Built, Clock, Engine, Show, Tell, Threads, Timing, Told, build,
+    clock, load, load_noted, shows,
 };
 pub use tapped::{Tapped, Value};
 

@@ -41,7 +41,7 @@ pub struct Note {
     /// Of an engine for a GPU: what it was built for, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_gpu: Option<OnGpu>,
-    /// Of an engine for libtorch: the type that it computes in.
+    /// The types that it may compute in, where they were said: of an engine for libtorch always, of one for TensorRT where the pipeline says them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
 }

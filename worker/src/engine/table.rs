@@ -106,10 +106,15 @@ pub struct Backend {
     pub load: fn(&Path, &Note, &Threads) -> Result<Box<dyn Engine>>,
     /// The runtime's own clock, where it has one here.
     pub clock: fn() -> Option<Clock>,
+    /// Builds an engine once more whose inner values are outputs, of a runtime that shows outputs alone.
+    pub show: Option<Show>,
 }
 
 /// Times an engine in the runtime's own way, in parts; runs of engines without one are timed from outside.
 pub type Clock = fn(&Timing) -> Result<Metrics>;
+
+/// Builds an engine of a model with more outputs as another one was built, and gives its note.
+pub type Show = fn(&Build, &Note) -> Result<Note>;
 
 /// How an engine is timed by its own clock.
 pub struct Timing<'a> {
@@ -151,6 +156,7 @@ pub const BACKENDS: &[Backend] = &[
         build: onnxruntime::build,
         load: onnxruntime::load,
         clock: || None,
+        show: None,
     },
     Backend {
         backend: Name::Torch,
@@ -158,6 +164,7 @@ pub const BACKENDS: &[Backend] = &[
         build: libtorch::build,
         load: libtorch::load,
         clock: libtorch::clock,
+        show: None,
     },
     Backend {
         backend: Name::Tensorrt,
@@ -165,6 +172,7 @@ pub const BACKENDS: &[Backend] = &[
         build: tensorrt::build,
         load: tensorrt::load,
         clock: || Some(tensorrt::time),
+        show: Some(tensorrt::show),
     },
     #[cfg(feature = "tensorrt-rtx")]
     Backend {
@@ -173,6 +181,7 @@ pub const BACKENDS: &[Backend] = &[
         build: super::tensorrt_rtx::build,
         load: super::tensorrt_rtx::load,
         clock: || None,
+        show: None,
     },
 ];
 
@@ -198,14 +207,24 @@ pub fn clock(note: &Note) -> Option<Clock> {
     (BACKENDS.iter().find(|row| row.name == note.backend)?.clock)()
 }
 
+/// How an engine is built once more with inner values as outputs, where its runtime shows outputs alone.
+pub fn shows(note: &Note) -> Option<Show> {
+    BACKENDS.iter().find(|row| row.name == note.backend)?.show
+}
+
 /// Loads an engine from its folder.
 pub fn load(folder: &Path, threads: &Threads) -> Result<(Note, Box<dyn Engine>)> {
     let note = Note::read(folder)?;
+    let engine = load_noted(folder, &note, threads)?;
+    Ok((note, engine))
+}
+
+/// Loads the engine in `folder` of which `note` tells.
+pub fn load_noted(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Engine>> {
     let row = BACKENDS.iter().find(|row| row.name == note.backend).ok_or_else(|| {
         Error::machine(format!("this qpipe-worker cannot run engines of {}", note.backend))
     })?;
-    let engine = (row.load)(folder, &note, threads)?;
-    Ok((note, engine))
+    (row.load)(folder, note, threads)
 }
 
 /// The layers of an ONNX file as its operators tell them.

@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Context;
 use super::forms::{BUDGET, Forms, Wanted, any_batch, fixed_batch, random_images};
+use super::inner::Inner;
 use super::model::write_json;
 use crate::analysis::{Seen, common, floats};
 use crate::engine::{self, Build, tensorrt};
@@ -74,7 +75,8 @@ fn means_what_it_computes(backend: Backend, note: &engine::Note) -> bool {
 }
 
 /// Compares what the engine computes with the file that it was built from, on libtorch, on normally distributed images: outputs and inner
-/// values, of a large fixed batch outputs alone, since all values of a step are held at once. Of TensorRT and libtorch outputs alone.
+/// values, of a large fixed batch outputs alone, since all values of a step are held at once. Of TensorRT and libtorch outputs alone; where those of
+/// TensorRT are refused, its inner values are looked at too.
 fn compare(
     context: &Context,
     model: &Model,
@@ -106,7 +108,15 @@ fn compare(
     let wanted = Wanted { engine: Some(engine), inner: batch == few, ..Wanted::default() };
     let mut forms = Forms::new(context, model, &names, wanted)?;
     forms.step(&images, &expected)?;
-    forms.hold(context, BUDGET)?;
+    let inner = Inner {
+        context,
+        engine,
+        exported: model,
+        reference: &free,
+        names: &names,
+        images: &images,
+    };
+    forms.hold(context, BUDGET, &|error| inner.explain(error, BUDGET))?;
     let worst = forms.comparisons().next().and_then(|(_, comparison)| comparison.worst_sqnr());
     Ok(Metrics::from([("engine_sqnr_db".to_owned(), json!(worst))]))
 }

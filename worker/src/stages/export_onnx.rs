@@ -80,7 +80,7 @@ fn compare(context: &Context, before: &Model, after: &Model) -> Result<Metrics> 
     let wanted = Wanted { libtorch: true, onnxruntime: true, ..Wanted::default() };
     let mut forms = Forms::new(context, &after, &names, wanted)?;
     forms.step(&images, &expected)?;
-    forms.hold(context, BUDGET)?;
+    forms.hold(context, BUDGET, &|error| error)?;
     let worst = |(key, comparison): (&str, &Comparison)| {
         (format!("{key}_sqnr_db"), json!(comparison.worst_sqnr()))
     };

@@ -9,7 +9,7 @@ use super::Context;
 use crate::analysis::{Budget, Comparison, Found, Seen};
 use crate::engine::{self, Note, Tapped, Threads, library};
 use crate::graph::{Dim, Model};
-use crate::{Result, passes, torch};
+use crate::{Error, Result, passes, torch};
 
 /// Runs images through a form.
 type Run = dyn FnMut(&Tensor) -> Result<Found>;
@@ -37,6 +37,8 @@ struct Form {
     run: Box<Run>,
     /// Its integer kernels may saturate, which is told and no failure.
     saturates: bool,
+    /// It is the engine.
+    is_engine: bool,
 }
 
 /// Forms of an exported model.
@@ -62,7 +64,8 @@ impl<'a> Forms<'a> {
         let threads = context.task.threads;
         let mut forms = Vec::new();
         let mut add = |key, of: &str, run| {
-            forms.push(Form { key, comparison: Comparison::new(of), run, saturates: false });
+            let comparison = Comparison::new(of);
+            forms.push(Form { key, comparison, run, saturates: false, is_engine: false });
         };
         if wanted.libtorch {
             let mut seen = Seen::new(exported, names)?;
@@ -86,7 +89,7 @@ impl<'a> Forms<'a> {
             let run = on_engine(path, wanted.inner.then_some(exported), folder, threads)?;
             let saturates = engine::may_saturate(path, &Note::read(path)?)?;
             let comparison = Comparison::new("the engine");
-            forms.push(Form { key: "engine", comparison, run, saturates });
+            forms.push(Form { key: "engine", comparison, run, saturates, is_engine: true });
         }
         Ok(Self { exported, forms })
     }
@@ -103,11 +106,17 @@ impl<'a> Forms<'a> {
         Ok(())
     }
 
-    /// Refuses the first value that is beyond its budget; of an engine whose integer kernels saturate on this processor it is a warning.
+    /// Refuses the first value that is beyond its budget; of an engine whose integer kernels saturate on this processor it is a warning. What is said
+    /// of an engine that is refused goes through `explain`.
     ///
     /// # Errors
     /// That value, by name.
-    pub fn hold(&mut self, context: &Context, budget: Budget) -> Result<()> {
+    pub fn hold(
+        &mut self,
+        context: &Context,
+        budget: Budget,
+        explain: &dyn Fn(Error) -> Error,
+    ) -> Result<()> {
         let exported = self.exported;
         let held = self.forms.iter_mut().map(|form| {
             let held = form.comparison.hold(exported, budget);
@@ -119,6 +128,7 @@ impl<'a> Forms<'a> {
                     ));
                     Ok(())
                 }
+                Err(error) if form.is_engine => Err(explain(error)),
                 held => held,
             }
         });

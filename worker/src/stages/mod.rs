@@ -10,6 +10,7 @@ mod evaluate_boxes;
 mod export_onnx;
 mod finetune;
 mod forms;
+mod inner;
 mod insert_qdq;
 mod laboratory;
 mod model;

@@ -1,11 +1,12 @@
 //! `verify`: whether export and engine compute what was trained.
 
 use qpipe::stages::contract::Metrics;
-use qpipe::stages::verify::Verify;
+use qpipe::stages::verify::{EngineValues, Verify};
 use serde_json::json;
 
 use super::Context;
 use super::forms::{Forms, Wanted, fixed_batch};
+use super::inner::Inner;
 use super::model::{check_images, model, write_json};
 use crate::analysis::{Budget, Comparison, Seen, common, floats};
 use crate::data::{Dataset, Loader, Order, permutation};
@@ -44,6 +45,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let mut simulation = Seen::new(&reference, &names)?;
     chosen.truncate(usize::try_from(config.samples).unwrap_or(usize::MAX));
     let (total, mut done) = (chosen.len() as u64, 0);
+    let mut shown = None;
     for images in Loader::new(&dataset, batch, Order::Subset(chosen), false, context.task.threads) {
         let images = images?.images;
         // The rest that does not fill a fixed batch is left out.
@@ -51,6 +53,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         {
             break;
         }
+        shown.get_or_insert_with(|| images.shallow_clone());
         let (_, expected) = simulation.run(&images)?;
         forms.step(&images, &expected)?;
         done += images.size()[0] as u64;
@@ -65,16 +68,36 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("samples".to_owned(), json!(done)),
         ("values".to_owned(), json!(names.len())),
     ]);
-    let held = forms.hold(context, budget);
+    let images = shown.ok_or_else(|| Error::bug("a data set without a batch"))?;
+    let inner = engine.map(|engine| Inner {
+        context,
+        engine,
+        exported: &exported,
+        reference: &reference,
+        names: &names,
+        images: &images,
+    });
+    let when = config.engine_values;
+    forms.hold(context, budget, &|error| match &inner {
+        Some(inner) if when != EngineValues::Never => inner.explain(error, budget),
+        _ => error,
+    })?;
     for (key, comparison) in forms.comparisons() {
         metrics.insert(format!("{key}_sqnr_db"), json!(comparison.worst_sqnr()));
         if let Some(agreement) = comparison.agreement(&exported) {
             metrics.insert(format!("{key}_agreement"), json!(agreement));
         }
     }
-    held?;
+    let mut more = match &inner {
+        Some(inner) if when == EngineValues::Always => inner.compare()?,
+        _ => None,
+    };
+    if let Some(comparison) = &mut more {
+        comparison.hold(&exported, budget)?;
+        metrics.insert("engine_values_sqnr_db".to_owned(), json!(comparison.worst_sqnr()));
+    }
     let comparisons: Vec<&Comparison> =
-        forms.comparisons().map(|(_, comparison)| comparison).collect();
+        forms.comparisons().map(|(_, comparison)| comparison).chain(&more).collect();
     write_json(&comparisons, context.output("values")?)?;
     write_json(&metrics, context.output("metrics")?)?;
     Ok(metrics)

@@ -40,5 +40,6 @@ mod toolkits;
 mod torchvision;
 mod transformer;
 mod trtexec;
+mod trtexec_inner;
 mod trtexec_versions;
 mod verify;

@@ -164,7 +164,7 @@ impl Machine {
     }
 }
 
-fn message(ended: &Ended) -> String {
+pub fn message(ended: &Ended) -> String {
     ended
         .failure
         .as_ref()

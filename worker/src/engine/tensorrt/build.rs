@@ -87,6 +87,7 @@ pub fn build(request: &Build) -> Result<Built> {
     for line in &advice {
         (request.tell)(Told::Log(&format!("advice: {line}")));
     }
+    note.precision = request.precision;
     note.quantized |= request.precision == Some(Precision::Implicit);
     note.on_gpu = Some(OnGpu {
         gpu,
@@ -99,7 +100,7 @@ pub fn build(request: &Build) -> Result<Built> {
 }
 
 /// The timing cache, unless it is not wanted or an earlier build had to do without it.
-fn cache(request: &Build, program: &Program, gpu: &super::Gpu) -> Option<TimingCache> {
+pub(super) fn cache(request: &Build, program: &Program, gpu: &super::Gpu) -> Option<TimingCache> {
     let cache = TimingCache::of(program.version, gpu).filter(|_| request.tensorrt.timing_cache)?;
     match cache.refusal() {
         Some(reason) => {

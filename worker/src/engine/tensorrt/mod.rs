@@ -16,6 +16,7 @@ mod infer;
 mod layers;
 mod log;
 mod program;
+mod show;
 mod times;
 mod timing_cache;
 mod tune;
@@ -27,6 +28,7 @@ pub use build::{Wishes, build};
 pub use gpu::{Gpu, State, state, visible};
 pub use infer::load;
 pub use program::{Program, find};
+pub use show::show;
 pub use times::Times;
 pub use version::Version;
 
