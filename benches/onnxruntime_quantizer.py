@@ -1,12 +1,13 @@
 """INT8 on ONNX Runtime: our model, the one that onnxruntime's own quantizer makes from the same network and images, and float.
 
     make deps-test
-    python3 benches/onnxruntime_quantizer.py target/release/qpipe [--networks trained,resnet18] [--rounds 30] [--threads 2]
+    python3 benches/onnxruntime_quantizer.py target/release/qpipe [--networks trained,resnet18] [--rounds 30] [--threads 2] [--fused]
 
 `trained` is the network of `pipelines/quickstart.toml` (trained for a minute, or taken from the cache of QPIPE_CACHE), calibrated with
 the first 1,024 training images; top-1 is that of the 10,000 test images, once as ONNX Runtime fuses and once without any optimization: without
 VNNI its integer kernels saturate. `resnet18` is ResNet-18 at 224 pixels of `calibration.py`, whose speed alone means something. `accuracy-resnet18` and `accuracy-mobilenetv2` are
-those of `pipelines/accuracy.toml` (10 epochs, images of 28×28, one for each of --seeds): minutes on a GPU, hours on a CPU; their top-1 is shown too.
+those of `pipelines/accuracy.toml` (10 epochs, images of 28×28, one for each of --seeds): minutes on a GPU, hours on a CPU; their top-1 is shown too. `--fused` leaves out the slow
+runs without optimizations, which give the same where there is VNNI.
 
 onnxruntime's models are made as its documentation advises for a CPU: `quant_pre_process`, Q/DQ pairs, activations uint8 with zero points,
 weights int8, symmetric and one scale a channel. All models are run in turn in one process, by one pool of threads; figures are medians and the least.
@@ -271,11 +272,11 @@ def resnet18(qpipe, folder):
     return {**files, **theirs(folder, folder / "model.onnx", images, ["MinMax"])}, images
 
 
-def accuracy(files):
+def accuracy(files, only_fused):
     images, labels = pixels("t10k-images-idx3-ubyte.gz"), idx("t10k-labels-idx1-ubyte.gz", 8)
     for name, path in files.items():
-        fused, plain = (top1(path, images, labels, optimized) for optimized in (True, False))
-        print(f"  {name:26} top-1 {fused:.2f} %, without optimizations {plain:.2f} %")
+        plain = "" if only_fused else f", without optimizations {top1(path, images, labels, False):.2f} %"
+        print(f"  {name:26} top-1 {top1(path, images, labels, True):.2f} %{plain}", flush=True)
 
 
 NETWORKS = {"trained": trained, "resnet18": resnet18}
@@ -288,6 +289,7 @@ def main():
     parser.add_argument("--seeds", default="1", help="of the networks of accuracy.toml")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fused", action="store_true", help="top-1 as ONNX Runtime fuses alone")
     parser.add_argument("--folder", help="a new folder, which keeps all that is made")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -315,7 +317,7 @@ def main():
             print(name)
             report(files, images, arguments, folders[name])
             if name == "trained" or name.startswith("accuracy-"):
-                accuracy(files)
+                accuracy(files, arguments.fused)
 
 
 if __name__ == "__main__":
