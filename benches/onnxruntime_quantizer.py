@@ -6,7 +6,7 @@
 `trained` is the network of `pipelines/quickstart.toml` (trained for a minute, or taken from the cache of QPIPE_CACHE), calibrated with
 the first 1,024 training images; top-1 is that of the 10,000 test images, once as ONNX Runtime fuses and once without any optimization: without
 VNNI its integer kernels saturate. `resnet18` is ResNet-18 at 224 pixels of `calibration.py`, whose speed alone means something. `accuracy-resnet18` and `accuracy-mobilenetv2` are
-those of `pipelines/accuracy.toml` (10 epochs, images of 28×28, one for each of --seeds): minutes on a GPU, hours on a CPU; their top-1 is shown too. `--fused` leaves out the slow
+those of `pipelines/accuracy.toml` (--epochs 10, images of 28×28, one for each of --seeds): minutes on a GPU, hours on a CPU; their top-1 is shown too. `--fused` leaves out the slow
 runs without optimizations, which give the same where there is VNNI.
 
 onnxruntime's models are made as its documentation advises for a CPU: `quant_pre_process`, Q/DQ pairs, activations uint8 with zero points,
@@ -75,7 +75,7 @@ extends = "{root}/pipelines/accuracy.toml"
 seed = {seed}
 
 [params]
-epochs = 10
+epochs = {epochs}
 
 [data.calibration]
 format    = "idx"
@@ -251,9 +251,9 @@ def trained(qpipe, folder):
     return {**files, **theirs(folder, files["float"], images, ["MinMax", "Entropy", "Percentile"])}, images
 
 
-def accurate(network, seed):
+def accurate(network, seed, epochs):
     def made(qpipe, folder):
-        text = ACCURACY.format(root=ROOT, data=FASHION_MNIST, mean=MEAN, std=STD, network=network, seed=seed)
+        text = ACCURACY.format(root=ROOT, data=FASHION_MNIST, mean=MEAN, std=STD, network=network, seed=seed, epochs=epochs)
         files = ours(qpipe, folder, text, f'"fp32[{network}].model"')
         images = pixels("train-images-idx3-ubyte.gz")[:1024]
         return {**files, **theirs(folder, files["float"], images, ["MinMax", "Entropy", "Percentile"])}, images
@@ -287,6 +287,7 @@ def main():
     parser.add_argument("qpipe")
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--seeds", default="1", help="of the networks of accuracy.toml")
+    parser.add_argument("--epochs", type=int, default=10, help="of float training of the networks of accuracy.toml")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fused", action="store_true", help="top-1 as ONNX Runtime fuses alone")
@@ -305,7 +306,7 @@ def main():
             if not name.startswith("accuracy-"):
                 parser.error(f"no network {name}: {', '.join(NETWORKS)}, accuracy-resnet18, accuracy-mobilenetv2")
             for seed in arguments.seeds.split(","):
-                networks[f"{name}-{seed}"] = accurate(name.removeprefix("accuracy-"), seed)
+                networks[f"{name}-{seed}"] = accurate(name.removeprefix("accuracy-"), seed, arguments.epochs)
         folders = {name: Path(arguments.folder or temporary).resolve() / name for name in networks}
         models = {}
         for name, folder in folders.items():

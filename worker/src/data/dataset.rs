@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use qpipe::stages::contract::InputPath;
 use qpipe::stages::data::{Color, DataFormat, DataSpec};
 
+use super::drawn::Drawn;
 use super::formats::{FORMATS, Source};
 use super::pixels::Pixels;
 use super::random::generator;
@@ -174,6 +175,28 @@ impl Dataset {
         let mut random = augment.map(|(seed, epoch)| generator(seed, epoch, index as u64));
         let pixels = self.inner.transforms.apply_rest(pixels, random.as_mut());
         pixels.map_err(|error| error.at(self.name(index)))
+    }
+
+    /// Sample `index` for a batch that goes to a GPU: what is left to do there beside it. Windows are cut here, since they leave less to copy.
+    pub(super) fn undone(
+        &self,
+        index: usize,
+        augment: Option<(u64, u64)>,
+    ) -> Result<(Pixels, Vec<Drawn>)> {
+        let transforms = &self.inner.transforms;
+        let Some((seed, epoch)) = augment.filter(|_| transforms.suits_device()) else {
+            return Ok((self.sample(index, augment)?, Vec::new()));
+        };
+        let mut pixels = self.fixed(index)?;
+        let size = (pixels.height, pixels.width);
+        let drawn = transforms.draw(size, &mut generator(seed, epoch, index as u64));
+        let mut drawn = drawn.map_err(|error| error.at(self.name(index)))?;
+        let windows =
+            drawn.iter().take_while(|drawn| matches!(drawn, Drawn::Window { .. })).count();
+        for window in drawn.drain(..windows) {
+            pixels = window.apply(pixels);
+        }
+        Ok((pixels, drawn))
     }
 
     /// Whether the image of sample `index` can be read.

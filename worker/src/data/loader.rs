@@ -4,7 +4,7 @@
 //! the consumer takes from the queues in turn. Order and content so do not depend on `T`.
 //!
 //! Where the process computes on a GPU, images go there as bytes through pinned memory, without anybody waiting for the copy, and
-//! become floats there: by the same table, so they are the same floats.
+//! become floats there: by the same table, so they are the same floats. Mirrored and turned they are there too ([`super::on_device`]), to the same bytes.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,6 +12,9 @@ use std::thread::JoinHandle;
 
 use tch::{Device, Kind, Tensor};
 
+use super::drawn::Drawn;
+use super::on_device;
+use super::pixels::Pixels;
 use super::unreadable::with_others;
 use super::{Dataset, permutation};
 use crate::{Error, Result, torch};
@@ -49,6 +52,8 @@ struct RawBatch {
     images: Images,
     /// `[N, C, H, W]`.
     shape: [i64; 4],
+    /// Steps that are left to do to bytes, each with what it does to each image.
+    steps: Vec<Vec<Drawn>>,
     labels: Vec<i64>,
 }
 
@@ -94,6 +99,19 @@ impl Loader {
         augment: bool,
         threads: usize,
     ) -> Self {
+        let bytes = torch::device() != Device::Cpu;
+        Self::start(dataset, batch, order, augment, threads, bytes)
+    }
+
+    /// `bytes`: images become floats where the process computes.
+    fn start(
+        dataset: &Dataset,
+        batch: usize,
+        order: Order,
+        augment: bool,
+        threads: usize,
+        bytes: bool,
+    ) -> Self {
         let (indices, key) = match order {
             Order::Sequential => ((0..dataset.len()).collect(), (0, 0)),
             Order::Shuffled { seed, epoch } => {
@@ -109,7 +127,7 @@ impl Loader {
             indices,
             batch,
             augment: augment.then_some(key),
-            bytes: torch::device() != Device::Cpu,
+            bytes,
         });
         let mut loader = Self {
             dataset: dataset.clone(),
@@ -162,7 +180,10 @@ impl Loader {
                     Some(table) => table,
                     None => Table::new(&self.dataset, torch::device())?,
                 };
-                self.table.insert(table).floats(&bytes, raw.shape)?
+                let [n, c, h, w] = raw.shape;
+                let bytes = torch::sent(&bytes, &[n, h, w, c], table.device)?;
+                let bytes = on_device::apply(bytes, &raw.steps)?;
+                self.table.insert(table).floats(&bytes)?
             }
         };
         Ok(Batch { images, labels })
@@ -189,8 +210,7 @@ impl Table {
     }
 
     /// Bytes `[N, H, W, C]` to floats of shape `[N, C, H, W]`, the channels next to each other in memory.
-    fn floats(&self, bytes: &[u8], [n, c, h, w]: [i64; 4]) -> Result<Tensor> {
-        let bytes = torch::sent(bytes, &[n, h, w, c], self.device)?;
+    fn floats(&self, bytes: &Tensor) -> Result<Tensor> {
         let index = bytes.f_to_kind(Kind::Int64)?.f_add(&self.offsets)?;
         Ok(self.values.f_take(&index)?.f_permute([0, 3, 1, 2])?)
     }
@@ -247,15 +267,39 @@ impl Work {
         }
     }
 
+    /// The images of a batch, and what is left to do to them where the process computes.
+    fn samples(&self, indices: &[usize]) -> Result<(Vec<Pixels>, Vec<Vec<Drawn>>), Failed> {
+        let one = |&index: &usize| {
+            let sample = if self.bytes {
+                self.dataset.undone(index, self.augment)
+            } else {
+                self.dataset.sample(index, self.augment).map(|pixels| (pixels, Vec::new()))
+            };
+            sample.map_err(|error| Failed {
+                error,
+                unreadable: (!self.dataset.is_readable(index)).then_some(index),
+            })
+        };
+        let samples = indices.iter().map(one).collect::<Result<Vec<_>, Failed>>()?;
+        let size = |sample: &(Pixels, Vec<Drawn>)| (sample.0.height, sample.0.width);
+        if samples.windows(2).any(|pair| size(&pair[0]) != size(&pair[1])) {
+            // No tensor has them all: the steps may bring them to one size.
+            let done = samples.into_iter().map(|(pixels, drawn)| {
+                drawn.into_iter().fold(pixels, |pixels, drawn| drawn.apply(pixels))
+            });
+            return Ok((done.collect(), Vec::new()));
+        }
+        let (pixels, drawn): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
+        let steps = (0..drawn.first().map_or(0, Vec::len))
+            .map(|step| drawn.iter().map(|drawn| drawn[step]).collect());
+        Ok((pixels, steps.collect()))
+    }
+
     fn load(&self, indices: &[usize]) -> Result<RawBatch, Failed> {
         let (mut floats, mut bytes) = (Vec::new(), Vec::new());
         let mut size = None;
-        for &index in indices {
-            let sample = self.dataset.sample(index, self.augment);
-            let pixels = sample.map_err(|error| Failed {
-                error,
-                unreadable: (!self.dataset.is_readable(index)).then_some(index),
-            })?;
+        let (samples, steps) = self.samples(indices)?;
+        for (&index, pixels) in indices.iter().zip(samples) {
             let found = (pixels.height, pixels.width);
             let (expected, first) = *size.get_or_insert((found, index));
             if found != expected {
@@ -285,7 +329,7 @@ impl Work {
         let shape = [indices.len(), self.dataset.channels(), height, width].map(|n| n as i64);
         let labels = self.dataset.labels();
         let labels = indices.iter().map(|&index| labels[index] as i64).collect();
-        Ok(RawBatch { images, shape, labels })
+        Ok(RawBatch { images, shape, steps, labels })
     }
 }
 
@@ -383,9 +427,32 @@ mod tests {
         let bytes: Vec<u8> =
             (0..9).flat_map(|index| data.sample(index, None).unwrap().bytes).collect();
         let size = floats.images.size();
-        let shape = [size[0], size[1], size[2], size[3]];
-        let found = Table::new(&data, Device::Cpu).unwrap().floats(&bytes, shape).unwrap();
+        let bytes = Tensor::from_slice(&bytes).view([size[0], size[2], size[3], size[1]]);
+        let found = Table::new(&data, Device::Cpu).unwrap().floats(&bytes).unwrap();
         assert_eq!(found, floats.images);
+    }
+
+    #[test]
+    fn batches_are_the_same_wherever_their_images_are_turned() {
+        let root = images();
+        let order = || Order::Shuffled { seed: 3, epoch: 1 };
+        let load = |data: &Dataset, bytes| all(Loader::start(data, 4, order(), true, 2, bytes));
+        let turned =
+            serde_json::json!([{ "random_rotation": 90.0 }, { "random_crop": { "size": 3 } }]);
+        for transform in [
+            serde_json::json!([{ "random_horizontal_flip": 0.5 }]),
+            serde_json::json!([{ "random_crop": { "size": 4, "padding": 2 } }, { "random_rotation": 90.0 }]),
+            turned.clone(),
+        ] {
+            let data = dataset(root.path(), transform.clone());
+            let left = data.undone(0, Some((3, 1))).unwrap().1;
+            assert!(!left.is_empty() && !matches!(left[0], Drawn::Window { .. }), "{left:?}");
+            assert_eq!(load(&data, true), load(&data, false), "{transform}");
+        }
+        // Of several sizes, which a crop behind brings to one.
+        image::GrayImage::new(6, 5).save(root.path().join("a/1.png")).expect("writes");
+        let data = dataset(root.path(), turned);
+        assert_eq!(load(&data, true), load(&data, false));
     }
 
     #[test]

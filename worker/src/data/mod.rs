@@ -5,6 +5,7 @@
 mod csv;
 mod dataset;
 mod decode;
+mod drawn;
 mod formats;
 mod idx;
 mod image_folder;
@@ -12,6 +13,7 @@ mod images;
 mod jpeg;
 mod letterbox;
 mod loader;
+mod on_device;
 mod pixels;
 mod random;
 mod resample;

@@ -4,13 +4,13 @@
 //! all `normalize` steps are one table look-up a byte, equal to `(x / 255 - mean) / std` in float.
 //! What a geometric step adds is black even after a `normalize`.
 
-use qpipe::stages::data::{Normalize, RandomCrop, Size, Transform};
+use qpipe::stages::data::{Normalize, Size, Transform};
 use rand_chacha::ChaCha8Rng;
 
+use super::drawn::{Drawn, extent};
 use super::letterbox::letterbox;
 use super::pixels::Pixels;
-use super::random::{unit, up_to};
-use super::resample::{resize, rotate};
+use super::resample::resize;
 use crate::{Error, Result};
 
 /// The transforms of a data set.
@@ -74,6 +74,33 @@ impl Transforms {
         Ok(pixels)
     }
 
+    /// Whether a GPU does well to do the rest of the steps: there is one that is more than a copy of rows, and none that changes scale.
+    pub fn suits_device(&self) -> bool {
+        let rest = &self.steps[self.fixed..];
+        let is_more = |step: &Transform| {
+            matches!(step, Transform::RandomHorizontalFlip(_) | Transform::RandomRotation(_))
+        };
+        let scales =
+            |step: &Transform| matches!(step, Transform::Resize(_) | Transform::Letterbox(_));
+        rest.iter().any(is_more) && !rest.iter().any(scales)
+    }
+
+    /// What the rest of the steps does to an image of `size`, where the set suits a device.
+    ///
+    /// # Errors
+    /// A window that is larger than the image.
+    pub fn draw(&self, mut size: (usize, usize), generator: &mut ChaCha8Rng) -> Result<Vec<Drawn>> {
+        let steps = self.steps[self.fixed..].iter().map(|step| {
+            let drawn = Drawn::of(step, size, Some(generator))?;
+            let drawn = drawn.ok_or_else(|| Error::bug("a step that changes scale"))?;
+            if let Drawn::Window { height, width, .. } = drawn {
+                size = (height, width);
+            }
+            Ok(drawn)
+        });
+        steps.collect()
+    }
+
     /// Height and width of what comes out for images of `size`, `None` where it differs.
     pub fn output(&self, mut size: Option<(usize, usize)>) -> Option<(usize, usize)> {
         for step in &self.steps {
@@ -105,13 +132,6 @@ impl Transforms {
     }
 }
 
-fn extent(size: Size) -> (usize, usize) {
-    match size {
-        Size::Side(side) => (side as usize, side as usize),
-        Size::HeightWidth([height, width]) => (height as usize, width as usize),
-    }
-}
-
 /// torchvision's rule: the longer side is rounded down.
 fn shorter_side((height, width): (usize, usize), side: usize) -> (usize, usize) {
     if height <= width {
@@ -122,66 +142,19 @@ fn shorter_side((height, width): (usize, usize), side: usize) -> (usize, usize) 
 }
 
 fn apply(step: &Transform, pixels: Pixels, generator: Option<&mut ChaCha8Rng>) -> Result<Pixels> {
-    match (step, generator) {
-        (Transform::Resize(size), _) => {
-            let (height, width) = match size {
-                Size::Side(side) => shorter_side((pixels.height, pixels.width), *side as usize),
-                Size::HeightWidth(_) => extent(*size),
+    let size = (pixels.height, pixels.width);
+    match (step, Drawn::of(step, size, generator)?) {
+        (_, Some(drawn)) => Ok(drawn.apply(pixels)),
+        (Transform::Resize(wanted), None) => {
+            let (height, width) = match wanted {
+                Size::Side(side) => shorter_side(size, *side as usize),
+                Size::HeightWidth(_) => extent(*wanted),
             };
             resize(pixels, height, width)
         }
-        (Transform::Letterbox(size), _) => letterbox(pixels, extent(*size)),
-        (Transform::CenterCrop(size), _) => Ok(center_crop(&pixels, *size)),
-        (Transform::RandomCrop(crop), None) => Ok(center_crop(&pixels, crop.size)),
-        (Transform::RandomCrop(crop), Some(generator)) => random_crop(&pixels, crop, generator),
-        (Transform::RandomHorizontalFlip(probability), Some(generator)) => {
-            let mut pixels = pixels;
-            if unit(generator) < *probability {
-                pixels.mirror();
-            }
-            Ok(pixels)
-        }
-        (Transform::RandomRotation(degrees), Some(generator)) => {
-            Ok(rotate(&pixels, (unit(generator) * 2.0 - 1.0) * degrees))
-        }
-        (
-            Transform::RandomHorizontalFlip(_)
-            | Transform::RandomRotation(_)
-            | Transform::Normalize(_),
-            _,
-        ) => Ok(pixels),
+        (Transform::Letterbox(wanted), None) => letterbox(pixels, extent(*wanted)),
+        (_, None) => Ok(pixels),
     }
-}
-
-/// torchvision's rule for odd differences: padding first, its smaller half left and above; then the
-/// window's corner, halves rounded to even.
-fn center_crop(pixels: &Pixels, size: Size) -> Pixels {
-    let (height, width) = extent(size);
-    let start = |found: usize, wanted: usize| {
-        if wanted > found {
-            -((wanted - found) as isize / 2)
-        } else {
-            ((found - wanted) as f64 / 2.0).round_ties_even() as isize
-        }
-    };
-    pixels.window(start(pixels.height, height), start(pixels.width, width), height, width)
-}
-
-fn random_crop(pixels: &Pixels, crop: &RandomCrop, generator: &mut ChaCha8Rng) -> Result<Pixels> {
-    let (height, width) = extent(crop.size);
-    let padding = crop.padding as usize;
-    let room = |found: usize, wanted: usize| (found + 2 * padding).checked_sub(wanted);
-    let (Some(rows), Some(columns)) = (room(pixels.height, height), room(pixels.width, width))
-    else {
-        return Err(Error::user(format!(
-            "random_crop of {height}×{width} pixels is larger than the image of {}×{} with padding {padding}",
-            pixels.height, pixels.width
-        ))
-        .help("put a `resize` before it, or raise `padding`"));
-    };
-    let top = up_to(generator, rows) as isize - padding as isize;
-    let left = up_to(generator, columns) as isize - padding as isize;
-    Ok(pixels.window(top, left, height, width))
 }
 
 #[cfg(test)]
