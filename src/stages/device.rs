@@ -70,15 +70,13 @@ impl Device {
         let given = given.filter(|given| *given > 0.0)?.ceil() as usize;
         let number = self.gpu().filter(|number| *number >= given)?;
         let names = match given {
-            1 => "which is cuda:0".to_owned(),
-            _ => format!("which are cuda:0 to cuda:{}", given - 1),
+            1 => "cuda:0".to_owned(),
+            _ => format!("cuda:0 to cuda:{}", given - 1),
         };
-        let message = format!(
-            "device = \"{}\" is not among the GPUs that the stage is given, {names}",
-            self.0
-        );
+        let message =
+            format!("device = \"{}\" is beyond the GPUs that the stage is given: {names}", self.0);
         let more = format!(
-            "they are counted from 0, whichever they are; or give it more: resources = {{ gpus = {} }}",
+            "a stage counts its GPUs from 0, whichever they are; `resources = {{ gpus = {} }}` gives it as many",
             number + 1
         );
         Some(
