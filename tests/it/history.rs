@@ -261,7 +261,7 @@ fn two_runs_are_compared() {
         ],
         "{diff}"
     );
-    let same = says(&project, &["diff", "p.toml", "lock", "last"]);
+    let same = says(&project, &["diff", "p.toml", "lock", "last~1"]);
     assert_eq!(same, "from the lock file to run RUN\n0 differ, 2 alike\n");
     let diff = json(&project, &["diff", "p.toml", "last", "last~1"]);
     let metric = serde_json::json!({"name": "letters", "old": 4.0, "new": 3.0, "difference": -1.0});
