@@ -48,7 +48,7 @@ fn show(args: &Args) -> Result<Exit, Exit> {
     let Look { pipeline, cache } = Look::new(&args.pipeline, &args.cache, args.json)?;
     let fail = |error: RunError| fail::run(error, args.json);
     let runs = exec::newest_first(&cache).map_err(fail)?;
-    let runs: Vec<RunRecord> = runs.filter(|run| run.pipeline == pipeline.name).collect();
+    let runs: Vec<RunRecord> = runs.filter(|run| run.is_of(&pipeline)).collect();
     let side = |name: &str| {
         if name == "lock" {
             let path = pipeline.lock_file();

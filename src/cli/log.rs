@@ -55,7 +55,7 @@ fn show(args: &Args) -> Result<Exit, Exit> {
     let Look { pipeline, cache } = Look::new(&args.pipeline, &args.cache, args.json)?;
     let fail = |error: RunError| fail::run(error, args.json);
     let runs = exec::newest_first(&cache).map_err(fail)?;
-    let runs = runs.filter(|run| run.pipeline == pipeline.name);
+    let runs = runs.filter(|run| run.is_of(&pipeline));
     if let Some(stage) = &args.stage {
         let runs: Vec<RunRecord> = runs.collect();
         let plan = Plan::new(&pipeline);

@@ -52,7 +52,7 @@ fn show(args: &Args) -> Result<Exit, Exit> {
     args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
     let previews = exec::preview(&plan, &cache, &Options::default()).map_err(fail)?;
     let mut runs = exec::newest_first(&cache).map_err(fail)?;
-    let last = runs.find(|run| run.pipeline == pipeline.name);
+    let last = runs.find(|run| run.is_of(&pipeline));
     if args.json {
         let last = last.as_ref().map(|run| {
             serde_json::json!({

@@ -50,13 +50,19 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Its lock file, beside the pipeline file: `NAME.lock`, and with profiles one of their own, `NAME.PROFILE.lock` or `NAME.ONE+OTHER.lock`. What
-    /// `--set` changes has none: the file that is there is written over.
+    /// `--set` changes has none ([`Pipeline::is_changed`]).
     pub fn lock_file(&self) -> PathBuf {
         let extension = match &self.profiles[..] {
             [] => "lock".to_owned(),
             profiles => format!("{}.lock", profiles.join("+")),
         };
         self.file.with_extension(extension)
+    }
+
+    /// Whether `--set` changed it: a run leaves the lock file alone then, which says what the file as it stands comes to.
+    pub fn is_changed(&self) -> bool {
+        // Options and their values in turn.
+        self.arguments.iter().step_by(2).any(|option| option == "--set")
     }
 }
 

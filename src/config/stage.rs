@@ -9,6 +9,7 @@ use super::schema;
 use super::suggest::{list, nearest};
 use super::tree::{Entry, Node, Place, Table, Value};
 use crate::stages::contract::{Kind, Output, Problem, Runs, Stage};
+use crate::stages::device::Device;
 use crate::stages::execution::{Execution, ExecutionTable};
 
 /// A `[stages.NAME]` table as far as it can be understood by itself.
@@ -204,6 +205,8 @@ fn contract(
         Ok(stage) => {
             // What a stage is connected to is known even where its rules are broken.
             problems.extend(stage.check());
+            let gpus = execution.resources.as_ref().and_then(|resources| resources.gpus);
+            problems.extend(Device::of(&stage.config()).and_then(|device| device.beyond(gpus)));
             Some(stage)
         }
         Err(error) => {

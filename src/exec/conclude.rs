@@ -4,11 +4,21 @@ use std::path::Path;
 
 use super::error::Result;
 use super::event::{Event, Summary};
-use super::review::Reviewed;
+use super::options::Options;
+use super::review::{Guarding, Reviewed};
 use super::runner::Run;
 use super::{report_stage, sweep, view};
 use crate::cache::{Digest, LockFile, LockedStage};
+use crate::config::Pipeline;
 use crate::stages::contract::Runs;
+
+/// Whether a lock file says what this pipeline comes to. A sweep is many; what `--set` changed is another one than the file's, unless its figures
+/// are to be the accepted ones.
+pub(super) fn may_write_lock(pipeline: &Pipeline, options: &Options) -> bool {
+    let review = options.review.as_ref();
+    let accepts = review.is_some_and(|review| review.guards == Guarding::Accept);
+    pipeline.sweep.is_none() && !options.no_lock && (!pipeline.is_changed() || accepts)
+}
 
 impl Run<'_> {
     /// Lock file, view, tables and summary.
@@ -33,6 +43,13 @@ impl Run<'_> {
                 self.cache.register(&lock_path, None)?;
             } else if !reviewed.as_ref().is_none_or(Reviewed::accepts) {
                 self.cache.register(&lock_path, None)?;
+            } else if !may_write_lock(pipeline, self.options) {
+                // What it names is kept all the same.
+                if lock_path.exists() {
+                    self.cache.register(&lock_path, None)?;
+                }
+                let differs = self.new_lock() != *self.past.lock();
+                summary.lock_file_kept = differs.then(|| lock_path.clone());
             } else if self.write_lock(&lock_path, &results)? {
                 summary.lock_file = Some(lock_path.clone());
             }

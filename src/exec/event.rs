@@ -219,6 +219,8 @@ pub struct Summary {
     pub artifacts: PathBuf,
     /// The lock file, if the run changed it.
     pub lock_file: Option<PathBuf>,
+    /// The lock file, if it stays as it is although the run came to something else: `--set` changed the pipeline.
+    pub lock_file_kept: Option<PathBuf>,
     /// Whose fault the first failure is.
     #[serde(skip)]
     pub blame: Option<Blame>,

@@ -67,6 +67,9 @@ struct Answer {
     files: Vec<String>,
     /// The facts.
     facts: BTreeMap<String, String>,
+    /// GPUs that libtorch can use; `None` where no stage asked for one.
+    #[serde(default)]
+    gpus: Option<usize>,
 }
 
 /// What `qpipe-worker facts` prints.
@@ -77,6 +80,8 @@ struct Printed {
     files: Vec<PathBuf>,
     #[serde(default)]
     missing: BTreeMap<String, Said>,
+    #[serde(default)]
+    gpus: Option<usize>,
 }
 
 /// Why the worker cannot tell a fact.
@@ -129,6 +134,11 @@ impl Facts {
             Err(untold) => drop(self.untold.insert(name, untold.clone())),
         }
         Ok(told)
+    }
+
+    /// GPUs that libtorch can use, as far as the worker was asked for the fact of one.
+    pub fn gpus(&self) -> Option<usize> {
+        self.answer.as_ref()?.gpus
     }
 
     /// Why a fact is not known, as far as that came out without asking for it.
@@ -224,7 +234,7 @@ fn ask(
         untold.insert(name.clone(), why);
     }
     let files = printed.files.iter().map(|path| stamp(path)).collect();
-    Ok((Answer { asked, files, facts: printed.facts }, untold))
+    Ok((Answer { asked, files, facts: printed.facts, gpus: printed.gpus }, untold))
 }
 
 impl Untold {

@@ -1,16 +1,19 @@
 //! What each run did: `runs/RUN.json` in the cache.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::commit::{Asked, Commit};
 use super::error::Result;
-use super::host;
+use super::event::Event;
 use super::reason::Change;
 use super::runner::{Run, Status};
+use super::{host, view};
 use crate::cache::{Cache, Digest, files};
+use crate::config::Pipeline;
 use crate::task::Failure;
 
 /// What a run did. A run that found all up to date, with the same keys as before, leaves none.
@@ -75,6 +78,7 @@ impl Run<'_> {
         if self.news.borrow().is_empty() {
             return Ok(());
         }
+        self.tell_namesake()?;
         let id = |index: usize| self.stage(index).id.clone();
         let lost = self.lost.borrow();
         let stages = notes.iter().map(|(index, note)| {
@@ -110,7 +114,50 @@ impl Run<'_> {
     }
 }
 
+/// Runs among which a pipeline looks for its own.
+const SEARCHED: usize = 1000;
+
+impl Run<'_> {
+    /// Warns in the first run of a pipeline whose name another file has in this cache: results are kept apart by their keys, what is found by
+    /// the name is not.
+    fn tell_namesake(&self) -> Result<()> {
+        let pipeline = self.plan.pipeline();
+        let runs = newest_first(self.cache)?.take(SEARCHED);
+        let mut other = None;
+        for run in runs.filter(|run| run.pipeline == pipeline.name) {
+            if run.is_of(pipeline) {
+                return Ok(());
+            }
+            other.get_or_insert(run.file);
+        }
+        if let Some(other) = other {
+            let message = format!(
+                "{} is called \"{}\" too and has this cache: {} shows the artifacts of whichever ran last, and changes are told against its results. Another name keeps them apart: [pipeline] name = \"…\"",
+                other.display(),
+                pipeline.name,
+                view::folder(self.cache, &pipeline.name).display()
+            );
+            self.tell(&Event::Warning { stage: None, message: &message });
+        }
+        Ok(())
+    }
+}
+
+/// Whether these are two files that are both there. Of a file that is gone nobody can tell: it may have been moved, or be that of another machine.
+fn are_two(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    match (one == other, place(one), place(other)) {
+        (false, Some(one), Some(other)) => one != other,
+        _ => false,
+    }
+}
+
 impl RunRecord {
+    /// Whether it is one of this pipeline: of its name, and not of another file that has the same name in this cache.
+    pub fn is_of(&self, pipeline: &Pipeline) -> bool {
+        self.pipeline == pipeline.name && !are_two(&self.file, &pipeline.file)
+    }
+
     /// The record of a run from its file; `None` if it is not readable, or of another run: its logs are
     /// looked up by its id, so that is no path of a stranger's choice.
     pub(crate) fn read(id: &str, json: &[u8]) -> Option<Self> {

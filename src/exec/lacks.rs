@@ -11,6 +11,7 @@ use super::runner::Run;
 use super::{ExecutorChoice, remote, worker};
 use crate::config::StageCell;
 use crate::stages::contract::{Fact, Runs};
+use crate::stages::device::Device;
 
 /// A library, a program or a GPU that stages need and that is not there, or cannot be used. Without it such a stage can
 /// neither run nor be looked up: what it is belongs to its key.
@@ -85,26 +86,42 @@ impl Run<'_> {
         if !self.runs_here() {
             return Ok(());
         }
-        let mut found: BTreeMap<Fact, Lack> = BTreeMap::new();
+        // Of a fact, or of a GPU beyond those that are there.
+        let mut found: BTreeMap<(Fact, Option<usize>), Lack> = BTreeMap::new();
+        let mut lacks = |cell: &StageCell, what: (Fact, Option<usize>), reason, help| {
+            let lack = found.entry(what);
+            lack.and_modify(|lack| lack.more += 1)
+                .or_insert_with(|| Lack::new(cell, what.0, reason, help));
+        };
+        // What a remote cache has needs neither worker nor GPU.
+        let remote = remote::is_there(self);
         for index in self.plan.order() {
             let cell = self.stage(index);
             if self.done.borrow().contains_key(&cell.id) {
                 continue;
             }
             for &fact in &cell.facts {
-                match self.keys.borrow_mut().facts.get(fact)? {
+                let facts = &mut self.keys.borrow_mut().facts;
+                match facts.get(fact)? {
+                    // The key holds their model, not how many there are.
+                    Ok(_) if fact == Fact::LibtorchCuda && !remote => {
+                        let device = Device::of(&cell.stage.config());
+                        let missing = device
+                            .zip(facts.gpus())
+                            .and_then(|(device, gpus)| Some((device.gpu(), device.missing(gpus)?)));
+                        if let Some((gpu, reason)) = missing {
+                            let help = "device = \"auto\" takes a GPU only where there is one";
+                            lacks(cell, (fact, gpu), reason, Some(help.to_owned()));
+                        }
+                    }
                     Ok(_) => {}
                     Err(Untold::Worker(error)) => return Err(error.into()),
                     Err(Untold::Missing { reason, help }) => {
-                        found
-                            .entry(fact)
-                            .and_modify(|lack| lack.more += 1)
-                            .or_insert_with(|| Lack::new(cell, fact, reason, help));
+                        lacks(cell, (fact, None), reason, help)
                     }
                 }
             }
-            // What a remote cache has needs no worker.
-            if cell.kind.runs == Runs::Worker && !remote::is_there(self) {
+            if cell.kind.runs == Runs::Worker && !remote {
                 worker::locate()?;
             }
         }

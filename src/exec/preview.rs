@@ -255,8 +255,8 @@ impl<'a> Outlook<'a> {
     /// Adds to previews how the last run ended that tried the stage or would have.
     fn failures(&self, previews: &mut [Preview], mut places: Vec<usize>) -> Result<()> {
         const RUNS: usize = 32;
-        let name = &self.plan.pipeline().name;
-        for run in newest_first(self.cache)?.filter(|run| run.pipeline == *name).take(RUNS) {
+        let pipeline = self.plan.pipeline();
+        for run in newest_first(self.cache)?.filter(|run| run.is_of(pipeline)).take(RUNS) {
             if places.is_empty() {
                 break;
             }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::commit::Asked;
+use super::conclude::may_write_lock;
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter, Summary};
 use super::executor::slurm::Cluster;
@@ -163,7 +164,7 @@ impl<'a> Run<'a> {
             return Err(RunError::LockedSweep);
         }
         // Before anything runs in vain.
-        if pipeline.sweep.is_none() && !options.no_lock {
+        if may_write_lock(pipeline, options) {
             LockFile::check_writable(&pipeline.lock_file())?;
         }
         let mut forced = BTreeSet::new();

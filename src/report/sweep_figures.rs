@@ -56,10 +56,10 @@ pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
             let accuracy = evaluation.accuracy;
             for (name, value, form) in [
                 ("loss", accuracy.loss, Form::Plain),
-                ("top1", accuracy.top1, Form::Percent),
-                ("top5", accuracy.top5, Form::Percent),
+                ("top1", Some(accuracy.top1), Form::Percent),
+                ("top5", Some(accuracy.top5), Form::Percent),
             ] {
-                let better = better(name);
+                let (Some(value), better) = (value, better(name)) else { continue };
                 found.push(Figure { name: name.to_owned(), value, better, form });
             }
         }

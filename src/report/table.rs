@@ -60,8 +60,8 @@ pub struct Row {
 pub struct Accuracy {
     /// Images.
     pub samples: u64,
-    /// Mean cross-entropy.
-    pub loss: f64,
+    /// Mean cross-entropy; `null` where logits were NaN or infinite.
+    pub loss: Option<f64>,
     /// Part of images whose class comes first, 0…1.
     pub top1: f64,
     /// Part of images whose class is among the first five, 0…1.

@@ -41,6 +41,51 @@ impl Device {
         }
     }
 
+    /// Number of the GPU that is named, of those that the stage may use.
+    pub fn gpu(&self) -> Option<usize> {
+        match self.0.as_str() {
+            "cuda" => Some(0),
+            word => word.strip_prefix("cuda:")?.parse().ok(),
+        }
+    }
+
+    /// The device that a stage names, of its configuration.
+    pub fn of(config: &serde_json::Value) -> Option<Self> {
+        config.get("device")?.as_str().map(|word| Self(word.to_owned()))
+    }
+
+    /// A GPU that is not there, where the stage may use `gpus` of them: what is wrong, in the words of the worker.
+    pub fn missing(&self, gpus: usize) -> Option<String> {
+        let number = self.gpu().filter(|number| *number >= gpus)?;
+        let there = match gpus {
+            0 => "there is none".to_owned(),
+            1 => "there is one: cuda:0".to_owned(),
+            _ => format!("there are {gpus}: cuda:0 to cuda:{}", gpus - 1),
+        };
+        Some(format!("device = \"{}\" asks for GPU {number}, {there}", self.0))
+    }
+
+    /// A GPU beyond those that the stage is given (`resources = { gpus = … }`; a fraction is one of them), wherever it runs.
+    pub fn beyond(&self, given: Option<f64>) -> Option<Problem> {
+        let given = given.filter(|given| *given > 0.0)?.ceil() as usize;
+        let number = self.gpu().filter(|number| *number >= given)?;
+        let names = match given {
+            1 => "cuda:0".to_owned(),
+            _ => format!("cuda:0 to cuda:{}", given - 1),
+        };
+        let message =
+            format!("device = \"{}\" is beyond the GPUs that the stage is given: {names}", self.0);
+        let more = format!(
+            "a stage counts its GPUs from 0, whichever they are; `resources = {{ gpus = {} }}` gives it as many",
+            number + 1
+        );
+        Some(
+            Problem::at("device", message)
+                .label(format!("`resources` gives it {given}"))
+                .help(more),
+        )
+    }
+
     /// A word that names no device.
     pub fn check(&self) -> Option<Problem> {
         let number =
@@ -73,5 +118,31 @@ mod tests {
         assert_eq!(device("cpu").fact(), Fact::LibtorchCpu);
         assert_eq!(device("cuda:1").fact(), Fact::LibtorchCuda);
         assert_eq!(Device::default().fact(), Fact::Libtorch);
+        assert_eq!(Device::of(&serde_json::json!({"device": "cuda:1"})), Some(device("cuda:1")));
+        assert_eq!(Device::of(&serde_json::json!({})), None);
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_told() {
+        let device = |word: &str| Device(word.to_owned());
+        let missing = |word: &str, gpus| device(word).missing(gpus).unwrap_or_default();
+        assert_eq!(
+            missing("cuda:7", 1),
+            "device = \"cuda:7\" asks for GPU 7, there is one: cuda:0"
+        );
+        assert!(missing("cuda:2", 2).ends_with("there are 2: cuda:0 to cuda:1"));
+        for (word, gpus) in [("cuda:1", 2), ("cuda", 1), ("cpu", 0), ("auto", 0)] {
+            assert_eq!(missing(word, gpus), "", "{word}");
+        }
+        let beyond = |word: &str, given| device(word).beyond(given).is_some();
+        assert!(
+            beyond("cuda:1", Some(0.5))
+                && beyond("cuda:1", Some(1.0))
+                && beyond("cuda:2", Some(2.0))
+        );
+        assert!(
+            !beyond("cuda:1", Some(2.0)) && !beyond("cuda:1", None) && !beyond("cuda:1", Some(0.0))
+        );
+        assert!(!beyond("auto", Some(1.0)) && !beyond("cuda", Some(0.5)));
     }
 }

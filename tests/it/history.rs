@@ -240,6 +240,41 @@ fn an_artifact_knows_where_it_comes_from_and_how_it_is_made_again() {
     assert!(text.contains(&dirty), "{text}");
 }
 
+/// Two files of one name in one cache: each has its own runs, and it is told once what they share.
+#[test]
+fn files_of_one_name_have_runs_of_their_own() {
+    let project = project();
+    project.run(&[]);
+    let other = |arguments: &[&str]| {
+        let said = project.qpipe(arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said
+    };
+    let text = project.read("p.toml");
+    std::fs::create_dir(project.path("other")).unwrap();
+    for file in ["ok", "src.txt"] {
+        let _ = std::fs::copy(project.path(file), project.path("other").join(file));
+    }
+    project.write("other/p.toml", &text.replace("abc", "other"));
+    let cache = project.path("cache");
+    let run = ["run", "other/p.toml", "--cache", cache.to_str().unwrap()];
+    let first = other(&run);
+    let told = "warning: [DIR]/p.toml is called \"p\" too and has this cache: [DIR]/cache/view/p shows the artifacts of whichever ran last";
+    assert!(first.stderr.contains(told), "{first:?}");
+    let again = other(&[&run[..], &["--force", "a"]].concat());
+    assert!(!again.stderr.contains("is called"), "{again:?}");
+    assert!(!project.run(&["--force", "a"]).stderr.contains("is called"));
+    let runs = |arguments: &[&str]| other(arguments).stdout.lines().count();
+    assert_eq!(runs(&["log", "p.toml"]), 2);
+    assert_eq!(runs(&["log", "other/p.toml", "--cache", cache.to_str().unwrap()]), 2);
+    // By another way to it, it is the same file; and whose file is gone may have been moved.
+    std::os::unix::fs::symlink(project.path("p.toml"), project.path("p2.toml")).unwrap();
+    project.write("p.toml", &format!("[pipeline]\nname = \"p\"\n{text}"));
+    assert_eq!(runs(&["log", "p2.toml"]), 2);
+    std::fs::remove_file(project.path("other/p.toml")).unwrap();
+    assert_eq!(runs(&["log", "p.toml"]), 4);
+}
+
 #[test]
 fn two_runs_are_compared() {
     let project = project();
@@ -261,7 +296,7 @@ fn two_runs_are_compared() {
         ],
         "{diff}"
     );
-    let same = says(&project, &["diff", "p.toml", "lock", "last"]);
+    let same = says(&project, &["diff", "p.toml", "lock", "last~1"]);
     assert_eq!(same, "from the lock file to run RUN\n0 differ, 2 alike\n");
     let diff = json(&project, &["diff", "p.toml", "last", "last~1"]);
     let metric = serde_json::json!({"name": "letters", "old": 4.0, "new": 3.0, "difference": -1.0});

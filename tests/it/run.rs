@@ -383,6 +383,32 @@ fn a_lock_file_of_a_newer_qpipe_is_not_written_over() {
     assert!(project.read("p.lock").contains("format = 2\n"), "a broken one is made anew");
 }
 
+/// The lock file is committed: a trial does not put its results in the place of those of the file as it stands.
+#[test]
+fn a_run_with_set_leaves_the_lock_file_alone() {
+    let project = diamond();
+    let two = ["--set", "params.word=two"];
+    let said = "[DIR]/p.lock not written: it belongs to the pipeline without --set\n";
+    let first = project.run(&two);
+    assert!(first.stdout.contains(said) && !project.path("p.lock").exists(), "{first:?}");
+    project.run(&[]);
+    let lock = project.read("p.lock");
+    // Where it would say the same, there is nothing to tell.
+    let same = project.run(&["--set", "params.word=one"]);
+    assert!(!same.stdout.contains("p.lock"), "{same:?}");
+    let other = project.run(&two);
+    assert!(other.stdout.contains(said), "{other:?}");
+    assert_eq!(project.read("p.lock"), lock);
+    project.run(&["--locked"]);
+    // What is accepted by name is written.
+    let ci = |more: &[&str]| project.qpipe(&[&["ci", "p.toml"], &two[..], more].concat());
+    let held = ci(&[]);
+    assert!(held.code == Some(0) && project.read("p.lock") == lock, "{held:?}");
+    let accepted = ci(&["--accept"]);
+    assert!(accepted.stdout.contains("wrote [DIR]/p.lock\n"), "{accepted:?}");
+    assert_ne!(project.read("p.lock"), lock);
+}
+
 #[test]
 fn a_locked_run_changes_nothing() {
     let project = diamond();

@@ -130,11 +130,9 @@ fn the_device_is_part_of_the_key_and_one_that_is_not_there_is_told() {
     let refused = runs(&missing);
     let told = refused.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(told.contains("qpipe doctor") && told.contains("device = \"auto\""), "{told}");
-    // The machine's fault where there is no GPU at all; the stage's where there are fewer.
-    match refused.code {
-        Some(3) => assert!(told.contains("and libtorch finds none"), "{told}"),
-        code => assert!(code == Some(1) && told.contains("asks for GPU 99"), "{told}"),
-    }
+    // Whether there is no GPU at all, or there are fewer.
+    assert_eq!(refused.code, Some(3), "{told}");
+    assert!(told.contains("and libtorch finds none") || told.contains("asks for GPU 99"), "{told}");
     let other = runs(&cpu);
     assert_eq!(other.code, Some(0), "{other:?}");
     let keys = project.read("cache/journal").lines().filter(|l| l.starts_with("r\t")).count();

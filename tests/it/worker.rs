@@ -233,6 +233,51 @@ fn what_is_missing_is_told_before_anything_runs() {
     assert!(started(&project).is_empty());
 }
 
+/// A GPU beyond those that are there is told at once too, where the stage's turn comes last; by its own number.
+#[test]
+fn a_gpu_beyond_those_that_are_there_is_told_before_anything_runs() {
+    let stage = |name: &str, device: &str| {
+        format!(
+            "[stages.{name}]\nkind = \"calibrate\"\nmodel = \"model.m\"\ndata = \"data.d\"\ndevice = \"{device}\"\n"
+        )
+    };
+    let project = project("exit 1");
+    std::fs::create_dir(project.path("images")).unwrap();
+    project.write("images/a.png", "an image");
+    let (model, _) = PIPELINE.trim_start().split_once("\n\n").unwrap();
+    let model = model.replace("run = \"", "run = \"echo model >> ran; ");
+    let data = "[data.d]\nformat = \"image-folder\"\npath = \"images\"\n";
+    let stages: String =
+        [("first", "cuda:1"), ("beyond", "cuda:7"), ("more", "cuda:7"), ("other", "cuda:2")]
+            .map(|(name, device)| stage(name, device))
+            .concat();
+    project.write("p.toml", &format!("{model}\n{data}{stages}"));
+    let mut facts = serde_json::json!({
+        "facts": {"libtorch-cuda": "2.11 on a card"}, "files": [], "gpus": 2,
+    });
+    project.write("facts", &facts.to_string());
+    let said = run(&project);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let there = "there are 2: cuda:0 to cuda:1";
+    for text in [
+        format!(
+            "stage other ([DIR]/p.toml:23) needs libtorch on a GPU: device = \"cuda:2\" asks for GPU 2, {there}\n"
+        ),
+        format!(
+            "stage beyond ([DIR]/p.toml:13) and 1 more need libtorch on a GPU: device = \"cuda:7\" asks for GPU 7, {there}\n"
+        ),
+    ] {
+        assert!(said.stderr.contains(&text), "{text}{said:?}");
+    }
+    assert!(project.ran().is_empty(), "{said:?}");
+    // On a machine that has them all runs.
+    facts["gpus"] = 8.into();
+    project.write("facts", &facts.to_string());
+    std::fs::remove_file(project.path("cache/facts.json")).unwrap();
+    let said = run(&project);
+    assert!(said.code != Some(3) && !project.ran().is_empty(), "{said:?}");
+}
+
 #[test]
 fn with_keep_going_what_is_missing_is_told_once_and_the_rest_runs() {
     let project = without_trtexec(RUNTIMES);

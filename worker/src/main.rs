@@ -34,8 +34,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints `{"facts": {name: value}, "files": [path], "missing": {name: {"message": …, "help": …}}}`; the error of a fact that
-/// cannot be told is printed for people too.
+/// Prints `{"facts": {name: value}, "files": [path], "missing": {name: {"message": …, "help": …}}, "gpus": count}`; the error of a fact that
+/// cannot be told is printed for people too. GPUs are counted where a fact of one was asked for, since that takes CUDA a while.
 fn facts(names: &[&str]) -> ExitCode {
     let (mut facts, mut files, mut missing) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for &name in names {
@@ -55,7 +55,12 @@ fn facts(names: &[&str]) -> ExitCode {
             missing.insert(name, serde_json::json!({ "message": message, "help": help }));
         }
     }
-    let told = print(&serde_json::json!({ "facts": facts, "files": files, "missing": missing }));
+    let asks = serde_json::to_value(Fact::LibtorchCuda).ok();
+    let asks = names.iter().any(|&name| asks.as_ref().is_some_and(|fact| fact == name));
+    let gpus = asks.then(torch::gpus);
+    let told = print(
+        &serde_json::json!({ "facts": facts, "files": files, "missing": missing, "gpus": gpus }),
+    );
     if missing.is_empty() { told } else { ExitCode::FAILURE }
 }
 

@@ -104,6 +104,12 @@ fn conclusion(summary: &Summary) -> String {
     if let Some(lock_file) = &summary.lock_file {
         text.push_str(&format!("wrote {}\n", lock_file.display()));
     }
+    if let Some(kept) = &summary.lock_file_kept {
+        text.push_str(&format!(
+            "{} not written: it belongs to the pipeline without --set\n",
+            kept.display()
+        ));
+    }
     let mut parts = vec![format!("{} ran", summary.ran), format!("{} cached", summary.cached)];
     let more =
         [(summary.pulled, "pulled"), (summary.failed, "failed"), (summary.skipped, "not run")];

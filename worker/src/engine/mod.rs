@@ -6,6 +6,8 @@ pub mod library;
 mod libtorch;
 mod note;
 mod onnxruntime;
+#[cfg(any(test, feature = "tensorrt-rtx"))]
+mod rtx_types;
 mod shared_weights;
 pub mod shown;
 mod table;

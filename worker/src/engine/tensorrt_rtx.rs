@@ -14,7 +14,7 @@ use trtx::{Builder, Logger, OnnxParser};
 use qpipe::stages::build_engine::Precision;
 
 use super::tensorrt::typed;
-use super::{Build, Built, Engine, Layer, Note, Threads, library};
+use super::{Build, Built, Engine, Layer, Note, Threads, Told, library, rtx_types};
 use crate::{Error, Result};
 
 const FILE: &str = "model.engine";
@@ -92,6 +92,10 @@ fn load_libraries() -> Result<String> {
 
 /// Builds a serialized engine.
 pub fn build(request: &Build) -> Result<Built> {
+    let wanted = request.compute_capability.unwrap_or(DEFAULT_CAPABILITY);
+    for unmet in rtx_types::unmet(&request.model.graph, wanted) {
+        (request.tell)(Told::Warning(unmet));
+    }
     let runtime = load_libraries()?;
     // It is strongly typed: what shall be FP16 is so in the file.
     let typed = match request.precision {
@@ -114,7 +118,6 @@ pub fn build(request: &Build) -> Result<Built> {
     let network = builder.create_network(0).map_err(machine)?;
     let mut config = builder.create_config().map_err(machine)?;
     config.set_profiling_verbosity(trtx::ProfilingVerbosity::kDETAILED);
-    let wanted = request.compute_capability.unwrap_or(DEFAULT_CAPABILITY);
     config.set_nb_compute_capabilities(1).map_err(machine)?;
     config.set_compute_capability(capability(wanted)?, 0).map_err(machine)?;
     if note.batch.is_none() {

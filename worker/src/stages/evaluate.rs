@@ -55,6 +55,14 @@ pub fn run(context: &Context) -> Result<Metrics> {
         }
     };
     let figures = score.figures();
+    if score.not_finite() > 0 {
+        context.events.warn(format!(
+            "{} of {} images have logits that are NaN or infinite: a NaN counts as wrong{}",
+            score.not_finite(),
+            figures.samples,
+            if figures.loss.is_finite() { "" } else { ", and there is no loss" }
+        ));
+    }
     let metrics = Metrics::from([
         ("subject".to_owned(), json!(subject)),
         ("backend".to_owned(), json!(backend)),

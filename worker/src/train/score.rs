@@ -12,6 +12,7 @@ pub struct Score {
     loss: f64,
     top1: u64,
     top5: u64,
+    not_finite: u64,
     /// `[label][prediction]`.
     confusion: Vec<Vec<u64>>,
 }
@@ -33,7 +34,7 @@ impl Score {
     /// No sample yet, of a model with that many outputs.
     pub fn new(classes: usize) -> Self {
         let confusion = vec![vec![0; classes]; classes];
-        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, confusion }
+        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, not_finite: 0, confusion }
     }
 
     /// Counts a batch: float `logits` of `[N, classes]`, int64 `labels` of `[N]`, each below `classes`.
@@ -66,6 +67,12 @@ impl Score {
         let first = |best: usize, class: usize| if row[class] > row[best] { class } else { best };
         self.confusion[label][(0..row.len()).fold(0, first)] += 1;
         self.samples += 1;
+        self.not_finite += u64::from(row.iter().any(|value| !value.is_finite()));
+    }
+
+    /// Samples with a logit that is NaN or infinite: it is never right, and the loss may be NaN.
+    pub fn not_finite(&self) -> u64 {
+        self.not_finite
     }
 
     /// The figures so far.
@@ -115,5 +122,8 @@ mod tests {
         score.add(&Tensor::from_slice2(&[[f32::NAN, 1.0]]), &Tensor::from_slice(&[1_i64])).unwrap();
         score.add(&Tensor::from_slice2(&[[f32::NAN, 1.0]]), &Tensor::from_slice(&[0_i64])).unwrap();
         assert_eq!(score.figures().top1, 0.0);
+        score.add(&Tensor::from_slice2(&[[0.5_f32, 1.0]]), &Tensor::from_slice(&[1_i64])).unwrap();
+        assert_eq!((score.not_finite(), score.figures().samples), (2, 3));
+        assert!(score.figures().loss.is_nan());
     }
 }

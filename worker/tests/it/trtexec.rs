@@ -432,13 +432,8 @@ fn bad_input_is_told_in_our_words() {
     );
 }
 
-/// 44 images through an engine of batch 8: one process a batch, the last filled up, whichever ends first; the last label is wrong on purpose, and
-/// classes change from batch to batch.
-#[test]
-fn an_engine_is_evaluated_a_process_a_batch() {
-    let machine = Machine::new("ok");
-    machine.build("engine", "fixed.onnx", json!({}));
-    machine.calls();
+/// 44 images through the engine of batch 8 in stage `engine`; the last label is wrong on purpose, and classes change from batch to batch.
+fn evaluate(machine: &Machine) -> Ended {
     let count = 44_u8;
     let labels: Vec<u8> = (0..count).map(|i| (i / 8) % 2).collect();
     let pixels = labels.iter().enumerate().flat_map(|(index, &label)| {
@@ -463,7 +458,16 @@ fn an_engine_is_evaluated_a_process_a_batch() {
     let config = json!({"engine": "@input", "data": "@input"});
     let outputs =
         [("metrics", "metrics.json"), ("confusion", "confusion.json"), ("logits", "logits.npy")];
-    let ended = machine.stage("evaluate", "evaluate", config, inputs, &outputs);
+    machine.stage("evaluate", "evaluate", config, inputs, &outputs)
+}
+
+/// One process a batch, the last filled up, whichever ends first.
+#[test]
+fn an_engine_is_evaluated_a_process_a_batch() {
+    let machine = Machine::new("ok");
+    machine.build("engine", "fixed.onnx", json!({}));
+    machine.calls();
+    let ended = evaluate(&machine);
     assert_eq!(ended.failure, None, "{ended:?}");
     let metric = |name: &str| &ended.metrics[name];
     assert_eq!(
@@ -475,6 +479,42 @@ fn an_engine_is_evaluated_a_process_a_batch() {
     assert!(
         calls[0].contains("--loadInputs='x':") && calls[0].contains("--iterations=1"),
         "{calls:?}"
+    );
+}
+
+/// trtexec splits `--loadInputs` at commas and takes no quote in a path.
+#[test]
+fn the_folder_for_temporary_files_may_have_any_name() {
+    let mut machine = Machine::new("ok");
+    let folder = machine.path("a,b 'c':d");
+    std::fs::create_dir(&folder).unwrap();
+    machine.set("TMPDIR", folder.to_str().unwrap());
+    machine.build("engine", "fixed.onnx", json!({}));
+    let ended = evaluate(&machine);
+    assert_eq!(ended.failure, None, "{ended:?}");
+    assert_eq!(ended.metrics["top1"], 43.0 / 44.0);
+}
+
+/// What is no number stands in trtexec's file as C++ prints it, and is told as that of other engines.
+#[test]
+fn an_engine_that_gives_no_numbers_is_told_so() {
+    let machine = Machine::new("nan");
+    machine.build("engine", "fixed.onnx", json!({}));
+    let ended = evaluate(&machine);
+    assert_eq!(ended.failure, None, "{ended:?}");
+    // An infinite logit may still be the largest: it is that of the class 0 of each second image.
+    assert_eq!(
+        (&ended.metrics["top1"], &ended.metrics["loss"]),
+        (&json!(12.0 / 44.0), &Value::Null)
+    );
+    let told = "44 of 44 images have logits that are NaN or infinite: a NaN counts as wrong, and there is no loss";
+    assert!(ended.warnings.contains(&told.to_owned()), "{ended:?}");
+    assert!(report(ended.metrics).contains("27.27"), "a report of it");
+    let built = machine.build("verified", "fixed.onnx", json!({"verify": true, "batch": 2}));
+    let told = message(&built);
+    assert!(
+        told.contains("\"y\" of the engine is not that of the simulation: SQNR NaN dB"),
+        "{told}"
     );
 }
 

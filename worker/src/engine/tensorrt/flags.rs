@@ -3,8 +3,6 @@
 //! Read from `trtexec --help` of 8.5 to 11.1, and held to it by the tests of `help_texts.rs` (`recorded/README.md`). A wish
 //! that a version fulfils by default has a row without flags; one that it cannot fulfil has none.
 
-use std::path::Path;
-
 use qpipe::stages::build_engine::Precision;
 
 use super::Version;
@@ -189,9 +187,9 @@ pub fn shapes(input: &str, extents: [usize; 3], batch: usize) -> String {
     format!("--shapes={}", shape(input, extents, batch))
 }
 
-/// `--loadInputs=…` of a file. The name stands in quotes, since there may be a colon in the path.
-pub fn inputs(input: &str, file: &Path) -> String {
-    format!("--loadInputs='{input}':{}", file.display())
+/// `--loadInputs=…` of a file in the folder where trtexec runs. The tensor's name stands in quotes, since there may be a colon in it.
+pub fn inputs(input: &str, file: &str) -> String {
+    format!("--loadInputs='{input}':{file}")
 }
 
 /// `input:8x3x224x224`; a name with a colon in it stands in single quotes.
@@ -286,7 +284,7 @@ mod tests {
         let flags = profile("input", [3, 224, 224], [1, 8, 32]);
         assert_eq!(flags[0], "--minShapes=input:1x3x224x224");
         assert_eq!(flags[2], "--maxShapes=input:32x3x224x224");
-        assert_eq!(inputs("input", Path::new("/a:b/c")), "--loadInputs='input':/a:b/c");
+        assert_eq!(inputs("onnx::in:0", "0-input.raw"), "--loadInputs='onnx::in:0':0-input.raw");
         assert_eq!(shapes("onnx::in:0", [1, 2, 3], 4), "--shapes='onnx::in:0':4x1x2x3");
     }
 }

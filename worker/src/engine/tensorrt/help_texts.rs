@@ -159,7 +159,7 @@ fn lines(version: Version) -> Vec<CommandLine> {
         }
         let files = infer::Files {
             engine: Path::new("/stage/model.engine"),
-            input: Path::new("/a:b/0-input.raw"),
+            input: "0-input.raw",
             output: Path::new("/a:b/0-output.json"),
         };
         lines.push(command::infer(version, &note, 8, &files));

@@ -6,10 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::benchmark::with_origin;
-use super::{Program, build, command, failure, gpu};
+use super::{Program, build, command, failure, gpu, outputs};
 use crate::engine::{Engine, Note, Threads};
 use crate::{Error, Result};
 
@@ -28,17 +26,11 @@ struct TensorRt {
 pub struct Files<'a> {
     /// The engine's.
     pub engine: &'a Path,
-    /// Images, float `[batch, C, H, W]`, little endian.
-    pub input: &'a Path,
-    /// Where outputs go, as JSON.
+    /// Images, float `[batch, C, H, W]`, little endian. Its name in the folder where trtexec runs: in `--loadInputs` a comma of a path would
+    /// end it, and a quote is refused.
+    pub input: &'a str,
+    /// Where outputs go ([`outputs`]).
     pub output: &'a Path,
-}
-
-/// An output in the file of `--exportOutput`.
-#[derive(Deserialize)]
-struct Output {
-    name: String,
-    values: Vec<f32>,
 }
 
 /// An engine that is run by trtexec.
@@ -50,14 +42,24 @@ pub fn load(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Eng
         .help("it is there to be timed; evaluate the engine of the model with Q/DQ pairs")
         .key("engine"));
     }
+    if note.input_name.contains([',', '\'']) {
+        return Err(Error::user(format!(
+            "trtexec cannot be given images for the input `{}`: a comma or a quote in a name means something else to it",
+            note.input_name
+        ))
+        .help("rename the model's input")
+        .key("engine"));
+    }
     let program = Program::find()?;
     if gpu::visible().is_empty() {
         return Err(failure::no_gpu());
     }
     let scratch = tempfile::tempdir().map_err(|error| Error::io(&std::env::temp_dir(), &error))?;
+    let engine = folder.join(&note.file);
+    let engine = std::path::absolute(&engine).map_err(|error| Error::io(&engine, &error))?;
     Ok(Box::new(TensorRt {
         program,
-        engine: folder.join(&note.file),
+        engine,
         note: note.clone(),
         scratch,
         at_once: threads.count().clamp(1, AT_ONCE),
@@ -99,13 +101,15 @@ impl TensorRt {
     /// A batch through a process of its own, whose files are those of `place`.
     fn process(&self, images: &[f32], batch: usize, place: usize) -> Result<Vec<Vec<f32>>> {
         build::check_batch(&self.note, batch)?;
-        let at = |name: &str| self.scratch.path().join(format!("{place}-{name}"));
+        let folder = self.scratch.path();
+        let at = |name: &str| folder.join(format!("{place}-{name}"));
         let (input, output) = (at("input.raw"), at("output.json"));
         let bytes: Vec<u8> = images.iter().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(&input, bytes).map_err(|error| Error::io(&input, &error))?;
-        let files = Files { engine: &self.engine, input: &input, output: &output };
+        let name = format!("{place}-input.raw");
+        let files = Files { engine: &self.engine, input: &name, output: &output };
         let line = command::infer(self.program.version, &self.note, batch, &files);
-        let ended = self.program.run(&line, &at("run.log"), &mut |_| ())?;
+        let ended = self.program.run_in(folder, &line, &at("run.log"), &mut |_| ())?;
         if !ended.status.success() {
             return Err(with_origin(
                 failure::of(&self.program, "cannot run the engine", &ended, None),
@@ -121,8 +125,7 @@ impl TensorRt {
 fn values(text: &[u8], note: &Note, batch: usize) -> Result<Vec<Vec<f32>>> {
     let broken =
         |reason: String| Error::machine(format!("trtexec's --exportOutput file: {reason}"));
-    let mut outputs: Vec<Output> =
-        serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
+    let mut outputs = outputs::read(text).map_err(broken)?;
     let values = note.outputs().into_iter().map(|(name, shape)| {
         let found = outputs.iter_mut().find(|output| output.name == name);
         let values = found.ok_or_else(|| broken(format!("no output `{name}`")))?;

@@ -1,7 +1,7 @@
 //! TensorRT through its own program `trtexec`: builds, times and runs engines on the GPU of this machine.
 //!
 //! Versions 8.5 to 11, whichever the user has: [`program`] finds it and asks its version, [`command`] and [`flags`] say it in that version's words,
-//! [`log`], [`layers`] and [`times`] read what it says and writes, [`failure`] tells why it failed. Only a run of the program needs a GPU.
+//! [`log`], [`layers`], [`times`] and [`outputs`] read what it says and writes, [`failure`] tells why it failed. Only a run of the program needs a GPU.
 
 mod attempt;
 mod benchmark;
@@ -15,6 +15,7 @@ mod help_texts;
 mod infer;
 mod layers;
 mod log;
+mod outputs;
 mod program;
 mod show;
 mod times;

@@ -136,9 +136,12 @@ impl Program {
         let named = std::env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join("lib"));
         let mut libraries: Vec<PathBuf> =
             beside.into_iter().chain(named).filter(|folder| has_library(folder)).collect();
-        if !libraries.is_empty() {
-            let old = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-            libraries.extend(std::env::split_paths(&old));
+        let old = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+        libraries.extend(std::env::split_paths(&old));
+        if !old.is_empty() || !libraries.is_empty() {
+            // It may run in another folder than this process.
+            let libraries =
+                libraries.into_iter().map(|folder| std::path::absolute(&folder).unwrap_or(folder));
             if let Ok(joined) = std::env::join_paths(libraries) {
                 command.env("LD_LIBRARY_PATH", joined);
             }
@@ -155,11 +158,26 @@ impl Program {
     /// # Errors
     /// A program that does not start, a log that cannot be written.
     pub fn run(&self, line: &CommandLine, log: &Path, each: &mut dyn FnMut(&str)) -> Result<Ended> {
+        self.run_in(Path::new("."), line, log, each)
+    }
+
+    /// The same in `folder`, to which relative paths of `line` belong.
+    ///
+    /// # Errors
+    /// Those of [`Program::run`].
+    pub fn run_in(
+        &self,
+        folder: &Path,
+        line: &CommandLine,
+        log: &Path,
+        each: &mut dyn FnMut(&str),
+    ) -> Result<Ended> {
         let io = |error: std::io::Error| Error::io(log, &error);
         let mut file = std::fs::File::options().create(true).append(true).open(log).map_err(io)?;
         // One pipe for both: warnings go to standard error and belong to lines of the other.
         let (reader, writer) = std::io::pipe().map_err(io)?;
         let mut command = Self::command(&self.path);
+        command.current_dir(folder);
         command.args(line.arguments()).stdout(writer.try_clone().map_err(io)?).stderr(writer);
         let mut child = command.spawn().map_err(|error| cannot_start(&self.path, &error))?;
         // It holds the pipe's other end, which must be closed for the reader to see the end.

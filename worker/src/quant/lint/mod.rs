@@ -14,3 +14,4 @@ mod tests;
 mod view;
 
 pub use table::{Finding, RULES, Rule, lint};
+pub use view::PairView;

@@ -302,6 +302,27 @@ fn what_no_pair_could_help_is_no_finding() {
         assert_eq!(found(target, &transposed), []);
     }
     assert_eq!(found(Target::Tensorrt, &transposed)[0].rule, "float-island");
+    // TensorRT-RTX computes poolings of windows in float whatever pairs there are, and means of whole maps in the kernel before them.
+    let pool = |operator: &'static str| {
+        move |draft: &mut Draft| {
+            let x = draft.pair("x", &[0.1], 0, 0);
+            let c = draft.conv("c", &x, &SCALES, 0);
+            let p = draft.node(operator, "p", &[&c]);
+            let p = draft.pair(&p, &[0.2], 0, 0);
+            draft.conv("d", &p, &SCALES, 0)
+        }
+    };
+    assert_eq!(found(Target::TensorrtRtx, &pool("AveragePool")), []);
+    for (operator, target) in [
+        ("AveragePool", Target::Tensorrt),
+        ("GlobalAveragePool", Target::Tensorrt),
+        ("GlobalAveragePool", Target::TensorrtRtx),
+    ] {
+        let findings = found(target, &pool(operator));
+        let found: Vec<_> =
+            findings.iter().map(|finding| (finding.rule, finding.node.as_str())).collect();
+        assert_eq!(found, [("float-island", "p")], "{operator} on {target:?}");
+    }
     let output = between(|draft, c| {
         draft.0.outputs.push(ValueInfo::f32("o", Vec::new()));
         draft.conv("o", c, &[], 0)
