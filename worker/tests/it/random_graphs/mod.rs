@@ -5,10 +5,14 @@
 mod activations;
 mod check;
 mod draft;
+mod forms;
 mod joining;
 mod layers;
+mod learning;
+mod measuring;
 mod moving;
 mod pooling;
+mod rungs;
 mod shrink;
 mod table;
 mod tokens;

@@ -114,21 +114,7 @@ pub fn check(
     trained: bool,
 ) -> Held<f64> {
     let named = |what: &str| format!("{:?}: {what}", variant.target);
-    let formats =
-        Formats::of(Some(variant.weights), Some(variant.activations), variant.per_channel);
-    let request = Request {
-        target: variant.target,
-        method,
-        include: variant.include.as_deref(),
-        exclude: &variant.exclude,
-        formats,
-    };
-    let quantized = || -> Held<Model> {
-        let plan = plan(&model.graph, ranges, &request).named(&named("plan"))?;
-        let mut quantized = model.clone();
-        insert(&mut quantized, &plan).named(&named("insert"))?;
-        Ok(quantized)
-    };
+    let quantized = || quantize(model, ranges, method, variant);
     let simulated = quantized()?;
     onnx::check(&simulated).named(&named("the standard's rules of the model with pairs"))?;
     round_trip(&simulated)?;
@@ -171,6 +157,24 @@ pub fn check(
         training::check(&simulated, world, variant)?;
     }
     Ok(decibels)
+}
+
+/// The model with the pairs of a variant.
+pub fn quantize(model: &Model, ranges: &Ranges, method: Method, variant: &Variant) -> Held<Model> {
+    let named = |what: &str| format!("{:?}: {what}", variant.target);
+    let formats =
+        Formats::of(Some(variant.weights), Some(variant.activations), variant.per_channel);
+    let request = Request {
+        target: variant.target,
+        method,
+        include: variant.include.as_deref(),
+        exclude: &variant.exclude,
+        formats,
+    };
+    let plan = plan(&model.graph, ranges, &request).named(&named("plan"))?;
+    let mut quantized = model.clone();
+    insert(&mut quantized, &plan).named(&named("insert"))?;
+    Ok(quantized)
 }
 
 /// Exports a model with pairs; what is deployed must compute what the model does.
