@@ -86,7 +86,7 @@ pub fn check(model: &Model, world: &World, seed: u64) -> Held<Option<Vec<(Varian
     let mut smoothed = prepared.clone();
     smooth(&mut smoothed, &world.dataset, &options, &|_, _| ()).named("smooth")?;
     same(&smoothed, "smooth: the model is another")?;
-    forms(model, world, &expected)?;
+    forms(model, world, &expected, seed)?;
     for (index, part) in PARTS.iter().enumerate() {
         if everything() || seed as usize % PARTS.len() == index {
             part(&prepared, &ranges, world, seed)?;

@@ -123,7 +123,7 @@ pub fn learned(model: &Model, ranges: &Ranges, world: &World, seed: u64) -> Held
     Ok(())
 }
 
-/// Gradients of the float model against central differences along themselves.
+/// Gradients of the float model against differences along themselves.
 pub fn differences(model: &Model, _: &Ranges, world: &World, _: u64) -> Held<()> {
     if !Trainable::of(model).blocked.is_empty() {
         return Ok(());
@@ -141,23 +141,28 @@ pub fn differences(model: &Model, _: &Ranges, world: &World, _: u64) -> Held<()>
         })
         .collect();
     let _no_grad = tch::no_grad_guard();
-    let base = value.double_value(&[]).abs().max(1.0);
+    let middle = value.double_value(&[]);
+    let base = middle.abs().max(1.0);
     for (name, mut tensor, gradient) in found {
         let norm = gradient.norm().double_value(&[]);
         let direction = gradient / norm.max(1e-30);
         let before = tensor.copy();
         let mut slopes = Vec::new();
         let mut right = false;
-        // A kink that is crossed, or rounding of a small difference, spoils one width, not all of them.
+        // A kink that is crossed, or rounding of a small difference, spoils one width or one side, not all of them.
         for width in [1e-2, 3e-3, 1e-3, 3e-4, 1e-4] {
             let mut at = |by: f64| -> Held<f64> {
                 tensor.copy_(&(&before + &direction * by));
                 Ok(loss(&mut program, model, world)?.double_value(&[]))
             };
-            let slope = (at(width)? - at(-width)?) / (2.0 * width);
-            slopes.push(slope);
+            let (after, before) = (at(width)?, at(-width)?);
             let rounding = 4e-6 * base / width;
-            right |= (slope - norm).abs() <= 0.03 * norm + rounding;
+            for slope in
+                [(after - before) / 2.0, after - middle, middle - before].map(|rise| rise / width)
+            {
+                slopes.push(slope);
+                right |= (slope - norm).abs() <= 0.03 * norm + rounding;
+            }
         }
         tensor.copy_(&before);
         if !right {
