@@ -137,6 +137,9 @@ fn off_grid(before: &Model, model: &Model, learned: &[&str]) -> Held<Option<Stri
         for dequantize in inputs.map(|&index| &graph.nodes[index]) {
             let Some(&quantize) = producers.get(dequantize.inputs[0].as_str()) else { continue };
             let quantize = &graph.nodes[quantize];
+            if quantize.op_type != "QuantizeLinear" {
+                continue;
+            }
             let name = &quantize.inputs[0];
             let (Some(weight), Some(old)) =
                 (graph.initializers.get(name), before.graph.initializers.get(name))
