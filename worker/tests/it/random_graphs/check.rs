@@ -11,7 +11,7 @@ use qpipe_worker::quant::ranges::Ranges;
 use super::forms::forms;
 use super::variant::{Variant, check as check_variant, variants};
 use super::world::{World, outputs, worst};
-use super::{learning, measuring, rungs};
+use super::{apart, learning, measuring, rungs};
 
 /// What does not hold, and how it shows.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ pub fn check(model: &Model, world: &World, seed: u64) -> Held<Option<Vec<(Varian
 
 /// What is too slow for each seed of the default run, which does one of them.
 const PARTS: &[fn(&Model, &Ranges, &World, u64) -> Held<()>] =
-    &[learning::learned, learning::differences, rungs::climbed, measuring::measured];
+    &[learning::learned, learning::differences, rungs::climbed, measuring::measured, apart::apart];
 
 /// More seeds by hand: all of it.
 fn everything() -> bool {

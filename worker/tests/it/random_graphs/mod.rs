@@ -3,6 +3,7 @@
 //! Seeds are fixed. More of them by hand: `QPIPE_RANDOM_GRAPHS=1000..3000`; a failure names its seed and the smallest graph that fails so.
 
 mod activations;
+mod apart;
 mod check;
 mod draft;
 mod forms;

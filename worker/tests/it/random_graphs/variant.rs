@@ -8,6 +8,7 @@ use qpipe_worker::analysis::{Budget, Comparison, Found, common, floats};
 use qpipe_worker::engine::{self, Build, Note, Tapped, Threads};
 use qpipe_worker::graph::Model;
 use qpipe_worker::onnx;
+use qpipe_worker::passes::inference_form;
 use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
@@ -48,7 +49,7 @@ impl Variant {
     }
 
     /// Whether the rules alone decide: what the user leaves out may stand in the way of others.
-    fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         self.include.is_none() && self.exclude.is_empty()
     }
 }
@@ -187,7 +188,9 @@ pub fn deployed(simulated: &Model, world: &World, variant: &Variant) -> Held<()>
     let names = common(simulated, &exported);
     let expected = world.libtorch(simulated, &names).named(&named("simulation"))?;
     let names = floats(&names, &expected);
-    let form = world.libtorch(&exported, &names).named(&named("the exported form on libtorch"))?;
+    let mut read = onnx::to_bytes(&exported).and_then(onnx::parse).named(&named("read back"))?;
+    inference_form(&mut read).named(&named("read back"))?;
+    let form = world.libtorch(&read, &names).named(&named("the exported form on libtorch"))?;
     hold(&exported, &expected, form.into(), &named("the exported form computes something else"))?;
     let unfused = world.onnxruntime(&exported, &names);
     let unfused = unfused.named(&named("ONNX Runtime refuses the exported form"))?;
