@@ -62,7 +62,7 @@ pub fn apart(model: &Model, ranges: &Ranges, world: &World, seed: u64) -> Held<(
     )
 }
 
-/// Without any layer it is the float model; with each named it is the one without names.
+/// Without any layer it is the float model; with each node named it is the one without names.
 fn left_out(
     model: &Model,
     ranges: &Ranges,
@@ -82,10 +82,12 @@ fn left_out(
     if decibels < FLOAT {
         return fail("apart: all left out is another model", format!("{name}: {decibels:.1} dB"));
     }
-    let named = Variant { include: Some(labels.to_vec()), ..variant.clone() };
+    // Nodes that only move values are named too: those that are not stay float.
+    let include = model.graph.nodes.iter().map(|node| node.label().to_owned()).collect();
+    let named = Variant { include: Some(include), ..variant.clone() };
     let named = quantize(model, ranges, Method::Max, &named)?;
     if named.graph != quantize(model, ranges, Method::Max, variant)?.graph {
-        return fail("apart: all layers by name are another model", format!("{labels:?}"));
+        return fail("apart: all nodes by name are another model", format!("{labels:?}"));
     }
     Ok(())
 }
