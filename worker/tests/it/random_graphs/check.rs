@@ -100,7 +100,7 @@ const PARTS: &[fn(&Model, &Ranges, &World, u64) -> Held<()>] =
     &[learning::learned, learning::differences, rungs::climbed, measuring::measured, apart::apart];
 
 /// More seeds by hand: all of it.
-fn everything() -> bool {
+pub fn everything() -> bool {
     std::env::var_os("QPIPE_RANDOM_GRAPHS").is_some()
 }
 
