@@ -101,7 +101,7 @@ fn measured(
     variant: &Variant,
 ) -> Held<()> {
     let options = Options {
-        request: request.clone(),
+        request: *request,
         version: TensorrtVersion::NEWEST,
         measure: &[Measure::Alone, Measure::Without],
         samples: usize::MAX,

@@ -95,8 +95,10 @@ pub fn check(model: &Model, world: &World, seed: u64) -> Held<Option<Vec<(Varian
     Ok(Some(found))
 }
 
+type Part = fn(&Model, &Ranges, &World, u64) -> Held<()>;
+
 /// What is too slow for each seed of the default run, which does one of them.
-const PARTS: &[fn(&Model, &Ranges, &World, u64) -> Held<()>] =
+const PARTS: &[Part] =
     &[learning::learned, learning::differences, rungs::climbed, measuring::measured, apart::apart];
 
 /// More seeds by hand: all of it.

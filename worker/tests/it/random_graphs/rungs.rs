@@ -107,10 +107,10 @@ fn reconstructed(
         if numbers.into_iter().flatten().any(|number| !number.is_finite()) {
             return fail(&format!("{what}: a figure is no number"), told);
         }
-        if let (Some(nearest), Some(learned)) = (layer.nearest_error, layer.learned_error) {
-            if learned > nearest * 1.000_01 + 1e-12 {
-                return fail(&format!("{what}: an error grew"), told);
-            }
+        if let (Some(nearest), Some(learned)) = (layer.nearest_error, layer.learned_error)
+            && learned > nearest * 1.000_01 + 1e-12
+        {
+            return fail(&format!("{what}: an error grew"), told);
         }
     }
     if let Some(detail) = off_grid(quantized, &model, &report_learned(&report))? {
