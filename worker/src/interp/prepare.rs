@@ -90,6 +90,7 @@ pub(super) fn kernel(
         "" => ops::not_found(&node.op_type, opset),
         domain => Error::user(format!("operators of the domain `{domain}` cannot be executed")),
     })?;
+    ops::check_moved(node, opset)?;
     let constants = node.inputs.iter().map(|name| constants.get(name.as_str()).copied());
     (op.prepare)(&Prepare {
         node,

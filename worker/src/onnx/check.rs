@@ -6,7 +6,7 @@ use crate::graph::{Graph, Model, Node};
 use crate::{Error, Result, ops};
 
 /// Checks names, single assignment, order of nodes, that all inputs are defined, and that operators
-/// exist in the operator set that the model imports.
+/// exist in the operator set that the model imports, with their attributes and inputs where it has them.
 ///
 /// # Errors
 /// The first rule that is broken, with the node or value.
@@ -122,14 +122,14 @@ fn check_operator(model: &Model, node: &Node) -> Result<()> {
             "{} exists from opset {first}, the model imports {opset}",
             node.op_type
         ))),
-        _ => Ok(()),
+        _ => ops::check_moved(node, opset),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Dim, TensorData, ValueInfo};
+    use crate::graph::{Attribute, Dim, TensorData, ValueInfo};
 
     fn model(nodes: Vec<Node>) -> Model {
         let value = |name| ValueInfo::f32(name, vec![Dim::Fixed(1)]);
@@ -159,6 +159,13 @@ mod tests {
             (vec![relu("a", "x", "x"), relu("b", "x", "y")], "`x` is defined twice"),
             (vec![relu("a", "nowhere", "y")], "`nowhere` is not defined"),
             (vec![Node::new("g", "Gelu", &["x"], &["y"])], "exists from opset 20"),
+            (
+                vec![
+                    Node::new("s", "Squeeze", &["x"], &["y"])
+                        .with("axes", Attribute::Ints(vec![0])),
+                ],
+                "before opset 13",
+            ),
         ] {
             let error = check(&model(nodes)).unwrap_err();
             assert!(error.message.contains(expected), "{error}");

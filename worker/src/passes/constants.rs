@@ -82,6 +82,7 @@ fn value(
 fn evaluate(node: &Node, opset: i64, inputs: &[Option<&TensorData>]) -> Result<TensorData> {
     let op = ops::find(&node.op_type, opset);
     let op = op.ok_or_else(|| ops::not_found(&node.op_type, opset))?;
+    ops::check_moved(node, opset)?;
     let device = tch::Device::Cpu;
     let constants = inputs.to_vec();
     let types = inputs.iter().map(|data| data.map(|data| data.dtype)).collect();

@@ -8,8 +8,10 @@ use qpipe_worker::quant::ladder::{Activation6, Smoothing, equalize, smooth};
 use qpipe_worker::quant::prepare::prepare;
 use qpipe_worker::quant::ranges::Ranges;
 
+use super::forms::forms;
 use super::variant::{Variant, check as check_variant, variants};
 use super::world::{World, outputs, worst};
+use super::{apart, learning, measuring, rungs};
 
 /// What does not hold, and how it shows.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ impl<T, E: std::fmt::Display> Named<T> for Result<T, E> {
 }
 
 /// Least SQNR of float forms of one model, dB.
-const FLOAT: f64 = 80.0;
+pub const FLOAT: f64 = 80.0;
 
 /// Holds a graph to all of it; `None`: it has no layer to quantize, and is refused as such. Else the SQNR of the outputs of each variant.
 pub fn check(model: &Model, world: &World, seed: u64) -> Held<Option<Vec<(Variant, f64)>>> {
@@ -81,10 +83,27 @@ pub fn check(model: &Model, world: &World, seed: u64) -> Held<Option<Vec<(Varian
     equalize(&mut equalized, Activation6::Keep, None).named("equalize")?;
     same(&equalized, "equalize: the model is another")?;
     let options = Smoothing { alpha: 0.5, samples: 16, batch_size: 8, seed: 1, threads: 1 };
-    let mut smoothed = prepared;
+    let mut smoothed = prepared.clone();
     smooth(&mut smoothed, &world.dataset, &options, &|_, _| ()).named("smooth")?;
     same(&smoothed, "smooth: the model is another")?;
+    forms(model, world, &expected, seed)?;
+    for (index, part) in PARTS.iter().enumerate() {
+        if everything() || seed as usize % PARTS.len() == index {
+            part(&prepared, &ranges, world, seed)?;
+        }
+    }
     Ok(Some(found))
+}
+
+type Part = fn(&Model, &Ranges, &World, u64) -> Held<()>;
+
+/// What is too slow for each seed of the default run, which does one of them.
+const PARTS: &[Part] =
+    &[learning::learned, learning::differences, rungs::climbed, measuring::measured, apart::apart];
+
+/// More seeds by hand: all of it.
+pub fn everything() -> bool {
+    std::env::var_os("QPIPE_RANDOM_GRAPHS").is_some()
 }
 
 /// Every method cuts off at most what is largest.

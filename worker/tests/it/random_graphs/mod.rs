@@ -3,12 +3,17 @@
 //! Seeds are fixed. More of them by hand: `QPIPE_RANDOM_GRAPHS=1000..3000`; a failure names its seed and the smallest graph that fails so.
 
 mod activations;
+mod apart;
 mod check;
 mod draft;
+mod forms;
 mod joining;
 mod layers;
+mod learning;
+mod measuring;
 mod moving;
 mod pooling;
+mod rungs;
 mod shrink;
 mod table;
 mod tokens;

@@ -8,6 +8,7 @@ use qpipe_worker::analysis::{Budget, Comparison, Found, common, floats};
 use qpipe_worker::engine::{self, Build, Note, Tapped, Threads};
 use qpipe_worker::graph::Model;
 use qpipe_worker::onnx;
+use qpipe_worker::passes::inference_form;
 use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
@@ -48,7 +49,7 @@ impl Variant {
     }
 
     /// Whether the rules alone decide: what the user leaves out may stand in the way of others.
-    fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         self.include.is_none() && self.exclude.is_empty()
     }
 }
@@ -114,21 +115,7 @@ pub fn check(
     trained: bool,
 ) -> Held<f64> {
     let named = |what: &str| format!("{:?}: {what}", variant.target);
-    let formats =
-        Formats::of(Some(variant.weights), Some(variant.activations), variant.per_channel);
-    let request = Request {
-        target: variant.target,
-        method,
-        include: variant.include.as_deref(),
-        exclude: &variant.exclude,
-        formats,
-    };
-    let quantized = || -> Held<Model> {
-        let plan = plan(&model.graph, ranges, &request).named(&named("plan"))?;
-        let mut quantized = model.clone();
-        insert(&mut quantized, &plan).named(&named("insert"))?;
-        Ok(quantized)
-    };
+    let quantized = || quantize(model, ranges, method, variant);
     let simulated = quantized()?;
     onnx::check(&simulated).named(&named("the standard's rules of the model with pairs"))?;
     round_trip(&simulated)?;
@@ -173,6 +160,24 @@ pub fn check(
     Ok(decibels)
 }
 
+/// The model with the pairs of a variant.
+pub fn quantize(model: &Model, ranges: &Ranges, method: Method, variant: &Variant) -> Held<Model> {
+    let named = |what: &str| format!("{:?}: {what}", variant.target);
+    let formats =
+        Formats::of(Some(variant.weights), Some(variant.activations), variant.per_channel);
+    let request = Request {
+        target: variant.target,
+        method,
+        include: variant.include.as_deref(),
+        exclude: &variant.exclude,
+        formats,
+    };
+    let plan = plan(&model.graph, ranges, &request).named(&named("plan"))?;
+    let mut quantized = model.clone();
+    insert(&mut quantized, &plan).named(&named("insert"))?;
+    Ok(quantized)
+}
+
 /// Exports a model with pairs; what is deployed must compute what the model does.
 pub fn deployed(simulated: &Model, world: &World, variant: &Variant) -> Held<()> {
     let named = |what: &str| format!("{:?}: {what}", variant.target);
@@ -183,7 +188,9 @@ pub fn deployed(simulated: &Model, world: &World, variant: &Variant) -> Held<()>
     let names = common(simulated, &exported);
     let expected = world.libtorch(simulated, &names).named(&named("simulation"))?;
     let names = floats(&names, &expected);
-    let form = world.libtorch(&exported, &names).named(&named("the exported form on libtorch"))?;
+    let mut read = onnx::to_bytes(&exported).and_then(onnx::parse).named(&named("read back"))?;
+    inference_form(&mut read).named(&named("read back"))?;
+    let form = world.libtorch(&read, &names).named(&named("the exported form on libtorch"))?;
     hold(&exported, &expected, form.into(), &named("the exported form computes something else"))?;
     let unfused = world.onnxruntime(&exported, &names);
     let unfused = unfused.named(&named("ONNX Runtime refuses the exported form"))?;
