@@ -1,6 +1,9 @@
 //! Inner values of engines of TensorRT, which shows outputs alone: the engine is built once more with them as outputs.
 
+use qpipe_worker::analysis::Seen;
+use qpipe_worker::{onnx, passes};
 use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
 
 use crate::trtexec::{Ended, Machine, message};
 
@@ -80,7 +83,9 @@ fn an_engine_that_alone_is_wrong_is_told_from_one_whose_values_are_lost() {
 
 #[test]
 fn inner_values_of_an_engine_are_compared_where_that_is_asked() {
-    let machine = Machine::new("right");
+    let mut machine = Machine::new("right");
+    let kept = machine.path("kept.onnx");
+    machine.set("FAKE_TRTEXEC_KEEP", kept.to_str().unwrap());
     assert_eq!(machine.build("engine", "fixed.onnx", json!({})).failure, None);
     machine.calls();
     let ended = verify(&machine, json!({}));
@@ -103,6 +108,17 @@ fn inner_values_of_an_engine_are_compared_where_that_is_asked() {
         .map(|value| value["tensor"].as_str().unwrap())
         .collect();
     assert_eq!(names, [FIRST, SECOND, "y"]);
+
+    // What was built is a model, whose further outputs are these values.
+    let mut model = onnx::read(&kept).unwrap();
+    passes::simplify(&mut model).unwrap();
+    let images = Tensor::randn([8, 1, 4, 4], (Kind::Float, Device::Cpu));
+    let all = [FIRST, SECOND].map(str::to_owned);
+    let (outputs, values) = Seen::new(&model, &all).unwrap().run(&images).unwrap();
+    assert_eq!(outputs.len(), 3);
+    for (output, name) in outputs[1..].iter().zip(&all) {
+        assert!(output.equal(&values[name]), "{name}");
+    }
 }
 
 #[test]
