@@ -61,7 +61,7 @@ pub struct BuildEngine {
     pub saturate: bool,
     /// Compare what the engine computes with the file that it was built from, on random images: its outputs and, of `onnxruntime`, what
     /// each integer kernel gives. A value that is lost at one node (SQNR below 10 dB, and 6 dB less than what the node reads) fails the stage and is named; with `saturate` on a processor without VNNI it is a warning.
-    /// TensorRT shows outputs alone: where they are lost, the engine is built once more with what convolutions and matrix products read as outputs, and the
+    /// TensorRT and libtorch show outputs alone: where they are lost, the engine is built once more with what convolutions and matrix products read as outputs, and the
     /// first value that is lost is named.
     /// Not of `tensorrt-rtx`, which builds without a GPU that could run it, nor of precision `implicit`, whose ranges TensorRT makes up.
     #[serde(default = "super::contract::yes")]

@@ -11,8 +11,8 @@ use super::model_source::ModelSource;
 /// on libtorch, with the file on ONNX Runtime without fusion, and its outputs with those of the engine. It fails, and names the first value,
 /// where one is further off than its budget: what was lost between training and deployment cannot pass unseen.
 ///
-/// Of an engine of ONNX Runtime what each integer kernel gives is compared too. TensorRT shows the outputs of an engine alone: `engine_values` says
-/// when the engine is built once more, with what convolutions and matrix products read as outputs.
+/// Of an engine of ONNX Runtime what each integer kernel gives is compared too. TensorRT and libtorch show the outputs of an engine alone:
+/// `engine_values` says when the engine is built once more, with what convolutions and matrix products read as outputs.
 ///
 /// Outputs: `metrics` (JSON: the worst figures), `values` (JSON: SQNR in dB and cosine of every value, for each comparison).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -43,8 +43,8 @@ pub struct Verify {
     #[serde(default = "default_agreement")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_agreement: f64,
-    /// When inner values of an engine of TensorRT are compared too. That takes as long as building it: the second engine is built from the same file with
-    /// the same flags, for as many of the images as there is room for (about 17 million values).
+    /// When inner values of an engine of TensorRT or libtorch are compared too. That takes as long as building it: the second engine is built from the same file
+    /// with the same flags, for as many of the images as there is room for (about 17 million values).
     #[serde(default, skip_serializing_if = "EngineValues::is_default")]
     pub engine_values: EngineValues,
     /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the

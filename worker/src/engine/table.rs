@@ -164,7 +164,7 @@ pub const BACKENDS: &[Backend] = &[
         build: libtorch::build,
         load: libtorch::load,
         clock: libtorch::clock,
-        show: None,
+        show: Some(libtorch::show),
     },
     Backend {
         backend: Name::Tensorrt,

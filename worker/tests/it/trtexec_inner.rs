@@ -1,4 +1,4 @@
-//! Inner values of engines of TensorRT, which shows outputs alone: the engine is built once more with them as outputs.
+//! Inner values of engines whose runtime shows outputs alone, TensorRT and libtorch: the engine is built once more with them as outputs.
 
 use qpipe_worker::analysis::Seen;
 use qpipe_worker::{onnx, passes};
@@ -37,6 +37,14 @@ fn verify(machine: &Machine, more: Value) -> Ended {
 /// Builds of a file of its own and not of the pipeline's.
 fn second_builds(machine: &Machine) -> usize {
     machine.calls().iter().filter(|call| call.contains("shown.onnx")).count()
+}
+
+/// Names of the values of the last comparison of `verify`.
+fn shown_values(machine: &Machine) -> Vec<String> {
+    let text = std::fs::read(machine.path("verify/out/values.json")).unwrap();
+    let values: Value = serde_json::from_slice(&text).unwrap();
+    let last = values.as_array().unwrap().last().unwrap()["values"].as_array().unwrap();
+    last.iter().map(|value| value["tensor"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -98,16 +106,7 @@ fn inner_values_of_an_engine_are_compared_where_that_is_asked() {
     assert_eq!(second_builds(&machine), 1);
     let worst = &ended.metrics["engine_values_sqnr_db"];
     assert!(worst.as_f64().is_none_or(|decibels| decibels > 20.0), "{worst}");
-    let text = std::fs::read(machine.path("verify/out/values.json")).unwrap();
-    let values: Value = serde_json::from_slice(&text).unwrap();
-    let last = values.as_array().unwrap().last().unwrap();
-    let names: Vec<&str> = last["values"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|value| value["tensor"].as_str().unwrap())
-        .collect();
-    assert_eq!(names, [FIRST, SECOND, "y"]);
+    assert_eq!(shown_values(&machine), [FIRST, SECOND, "y"]);
 
     // What was built is a model, whose further outputs are these values.
     let mut model = onnx::read(&kept).unwrap();
@@ -153,4 +152,16 @@ fn strongly_typed_versions_show_the_same_values() {
         second.is_some_and(|call| call.contains("float16.onnx") && !call.contains("--int8")),
         "{calls:?}"
     );
+}
+
+#[test]
+fn engines_of_libtorch_are_looked_into_the_same_way() {
+    let machine = Machine::new("ok");
+    let built = machine.build("engine", "fixed.onnx", json!({"backend": "torch", "batch": 1}));
+    assert_eq!(built.failure, None, "{built:?}");
+    let ended = verify(&machine, json!({"engine_values": "always"}));
+    assert_eq!(ended.failure, None, "{ended:?}");
+    assert_eq!(shown_values(&machine), [FIRST, SECOND, "y"]);
+    let worst = &ended.metrics["engine_values_sqnr_db"];
+    assert!(worst.as_f64().is_none_or(|decibels| decibels > 60.0), "{worst}");
 }
