@@ -74,7 +74,7 @@ pub fn record(bytes: &[u8]) {
         let stage = LockedStage::new(record.key.digest(), &record);
         assert!(stage.action_key().is_some() || record.key.format != super::ActionKey::FORMAT);
         let stages = [(record.stage.clone(), stage)].into();
-        same_after_writing(&LockFile { stages });
+        same_after_writing(&LockFile { set: Vec::new(), stages });
     }
 }
 

@@ -16,6 +16,8 @@ use crate::config::{long_key, plain_depth};
 /// digests and its figures.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LockFile {
+    /// Keys that `--set` changed in the run that wrote it, in alphabetical order. Their values are those of the stages.
+    pub set: Vec<String>,
     /// Stage id → what it came to.
     pub stages: BTreeMap<String, LockedStage>,
 }
@@ -134,6 +136,8 @@ fn not_newer(path: &Path, bytes: &[u8]) -> Result<()> {
 struct Written {
     format: u32,
     #[serde(default)]
+    set: Vec<String>,
+    #[serde(default)]
     stages: BTreeMap<String, LockedStage>,
 }
 
@@ -195,7 +199,7 @@ impl LockFile {
             let message = message.unwrap_or_else(|| error.message().replace('\n', ", "));
             format!("line {line}: {message}")
         });
-        let Written { format, stages } = read?;
+        let Written { format, set, stages } = read?;
         if format != FORMAT {
             return Err("no format".to_owned());
         }
@@ -204,13 +208,17 @@ impl LockFile {
                 return Err(format!("metric {name:?} of stage {id:?} is not a finite number"));
             }
         }
-        Ok(Self { stages })
+        Ok(Self { set, stages })
     }
 
     /// Its text: stages and ports in alphabetical order, so that the order of the pipeline file
     /// does not matter.
     pub fn text(&self) -> String {
         let mut text = HEADER.to_owned();
+        if !self.set.is_empty() {
+            let keys: Vec<String> = self.set.iter().map(|key| string(key)).collect();
+            text.push_str(&format!("set = [{}]\n", keys.join(", ")));
+        }
         for (id, stage) in &self.stages {
             // Writing into a String cannot fail.
             let _ = stage.write(id, &mut text);
@@ -317,7 +325,9 @@ mod tests {
     fn lock(ids: &[&str]) -> LockFile {
         let record = record();
         let stage = LockedStage::new(record.key.digest(), &record);
-        LockFile { stages: ids.iter().map(|id| ((*id).to_owned(), stage.clone())).collect() }
+        let set = vec!["params.epochs".to_owned(), "stages.it's.seed".to_owned()];
+        let set = if ids.len() > 1 { set } else { Vec::new() };
+        LockFile { set, stages: ids.iter().map(|id| ((*id).to_owned(), stage.clone())).collect() }
     }
 
     #[test]

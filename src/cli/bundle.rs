@@ -98,9 +98,7 @@ fn packed(args: &Args, pipeline: &Pipeline) -> Result<Exit, BundleError> {
     let lock_path = pipeline.lock_file();
     let Some(lock) = LockFile::read(&lock_path)? else {
         eprintln!("error: {} is not there: nothing was computed yet", lock_path.display());
-        eprintln!(
-            "  help: `qpipe run` writes it; a sweep and a run with --set have none and cannot be packed"
-        );
+        eprintln!("  help: `qpipe run` writes it; a sweep has none and cannot be packed");
         return Ok(Exit::Usage);
     };
     let base = base(&pipeline.files);

@@ -1,6 +1,6 @@
 //! The typed pipeline: matrices expanded, references resolved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Its lock file, beside the pipeline file: `NAME.lock`, and with profiles one of their own, `NAME.PROFILE.lock` or `NAME.ONE+OTHER.lock`. What
-    /// `--set` changes has none ([`Pipeline::is_changed`]).
+    /// `--set` changes shares it ([`LockFile::set`](crate::cache::LockFile::set)).
     pub fn lock_file(&self) -> PathBuf {
         let extension = match &self.profiles[..] {
             [] => "lock".to_owned(),
@@ -59,10 +59,13 @@ impl Pipeline {
         self.file.with_extension(extension)
     }
 
-    /// Whether `--set` changed it: a run leaves the lock file alone then, which says what the file as it stands comes to.
-    pub fn is_changed(&self) -> bool {
+    /// Keys that `--set` changed, in alphabetical order.
+    pub fn set(&self) -> Vec<String> {
         // Options and their values in turn.
-        self.arguments.iter().step_by(2).any(|option| option == "--set")
+        let options = self.arguments.chunks_exact(2).filter(|option| option[0] == "--set");
+        let keys = options.map(|option| option[1].split('=').next().unwrap_or_default().trim());
+        let keys: BTreeSet<&str> = keys.collect();
+        keys.into_iter().map(str::to_owned).collect()
     }
 }
 

@@ -4,21 +4,11 @@ use std::path::Path;
 
 use super::error::Result;
 use super::event::{Event, Summary};
-use super::options::Options;
 use super::review::{Guarding, Reviewed};
 use super::runner::Run;
 use super::{report_stage, sweep, view};
 use crate::cache::{Digest, LockFile, LockedStage};
-use crate::config::Pipeline;
 use crate::stages::contract::Runs;
-
-/// Whether a lock file says what this pipeline comes to. A sweep is many; what `--set` changed is another one than the file's, unless its figures
-/// are to be the accepted ones.
-pub(super) fn may_write_lock(pipeline: &Pipeline, options: &Options) -> bool {
-    let review = options.review.as_ref();
-    let accepts = review.is_some_and(|review| review.guards == Guarding::Accept);
-    pipeline.sweep.is_none() && !options.no_lock && (!pipeline.is_changed() || accepts)
-}
 
 impl Run<'_> {
     /// Lock file, view, tables and summary.
@@ -43,12 +33,10 @@ impl Run<'_> {
                 self.cache.register(&lock_path, None)?;
             } else if !reviewed.as_ref().is_none_or(Reviewed::accepts) {
                 self.cache.register(&lock_path, None)?;
-            } else if !may_write_lock(pipeline, self.options) {
+            } else if lock_path.exists() && !self.may_write_lock() {
                 // What it names is kept all the same.
-                if lock_path.exists() {
-                    self.cache.register(&lock_path, None)?;
-                }
-                let differs = self.new_lock() != *self.past.lock();
+                self.cache.register(&lock_path, None)?;
+                let differs = self.new_lock().stages != self.past.lock().stages;
                 summary.lock_file_kept = differs.then(|| lock_path.clone());
             } else if self.write_lock(&lock_path, &results)? {
                 summary.lock_file = Some(lock_path.clone());
@@ -73,6 +61,15 @@ impl Run<'_> {
         summary.seconds = self.start.elapsed().as_secs_f64();
         self.tell(&Event::Summary(&summary));
         Ok(summary.clone())
+    }
+
+    /// Whether the lock file that is there is of runs like this one. The file as it stands has the first right to it; what `--set` changes is a trial,
+    /// unless the lock file came from a run that changed the same keys (where the data lie, on each machine), or its figures are to be the accepted ones.
+    fn may_write_lock(&self) -> bool {
+        let set = self.plan.pipeline().set();
+        let review = self.options.review.as_ref();
+        let accepts = review.is_some_and(|review| review.guards == Guarding::Accept);
+        set.is_empty() || accepts || self.past.lock().set == set
     }
 
     /// Writes the lock file if that changes it; says whether it did. What was made of the same
@@ -108,12 +105,14 @@ impl Run<'_> {
 
     /// The lock file after this run: what was not selected stays, what is no longer there goes.
     pub(super) fn new_lock(&self) -> LockFile {
-        let mut lock = LockFile::default();
+        let past = self.past.lock();
+        let mut lock = LockFile { set: self.plan.pipeline().set(), ..LockFile::default() };
         let (done, notes) = (self.done.borrow(), self.notes.borrow());
         for (index, cell) in self.plan.pipeline().stages.iter().enumerate() {
             let stage = match (done.get(&cell.id), notes.get(&index)) {
                 (Some(record), Some(note)) => Some(LockedStage::new(note.key, record)),
-                _ => self.past.lock().stages.get(&cell.id).cloned(),
+                // Of another configuration there is nothing to take over.
+                _ => past.stages.get(&cell.id).filter(|_| past.set == lock.set).cloned(),
             };
             lock.stages.extend(stage.map(|stage| (cell.id.clone(), stage)));
         }

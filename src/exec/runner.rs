@@ -9,7 +9,6 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::commit::Asked;
-use super::conclude::may_write_lock;
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter, Summary};
 use super::executor::slurm::Cluster;
@@ -164,7 +163,7 @@ impl<'a> Run<'a> {
             return Err(RunError::LockedSweep);
         }
         // Before anything runs in vain.
-        if may_write_lock(pipeline, options) {
+        if pipeline.sweep.is_none() && !options.no_lock {
             LockFile::check_writable(&pipeline.lock_file())?;
         }
         let mut forced = BTreeSet::new();

@@ -385,12 +385,19 @@ fn a_lock_file_of_a_newer_qpipe_is_not_written_over() {
 
 /// The lock file is committed: a trial does not put its results in the place of those of the file as it stands.
 #[test]
-fn a_run_with_set_leaves_the_lock_file_alone() {
+fn a_run_with_set_leaves_the_lock_file_of_others_alone() {
     let project = diamond();
     let two = ["--set", "params.word=two"];
-    let said = "[DIR]/p.lock not written: it belongs to the pipeline without --set\n";
+    let said = "[DIR]/p.lock left as it is: it belongs to runs without this --set\n";
+    // Where there is none it writes one, and so do runs that set the same keys.
     let first = project.run(&two);
-    assert!(first.stdout.contains(said) && !project.path("p.lock").exists(), "{first:?}");
+    assert!(first.stdout.contains("wrote [DIR]/p.lock\n"), "{first:?}");
+    assert!(project.read("p.lock").contains("\nset = ['params.word']\n"));
+    let again = project.run(&["--set", "params.word=three"]);
+    assert!(again.stdout.contains("wrote [DIR]/p.lock\n"), "{again:?}");
+    let more = project.run(&["--set", "params.word=three", "--set", "pipeline.seed=9"]);
+    assert!(more.stdout.contains(said), "{more:?}");
+    // The file as it stands has the first right to it.
     project.run(&[]);
     let lock = project.read("p.lock");
     // Where it would say the same, there is nothing to tell.

@@ -106,7 +106,7 @@ fn conclusion(summary: &Summary) -> String {
     }
     if let Some(kept) = &summary.lock_file_kept {
         text.push_str(&format!(
-            "{} not written: it belongs to the pipeline without --set\n",
+            "{} left as it is: it belongs to runs without this --set\n",
             kept.display()
         ));
     }
