@@ -16,9 +16,9 @@ const STEPS: usize = 3;
 /// Largest change of a constant in a step, by its norm.
 const STEP: f64 = 0.01;
 /// By how much a constant is moved along its gradient.
-const WIDTHS: [f64; 5] = [1e-2, 3e-3, 1e-3, 3e-4, 1e-4];
-/// What a loss is off by, as a share of the magnitudes that it sums up.
-const ROUNDING: f64 = 1e-7;
+const WIDTHS: [f64; 7] = [1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5];
+/// What a loss is off by at random, as a share of the magnitudes that it sums up.
+const ROUNDING: f64 = 2e-8;
 
 /// A sum of all outputs with fixed factors: a plain sum is blind to what a normalization takes away. Also what the magnitudes sum up to.
 fn loss(program: &mut Program, world: &World) -> Held<(Tensor, f64)> {
@@ -157,16 +157,20 @@ pub fn differences(model: &Model, _: &Ranges, world: &World, _: u64) -> Held<()>
     for (name, mut tensor, gradient) in found {
         let norm = gradient.norm().double_value(&[]);
         // Its whole effect is rounding: a bias before a normalization by the batch.
-        if norm * WIDTHS[0] <= 50.0 * ROUNDING * size {
+        if norm * WIDTHS[0] <= 250.0 * ROUNDING * size {
             continue;
         }
         let direction = gradient / norm;
         let before = tensor.copy();
         let mut slopes = Vec::new();
         let mut right = false;
-        // A kink that is crossed spoils one width or one side, not all of them.
+        // A kink that is crossed, by all of a background at once, spoils one width or one side, not all of them.
         for width in WIDTHS {
             let rounding = ROUNDING * size / width;
+            // Rounding alone could give any slope.
+            if right || rounding > 0.1 * norm {
+                break;
+            }
             let mut at = |by: f64| -> Held<f64> {
                 tensor.copy_(&(&before + &direction * by));
                 Ok(loss(&mut program, world)?.0.double_value(&[]))
