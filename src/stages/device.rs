@@ -57,24 +57,18 @@ impl Device {
     /// A GPU that is not there, where the stage may use `gpus` of them: what is wrong, in the words of the worker.
     pub fn missing(&self, gpus: usize) -> Option<String> {
         let number = self.gpu().filter(|number| *number >= gpus)?;
-        let there = match gpus {
-            0 => "there is none".to_owned(),
-            1 => "there is one: cuda:0".to_owned(),
-            _ => format!("there are {gpus}: cuda:0 to cuda:{}", gpus - 1),
-        };
-        Some(format!("device = \"{}\" asks for GPU {number}, {there}", self.0))
+        Some(format!("device = \"{}\" asks for GPU {number}, {}", self.0, there_are(gpus)))
     }
 
     /// A GPU beyond those that the stage is given (`resources = { gpus = … }`; a fraction is one of them), wherever it runs.
     pub fn beyond(&self, given: Option<f64>) -> Option<Problem> {
         let given = given.filter(|given| *given > 0.0)?.ceil() as usize;
         let number = self.gpu().filter(|number| *number >= given)?;
-        let names = match given {
-            1 => "cuda:0".to_owned(),
-            _ => format!("cuda:0 to cuda:{}", given - 1),
-        };
-        let message =
-            format!("device = \"{}\" is beyond the GPUs that the stage is given: {names}", self.0);
+        let message = format!(
+            "device = \"{}\" is beyond the GPUs that the stage is given: {}",
+            self.0,
+            names(given)
+        );
         let more = format!(
             "a stage counts its GPUs from 0, whichever they are; `resources = {{ gpus = {} }}` gives it as many",
             number + 1
@@ -97,6 +91,23 @@ impl Device {
                 .label("expected \"auto\", \"cpu\" or \"cuda:N\"")
                 .help("\"cuda:0\" is the first GPU that the stage may use, \"auto\" the same where there is one, else the CPU")
         })
+    }
+}
+
+/// How many GPUs there are, and their names, for messages.
+pub fn there_are(gpus: usize) -> String {
+    match gpus {
+        0 => "there is none".to_owned(),
+        1 => format!("there is one: {}", names(gpus)),
+        _ => format!("there are {gpus}: {}", names(gpus)),
+    }
+}
+
+/// Names of so many GPUs, one at least.
+fn names(gpus: usize) -> String {
+    match gpus {
+        0 | 1 => "cuda:0".to_owned(),
+        _ => format!("cuda:0 to cuda:{}", gpus - 1),
     }
 }
 

@@ -75,8 +75,8 @@ fn means_what_it_computes(backend: Backend, note: &engine::Note) -> bool {
 }
 
 /// Compares what the engine computes with the file that it was built from, on libtorch, on normally distributed images: outputs and inner
-/// values, of a large fixed batch outputs alone, since all values of a step are held at once. Of TensorRT and libtorch outputs alone; where those of
-/// TensorRT are refused, its inner values are looked at too.
+/// values, of a large fixed batch outputs alone, since all values of a step are held at once. Of TensorRT and libtorch outputs alone; where those
+/// are refused, inner values are looked at too ([`Inner`]).
 fn compare(
     context: &Context,
     model: &Model,

@@ -56,6 +56,12 @@ impl Context<'_> {
         path.ok_or_else(|| self.missing("output", port))
     }
 
+    /// The folder of the outputs, where files lie that are needed meanwhile.
+    pub fn folder(&self) -> &Path {
+        let output = self.task.outputs.values().next();
+        output.and_then(|path| path.parent()).unwrap_or(Path::new("."))
+    }
+
     /// How many images of a data set are used of so many that were asked for; warns where it has fewer.
     pub fn samples(&self, wanted: u64, dataset: &Dataset) -> usize {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);

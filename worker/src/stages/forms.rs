@@ -59,8 +59,7 @@ impl<'a> Forms<'a> {
         names: &[String],
         wanted: Wanted,
     ) -> Result<Self> {
-        let output = context.task.outputs.values().next();
-        let folder = output.and_then(|path| path.parent()).unwrap_or(Path::new("."));
+        let folder = context.folder();
         let threads = context.task.threads;
         let mut forms = Vec::new();
         let mut add = |key, of: &str, run| {

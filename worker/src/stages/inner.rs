@@ -60,10 +60,11 @@ impl Inner<'_> {
 
     /// Says of an engine that was refused which value is lost first.
     pub fn explain(&self, refused: Error, budget: Budget) -> Error {
-        if Note::read(self.engine).is_ok_and(|note| engine::shows(&note).is_some()) {
-            let told = format!("{}; looking for where it is lost", refused.message);
-            self.context.events.log(told);
+        if !Note::read(self.engine).is_ok_and(|note| engine::shows(&note).is_some()) {
+            return refused;
         }
+        let told = format!("{}; looking for where it is lost", refused.message);
+        self.context.events.log(told);
         let more = match self.compare() {
             Ok(None) => return refused,
             Ok(Some(mut comparison)) => match comparison.hold(self.exported, budget) {
@@ -114,8 +115,7 @@ impl Inner<'_> {
         values: &[(String, Vec<i64>)],
     ) -> Result<HashMap<String, Tensor>> {
         let context = self.context;
-        let output = context.task.outputs.values().next();
-        let beside = output.and_then(|path| path.parent()).unwrap_or(Path::new("."));
+        let beside = context.folder();
         let folder = tempfile::tempdir_in(beside).map_err(|error| Error::io(beside, &error))?;
         let batch = images.size()[0] as usize;
         let (model, names) = with_outputs(self.exported, batch as u32, values)?;

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use qpipe::stages::device::there_are;
 use tch::Device;
 
 use super::shim;
@@ -126,8 +127,7 @@ fn choose(asker: &str, word: &str, gpus: usize) -> Result<Device> {
         };
         let found = match gpus {
             0 => "libtorch finds none".to_owned(),
-            1 => "there is one: cuda:0".to_owned(),
-            _ => format!("there are {gpus}: cuda:0 to cuda:{}", gpus - 1),
+            _ => there_are(gpus),
         };
         let auto = if asker == "device" { "device = \"auto\"" } else { "QPIPE_DEVICE=auto" };
         Err(Error::machine(format!("{asked} asks for GPU {index}, {found}")).help(format!(
