@@ -30,7 +30,7 @@ build-tensorrt-rtx: deps deps-tensorrt-rtx
 	$(CLANG) $(CARGO) build --release --locked --features qpipe-worker/tensorrt-rtx
 
 test-gpu: deps-test
-	$(CARGO) test -p qpipe-worker --test it --locked -- --ignored --test-threads 1 gpu::
+	$(CARGO) test -p qpipe-worker --lib --test it --locked -- --ignored --test-threads 1 gpu
 
 test-parity: deps-parity
 	PYTHON=$(PYTHON) $(CARGO) test -p qpipe-worker --test it --locked -- --ignored --test-threads 1 toolkits::
