@@ -83,6 +83,17 @@ pub struct Layer {
 }
 
 impl Note {
+    /// Images of one run where there are `count`: the engine's own batch where it is fixed, else as many as there are and as it takes.
+    pub fn run_of(&self, count: usize) -> usize {
+        match (self.batch, self.on_gpu.as_ref().and_then(|on| on.batches)) {
+            (Some(batch), _) => batch,
+            (None, Some([least, _, most])) => {
+                count.clamp(least as usize, (most as usize).max(least as usize))
+            }
+            (None, None) => count,
+        }
+    }
+
     /// Name of the file in an engine's folder.
     pub const FILE: &'static str = "engine.json";
     const VERSION: u32 = 2;

@@ -155,7 +155,7 @@ fn taps(optimized: &Graph, exported: &Graph) -> Vec<Tap> {
         Some(Tap {
             own: node.outputs.first()?.clone(),
             name: real.to_owned(),
-            quantized: Some(quantized(exported, quantize)?),
+            quantized: Some(written(optimized, node).or_else(|| quantized(exported, quantize))?),
         })
     };
     fused.filter_map(tap).collect()
@@ -201,8 +201,30 @@ fn dequantized<'a>(graph: &'a Graph, quantize: &Node) -> Option<&'a str> {
 
 /// Scale and zero point of a QuantizeLinear of a whole tensor to 8 bits.
 fn quantized(graph: &Graph, quantize: &Node) -> Option<Quantized> {
-    let zero_point = graph.initializers.get(quantize.input(2)?)?;
-    let &[scale] = graph.initializers.get(quantize.input(1)?)?.to_f32().ok()?.as_slice() else {
+    of_initializers(graph, quantize, 1)
+}
+
+/// What a fused node writes. The runtime may have made uint8 of the file's int8, its zero point 128 more.
+fn written(optimized: &Graph, node: &Node) -> Option<Quantized> {
+    let scale = match &*node.op_type {
+        "QLinearConcat" => 0,
+        "QLinearAveragePool"
+        | "QLinearGlobalAveragePool"
+        | "QLinearLeakyRelu"
+        | "QLinearReduceMean"
+        | "QLinearSigmoid"
+        | "QLinearSoftmax" => 3,
+        "QLinearAdd" | "QLinearConv" | "QLinearMatMul" | "QLinearMul" => 6,
+        "QLinearWhere" => 7,
+        _ => return None,
+    };
+    of_initializers(optimized, node, scale)
+}
+
+/// The scale that is a node's input `scale`, and the zero point that follows it.
+fn of_initializers(graph: &Graph, node: &Node, scale: usize) -> Option<Quantized> {
+    let zero_point = graph.initializers.get(node.input(scale + 1)?)?;
+    let &[scale] = graph.initializers.get(node.input(scale)?)?.to_f32().ok()?.as_slice() else {
         return None;
     };
     let &[zero] = zero_point.whole_numbers()?.as_slice() else { return None };
@@ -214,6 +236,7 @@ fn quantized(graph: &Graph, quantize: &Node) -> Option<Quantized> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::TensorData;
 
     /// A product whose output goes through an operator to a QuantizeLinear.
     fn behind(op_type: &str) -> Option<String> {
@@ -226,6 +249,37 @@ mod tests {
             ..Graph::default()
         };
         quantizer(&graph, 0).map(|node| node.name.clone())
+    }
+
+    /// ONNX Runtime makes uint8 of int8 activations, at the same scale.
+    #[test]
+    fn an_integer_kernel_gives_the_type_that_the_runtime_made_of_it() {
+        let mut exported = Graph {
+            nodes: vec![
+                Node::new("layer", "Conv", &["x", "w"], &["y"]),
+                Node::new("q", "QuantizeLinear", &["y", "s", "z"], &["integers"]),
+                Node::new("d", "DequantizeLinear", &["integers", "s", "z"], &["real"]),
+            ],
+            ..Graph::default()
+        };
+        let mut optimized = Graph {
+            nodes: vec![Node::new(
+                "layer",
+                "QLinearConv",
+                &["x", "xs", "xz", "w", "ws", "wz", "s", "z"],
+                &["own"],
+            )],
+            ..Graph::default()
+        };
+        for graph in [&mut exported, &mut optimized] {
+            graph.initializers.insert("s".to_owned(), TensorData::f32(&[], &[0.5]));
+        }
+        exported.initializers.insert("z".to_owned(), TensorData::i8(&[], &[-3]));
+        optimized.initializers.insert("z".to_owned(), TensorData::u8(&[], &[125]));
+        let [tap] = &taps(&optimized, &exported)[..] else { panic!("one value is seen") };
+        assert_eq!((tap.own.as_str(), tap.name.as_str()), ("own", "real"));
+        let quantized = Quantized { dtype: DType::U8, scale: 0.5, zero_point: 125 };
+        assert_eq!(tap.quantized, Some(quantized));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::Context;
-use super::forms::{BUDGET, Forms, Wanted, any_batch, fixed_batch, random_images};
+use super::forms::{BUDGET, Forms, Wanted, any_batch, random_images};
 use super::inner::Inner;
 use super::model::write_json;
 use crate::analysis::{Seen, common, floats};
@@ -91,11 +91,7 @@ fn compare(
     let (outputs, mut expected) = Seen::new(&free, &names)?.run(&images)?;
     let names = floats(&names, &expected);
     let few = images.size()[0];
-    let batch = match (fixed_batch(model), note.on_gpu.as_ref().and_then(|on| on.batches)) {
-        (Some(batch), _) => batch as i64,
-        (None, Some([least, _, greatest])) => few.clamp(i64::from(least), i64::from(greatest)),
-        (None, None) => few,
-    };
+    let batch = note.run_of(few as usize) as i64;
     if batch != few {
         let index = Tensor::f_arange(batch, (Kind::Int64, Device::Cpu))?.f_remainder(few)?;
         images = images.f_index_select(0, &index)?;

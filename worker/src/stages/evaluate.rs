@@ -8,12 +8,13 @@ use qpipe::stages::evaluate::{Evaluate, Task};
 use serde_json::json;
 use tch::Tensor;
 
+use super::run_engine::{check_engine, run_engine};
 use super::{
     Context,
     model::{model, write_json},
 };
 use crate::data::{Dataset, Loader, Order};
-use crate::engine::{Engine, Note, Threads};
+use crate::engine::Threads;
 use crate::quant::finalize;
 use crate::train::{Classifier, Score};
 use crate::{Error, Result, engine, passes};
@@ -97,7 +98,7 @@ fn on_engine(
     }
     dataset.check_labels(note.classes)?;
     let mut score = Score::new(note.classes);
-    let batch = note.batch.map_or(batch, |own| own * engine.at_once());
+    let batch = note.run_of(batch) * engine.at_once();
     let mut done = 0;
     for loaded in Loader::new(dataset, batch, Order::Sequential, false, threads) {
         let loaded = loaded?;
@@ -110,51 +111,6 @@ fn on_engine(
         each(done, &values)?;
     }
     Ok((note.backend, score))
-}
-
-/// Refuses a data set whose images an engine does not take.
-pub(super) fn check_engine(note: &Note, dataset: &Dataset) -> Result<()> {
-    let [channels, height, width] = note.input;
-    let expected = (Some((height, width)), channels);
-    if (dataset.size(), dataset.channels()) == expected {
-        return Ok(());
-    }
-    Err(Error::user(format!(
-        "the engine takes images {channels}×{height}×{width}, the data's are {}×{}",
-        dataset.channels(),
-        dataset.size().map_or("of several sizes".to_owned(), |(h, w)| format!("{h}×{w}"))
-    )))
-}
-
-/// Runs as many images as there are, `[N, C, H, W]`; gives the values of each output, `[N, …]`. The last images of an engine of fixed batch
-/// are filled up; what it says of the filling is dropped.
-pub(super) fn run_engine(
-    engine: &mut dyn Engine,
-    note: &Note,
-    images: &Tensor,
-) -> Result<Vec<Vec<f32>>> {
-    let count = images.size()[0] as usize;
-    let image: usize = note.input.iter().product();
-    let mut floats = vec![0.0_f32; count * image];
-    let numel = floats.len();
-    images.f_contiguous()?.f_copy_data(&mut floats, numel)?;
-    let run = note.batch.unwrap_or(count);
-    let outputs = note.outputs();
-    let mut all = vec![Vec::new(); outputs.len()];
-    let filled = |part: &[f32]| {
-        let mut part = part.to_vec();
-        part.resize(run * image, 0.0);
-        part
-    };
-    let parts: Vec<Vec<f32>> = floats.chunks(run * image).map(filled).collect();
-    let made = engine.run_all(&parts, run)?;
-    for (part, made) in floats.chunks(run * image).zip(made) {
-        let own = part.len() / image;
-        for ((all, made), (_, shape)) in all.iter_mut().zip(made).zip(&outputs) {
-            all.extend_from_slice(&made[..own * shape.iter().product::<usize>()]);
-        }
-    }
-    Ok(all)
 }
 
 fn append(values: &Tensor, logits: &mut Vec<f32>) -> Result<()> {

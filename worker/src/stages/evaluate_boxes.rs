@@ -6,8 +6,8 @@ use serde_json::json;
 use tch::Tensor;
 
 use super::Context;
-use super::evaluate::{check_engine, run_engine};
 use super::model::{check_images, model, write_json};
+use super::run_engine::{check_engine, run_engine};
 use crate::data::{Dataset, Loader, Order};
 use crate::detection::{
     Agreement, Detection, Output, Settings, check_separate, check_single, decode, decode_separate,

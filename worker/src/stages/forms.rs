@@ -6,6 +6,7 @@ use std::path::Path;
 use tch::Tensor;
 
 use super::Context;
+use super::run_engine::run_engine;
 use crate::analysis::{Budget, Comparison, Found, Seen};
 use crate::engine::{self, Note, Tapped, Threads, library};
 use crate::graph::{Dim, Model};
@@ -173,8 +174,7 @@ fn on_engine(
         };
         let mut found = Found { inner: values.keys().cloned().collect(), values };
         let count = images.size()[0];
-        let floats = torch::tensor_data(images)?.to_f32()?;
-        let made = engine.run(&floats, count as usize)?;
+        let made = run_engine(engine.as_mut(), &note, images)?;
         for ((name, shape), made) in note.outputs().into_iter().zip(made) {
             let shape: Vec<i64> =
                 std::iter::once(count).chain(shape.iter().map(|n| *n as i64)).collect();

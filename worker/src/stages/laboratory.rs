@@ -9,8 +9,8 @@ use qpipe::stages::search::Search;
 
 use super::Context;
 use super::benchmark::WARMUP_MS;
-use super::evaluate::run_engine;
 use super::export_onnx;
+use super::run_engine::run_engine;
 use crate::analysis::{self, Images, Outcome, Run};
 use crate::bench::{self, Clock, Protocol, Rounds, clock};
 use crate::engine::tensorrt::Wishes;

@@ -16,6 +16,7 @@ mod laboratory;
 mod model;
 mod on_engines;
 mod reconstruct;
+mod run_engine;
 mod search;
 mod sensitivity;
 mod train;

@@ -22,7 +22,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let exported = onnx::read(path)?;
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?;
-    let batch = fixed_batch(&exported).unwrap_or(config.batch_size as usize);
+    let fixed = fixed_batch(&exported);
+    let batch = fixed.unwrap_or(config.batch_size as usize);
     passes::set_batch(&mut reference, None)?;
     check_images(&reference, &dataset)?;
     let names = common(&reference, &exported);
@@ -33,7 +34,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ))
         .help("`onnx` is the export of `model`: give both the same variant"));
     }
-    let mut chosen = permutation(dataset.len(), context.task.seed, 0);
+    let chosen = permutation(dataset.len(), context.task.seed, 0);
     let first = Order::Subset(chosen[..1].to_vec());
     let first = Loader::new(&dataset, 1, first, false, 1).next();
     let first = first.ok_or_else(|| Error::bug("a data set without a sample"))??;
@@ -43,16 +44,12 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let wanted = Wanted { libtorch: true, onnxruntime: true, engine, inner: true };
     let mut forms = Forms::new(context, &exported, &names, wanted)?;
     let mut simulation = Seen::new(&reference, &names)?;
-    chosen.truncate(usize::try_from(config.samples).unwrap_or(usize::MAX));
+    let wanted = usize::try_from(config.samples).unwrap_or(usize::MAX);
+    let chosen = samples(chosen, wanted, fixed);
     let (total, mut done) = (chosen.len() as u64, 0);
     let mut shown = None;
     for images in Loader::new(&dataset, batch, Order::Subset(chosen), false, context.task.threads) {
         let images = images?.images;
-        // The rest that does not fill a fixed batch is left out.
-        if fixed_batch(&exported).is_some_and(|batch| images.size()[0] != batch as i64) && done > 0
-        {
-            break;
-        }
         shown.get_or_insert_with(|| images.shallow_clone());
         let (_, expected) = simulation.run(&images)?;
         forms.step(&images, &expected)?;
@@ -65,7 +62,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         sudden_db: f64::NEG_INFINITY,
     };
     let mut metrics = Metrics::from([
-        ("samples".to_owned(), json!(done)),
+        ("samples".to_owned(), json!(done.min(dataset.len() as u64))),
         ("values".to_owned(), json!(names.len())),
     ]);
     let images = shown.ok_or_else(|| Error::bug("a data set without a batch"))?;
@@ -101,4 +98,30 @@ pub fn run(context: &Context) -> Result<Metrics> {
     write_json(&comparisons, context.output("values")?)?;
     write_json(&metrics, context.output("metrics")?)?;
     Ok(metrics)
+}
+
+/// The first `wanted` of a data set's images. Of a model of fixed batch they are whole batches, at least one; where there are too few images for
+/// that they come again.
+fn samples(mut images: Vec<usize>, wanted: usize, fixed: Option<usize>) -> Vec<usize> {
+    let Some(batch) = fixed.filter(|batch| *batch > 0) else {
+        images.truncate(wanted);
+        return images;
+    };
+    let whole = wanted.min(images.len()) / batch * batch;
+    images.into_iter().cycle().take(whole.max(batch)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples;
+
+    #[test]
+    fn a_fixed_batch_is_filled() {
+        let few = || (0..5).collect::<Vec<usize>>();
+        assert_eq!(samples(few(), 3, None), [0, 1, 2]);
+        assert_eq!(samples(few(), 64, None), [0, 1, 2, 3, 4]);
+        assert_eq!(samples(few(), 64, Some(2)), [0, 1, 2, 3]);
+        assert_eq!(samples(few(), 3, Some(4)), [0, 1, 2, 3], "one batch at least");
+        assert_eq!(samples(few(), 64, Some(8)), [0, 1, 2, 3, 4, 0, 1, 2], "images come again");
+    }
 }
