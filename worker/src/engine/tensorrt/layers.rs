@@ -34,6 +34,9 @@ struct Detailed {
     outputs: Vec<Binding>,
     #[serde(default)]
     weights: Option<Weights>,
+    /// The kernel's name, such as `sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32_…`.
+    #[serde(default)]
+    tactic_name: String,
     /// Since 8.6: `[ONNX Layer: /conv1/Conv]`, one a node.
     #[serde(default)]
     metadata: String,
@@ -137,6 +140,7 @@ impl Detailed {
                 inputs: Vec::new(),
                 outputs: Vec::new(),
                 weights: None,
+                tactic_name: String::new(),
                 metadata: String::new(),
             },
         }
@@ -160,13 +164,15 @@ impl Detailed {
         parts.map(|part| bare(part).map_or(part, |length| &part[4..4 + length])).collect()
     }
 
-    /// What it computes in: the type of its first input; of weights too where they are listed.
+    /// What it computes in: the type of its first input; of weights too where they are listed. Where the batch is free, TensorRT since 8.6 writes
+    /// `N/A due to dynamic shapes` for types of values: there that of the weights, else of the kernel, tells it.
     fn precision(&self) -> Option<&'static str> {
         let first = self.inputs.first().or_else(|| self.outputs.first())?;
-        let input = datatype(&first.format)?;
-        match &self.weights {
-            Some(weights) if input == "int8" => datatype(&weights.kind).or(Some(input)),
-            _ => Some(input),
+        let weights = self.weights.as_ref().and_then(|weights| datatype(&weights.kind));
+        match datatype(&first.format) {
+            Some("int8") => weights.or(Some("int8")),
+            Some(input) => Some(input),
+            None => weights.or_else(|| of_tactic(&self.tactic_name)),
         }
     }
 
@@ -203,6 +209,26 @@ fn datatype(format: &str) -> Option<&'static str> {
     ];
     let format = format.to_lowercase();
     TYPES.iter().find(|(word, _)| format.contains(word)).map(|(_, name)| *name)
+}
+
+/// The type that a kernel reads, from the first part of its name that is made of two types: `i8i8`, `f16f16`, `tf32f32`, `e4m3bf16`.
+fn of_tactic(name: &str) -> Option<&'static str> {
+    const TYPES: &[(&str, &str)] = &[
+        ("i8", "int8"),
+        ("i32", "int32"),
+        ("bf16", "bfloat16"),
+        ("f16", "float16"),
+        ("tf32", "float32"),
+        ("f32", "float32"),
+        ("e4m3", "float8"),
+        ("e5m2", "float8"),
+    ];
+    name.split('_').find_map(|part| {
+        let (_, first) = TYPES.iter().find(|(word, _)| {
+            part.strip_prefix(word).is_some_and(|rest| TYPES.iter().any(|(word, _)| rest == *word))
+        })?;
+        Some(*first)
+    })
 }
 
 /// A node's name as TensorRT's parser gives it: its own, or one from its first output.
@@ -305,6 +331,47 @@ mod tests {
             (gone.layer.as_ref(), gone.precision.as_ref(), gone.pairs.len()),
             (None, None, 4)
         );
+    }
+
+    /// As TensorRT since 8.6 writes an engine whose batch is free: no type of any value.
+    #[test]
+    fn weights_and_kernels_tell_the_type_where_the_batch_is_free() {
+        let mut graph = Graph::default();
+        for (name, op) in [("conv", "Conv"), ("float", "Conv"), ("attention", "MatMul")] {
+            add(&mut graph, name, op);
+        }
+        let values = r#""Inputs": [{"Dimensions": [-1, 8], "Format/Datatype": "N/A due to dynamic shapes"}],
+            "Outputs": [{"Dimensions": [-1, 8], "Format/Datatype": "N/A due to dynamic shapes"}]"#;
+        let text = format!(
+            r#"{{"Layers": [
+            {{"Name": "copy", "LayerType": "Reformat", {values}, "Metadata": ""}},
+            {{"Name": "a", "LayerType": "CaskConvolution", {values}, "Weights": {{"Type": "Int8", "Count": 2}},
+              "TacticName": "sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32_nhwckrsc_nhwc", "Metadata": "[ONNX Layer: conv]"}},
+            {{"Name": "b", "LayerType": "CaskConvolution", {values}, "Weights": {{"Type": "Half", "Count": 4}},
+              "TacticName": "sm80_xmma_fprop_implicit_gemm_f16f16_f16f16_f16", "Metadata": "[ONNX Layer: float]"}},
+            {{"Name": "c", "LayerType": "gemm", {values},
+              "TacticName": "sm80_xmma_gemm_tf32f32_tf32f32_f32_tn_n", "Metadata": "[ONNX Layer: attention]"}}],
+            "Bindings": ["x", "y"]}}"#
+        );
+        let found = Layers::read(text.as_bytes(), &graph).unwrap();
+        let planned = found.planned.iter().map(|it| it.precision.as_deref());
+        let planned: Vec<_> = planned.collect();
+        assert_eq!(planned, [Some("int8"), Some("float16"), Some("float32")]);
+        let listed: Vec<&str> = found.layers.iter().map(|it| it.precision.as_str()).collect();
+        assert_eq!(listed, ["unknown", "int8", "float16", "float32"]);
+    }
+
+    #[test]
+    fn kernels_name_the_type_that_they_read() {
+        for (name, expected) in [
+            ("sm80_xmma_fprop_implicit_gemm_interleaved_i8f32_i8i32_f32_nchw", Some("int8")),
+            ("sm89_xmma_gemm_e4m3bf16_e4m3f32_f32_tn_n", Some("float8")),
+            ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_nt_n", Some("bfloat16")),
+            ("sm72_xmma_pooling_IMMA_NCxHW32_gap", None),
+            ("", None),
+        ] {
+            assert_eq!(of_tactic(name), expected, "{name}");
+        }
     }
 
     #[test]
