@@ -146,7 +146,8 @@ impl Detailed {
         }
     }
 
-    /// Names of the ONNX nodes in it: `a + b + PWN(c)`, or what its metadata lists.
+    /// Names of the ONNX nodes in it: what its metadata lists, else those of its name, `a + b + PWN(c)`; layers that were merged because they read
+    /// the same stand side by side there, `a + b || c + d`.
     fn nodes(&self) -> Vec<&str> {
         let listed = self.metadata.split("[ONNX Layer: ").skip(1);
         let listed: Vec<&str> = listed
@@ -160,7 +161,7 @@ impl Detailed {
         let bare = |name: &'_ str| {
             name.strip_prefix("PWN(").and_then(|name| name.strip_suffix(')')).map(str::len)
         };
-        let parts = self.name.split(" + ");
+        let parts = self.name.split(" || ").flat_map(|merged| merged.split(" + "));
         parts.map(|part| bare(part).map_or(part, |length| &part[4..4 + length])).collect()
     }
 
@@ -331,6 +332,22 @@ mod tests {
             (gone.layer.as_ref(), gone.precision.as_ref(), gone.pairs.len()),
             (None, None, 4)
         );
+    }
+
+    /// As TensorRT 8.5 writes two convolutions that read the same, computed by one kernel.
+    #[test]
+    fn layers_that_were_merged_side_by_side_are_both_found() {
+        let mut graph = Graph::default();
+        for name in ["a/Conv", "b/Conv"] {
+            add(&mut graph, name, "Conv");
+        }
+        let text = r#"{"Layers": [
+            {"Name": "a.w + node_of_a/Conv.w_q + a/Conv || b.w + node_of_b/Conv.w_q + b/Conv + PWN(b/Relu)", "LayerType": "CaskConvolution",
+             "Inputs": [{"Format/Datatype": "Row major linear FP32"}], "Weights": {"Type": "Float", "Count": 2}}],
+            "Bindings": ["x", "y"]}"#;
+        let found = Layers::read(text.as_bytes(), &graph).unwrap();
+        let planned = found.planned.iter().map(|it| it.precision.as_deref());
+        assert_eq!(planned.collect::<Vec<_>>(), [Some("float32"); 2]);
     }
 
     /// As TensorRT since 8.6 writes an engine whose batch is free: no type of any value.
