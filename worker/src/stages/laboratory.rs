@@ -13,7 +13,7 @@ use super::evaluate::run_engine;
 use super::export_onnx;
 use crate::analysis::{self, Images, Outcome, Run};
 use crate::bench::{self, Clock, Protocol, Rounds, clock};
-use crate::engine::tensorrt::Wishes;
+use crate::engine::tensorrt::{Caching, Wishes};
 use crate::engine::{self, Build, Engine, Note, Threads, Timing, Told};
 use crate::graph::Model;
 use crate::quant::insert::insert;
@@ -108,7 +108,7 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
             tensorrt: Wishes {
                 flags: Vec::new(),
                 tune: false,
-                timing_cache: true,
+                timing_cache: Caching::Shared,
                 min_batch: self.config.batch,
                 max_batch: None,
             },

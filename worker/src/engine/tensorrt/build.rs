@@ -22,12 +22,24 @@ pub struct Wishes {
     pub flags: Vec<String>,
     /// Whether several lists of flags are tried.
     pub tune: bool,
-    /// Whether the machine's timing cache is used.
-    pub timing_cache: bool,
+    /// What is done with the machine's timing cache.
+    pub timing_cache: Caching,
     /// Least batch of an engine whose batch is free.
     pub min_batch: u32,
     /// Greatest; `None`: the one that it is optimised for.
     pub max_batch: Option<u32>,
+}
+
+/// What a build does with the machine's timing cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caching {
+    /// It measures all by itself.
+    #[default]
+    Off,
+    /// It takes what others measured, and keeps its own figures to itself: of a build beside which anything may run.
+    Read,
+    /// It takes what others measured, and adds to it: of a build that has the machine alone.
+    Shared,
 }
 
 /// Builds an engine, with its log and its layers.
@@ -91,6 +103,7 @@ pub fn build(request: &Build) -> Result<Built> {
     note.quantized |= request.precision == Some(Precision::Implicit);
     note.on_gpu = Some(OnGpu {
         gpu,
+        timing_cache: ["new", "used"].contains(&done.cache),
         flags: chosen.into_iter().chain(wishes.flags.iter().cloned()).collect(),
         batches,
         advice,
@@ -101,7 +114,11 @@ pub fn build(request: &Build) -> Result<Built> {
 
 /// The timing cache, unless it is not wanted or an earlier build had to do without it.
 pub(super) fn cache(request: &Build, program: &Program, gpu: &super::Gpu) -> Option<TimingCache> {
-    let cache = TimingCache::of(program.version, gpu).filter(|_| request.tensorrt.timing_cache)?;
+    let cache = TimingCache::of(program.version, gpu)
+        .filter(|_| request.tensorrt.timing_cache != Caching::Off)?;
+    if request.tensorrt.timing_cache == Caching::Read && !cache.is_there() {
+        return None;
+    }
     match cache.refusal() {
         Some(reason) => {
             let line = format!(

@@ -25,7 +25,7 @@ pub(super) mod typed;
 mod version;
 
 pub use benchmark::time;
-pub use build::{Wishes, build};
+pub use build::{Caching, Wishes, build};
 pub use gpu::{Gpu, State, state, visible};
 pub use infer::load;
 pub use program::{Program, find};
