@@ -94,9 +94,9 @@ pub enum Precision {
     Fp32,
     /// `--fp16`; since TensorRT 11 cast in the file.
     Fp16,
-    /// `--int8 --fp16`: INT8 where Q/DQ pairs say so, the rest in FP16 where that is faster.
+    /// `--int8 --fp16`: INT8 where Q/DQ pairs say so, the rest in FP16 where that is faster; with `--fp8` or `--int4` where the pairs are of these types.
     Int8,
-    /// `--int8`: INT8 where Q/DQ pairs say so, the rest in FP32.
+    /// `--int8`: INT8 where Q/DQ pairs say so, the rest in FP32; with `--fp8` or `--int4` likewise.
     Int8Fp32,
     /// `--best`: all types that the GPU has.
     Best,

@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
+use super::pairs::Pairs;
 use super::{Ended, Log, Program};
 use crate::Error;
 use crate::graph::{Model, Node};
@@ -67,7 +68,7 @@ pub fn of(program: &Program, what: &str, ended: &Ended, model: Option<&Model>) -
     let cause = cause.copied().or(log.loose.last().map(String::as_str)).map(str::to_owned);
     let cause =
         cause.unwrap_or_else(|| format!("trtexec ended with {} and no error", ended.status));
-    let pairs = model.is_some_and(|model| super::layers::has_pairs(&model.graph));
+    let pairs = model.is_some_and(|model| Pairs::of(&model.graph).any());
     let pairs = if pairs {
         "it takes Q/DQ pairs placed for TensorRT: insert-qdq with target = \"tensorrt\"; "
     } else {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::super::Layer;
+use super::pairs::Types;
 use crate::graph::{Graph, Node};
 use crate::{Error, Result};
 
@@ -63,6 +64,9 @@ pub struct Planned {
     pub op: String,
     /// The engine's layer; `None`: none names the node, as in graphs that were compiled whole.
     pub layer: Option<String>,
+    /// The type of the pair of its input: `int8`, `float8` or `int4`.
+    #[serde(default)]
+    pub meant: String,
     /// What that layer computes in, such as `int8` or `float32`.
     pub precision: Option<String>,
     /// The QuantizeLinear and DequantizeLinear nodes of its input and of its weight: those that stand alone in the engine where some do,
@@ -75,7 +79,7 @@ pub struct Planned {
 pub struct Layers {
     /// Its layers, without those that compute nothing.
     pub layers: Vec<Layer>,
-    /// What became of each weighted node that was meant to be INT8.
+    /// What became of each weighted node behind Q/DQ pairs.
     pub planned: Vec<Planned>,
 }
 
@@ -100,7 +104,7 @@ impl Layers {
                 places.entry(name).or_default().push(entry);
             }
         }
-        let planned = quantized(graph).into_iter().map(|(node, pairs)| {
+        let planned = quantized(graph).into_iter().map(|(node, meant, pairs)| {
             let name = name_in_engine(node);
             let layer = places.get(name.as_str()).and_then(|found| computing(found));
             let unfused: Vec<&String> =
@@ -109,6 +113,7 @@ impl Layers {
                 node: name.clone(),
                 op: node.op_type.clone(),
                 layer: layer.map(|layer| layer.name.clone()),
+                meant: meant.to_owned(),
                 precision: layer.and_then(Detailed::precision).map(str::to_owned),
                 pairs: if unfused.is_empty() {
                     pairs
@@ -127,6 +132,13 @@ impl Layers {
             precision: entry.precision().unwrap_or("unknown").to_owned(),
         });
         Ok(Self { layers: layers.collect(), planned })
+    }
+}
+
+impl Planned {
+    /// Whether the engine computes it in another type than that of its pairs.
+    pub fn fell_back(&self) -> bool {
+        self.precision.as_deref().is_some_and(|precision| precision != self.meant)
     }
 }
 
@@ -240,31 +252,26 @@ pub fn name_in_engine(node: &Node) -> String {
     }
 }
 
-/// Whether a graph has Q/DQ pairs.
-pub fn has_pairs(graph: &Graph) -> bool {
-    graph.nodes.iter().any(|node| node.op_type == "DequantizeLinear")
-}
-
-/// Weighted nodes whose input and weight both come from a DequantizeLinear, each with the names of those nodes and of the
-/// QuantizeLinear before them.
-fn quantized(graph: &Graph) -> Vec<(&Node, Vec<String>)> {
+/// Weighted nodes whose input and weight both come from a DequantizeLinear, each with the type of its input's pair, and the names of those nodes
+/// and of the QuantizeLinear before them.
+fn quantized(graph: &Graph) -> Vec<(&Node, &'static str, Vec<String>)> {
     const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
-    let producers = graph.producers();
-    let maker = |value: Option<&String>, op: &str| {
-        let node = &graph.nodes[*producers.get(value?.as_str())?];
-        (node.op_type == op).then_some(node)
-    };
+    let types = Types::of(graph);
+    let maker =
+        |value: Option<&String>, op: &str| types.maker(value?).filter(|node| node.op_type == op);
     let pair = |value: Option<&String>| {
         let dequantize = maker(value, "DequantizeLinear")?;
         let quantize = maker(dequantize.inputs.first(), "QuantizeLinear");
-        Some(quantize.into_iter().chain([dequantize]).map(name_in_engine).collect::<Vec<_>>())
+        let names: Vec<String> =
+            quantize.into_iter().chain([dequantize]).map(name_in_engine).collect();
+        Some((types.pair(dequantize), names))
     };
     let weighted = graph.nodes.iter().filter(|node| WEIGHTED.contains(&node.op_type.as_str()));
     weighted
         .filter_map(|node| {
-            let mut pairs = pair(node.inputs.first())?;
-            pairs.extend(pair(node.inputs.get(1))?);
-            Some((node, pairs))
+            let (meant, mut pairs) = pair(node.inputs.first())?;
+            pairs.extend(pair(node.inputs.get(1))?.1);
+            Some((node, meant, pairs))
         })
         .collect()
 }
@@ -272,6 +279,8 @@ fn quantized(graph: &Graph) -> Vec<(&Node, Vec<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::DType;
+    use crate::quant::scheme::zero_points;
 
     const RECORDED: &str = include_str!("recorded/layers.json");
 
@@ -389,6 +398,24 @@ mod tests {
         ] {
             assert_eq!(of_tactic(name), expected, "{name}");
         }
+    }
+
+    /// As TensorRT 10 writes a layer that computes in FP8.
+    #[test]
+    fn pairs_of_floats_are_meant_to_be_floats() {
+        let mut graph = Graph::default();
+        add(&mut graph, "conv", "Conv");
+        add(&mut graph, "float", "Conv");
+        graph.initializers.insert("z".to_owned(), zero_points(DType::F8E4M3FN, &[], &[0]));
+        let text = r#"{"Layers": [
+            {"Name": "a", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "FP8 NC/32HW32"}],
+             "Outputs": [{"Format/Datatype": "FP8"}], "Weights": {"Type": "FP8", "Count": 2}, "Metadata": "[ONNX Layer: conv]"},
+            {"Name": "b", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "Half"}],
+             "Outputs": [{"Format/Datatype": "Half"}], "Metadata": "[ONNX Layer: float]"}], "Bindings": []}"#;
+        let found = Layers::read(text.as_bytes(), &graph).unwrap();
+        let planned: Vec<_> =
+            found.planned.iter().map(|it| (it.meant.as_str(), it.fell_back())).collect();
+        assert_eq!(planned, [("float8", false), ("float8", true)]);
     }
 
     #[test]

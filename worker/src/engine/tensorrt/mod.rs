@@ -16,6 +16,7 @@ mod infer;
 mod layers;
 mod log;
 mod outputs;
+mod pairs;
 mod program;
 mod show;
 mod times;
