@@ -106,7 +106,7 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
             precision: if quantized { self.config.precision } else { self.float_precision() },
             saturate: false,
             tensorrt: Wishes {
-                flags: Vec::new(),
+                flags: self.config.flags.clone(),
                 tune: false,
                 timing_cache: Caching::Shared,
                 min_batch: self.config.batch,
