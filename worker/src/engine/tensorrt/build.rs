@@ -11,7 +11,8 @@ use super::flags;
 use super::layers::Planned;
 use super::pairs::Pairs;
 use super::tune::tune;
-use super::{Attempt, Attempts, Program, Source, TimingCache, failure, gpu, typed};
+use super::typed::{self, Typed};
+use super::{Attempt, Attempts, Program, Source, TimingCache, failure, gpu};
 use crate::engine::note::OnGpu;
 use crate::engine::{Build, Built, Note, Told};
 use crate::{Error, Result};
@@ -55,8 +56,8 @@ pub fn build(request: &Build) -> Result<Built> {
         [wishes.min_batch.max(1), request.batch, wishes.max_batch.unwrap_or(request.batch)]
     });
     let typed = typed::file(request, version, quantized)?;
-    let path = typed.as_deref().unwrap_or(request.path);
-    let source = Source { onnx: path, note: &note, batches, more: &wishes.flags };
+    let path = typed.as_ref().map_or_else(|| request.path.to_owned(), Typed::path);
+    let source = Source { onnx: &path, note: &note, batches, more: &wishes.flags };
     let mut attempts = Attempts { program: &program, request, source, cache: None };
     let mut advice = Vec::new();
     if typed.is_some() {
@@ -82,9 +83,7 @@ pub fn build(request: &Build) -> Result<Built> {
         };
         (attempts.run(&attempt)?, chosen, None)
     };
-    if let Some(path) = typed {
-        std::fs::remove_file(&path).map_err(|error| Error::io(&path, &error))?;
-    }
+    drop(typed);
     advice.extend(done.log.advice.iter().cloned());
     warn_of_fallbacks(request, &done.layers.planned);
     let bytes = std::fs::metadata(request.folder.join(ENGINE)).map_or(0, |file| file.len());

@@ -2,7 +2,8 @@
 
 use super::attempt::ENGINE;
 use super::pairs::Pairs;
-use super::{Attempt, Attempts, Program, Source, build, failure, gpu, typed};
+use super::typed::{self, Typed};
+use super::{Attempt, Attempts, Program, Source, build, failure, gpu};
 use crate::Result;
 use crate::engine::{Build, Note};
 
@@ -17,11 +18,11 @@ pub fn show(request: &Build, of: &Note) -> Result<Note> {
     let typed = typed::file(request, program.version, quantized)?;
     let note = Note::of(request.model, &of.backend, program.version.to_string(), ENGINE)?;
     let flags = of.on_gpu.as_ref().map(|on| on.flags.as_slice()).unwrap_or_default();
-    let onnx = typed.as_deref().unwrap_or(request.path);
+    let onnx = typed.as_ref().map_or_else(|| request.path.to_owned(), Typed::path);
     let attempts = Attempts {
         program: &program,
         request,
-        source: Source { onnx, note: &note, batches: None, more: flags },
+        source: Source { onnx: &onnx, note: &note, batches: None, more: flags },
         cache: build::cache(request, &program, &gpu),
     };
     attempts.run(&Attempt {
