@@ -66,7 +66,12 @@ pub fn changes_with_files(
             continue;
         }
         let what = self::input(pipeline, Some(cell), &input.port, "changed");
-        let Some(change) = found.iter_mut().find(|change| change.what == what) else { continue };
+        let (was, is) = (Some(before.short()), Some(after.short()));
+        // What stands at several ports is one change, of which the files are told once.
+        let change = found
+            .iter_mut()
+            .find(|change| change.what == what && change.old == was && change.new == is);
+        let Some(change) = change.filter(|change| change.files.is_none()) else { continue };
         change.files = inputs.difference(pipeline, &input.origin, before);
         if let Some(files) = &change.files {
             change.short.push_str(&format!(" ({})", files.counts()));
@@ -116,7 +121,11 @@ pub fn changes(
             Some(before) if before == digest => {}
             Some(before) => {
                 let short = input(pipeline, cell, port, "changed");
-                found.push(change(short, Some(before), Some(digest)));
+                let change = change(short, Some(before), Some(digest));
+                // One data set for training and validation changed once.
+                if !found.contains(&change) {
+                    found.push(change);
+                }
             }
             None => found.push(change(input(pipeline, cell, port, "is new"), None, Some(digest))),
         }

@@ -94,9 +94,9 @@ pub enum Precision {
     Fp32,
     /// `--fp16`; since TensorRT 11 cast in the file.
     Fp16,
-    /// `--int8 --fp16`: INT8 where Q/DQ pairs say so, the rest in FP16 where that is faster.
+    /// `--int8 --fp16`: INT8 where Q/DQ pairs say so, the rest in FP16 where that is faster; with `--fp8` or `--int4` where the pairs are of these types.
     Int8,
-    /// `--int8`: INT8 where Q/DQ pairs say so, the rest in FP32.
+    /// `--int8`: INT8 where Q/DQ pairs say so, the rest in FP32; with `--fp8` or `--int4` likewise.
     Int8Fp32,
     /// `--best`: all types that the GPU has.
     Best,
@@ -153,7 +153,7 @@ const OURS: &[(&str, &str)] = &[
 
 impl Contract for BuildEngine {
     const NAME: &'static str = "build-engine";
-    const VERSION: u32 = 8;
+    const VERSION: u32 = 9;
     const ABOUT: &'static str = "build an inference engine from an ONNX file";
 
     fn inputs(&self) -> Vec<Input> {
@@ -242,6 +242,29 @@ impl Contract for BuildEngine {
     }
 }
 
+/// What is wrong with `flags` for trtexec.
+pub(super) fn check_flags(flags: &[String]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut names = BTreeSet::new();
+    for flag in flags {
+        let name = flag.split('=').next().unwrap_or_default();
+        if !names.insert(name) {
+            let problem = Problem::at("flags", format!("{name} is there twice"));
+            problems.push(problem.help("no version of trtexec takes a flag twice"));
+        }
+        if !flag.starts_with("--") || flag.contains(char::is_whitespace) {
+            let message = format!("{flag:?} is no flag of trtexec");
+            problems.push(
+                Problem::at("flags", message)
+                    .help("expected one flag a string, such as \"--noTF32\""),
+            );
+        } else if let Some((_, instead)) = OURS.iter().find(|(ours, _)| *ours == name) {
+            problems.push(Problem::at("flags", format!("{name} is set by {instead}")));
+        }
+    }
+    problems
+}
+
 impl BuildEngine {
     fn check_tensorrt(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -257,23 +280,7 @@ impl BuildEngine {
             let problem = Problem::at("precision", "`tune` chooses the precision itself");
             problems.push(problem.help("leave out one of the two"));
         }
-        let mut names = BTreeSet::new();
-        for flag in &self.flags {
-            let name = flag.split('=').next().unwrap_or_default();
-            if !names.insert(name) {
-                let problem = Problem::at("flags", format!("{name} is there twice"));
-                problems.push(problem.help("no version of trtexec takes a flag twice"));
-            }
-            if !flag.starts_with("--") || flag.contains(char::is_whitespace) {
-                let message = format!("{flag:?} is no flag of trtexec");
-                problems.push(
-                    Problem::at("flags", message)
-                        .help("expected one flag a string, such as \"--noTF32\""),
-                );
-            } else if let Some((_, instead)) = OURS.iter().find(|(ours, _)| *ours == name) {
-                problems.push(Problem::at("flags", format!("{name} is set by {instead}")));
-            }
-        }
+        problems.extend(check_flags(&self.flags));
         let (least, most) = (self.min_batch.unwrap_or(1), self.max_batch.unwrap_or(self.batch));
         if least > self.batch {
             problems.push(Problem::at(

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::build_engine::{Backend, Precision};
+use super::build_engine::{self, Backend, Precision};
 use super::calibrate::Method;
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::device::Device;
@@ -81,6 +81,9 @@ pub struct Search {
     /// where these may (TensorRT 11: as the file is typed).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    /// Backend `tensorrt` only: more flags for trtexec's builds, of all engines, as in `build-engine`, such as `"--tacticSources=-CUBLAS"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
     /// CPU threads of the runtime. Default: all that the stage was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
@@ -229,6 +232,11 @@ impl Contract for Search {
                 .help("leave `backend` out, or write the `target` of the same name"),
             );
         }
+        if self.runtime() == Backend::Tensorrt {
+            problems.extend(build_engine::check_flags(&self.flags));
+        } else if !self.flags.is_empty() {
+            problems.push(Problem::at("flags", "`flags` belongs to backend \"tensorrt\" only"));
+        }
         if self.precision.is_some() && self.runtime() != Backend::Tensorrt {
             problems
                 .push(Problem::at("precision", "`precision` belongs to backend \"tensorrt\" only"));
@@ -277,6 +285,7 @@ mod tests {
     #[test]
     fn keys_of_tensorrt_are_its_own() {
         assert_eq!(problems(serde_json::json!({"precision": "int8"})), ["precision"]);
+        assert_eq!(problems(serde_json::json!({"flags": ["--noTF32"]})), ["flags"]);
         assert_eq!(problems(serde_json::json!({"tensorrt_version": "10.3"})), ["tensorrt_version"]);
         let tensorrt = |version: &str| {
             problems(serde_json::json!({
@@ -285,6 +294,10 @@ mod tests {
         };
         assert!(tensorrt("10.3").is_empty());
         assert_eq!(tensorrt("7.0"), ["tensorrt_version"]);
+        let flags =
+            |flags: &[&str]| problems(serde_json::json!({"target": "tensorrt", "flags": flags}));
+        assert!(flags(&["--tacticSources=-CUBLAS"]).is_empty());
+        assert_eq!(flags(&["--int8"]), ["flags"]);
         let float = serde_json::json!({"target": "tensorrt", "precision": "fp16"});
         assert_eq!(problems(float), ["precision"]);
     }

@@ -137,6 +137,21 @@ fn files_of_a_folder_that_changed_are_counted_and_named() {
     assert!(why.contains(&format!("{counts}: ~ b, - below/c, + d)\n")), "{why}");
 }
 
+#[test]
+fn what_stands_at_two_inputs_changed_once() {
+    let twice = PIPELINE
+        .replace("src = \"src.txt\"", "src = \"src\", again = \"src\"")
+        .replace("cat $QPIPE_IN_SRC", "ls $QPIPE_IN_SRC $QPIPE_IN_AGAIN");
+    let project = Project::new(&twice);
+    project.write("src/a", "a");
+    project.run(&[]);
+    project.write("src/a", "other");
+    let why = project.qpipe(&["why", "p.toml", "a"]).stdout;
+    assert_eq!(why.matches("file src changed").count(), 1, "{why}");
+    let run = project.run(&[]).stderr;
+    assert!(run.contains("a: running (file src changed (1 file changed))\n"), "{run}");
+}
+
 /// A model from a command, exported by a worker that is a script.
 const ENGINE: &str = r#"
 [stages.model]

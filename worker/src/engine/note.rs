@@ -66,6 +66,9 @@ pub struct OnGpu {
     pub batches: Option<[u32; 3]>,
     /// What the runtime advised when it was built.
     pub advice: Vec<String>,
+    /// Whether it was built with the machine's timing cache.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub timing_cache: bool,
     /// Whether it computes in INT8 with ranges that nobody measured: good for its speed alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub made_up_ranges: bool,

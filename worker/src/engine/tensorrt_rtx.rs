@@ -13,7 +13,7 @@ use trtx::{Builder, Logger, OnnxParser};
 
 use qpipe::stages::build_engine::Precision;
 
-use super::tensorrt::typed;
+use super::tensorrt::typed::{self, Typed};
 use super::{Build, Built, Engine, Layer, Note, Threads, Told, library, rtx_types};
 use crate::{Error, Result};
 
@@ -102,7 +102,7 @@ pub fn build(request: &Build) -> Result<Built> {
         Some(Precision::Int8 | Precision::Fp16) => Some(typed::cast(request)?),
         _ => None,
     };
-    let path = typed.as_deref().unwrap_or(request.path);
+    let path = typed.as_ref().map_or_else(|| request.path.to_owned(), Typed::path);
     let note = Note::of(request.model, "tensorrt-rtx", runtime, FILE)?;
     let log = Log::default();
     let refused = |what: &str, error: trtx::Error| {
@@ -131,16 +131,13 @@ pub fn build(request: &Build) -> Result<Built> {
         config.add_optimization_profile(&mut profile).map_err(machine)?;
     }
     let mut parser = OnnxParser::new(network, &logger).map_err(machine)?;
-    let bytes = std::fs::read(path).map_err(|error| Error::io(path, &error))?;
+    let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, &error))?;
     parser.parse(&bytes).map_err(|error| refused("cannot read the model", error))?;
     let engine = builder
         .build_serialized_network(parser.network_mut(), &mut config)
         .map_err(|error| refused("cannot build the model", error))?;
     let path = request.folder.join(FILE);
     std::fs::write(&path, engine.as_ref()).map_err(|error| Error::io(&path, &error))?;
-    if let Some(path) = &typed {
-        std::fs::remove_file(path).map_err(|error| Error::io(path, &error))?;
-    }
     let lines = std::mem::take(&mut *log.0.lock().unwrap_or_else(PoisonError::into_inner));
     let path = request.folder.join(LAYERS);
     std::fs::write(&path, lines.details).map_err(|error| Error::io(&path, &error))?;

@@ -45,7 +45,11 @@ pub fn run(context: &Context) -> Result<Metrics> {
             tensorrt: tensorrt::Wishes {
                 flags: config.flags.clone(),
                 tune: config.tune,
-                timing_cache: config.timing_cache,
+                timing_cache: if config.timing_cache {
+                    tensorrt::Caching::Shared
+                } else {
+                    tensorrt::Caching::Off
+                },
                 min_batch: config.min_batch.unwrap_or(1),
                 max_batch: config.max_batch,
             },

@@ -8,7 +8,8 @@ use tch::Tensor;
 use super::Context;
 use crate::analysis::{Budget, Comparison, Seen, Step};
 use crate::engine::shown::{seams, with_outputs};
-use crate::engine::{self, Build, Note, Show, Threads, tensorrt};
+use crate::engine::tensorrt::{Caching, Wishes};
+use crate::engine::{self, Build, Note, Show, Threads};
 use crate::graph::Model;
 use crate::{Error, Result, onnx, torch};
 
@@ -121,6 +122,11 @@ impl Inner<'_> {
         let (model, names) = with_outputs(self.exported, batch as u32, values)?;
         let path = folder.path().join("shown.onnx");
         onnx::write(&model, &path)?;
+        // As the engine itself was built; other stages may run beside this one, so that its times are no measure for others.
+        let timing_cache = match &note.on_gpu {
+            Some(on) if on.timing_cache => Caching::Read,
+            _ => Caching::Off,
+        };
         let tell = |told: engine::Told| context.events.told(told);
         let built = show(
             &Build {
@@ -132,7 +138,7 @@ impl Inner<'_> {
                 threads: context.task.threads,
                 precision: note.precision,
                 saturate: false,
-                tensorrt: tensorrt::Wishes { timing_cache: true, ..tensorrt::Wishes::default() },
+                tensorrt: Wishes { timing_cache, ..Wishes::default() },
                 tell: &tell,
             },
             note,

@@ -13,7 +13,7 @@ use super::export_onnx;
 use super::run_engine::run_engine;
 use crate::analysis::{self, Images, Outcome, Run};
 use crate::bench::{self, Clock, Protocol, Rounds, clock};
-use crate::engine::tensorrt::Wishes;
+use crate::engine::tensorrt::{Caching, Wishes};
 use crate::engine::{self, Build, Engine, Note, Threads, Timing, Told};
 use crate::graph::Model;
 use crate::quant::insert::insert;
@@ -92,7 +92,10 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
         let mut model = self.model(set)?;
         export_onnx::finalize(&mut model, None, Some(self.config.target))?;
         export_onnx::fix_batch(&mut model, Batch::Fixed(self.config.batch))?;
-        let path = folder.with_extension("onnx");
+        // Its weights may lie in a file of their own: all of it is gone once the engine is there.
+        let scratch = &self.context.task.scratch;
+        let place = tempfile::tempdir_in(scratch).map_err(|error| Error::io(scratch, &error))?;
+        let path = place.path().join("model.onnx");
         super::write_model(&model, &path)?;
         let model = onnx::read(&path)?;
         let quantized = set.len() < self.nodes.len();
@@ -106,9 +109,9 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
             precision: if quantized { self.config.precision } else { self.float_precision() },
             saturate: false,
             tensorrt: Wishes {
-                flags: Vec::new(),
+                flags: self.config.flags.clone(),
                 tune: false,
-                timing_cache: true,
+                timing_cache: Caching::Shared,
                 min_batch: self.config.batch,
                 max_batch: None,
             },
@@ -116,7 +119,6 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
             tell: &|_| (),
         };
         engine::build(self.config.runtime(), &request)?;
-        std::fs::remove_file(&path).map_err(|error| Error::io(&path, &error))?;
         Ok(folder)
     }
 

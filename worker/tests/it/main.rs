@@ -40,6 +40,7 @@ mod toolkits;
 mod torchvision;
 mod transformer;
 mod trtexec;
+mod trtexec_failures;
 mod trtexec_inner;
 mod trtexec_versions;
 mod verify;

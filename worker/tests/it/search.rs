@@ -336,8 +336,7 @@ fn limits_that_none_keeps_are_refused_with_the_best_and_wrong_files_are_named() 
 fn tensorrt_engines_are_built_and_timed_by_trtexec() {
     let bench = Bench::new();
     let machine = Machine::new("ok");
-    let keys =
-        json!({"max_engines": 4, "batch": 8, "seconds": 0.003, "rounds": 3, "min_sqnr_db": 0.0});
+    let keys = json!({"max_engines": 4, "batch": 8, "seconds": 0.003, "rounds": 3, "min_sqnr_db": 0.0, "flags": ["--tacticSources=-CUBLAS"]});
     let config = config("tensorrt", keys);
     let ended = machine.stage("search", "search", config, bench.inputs(), &OUTPUTS);
     assert_eq!(ended.failure, None, "{ended:?}");
@@ -348,6 +347,7 @@ fn tensorrt_engines_are_built_and_timed_by_trtexec() {
     assert_eq!((engines, builds.len()), (4, 4), "{calls:?}");
     let float: Vec<&&String> = builds.iter().filter(|call| !has(call, "--int8")).collect();
     assert!(float.len() == 1 && builds.iter().all(|call| has(call, "--fp16")), "{builds:?}");
+    assert!(builds.iter().all(|call| has(call, "--tacticSources=-CUBLAS")), "{builds:?}");
     let timed: Vec<&String> = calls.iter().filter(|call| call.contains("--loadEngine=")).collect();
     // Three rounds each time: of two engines, twice of one more with them, and of all four.
     assert_eq!(timed.len(), 3 * (2 + 3 + 3 + 4), "{timed:?}");

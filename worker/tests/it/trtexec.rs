@@ -375,7 +375,22 @@ fn later_versions_are_asked_in_their_words() {
     // What is float there is FP16 in the file that is built, and that file is gone.
     let kept = onnx::read(&kept).unwrap();
     assert!(call.contains("float16.onnx"), "{call}");
-    assert!(!machine.path("engine/float16.onnx").exists());
+    let files = |stage: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(machine.path(stage).join("out/engine")).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let whole = ["build.log", "engine.json", "layer-info.json", "model.engine"];
+    assert_eq!(files("engine"), whole);
+    // With its weights, where they lie in a file of their own.
+    let mut external = onnx::read(&machine.path("fixed.onnx")).unwrap();
+    external.external_data = true;
+    onnx::write(&external, &machine.path("external.onnx")).unwrap();
+    let built = machine.build("external", "external.onnx", json!({}));
+    assert_eq!((built.failure, files("external")), (None, whole.map(str::to_owned).to_vec()));
+    machine.calls();
     let scales = kept.graph.nodes.iter().filter(|node| node.op_type == "DequantizeLinear");
     let scales: Vec<DType> =
         scales.map(|node| kept.graph.initializers[&node.inputs[1]].dtype).collect();

@@ -134,6 +134,40 @@ fn a_verification_names_the_value_unless_it_is_told_not_to_look() {
     assert_eq!(second_builds(&machine), 0);
 }
 
+/// Its times are those of a machine that it does not have alone: later builds do not get them, and none of a cache where the engine had none.
+#[test]
+fn a_second_build_reads_the_timing_cache_of_the_first_alone() {
+    let machine = Machine::new("right");
+    let folder = machine.path("home/qpipe/tensorrt");
+    let shared = || -> Vec<u8> {
+        let files = std::fs::read_dir(&folder).into_iter().flatten();
+        files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+    };
+    for wanted in [false, true] {
+        let built = machine.build("engine", "fixed.onnx", json!({"timing_cache": wanted}));
+        assert_eq!(built.failure, None, "{built:?}");
+        let before = shared();
+        assert_eq!(before.is_empty(), !wanted);
+        machine.calls();
+        let ended = verify(&machine, json!({"engine_values": "always"}));
+        assert_eq!(ended.failure, None, "{ended:?}");
+        let calls = machine.calls();
+        let second = calls.iter().find(|call| call.contains("shown.onnx")).unwrap();
+        assert_eq!(second.contains("--timingCacheFile"), wanted, "{second}");
+        assert_eq!(shared(), before, "nothing of it is kept");
+    }
+    // A cache that a build beside others fails of is not to blame for it.
+    let mut machine = machine;
+    machine.set("FAKE_TRTEXEC", "ignored");
+    verify(&machine, json!({"engine_values": "always"}));
+    assert_eq!(second_builds(&machine), 1);
+    assert!(
+        !std::fs::read_dir(&folder)
+            .unwrap()
+            .any(|file| { file.unwrap().file_name().to_string_lossy().ends_with("cache-refused") })
+    );
+}
+
 /// Since 11 the float part is cast to FP16 in the file, which keeps the values that are shown.
 #[test]
 fn strongly_typed_versions_show_the_same_values() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::layers::Layers;
-use super::{Log, Program, Source, TimingCache, command, failure, log};
+use super::{Caching, Log, Program, Source, TimingCache, command, failure, log};
 use crate::engine::{Build, Told};
 use crate::{Error, Result};
 
@@ -49,51 +49,58 @@ impl Attempts<'_> {
     /// # Errors
     /// What TensorRT refuses.
     pub fn run(&self, attempt: &Attempt) -> Result<Done> {
-        let tell = self.request.tell;
-        if let Some(cache) = &self.cache {
-            // A folder of its own: trtexec locks the file by another beside it, and leaves that behind.
-            let own = tempfile::tempdir_in(attempt.folder)
-                .map_err(|error| Error::io(attempt.folder, &error))?;
-            let place = own.path().join("timing.cache");
-            let there = cache.copy_to(&place)?;
-            let ended = self.start(attempt, Some(&place))?;
-            let (failed, refused) = (failure::of_cache(&ended), ended.log.cache_refused.clone());
-            let again = format!("remove {} to try it again", cache.note().display());
-            if ended.status.success() {
-                let state = match &refused {
-                    Some(words) => {
-                        tell(Told::Warning(format!(
-                            "TensorRT {} refused its timing cache and built without it ({words}); later builds do not use one: {again}",
-                            self.program.version
-                        )));
-                        cache.refuse(words);
-                        "refused"
-                    }
-                    None => {
-                        cache.publish(&place);
-                        if there { "used" } else { "new" }
-                    }
-                };
-                return self.done(attempt, ended.log, state);
-            }
-            let Some(reason) = failed else { return Err(self.failed(&ended)) };
-            tell(Told::Log(&format!("again without a timing cache: {reason}")));
+        let Some(cache) = &self.cache else {
             let ended = self.start(attempt, None)?;
             if !ended.status.success() {
-                // It was not the cache.
                 return Err(self.failed(&ended));
             }
+            return self.done(attempt, ended.log, "off");
+        };
+        let tell = self.request.tell;
+        // What happens beside others is no measure for later builds, neither times nor failures.
+        let shared = self.request.tensorrt.timing_cache == Caching::Shared;
+        // A folder of its own: trtexec locks the file by another beside it, and leaves that behind.
+        let own = tempfile::tempdir_in(attempt.folder)
+            .map_err(|error| Error::io(attempt.folder, &error))?;
+        let place = own.path().join("timing.cache");
+        let there = cache.copy_to(&place)?;
+        let ended = self.start(attempt, Some(&place))?;
+        let (failed, refused) = (failure::of_cache(&ended), ended.log.cache_refused.clone());
+        let again = format!("remove {} to try it again", cache.note().display());
+        if ended.status.success() {
+            let state = match &refused {
+                Some(words) if shared => {
+                    tell(Told::Warning(format!(
+                        "TensorRT {} refused its timing cache and built without it ({words}); later builds do not use one: {again}",
+                        self.program.version
+                    )));
+                    cache.refuse(words);
+                    "refused"
+                }
+                Some(_) => "refused",
+                None => {
+                    if shared {
+                        cache.publish(&place);
+                    }
+                    if there { "used" } else { "new" }
+                }
+            };
+            return self.done(attempt, ended.log, state);
+        }
+        let Some(reason) = failed else { return Err(self.failed(&ended)) };
+        tell(Told::Log(&format!("again without a timing cache: {reason}")));
+        let ended = self.start(attempt, None)?;
+        if !ended.status.success() {
+            // It was not the cache.
+            return Err(self.failed(&ended));
+        }
+        if shared {
             tell(Told::Warning(format!(
                 "a build with a timing cache failed ({reason}) and was done again without one, as later builds are; {again}"
             )));
             cache.refuse(&reason);
-            return self.done(attempt, ended.log, "failed");
         }
-        let ended = self.start(attempt, None)?;
-        if !ended.status.success() {
-            return Err(self.failed(&ended));
-        }
-        self.done(attempt, ended.log, "off")
+        self.done(attempt, ended.log, "failed")
     }
 
     fn start(&self, attempt: &Attempt, cache: Option<&Path>) -> Result<super::Ended> {

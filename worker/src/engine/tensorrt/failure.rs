@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
+use super::pairs::Pairs;
 use super::{Ended, Log, Program};
 use crate::Error;
 use crate::graph::{Model, Node};
@@ -49,23 +50,98 @@ pub fn of(program: &Program, what: &str, ended: &Ended, model: Option<&Model>) -
     if let Some(error) = model.and_then(|model| refused_node(log, model)) {
         return error.at(format!("{runtime} cannot read the model"));
     }
+    let telling = telling(log);
+    if !ended.status.signal().is_some_and(|signal| OURS.contains(&signal))
+        && let Some(error) = no_memory(log, &telling, &format!("{runtime} {what}"))
+    {
+        return error;
+    }
     if let Some(signal) = ended.status.signal() {
-        let last = log
-            .errors
-            .last()
-            .or(log.loose.last())
-            .cloned()
-            .unwrap_or_else(|| "it said no error".to_owned());
+        let last = telling.last().copied().or(log.loose.last().map(String::as_str));
+        let last = last.unwrap_or("it said no error");
         return Error::machine(format!("{runtime} {what}: trtexec was ended by signal {signal}: {last}"))
             .help("signal 6 is an abort of its own, often for a library that is missing (libcudnn, libcublas); signal 9 often a lack of memory");
     }
-    // The first is the cause, the last the consequence.
-    let cause = log.errors.first().or(log.loose.last()).cloned();
+    // The first is the cause, the last the consequence; that memory was short for a trial of the builder is the cause of nothing but a node without a kernel.
+    let no_kernel = telling.iter().find(|line| line.contains(NO_KERNEL));
+    let cause = no_kernel.or(telling.iter().find(|line| !speaks_of_memory(line)));
+    let cause = cause.copied().or(log.loose.last().map(String::as_str)).map(str::to_owned);
     let cause =
         cause.unwrap_or_else(|| format!("trtexec ended with {} and no error", ended.status));
+    let pairs = model.is_some_and(|model| Pairs::of(&model.graph).any());
+    let pairs = if pairs {
+        "it takes Q/DQ pairs placed for TensorRT: insert-qdq with target = \"tensorrt\"; "
+    } else {
+        ""
+    };
     Error::user(format!("{runtime} {what}: {cause}"))
-        .help("it takes Q/DQ pairs placed for TensorRT: insert-qdq with target = \"tensorrt\"; the log of the stage has all that it said")
+        .help(format!("{pairs}the log of the stage has all that it said"))
 }
+
+/// A layer that the builder found no kernel for.
+const NO_KERNEL: &str = "Could not find any implementation for node";
+
+/// What was said of why it failed: errors without those that builds have too which succeed, and without those that only follow from another. All,
+/// where nothing else is left.
+fn telling(log: &Log) -> Vec<&str> {
+    /// Kernels that the builder tried and left out (since 10), and a cache without which it goes on.
+    const HARMLESS: &[&str] = &[
+        "Skipping tactic",
+        "myelinCache.h::deserializeFromBuffer",
+        "timing cache will not be used",
+    ];
+    /// Of trtexec's own, down to its end, and of the builder that gives nothing.
+    const CONSEQUENCES: &[&str] = &[
+        "Engine could not be created from network",
+        "Building engine failed",
+        "Failed to create engine from model",
+        "Engine set up failed",
+        "Inference set up failed",
+        "Assertion engine != nullptr failed",
+    ];
+    let without = |words: &[&[&str]]| -> Vec<&str> {
+        let known = |line: &str| words.iter().copied().flatten().any(|part| line.contains(part));
+        log.errors.iter().map(String::as_str).filter(|line| !known(line)).collect()
+    };
+    let tries = [without(&[HARMLESS, CONSEQUENCES]), without(&[HARMLESS]), without(&[])];
+    tries.into_iter().find(|lines| !lines.is_empty()).unwrap_or_default()
+}
+
+fn speaks_of_memory(line: &str) -> bool {
+    const WORDS: &[&str] =
+        &["OutOfMemory", "out of memory", "insufficient memory", "cudaErrorMemoryAllocation"];
+    WORDS.iter().any(|words| line.contains(words))
+}
+
+/// A GPU without enough memory. The builder goes on where a trial of it finds none, so that words of it stand in builds too that succeed, or fail of
+/// something else: they are the cause where they stand last, or where a node has no kernel.
+fn no_memory(log: &Log, telling: &[&str], failed: &str) -> Option<Error> {
+    const LESS: &str = "end what else uses the GPU's memory (nvidia-smi lists it), or take a smaller batch; \
+                        flags = [\"--memPoolSize=workspace:N\"] holds the builder's trials to N MiB";
+    let no_kernel = telling.iter().find(|line| line.contains(NO_KERNEL));
+    let all = log.errors.iter().chain(&log.loose).map(String::as_str);
+    let short = match no_kernel {
+        Some(_) => all.into_iter().find(|line| speaks_of_memory(line)),
+        None => {
+            let last = telling.last().copied().or(log.loose.last().map(String::as_str));
+            last.filter(|line| speaks_of_memory(line))
+        }
+    };
+    if let Some(line) = short {
+        return Some(
+            Error::machine(format!("{failed}: the GPU has too little free memory: {line}"))
+                .help(LESS),
+        );
+    }
+    let line = no_kernel.filter(|line| line.contains("insufficient workspace"))?;
+    Some(
+        Error::machine(format!("{failed}: no kernel fits into the memory that the builder may take: {line}"))
+            .help(format!("raise `--memPoolSize=workspace:N` in `flags` or leave it out, since all of the GPU's memory is the default; where it is not there: {LESS}")),
+    )
+}
+
+/// Signals that come from outside.
+const OURS: &[i32] = &[libc::SIGKILL, libc::SIGTERM, libc::SIGINT];
 
 fn no_gpu_words(log: &Log) -> bool {
     const WORDS: &[&str] = &[
@@ -121,7 +197,6 @@ fn refused_node(log: &Log, model: &Model) -> Option<Error> {
 
 /// Whether it may be the timing cache that a run failed of: an abort, or errors about it.
 pub fn of_cache(ended: &Ended) -> Option<String> {
-    const OURS: &[i32] = &[libc::SIGKILL, libc::SIGTERM, libc::SIGINT];
     if ended.status.success() || no_gpu_words(&ended.log) {
         return None;
     }
@@ -202,6 +277,49 @@ mod tests {
         );
         let error = told("[t] [E] first\n[t] [E] last\n", FAILED);
         assert_eq!(error.message, "TensorRT 8.5.3 cannot build the model: first");
+    }
+
+    /// Errors as builds have them too that succeed, of 8.5 (`recorded/timing-cache-without-cudnn.log`) and of 10.
+    const HARMLESS: &str = "[t] [E] [TRT] 1: [myelinCache.h::deserializeFromBuffer::52] Error Code 1: Myelin (Myelin error from unknown graph)\n\
+        [t] [E] Error[9]: Error Code: 9: Skipping tactic 0x00000000000003e8 due to exception misaligned address\n";
+    const CONSEQUENCES: &str = "[t] [E] Error[2]: [builder.cpp::buildSerializedNetwork::751] Error Code 2: Internal Error (Assertion engine != nullptr failed. )\n\
+        [t] [E] Engine could not be created from network\n[t] [E] Building engine failed\n\
+        [t] [E] Failed to create engine from model or file.\n[t] [E] Engine set up failed\n";
+    const OUT: &str = "[t] [E] [TRT] 2: [virtualMemoryBuffer.cpp::resizePhysical::127] Error Code 2: OutOfMemory (Requested size was 8589934592 bytes.)\n";
+    const NODE: &str = "[t] [E] [TRT] 10: [optimizer.cpp::computeCosts::3728] Error Code 10: Internal Error (Could not find any implementation for node /conv1/Conv";
+
+    #[test]
+    fn a_gpu_without_memory_is_told_from_a_model_that_is_at_fault() {
+        let error = told(&format!("{HARMLESS}{OUT}{NODE}.)\n{CONSEQUENCES}"), FAILED);
+        assert!(
+            error.message.starts_with("TensorRT 8.5.3 cannot build the model: the GPU has too little free memory: 2: [virtualMemoryBuffer"),
+            "{error}"
+        );
+        assert!(error.help.as_deref().unwrap().contains("smaller batch"), "{error}");
+        let error = told(&format!("{HARMLESS}{OUT}"), FAILED);
+        assert!(error.message.contains("too little free memory"), "{error}");
+        let error = told("Cuda failure: out of memory\n", 6);
+        assert!(error.message.contains("too little free memory"), "{error}");
+
+        let workspace = "due to insufficient workspace. See verbose log for requested sizes.)\n";
+        let error = told(&format!("{HARMLESS}{NODE} {workspace}{CONSEQUENCES}"), FAILED);
+        assert!(error.message.contains("no kernel fits into the memory"), "{error}");
+        assert!(error.help.as_deref().unwrap().contains("--memPoolSize=workspace"), "{error}");
+    }
+
+    #[test]
+    fn what_stands_in_good_builds_too_is_no_cause() {
+        let cause = "Error[4]: [network.cpp::validate::1] Error Code 4: API Usage Error (x)";
+        let error = told(&format!("{HARMLESS}{OUT}[t] [E] {cause}\n{CONSEQUENCES}"), FAILED);
+        assert_eq!(error.message, format!("TensorRT 8.5.3 cannot build the model: {cause}"));
+        let error = told(&format!("{HARMLESS}{NODE}.)\n{CONSEQUENCES}"), FAILED);
+        assert!(error.message.contains("Could not find any implementation for"), "{error}");
+        // The model has no pairs that could be placed otherwise.
+        assert!(!error.help.as_deref().unwrap().contains("insert-qdq"), "{error}");
+        // Better than nothing.
+        let error = told(CONSEQUENCES, FAILED);
+        assert!(error.message.contains("Assertion engine != nullptr"), "{error}");
+        assert!(told(HARMLESS, FAILED).message.contains("myelinCache"));
     }
 
     /// Before 10 the help text follows the error, since then it precedes it. It has words that look like a failure of the timing cache.

@@ -6,6 +6,7 @@
 use qpipe::stages::build_engine::Precision;
 
 use super::Version;
+use super::pairs::Pairs;
 use crate::{Error, Result};
 
 /// Something that is wanted of trtexec and said differently by versions.
@@ -13,6 +14,10 @@ use crate::{Error, Result};
 pub enum Wish {
     /// INT8 kernels where the model has Q/DQ pairs.
     Int8,
+    /// FP8 kernels where the model has such pairs.
+    Float8,
+    /// Weights of INT4 where the model has such pairs.
+    Int4,
     /// FP16 kernels where the model says float.
     Fp16,
     /// All types, whatever is fastest.
@@ -44,6 +49,9 @@ const NEVER: (u32, u32) = (u32::MAX, 0);
 const TABLE: &[Row] = &[
     // Since 11 networks are strongly typed: the types are those of the ONNX file.
     Row { wish: Wish::Int8, from: ALL, until: (11, 0), flags: &["--int8"] },
+    // 10.1 is the first release whose sources have it.
+    Row { wish: Wish::Float8, from: (8, 6), until: (11, 0), flags: &["--fp8"] },
+    Row { wish: Wish::Int4, from: (10, 1), until: (11, 0), flags: &["--int4"] },
     Row { wish: Wish::Fp16, from: ALL, until: (11, 0), flags: &["--fp16"] },
     Row { wish: Wish::Best, from: ALL, until: (11, 0), flags: &["--best"] },
     Row { wish: Wish::BuildOnly, from: ALL, until: (8, 6), flags: &["--buildOnly"] },
@@ -65,24 +73,66 @@ pub fn of(version: Version, wish: Wish) -> Option<Vec<String>> {
     row.map(|row| row.flags.iter().map(|&flag| flag.to_owned()).collect())
 }
 
-/// What a precision asks for.
+/// What a precision asks for beside the types of pairs.
 fn wishes(precision: Precision) -> &'static [Wish] {
     match precision {
-        Precision::Fp32 => &[],
-        Precision::Fp16 => &[Wish::Fp16],
-        Precision::Int8 => &[Wish::Int8, Wish::Fp16],
-        Precision::Int8Fp32 => &[Wish::Int8],
+        Precision::Fp16 | Precision::Int8 => &[Wish::Fp16],
         Precision::Best | Precision::Implicit => &[Wish::Best],
-        // TensorRT's float has it anyway.
-        Precision::Tf32 => &[],
+        // TensorRT's float has TF32 anyway.
+        Precision::Fp32 | Precision::Int8Fp32 | Precision::Tf32 => &[],
     }
 }
 
-/// The flags of a precision for a model with or without Q/DQ pairs; from version 11 on none.
+/// What the types of pairs ask for, of versions up to 10.
+///
+/// # Errors
+/// Pairs of a type for which this version has no flag, or none beside the others.
+fn of_pairs(version: Version, wanted: Precision, pairs: Pairs) -> Result<Vec<Wish>> {
+    let refuse = |reason: String, help: &str| Err(Error::user(reason).help(help).key("model"));
+    for (there, wish, name, least) in [
+        (pairs.float8, Wish::Float8, "float8 (--fp8)", "8.6"),
+        (pairs.int4, Wish::Int4, "int4 (--int4)", "10.1"),
+    ] {
+        if there && of(version, wish).is_none() {
+            return refuse(
+                format!(
+                    "the model has Q/DQ pairs of {name}, which TensorRT {version} does not have"
+                ),
+                &format!(
+                    "build with TensorRT {least} or later, or quantize it to int8 (`insert-qdq` without `weights` and `activations`)"
+                ),
+            );
+        }
+    }
+    // Both parsers and builders of all versions refuse it.
+    if pairs.float8 && (pairs.int8 || wanted == Precision::Best) {
+        return if pairs.int8 {
+            refuse(
+                format!(
+                    "the model has Q/DQ pairs of int8 and of float8: trtexec of TensorRT {version} does not take --int8 and --fp8 together"
+                ),
+                "quantize it to one of them, or build with TensorRT 11, which takes all types from the file",
+            )
+        } else {
+            Err(Error::user(format!(
+                "precision = \"best\" of a model with Q/DQ pairs of float8: trtexec of TensorRT {version} does not take --fp8 beside --best, which has INT8"
+            ))
+            .help("leave `precision` out: it is --fp8 --fp16 then")
+            .key("precision"))
+        };
+    }
+    // `--best` has INT8.
+    let int8 = pairs.int8 && wanted != Precision::Best;
+    let wishes = [(int8, Wish::Int8), (pairs.float8, Wish::Float8), (pairs.int4, Wish::Int4)];
+    Ok(wishes.into_iter().filter(|(there, _)| *there).map(|(_, wish)| wish).collect())
+}
+
+/// The flags of a precision for a model with these types of Q/DQ pairs, or none; from version 11 on none.
 ///
 /// # Errors
 /// A precision that the model or this version does not have.
-pub fn precision(version: Version, precision: Precision, quantized: bool) -> Result<Vec<String>> {
+pub fn precision(version: Version, precision: Precision, pairs: Pairs) -> Result<Vec<String>> {
+    let quantized = pairs.any();
     let refuse = |reason: String, help: &str| Err(Error::user(reason).help(help).key("precision"));
     let name = precision.name();
     if precision == Precision::Tf32 {
@@ -142,30 +192,43 @@ pub fn precision(version: Version, precision: Precision, quantized: bool) -> Res
             "use \"int8\", \"int8-fp32\" or \"best\", or build the float model",
         );
     }
-    let flags = wishes(precision).iter().filter_map(|&wish| of(version, wish));
+    let pairs = of_pairs(version, precision, pairs)?;
+    let flags = pairs.iter().chain(wishes(precision)).filter_map(|&wish| of(version, wish));
     Ok(flags.flatten().collect())
+}
+
+/// Those of `flags` that `more` does not have, with whatever value: trtexec refuses a flag that is given twice.
+pub fn without(mut flags: Vec<String>, more: &[String]) -> Vec<String> {
+    flags.retain(|flag| !names(more, flag));
+    flags
 }
 
 /// What `tune` tries: lists of flags, the first what is built without it.
 ///
 /// `more`: flags that the pipeline gives to all of them.
-pub fn candidates(version: Version, quantized: bool, more: &[String]) -> Vec<Vec<String>> {
+///
+/// # Errors
+/// A model that this version does not build.
+pub fn candidates(version: Version, pairs: Pairs, more: &[String]) -> Result<Vec<Vec<String>>> {
+    let quantized = pairs.any();
     let precisions: &[Precision] = match (version.major >= 11, quantized) {
         (true, _) => &[Precision::Fp32],
         (false, true) => &[Precision::Int8, Precision::Int8Fp32, Precision::Best],
         (false, false) => &[Precision::Fp32, Precision::Fp16],
     };
-    let lists = precisions.iter().filter_map(|&wanted| precision(version, wanted, quantized).ok());
-    let mut lists: Vec<Vec<String>> = lists.collect();
+    let usual = precision(version, precisions[0], pairs)?;
+    let others = precisions[1..].iter().filter_map(|&it| precision(version, it, pairs).ok());
+    let lists = std::iter::once(usual).chain(others);
+    let mut lists: Vec<Vec<String>> = lists.map(|flags| without(flags, more)).collect();
     // Since 8.6 the builder can be told to search longer; the default is 3.
-    // Where the pipeline says how long, that holds: trtexec refuses a flag that is given twice.
+    // Where the pipeline says how long, that holds.
     let longest = "--builderOptimizationLevel=5";
     if version >= Version::new(8, 6, 0) && !names(more, longest) {
         let mut longer = lists[0].clone();
         longer.push(longest.to_owned());
         lists.push(longer);
     }
-    lists
+    Ok(lists)
 }
 
 /// Whether a list of flags has the flag of `argument`, with whatever value.
@@ -211,6 +274,10 @@ mod tests {
     const V86: Version = Version::new(8, 6, 1);
     const V10: Version = Version::new(10, 3, 0);
     const V11: Version = Version::new(11, 0, 0);
+    const FLOAT: Pairs = Pairs { int8: false, float8: false, int4: false };
+    const INT8: Pairs = Pairs { int8: true, ..FLOAT };
+    const FLOAT8: Pairs = Pairs { float8: true, ..FLOAT };
+    const INT4: Pairs = Pairs { int4: true, ..FLOAT };
 
     fn flags(version: Version, wish: Wish) -> String {
         of(version, wish).unwrap().join(" ")
@@ -230,7 +297,7 @@ mod tests {
 
     #[test]
     fn precisions_of_quantized_models() {
-        let of = |version, wanted| precision(version, wanted, true).map(|flags| flags.join(" "));
+        let of = |version, wanted| precision(version, wanted, INT8).map(|flags| flags.join(" "));
         assert_eq!(of(V85, Precision::Int8).unwrap(), "--int8 --fp16");
         assert_eq!(of(V10, Precision::Int8Fp32).unwrap(), "--int8");
         assert_eq!(of(V86, Precision::Best).unwrap(), "--best");
@@ -245,38 +312,88 @@ mod tests {
         }
     }
 
+    /// Which versions have them: `recorded/help-*.txt`.
+    #[test]
+    fn pairs_of_other_types_have_flags_of_their_own() {
+        let of = |version, wanted, pairs| precision(version, wanted, pairs).map(|it| it.join(" "));
+        assert_eq!(of(V86, Precision::Int8, FLOAT8).unwrap(), "--fp8 --fp16");
+        assert_eq!(of(V10, Precision::Int8Fp32, FLOAT8).unwrap(), "--fp8");
+        assert_eq!(of(V10, Precision::Int8, INT4).unwrap(), "--int4 --fp16");
+        let both = Pairs { int8: true, ..INT4 };
+        assert_eq!(of(V10, Precision::Int8, both).unwrap(), "--int8 --int4 --fp16");
+        assert_eq!(of(V10, Precision::Best, both).unwrap(), "--int4 --best");
+        assert_eq!(of(V11, Precision::Int8, FLOAT8).unwrap(), "");
+        let lists = candidates(V10, FLOAT8, &[]).unwrap();
+        let lists: Vec<String> = lists.iter().map(|flags| flags.join(" ")).collect();
+        assert_eq!(lists, ["--fp8 --fp16", "--fp8", "--fp8 --fp16 --builderOptimizationLevel=5"]);
+
+        let v10_0 = Version::new(10, 0, 1);
+        for (version, wanted, pairs, words, key) in [
+            (
+                V85,
+                Precision::Int8,
+                FLOAT8,
+                "float8 (--fp8), which TensorRT 8.5.3 does not have",
+                "model",
+            ),
+            (
+                v10_0,
+                Precision::Int8,
+                INT4,
+                "int4 (--int4), which TensorRT 10.0.1 does not",
+                "model",
+            ),
+            (
+                V10,
+                Precision::Int8,
+                Pairs { int8: true, ..FLOAT8 },
+                "--int8 and --fp8 together",
+                "model",
+            ),
+            (V10, Precision::Best, FLOAT8, "does not take --fp8 beside --best", "precision"),
+        ] {
+            let error = of(version, wanted, pairs).unwrap_err();
+            assert!(error.message.contains(words), "{error}");
+            assert_eq!(error.key, Some(key));
+        }
+        assert!(candidates(V85, FLOAT8, &[]).unwrap_err().message.contains("does not have"));
+    }
+
     #[test]
     fn a_float_model_is_not_given_made_up_ranges() {
         for wanted in [Precision::Int8, Precision::Int8Fp32, Precision::Best] {
-            let error = precision(V85, wanted, false).unwrap_err();
+            let error = precision(V85, wanted, FLOAT).unwrap_err();
             assert!(error.message.contains("without Q/DQ pairs"), "{error}");
         }
-        assert_eq!(precision(V85, Precision::Fp16, false).unwrap(), ["--fp16"]);
-        assert!(precision(V11, Precision::Fp32, false).unwrap().is_empty());
+        assert_eq!(precision(V85, Precision::Fp16, FLOAT).unwrap(), ["--fp16"]);
+        assert!(precision(V11, Precision::Fp32, FLOAT).unwrap().is_empty());
     }
 
     #[test]
     fn what_tensorrt_would_do_by_itself_is_asked_for_by_name() {
-        assert_eq!(precision(V85, Precision::Implicit, false).unwrap(), ["--best"]);
-        let pairs = precision(V85, Precision::Implicit, true).unwrap_err();
+        assert_eq!(precision(V85, Precision::Implicit, FLOAT).unwrap(), ["--best"]);
+        let pairs = precision(V85, Precision::Implicit, INT8).unwrap_err();
         assert!(pairs.message.contains("with Q/DQ pairs"), "{pairs}");
-        let gone = precision(V11, Precision::Implicit, false).unwrap_err();
+        let gone = precision(V11, Precision::Implicit, FLOAT).unwrap_err();
         assert!(gone.message.contains("11.0.0"), "{gone}");
     }
 
     #[test]
     fn tuning_tries_what_the_version_has() {
-        let of = |version, quantized| -> Vec<String> {
-            candidates(version, quantized, &[]).iter().map(|flags| flags.join(" ")).collect()
+        let of = |version, pairs| -> Vec<String> {
+            let lists = candidates(version, pairs, &[]).unwrap();
+            lists.iter().map(|flags| flags.join(" ")).collect()
         };
-        assert_eq!(of(V85, true), ["--int8 --fp16", "--int8", "--best"]);
-        assert_eq!(of(V85, false), ["", "--fp16"]);
-        assert_eq!(of(V10, true).last().unwrap(), "--int8 --fp16 --builderOptimizationLevel=5");
-        assert_eq!(of(V11, true), ["", "--builderOptimizationLevel=5"]);
+        assert_eq!(of(V85, INT8), ["--int8 --fp16", "--int8", "--best"]);
+        assert_eq!(of(V85, FLOAT), ["", "--fp16"]);
+        assert_eq!(of(V10, INT8).last().unwrap(), "--int8 --fp16 --builderOptimizationLevel=5");
+        assert_eq!(of(V11, INT8), ["", "--builderOptimizationLevel=5"]);
         // What the pipeline says holds for all.
         let said = ["--builderOptimizationLevel=4".to_owned()];
-        assert_eq!(candidates(V11, true, &said), [Vec::<String>::new()]);
-        assert!(!names(&said, "--builderOptimization=4") && !names(&[], "--fp16"));
+        assert_eq!(candidates(V11, INT8, &said).unwrap(), [Vec::<String>::new()]);
+        let said = ["--int4".to_owned()];
+        assert_eq!(candidates(V10, INT4, &said).unwrap()[0], ["--fp16"]);
+        assert!(names(&said, "--int4=x") && !names(&said, "--int") && !names(&[], "--fp16"));
     }
 
     #[test]

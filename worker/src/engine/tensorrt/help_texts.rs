@@ -5,6 +5,7 @@ use std::path::Path;
 use qpipe::stages::build_engine::Precision;
 
 use super::command::{self, CommandLine, Source};
+use super::pairs::Pairs;
 use super::{Version, flags, infer};
 use crate::bench::Protocol;
 use crate::engine::{Note, Timing};
@@ -21,7 +22,7 @@ const TEXTS: &[&str] = &[
 
 /// Flags of ours that a version calls deprecated, all of which it still takes. The texts of 10.14 and 10.15 say the same as that of 10.16.
 const DEPRECATED: &[(Version, &[&str])] =
-    &[(Version::new(10, 16, 1), &["--best", "--fp16", "--int8"])];
+    &[(Version::new(10, 16, 1), &["--best", "--fp16", "--fp8", "--int4", "--int8"])];
 
 /// Flags that take a value, which the texts do not show.
 const UNSHOWN: &[&str] = &["--builderOptimizationLevel"];
@@ -34,6 +35,15 @@ const PRECISIONS: &[Precision] = &[
     Precision::Best,
     Precision::Implicit,
     Precision::Tf32,
+];
+
+/// Models without Q/DQ pairs, and with those of each type.
+const PAIRS: [Pairs; 5] = [
+    Pairs { int8: false, float8: false, int4: false },
+    Pairs { int8: true, float8: false, int4: false },
+    Pairs { int8: false, float8: true, int4: false },
+    Pairs { int8: false, float8: false, int4: true },
+    Pairs { int8: true, float8: false, int4: true },
 ];
 
 /// A help text.
@@ -133,11 +143,11 @@ fn lines(version: Version) -> Vec<CommandLine> {
         let note = note(input, batch);
         let batches = batch.is_none().then_some([1, 8, 32]);
         let source = Source { onnx: Path::new("/model.onnx"), note: &note, batches, more: &[] };
-        for quantized in [false, true] {
+        for pairs in PAIRS {
             let usual = PRECISIONS.iter().filter_map(|&it| {
-                flags::precision(version, it, quantized).ok().map(|chosen| (chosen, false))
+                flags::precision(version, it, pairs).ok().map(|chosen| (chosen, false))
             });
-            let tried = flags::candidates(version, quantized, &[]).into_iter();
+            let tried = flags::candidates(version, pairs, &[]).into_iter().flatten();
             for (chosen, timed) in usual.chain(tried.map(|chosen| (chosen, true))) {
                 for cache in [None, Some(Path::new("/stage/timing.cache"))] {
                     lines.push(command::build(version, &source, &chosen, timed, folder, cache));
@@ -222,6 +232,8 @@ fn what_a_version_does_not_have_is_refused() {
     assert!(refused(4, "--noCudaGraph") && !refused(5, "--noCudaGraph"));
     assert!(refused(0, "--profilingVerbosity=more") && refused(0, "--profilingVerbosity"));
     assert!(refused(6, "--warmUp=soon") && refused(6, "--shapes=8") && refused(6, "--onnx"));
+    assert!(refused(0, "--fp8") && !refused(1, "--fp8"));
+    assert!(refused(2, "--int4") && !refused(3, "--int4"));
     assert!(refused(0, "--warm") && refused(0, "warmUp=200"));
     let last = Help::all().pop().expect("a text");
     assert!(last.calls_deprecated("--useSpinWait") && !last.calls_deprecated("--noSpinWait"));
@@ -233,7 +245,7 @@ fn what_the_pipeline_says_is_not_said_twice() {
         let more = ["--useSpinWait", "--builderOptimizationLevel=4"].map(str::to_owned);
         let note = note("input", Some(8));
         let source = Source { onnx: Path::new("/x.onnx"), note: &note, batches: None, more: &more };
-        for chosen in flags::candidates(help.version, true, &more) {
+        for chosen in flags::candidates(help.version, PAIRS[1], &more).unwrap() {
             let line =
                 command::build(help.version, &source, &chosen, true, Path::new("/stage"), None);
             for said in &more {

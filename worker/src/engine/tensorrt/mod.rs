@@ -16,6 +16,7 @@ mod infer;
 mod layers;
 mod log;
 mod outputs;
+mod pairs;
 mod program;
 mod show;
 mod times;
@@ -25,7 +26,7 @@ pub(super) mod typed;
 mod version;
 
 pub use benchmark::time;
-pub use build::{Wishes, build};
+pub use build::{Caching, Wishes, build};
 pub use gpu::{Gpu, State, state, visible};
 pub use infer::load;
 pub use program::{Program, find};

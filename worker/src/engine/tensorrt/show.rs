@@ -1,7 +1,9 @@
 //! Builds an engine once more, of a file with inner values among its outputs: TensorRT shows outputs alone.
 
 use super::attempt::ENGINE;
-use super::{Attempt, Attempts, Program, Source, build, failure, gpu, layers, typed};
+use super::pairs::Pairs;
+use super::typed::{self, Typed};
+use super::{Attempt, Attempts, Program, Source, build, failure, gpu};
 use crate::Result;
 use crate::engine::{Build, Note};
 
@@ -12,15 +14,15 @@ use crate::engine::{Build, Note};
 pub fn show(request: &Build, of: &Note) -> Result<Note> {
     let program = Program::find()?;
     let gpu = gpu::visible().into_iter().next().ok_or_else(failure::no_gpu)?;
-    let quantized = layers::has_pairs(&request.model.graph);
+    let quantized = Pairs::of(&request.model.graph).any();
     let typed = typed::file(request, program.version, quantized)?;
     let note = Note::of(request.model, &of.backend, program.version.to_string(), ENGINE)?;
     let flags = of.on_gpu.as_ref().map(|on| on.flags.as_slice()).unwrap_or_default();
-    let onnx = typed.as_deref().unwrap_or(request.path);
+    let onnx = typed.as_ref().map_or_else(|| request.path.to_owned(), Typed::path);
     let attempts = Attempts {
         program: &program,
         request,
-        source: Source { onnx, note: &note, batches: None, more: flags },
+        source: Source { onnx: &onnx, note: &note, batches: None, more: flags },
         cache: build::cache(request, &program, &gpu),
     };
     attempts.run(&Attempt {

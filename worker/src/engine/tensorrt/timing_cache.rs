@@ -43,12 +43,17 @@ impl TimingCache {
         &self.refused
     }
 
+    /// Whether anything was measured yet.
+    pub fn is_there(&self) -> bool {
+        self.file.is_file()
+    }
+
     /// Copies it to `place`; whether there was one.
     ///
     /// # Errors
     /// A place that cannot be written.
     pub fn copy_to(&self, place: &Path) -> Result<bool> {
-        if !self.file.is_file() {
+        if !self.is_there() {
             return Ok(false);
         }
         std::fs::copy(&self.file, place).map_err(|error| Error::io(place, &error))?;

@@ -7,30 +7,41 @@ use qpipe::stages::build_engine::Precision;
 use super::Version;
 use crate::engine::Build;
 use crate::quant::finalize;
-use crate::{Result, onnx, passes};
+use crate::{Error, Result, onnx, passes};
 
 const FILE: &str = "float16.onnx";
+
+/// A file that is built and then of no use: gone with this value, and its weights, which may lie in a file of their own, with it.
+pub struct Typed(tempfile::TempDir);
+
+impl Typed {
+    /// Where it lies.
+    pub fn path(&self) -> PathBuf {
+        self.0.path().join(FILE)
+    }
+}
 
 /// Writes the file that is built instead of the request's, where it takes another; `None`: the request's own.
 ///
 /// # Errors
 /// What the cast refuses.
-pub fn file(request: &Build, version: Version, quantized: bool) -> Result<Option<PathBuf>> {
+pub fn file(request: &Build, version: Version, quantized: bool) -> Result<Option<Typed>> {
     if wanted(request.precision, version, quantized) { cast(request).map(Some) } else { Ok(None) }
 }
 
-/// Writes the model with its float part cast to FP16 into the engine's folder; who builds it removes it.
+/// Writes the model with its float part cast to FP16, in the engine's folder.
 ///
 /// # Errors
 /// What the cast refuses.
-pub fn cast(request: &Build) -> Result<PathBuf> {
+pub fn cast(request: &Build) -> Result<Typed> {
     let mut model = request.model.clone();
     // Integers of weights are those of the simulation, whatever type their scales have.
     finalize::store_weights(&mut model)?;
     passes::to_half(&mut model).map_err(|error| error.key("precision"))?;
-    let path = request.folder.join(FILE);
-    onnx::write(&model, &path)?;
-    Ok(path)
+    let folder = request.folder;
+    let typed = Typed(tempfile::tempdir_in(folder).map_err(|error| Error::io(folder, &error))?);
+    onnx::write(&model, &typed.path())?;
+    Ok(typed)
 }
 
 fn wanted(precision: Option<Precision>, version: Version, quantized: bool) -> bool {
