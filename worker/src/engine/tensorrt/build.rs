@@ -10,7 +10,7 @@ use super::attempt::ENGINE;
 use super::flags;
 use super::layers::{self, Planned};
 use super::tune::tune;
-use super::{Attempt, Attempts, Program, Source, TimingCache, failure, gpu, typed};
+use super::{Attempt, Attempts, Program, Source, TimingCache, gpu, typed};
 use crate::engine::note::OnGpu;
 use crate::engine::{Build, Built, Note, Told};
 use crate::{Error, Result};
@@ -33,7 +33,7 @@ pub struct Wishes {
 /// Builds an engine, with its log and its layers.
 pub fn build(request: &Build) -> Result<Built> {
     let program = Program::find()?;
-    let gpu = gpu::visible().into_iter().next().ok_or_else(failure::no_gpu)?;
+    let gpu = gpu::used()?;
     let (wishes, version) = (&request.tensorrt, program.version);
     let quantized = layers::has_pairs(&request.model.graph);
     let mut note = Note::of(request.model, "tensorrt", version.to_string(), ENGINE)?;

@@ -1,7 +1,7 @@
 //! Builds an engine once more, of a file with inner values among its outputs: TensorRT shows outputs alone.
 
 use super::attempt::ENGINE;
-use super::{Attempt, Attempts, Program, Source, build, failure, gpu, layers, typed};
+use super::{Attempt, Attempts, Program, Source, build, gpu, layers, typed};
 use crate::Result;
 use crate::engine::{Build, Note};
 
@@ -11,7 +11,7 @@ use crate::engine::{Build, Note};
 /// What TensorRT refuses.
 pub fn show(request: &Build, of: &Note) -> Result<Note> {
     let program = Program::find()?;
-    let gpu = gpu::visible().into_iter().next().ok_or_else(failure::no_gpu)?;
+    let gpu = gpu::used()?;
     let quantized = layers::has_pairs(&request.model.graph);
     let typed = typed::file(request, program.version, quantized)?;
     let note = Note::of(request.model, &of.backend, program.version.to_string(), ENGINE)?;
