@@ -52,6 +52,18 @@ pub enum CacheError {
         /// The output.
         path: PathBuf,
     },
+    /// Stages are told the cache's path in JSON, which holds UTF-8 alone.
+    #[error("the cache's path {path:?} is not UTF-8")]
+    #[diagnostic(
+        code(qpipe::cache::not_utf8),
+        help(
+            "tasks and records are JSON and can name no such path: use another folder with --cache or QPIPE_CACHE"
+        )
+    )]
+    NotUtf8 {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder belongs to another version of qpipe.
     #[error("{} is a cache of another layout: {found}", path.display())]
     #[diagnostic(

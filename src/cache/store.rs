@@ -58,7 +58,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// A folder that cannot be made, or that has another layout.
+    /// A folder that cannot be made, whose path is not UTF-8, or that has another layout.
     pub fn open(root: &Path) -> Result<Self> {
         let cache = Self::at(root)?;
         let marker = cache.root.join(MARKER);
@@ -79,6 +79,9 @@ impl Cache {
     /// A folder with another layout.
     pub fn at(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).at("find", root)?;
+        if root.to_str().is_none() {
+            return Err(CacheError::NotUtf8 { path: root });
+        }
         if let Some(marker) = files::read(&root.join(MARKER))? {
             let text = String::from_utf8_lossy(&marker);
             if !text.contains(LAYOUT) {

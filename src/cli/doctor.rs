@@ -1,10 +1,11 @@
 //! `qpipe doctor`.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use super::Exit;
-use crate::exec::worker;
+use crate::exec::{answer, worker};
 use crate::task::Component;
 
 /// Lists what qpipe needs: each component, its version, where it was found and how to get it.
@@ -21,6 +22,9 @@ const EXAMPLES: &str = "\
 Examples:
   qpipe doctor
   qpipe doctor --json";
+
+/// The worker itself waits half a minute for each program that it asks.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Does it: success where all that stages need is there.
 pub fn run(args: &Args) -> Exit {
@@ -85,14 +89,12 @@ fn missing(name: &str, help: String) -> Component {
 }
 
 fn ask(path: &PathBuf) -> Result<Vec<Component>, String> {
-    let output = Command::new(path)
-        .arg("doctor")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
-    serde_json::from_slice(&output.stdout).map_err(|error| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        format!("{} doctor: {error}. {}", path.display(), said.trim())
+    let mut command = Command::new(path);
+    command.arg("doctor");
+    let answer = answer::of(command, PATIENCE).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&answer.output).map_err(|error| {
+        let said = String::from_utf8_lossy(&answer.error);
+        format!("{} doctor {}: {error}. {}", path.display(), answer.ending, said.trim())
     })
 }
 

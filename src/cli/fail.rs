@@ -54,7 +54,9 @@ impl From<&CacheError> for Exit {
     fn from(error: &CacheError) -> Self {
         match error {
             CacheError::Io { .. } => Self::Machine,
-            CacheError::InputMissing { .. } | CacheError::NotStorable { .. } => Self::Usage,
+            CacheError::InputMissing { .. }
+            | CacheError::NotStorable { .. }
+            | CacheError::NotUtf8 { .. } => Self::Usage,
             CacheError::StillWritten { .. }
             | CacheError::Layout { .. }
             | CacheError::Busy { .. }

@@ -26,6 +26,10 @@ pub struct Args {
     #[arg(long, value_name = "STAGE")]
     force: Vec<String>,
 
+    /// GPUs that stages of the run may use, as `qpipe run` takes them. Default: $CUDA_VISIBLE_DEVICES, else all.
+    #[arg(long, value_name = "GPU", value_delimiter = ',')]
+    gpus: Option<Vec<String>>,
+
     /// Ends with exit code 10 if a run would do something.
     #[arg(long)]
     exit_code: bool,
@@ -53,7 +57,8 @@ fn show(args: &Args) -> Result<Exit, Exit> {
     let fail = |error: RunError| fail::run(error, args.json);
     let mut plan = Plan::new(&pipeline);
     args.select.apply(&mut plan).map_err(|error| fail(error.into()))?;
-    let options = Options { force: args.force.clone(), ..Options::default() };
+    let options =
+        Options { force: args.force.clone(), gpus: args.gpus.clone(), ..Options::default() };
     let previews = exec::preview(&plan, &cache, &options).map_err(fail)?;
     let costs = exec::costs(&plan, &previews, &options);
     if args.json {

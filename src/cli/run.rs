@@ -77,7 +77,7 @@ pub(super) struct RunArgs {
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// GPUs that stages may use, by number or name. Default: $CUDA_VISIBLE_DEVICES, else all.
+    /// GPUs that stages may use, by number (of nvidia-smi) or name: no stage sees another one. Default: $CUDA_VISIBLE_DEVICES, else all.
     #[arg(long, value_name = "GPU", value_delimiter = ',')]
     gpus: Option<Vec<String>>,
 

@@ -26,6 +26,13 @@ use super::{
 /// or is missing, only those: what the rest means is uncertain then.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
     let name = path.display().to_string();
+    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if file.to_str().is_none() {
+        let message = format!("the path {file:?} is not UTF-8");
+        let help =
+            "records of runs are JSON and can name no such path: rename the folder or the file";
+        return Err(Mistakes::unreadable(&name, message, help));
+    }
     let text = extends::text(path, &name).map_err(|message| {
         let help = "name a pipeline file; `qpipe init` writes one to start from";
         Mistakes::unreadable(&name, message, help)

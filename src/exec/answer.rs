@@ -17,6 +17,8 @@ pub struct Said {
     pub error: Vec<u8>,
     /// How it ended, for people: `ended with exit status 1`.
     pub ending: String,
+    /// The same; `None`: it did not within its time, and was killed.
+    pub status: Option<ExitStatus>,
 }
 
 /// No answer is longer, bytes; what is more is not read, and the program is told so by a closed pipe.
@@ -45,7 +47,7 @@ pub fn of(mut command: Command, patience: Duration) -> io::Result<Said> {
         None => format!("did not answer within {} s", patience.as_secs()),
     };
     let error = error.recv_timeout(DRAIN).unwrap_or_default();
-    Ok(Said { output: more.unwrap_or(first), error, ending })
+    Ok(Said { output: more.unwrap_or(first), error, ending, status })
 }
 
 /// What a pipe gives, once it is closed.

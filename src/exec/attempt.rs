@@ -12,6 +12,7 @@ use super::blamed_line::{place, with_line};
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter};
 use super::failure::{StageFailure, failure};
+use super::gpus::{self, Gpus};
 use super::keys::Done;
 use super::lines::Tail;
 use super::process::{Ended, Launch, Stream, supervise};
@@ -41,6 +42,8 @@ pub struct Attempt<'a, 'r> {
     pub timeout: Option<Duration>,
     /// Its part of the machine.
     pub grant: &'a Grant,
+    /// The GPUs of the run.
+    pub gpus: &'a Gpus,
     /// Who is told.
     pub reporter: &'a RefCell<&'r mut dyn Reporter>,
 }
@@ -95,9 +98,9 @@ impl Attempt<'_, '_> {
                 worker_stage::launch(&worker, self.pipeline, self.cell, scratch, threads)?
             }
         };
-        if !self.grant.gpus.is_empty() {
-            let gpus = self.grant.gpus.join(",");
-            launch.env.push(("CUDA_VISIBLE_DEVICES".to_owned(), gpus.into()));
+        if let Some(visible) = self.gpus.visible(self.cell, &self.grant.gpus) {
+            let variables = gpus::variables(&visible);
+            launch.env.extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
         }
         let mut transcript = Transcript::new(self, config.is_none(), secrets);
         let line = |stream: Stream, line: &str| transcript.line(stream, line);

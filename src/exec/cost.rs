@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Options;
 use super::durations::durations;
+use super::gpus::Gpus;
 use super::need::need;
 use super::preview::{Action, Preview};
 use super::queue::Queue;
@@ -40,7 +41,7 @@ pub struct Costs {
 
 /// What a run would cost that does what `previews` says.
 pub fn costs(plan: &Plan, previews: &[Preview], options: &Options) -> Costs {
-    let capacity = Capacity::of_machine(options.jobs, options.gpus.as_deref());
+    let capacity = Capacity::of_machine(options.jobs, &Gpus::of(options, plan));
     let parallel = capacity.jobs.min(capacity.cpus as usize);
     let cost = |wanted: &dyn Fn(Action) -> bool| {
         let previews: BTreeMap<&str, &Preview> =
@@ -83,7 +84,7 @@ pub fn estimate_left(run: &Run) -> Option<f64> {
             seconds.insert(index, (whole.unwrap_or_default() - since).max(0.0));
         }
     }
-    let capacity = Capacity::of_machine(run.options.jobs, run.options.gpus.as_deref());
+    let capacity = Capacity::of_machine(run.options.jobs, &run.gpus);
     any.then(|| wall(run.plan, &seconds, &capacity))
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::Result;
+use super::gpus::{self, View};
 use super::worker::{self, WorkerError};
 use super::{answer, host};
 use crate::cache::{Cache, files};
@@ -24,7 +25,6 @@ const VARIABLES: &[&str] = &[
     "TENSORRT_RTX_DIR",
     "TENSORRT_DIR",
     "TRTEXEC",
-    "CUDA_DEVICE_ORDER",
     "QPIPE_DEVICE",
     "CUDA_VISIBLE_DEVICES",
 ];
@@ -35,14 +35,45 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Facts of the machine, found when they are asked for.
 #[derive(Debug)]
 pub struct Facts {
-    wanted: BTreeSet<Fact>,
+    wanted: BTreeSet<Question>,
     path: PathBuf,
-    known: BTreeMap<String, String>,
-    answer: Option<Answer>,
+    known: BTreeMap<Question, String>,
+    /// What the worker said this time, by what it saw of the GPUs.
+    answers: BTreeMap<Option<String>, Answer>,
     new: bool,
-    /// Facts that were asked for in vain, by name. That is never written: what is missing may come.
-    untold: BTreeMap<String, Untold>,
+    /// Facts that were asked for in vain. That is never written: what is missing may come.
+    untold: BTreeMap<Question, Untold>,
 }
+
+/// A question to the worker.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    /// `CUDA_VISIBLE_DEVICES` of who is asked; `None`: as it is here.
+    visible: Option<String>,
+    /// The fact's name, and the GPU that is meant where it is not the first: `libtorch-cuda:1`.
+    name: String,
+}
+
+impl Question {
+    fn new(fact: Fact, view: &View) -> Self {
+        let name = name(fact);
+        match fact {
+            Fact::LibtorchCuda if view.gpu > 0 => {
+                Self { visible: view.visible.clone(), name: format!("{name}:{}", view.gpu) }
+            }
+            Fact::LibtorchCuda | Fact::Libtorch | Fact::TensorRt => {
+                Self { visible: view.visible.clone(), name }
+            }
+            // No GPU changes them: the worker is not asked again for each view.
+            Fact::Cpu | Fact::Host | Fact::OnnxRuntime | Fact::TensorRtRtx | Fact::LibtorchCpu => {
+                Self { visible: None, name }
+            }
+        }
+    }
+}
+
+/// Answers that are remembered: one for each machine, set of variables and view of the GPUs that had its turn last.
+const REMEMBERED: usize = 16;
 
 /// Why a fact is not known.
 #[derive(Clone, Debug)]
@@ -61,15 +92,12 @@ pub enum Untold {
 /// What the worker said, and what it depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Answer {
-    /// The worker's file and [`VARIABLES`].
+    /// The worker's file and [`VARIABLES`], as it saw them.
     asked: Vec<String>,
     /// Files that the facts came from, as they were.
     files: Vec<String>,
     /// The facts.
     facts: BTreeMap<String, String>,
-    /// GPUs that libtorch can use; `None` where no stage asked for one.
-    #[serde(default)]
-    gpus: Option<usize>,
 }
 
 /// What `qpipe-worker facts` prints.
@@ -80,8 +108,6 @@ struct Printed {
     files: Vec<PathBuf>,
     #[serde(default)]
     missing: BTreeMap<String, Said>,
-    #[serde(default)]
-    gpus: Option<usize>,
 }
 
 /// Why the worker cannot tell a fact.
@@ -93,30 +119,31 @@ struct Said {
 }
 
 impl Facts {
-    /// `wanted`: all facts that the run may ask for, so that the worker is asked once.
-    pub fn new(cache: &Cache, wanted: impl IntoIterator<Item = Fact>) -> Self {
-        let (path, wanted) = (cache.place("facts.json"), wanted.into_iter().collect());
+    /// `wanted`: all facts that the run may ask for, so that the worker is asked once for each view.
+    pub fn new(cache: &Cache, wanted: impl IntoIterator<Item = (Fact, View)>) -> Self {
+        let wanted = wanted.into_iter().filter(|(fact, _)| !NATIVE.contains(fact));
         Self {
-            wanted,
-            path,
+            wanted: wanted.map(|(fact, view)| Question::new(fact, &view)).collect(),
+            path: cache.place("facts.json"),
             known: BTreeMap::new(),
-            answer: None,
+            answers: BTreeMap::new(),
             new: false,
             untold: BTreeMap::new(),
         }
     }
 
-    /// A fact's value, or why it is not known. What could not be told is not asked for again until [`Facts::forget`].
+    /// A fact's value, as a stage with this view of the GPUs finds it, or why it is not known. What could not be told is not asked for again
+    /// until [`Facts::forget`].
     ///
     /// # Errors
     ///
     /// Of the cache alone.
-    pub fn get(&mut self, fact: Fact) -> Result<std::result::Result<String, Untold>> {
-        let name = name(fact);
-        if let Some(value) = self.known.get(&name) {
+    pub fn get(&mut self, fact: Fact, view: &View) -> Result<std::result::Result<String, Untold>> {
+        let question = Question::new(fact, view);
+        if let Some(value) = self.known.get(&question) {
             return Ok(Ok(value.clone()));
         }
-        if let Some(untold) = self.untold.get(&name) {
+        if let Some(untold) = self.untold.get(&question) {
             return Ok(Err(untold.clone()));
         }
         let told = match fact {
@@ -127,23 +154,18 @@ impl Facts {
             | Fact::TensorRtRtx
             | Fact::Libtorch
             | Fact::LibtorchCpu
-            | Fact::LibtorchCuda => self.of_worker(&name)?,
+            | Fact::LibtorchCuda => self.of_worker(&question)?,
         };
         match &told {
-            Ok(value) => drop(self.known.insert(name, value.clone())),
-            Err(untold) => drop(self.untold.insert(name, untold.clone())),
+            Ok(value) => drop(self.known.insert(question, value.clone())),
+            Err(untold) => drop(self.untold.insert(question, untold.clone())),
         }
         Ok(told)
     }
 
-    /// GPUs that libtorch can use, as far as the worker was asked for the fact of one.
-    pub fn gpus(&self) -> Option<usize> {
-        self.answer.as_ref()?.gpus
-    }
-
     /// Why a fact is not known, as far as that came out without asking for it.
-    pub fn untold(&self, fact: Fact) -> Option<&Untold> {
-        self.untold.get(&name(fact))
+    pub fn untold(&self, fact: Fact, view: &View) -> Option<&Untold> {
+        self.untold.get(&Question::new(fact, view))
     }
 
     /// What could not be told is asked for again: it may have been installed meanwhile.
@@ -151,56 +173,73 @@ impl Facts {
         self.untold.clear();
     }
 
-    fn of_worker(&mut self, fact: &str) -> Result<std::result::Result<String, Untold>> {
+    fn of_worker(&mut self, question: &Question) -> Result<std::result::Result<String, Untold>> {
         let worker = match worker::locate() {
             Ok(worker) => worker,
             Err(error) => return Ok(Err(Untold::Worker(error))),
         };
-        let mut asked = asked(&worker);
+        let visible = &question.visible;
+        let same = |other: &&Question| other.visible == *visible;
+        let mut names: BTreeSet<String> =
+            self.wanted.iter().filter(same).map(|wanted| wanted.name.clone()).collect();
+        names.insert(question.name.clone());
+        let mut asked = asked(&worker, visible.as_deref());
         // What TensorRT and libtorch run on.
         asked.push(host::driver());
-        if self.wanted.contains(&Fact::TensorRt) {
+        if names.contains(&name(Fact::TensorRt)) {
             // Where it is looked for.
             asked.push(format!("PATH={}", std::env::var_os("PATH").unwrap_or_default().display()));
         }
-        if self.answer.is_none() {
-            let bytes = files::read(&self.path)?;
-            let old: Option<Answer> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            self.answer = old.filter(|old| old.asked == asked && old.files_are_the_same());
+        if !self.answers.contains_key(visible)
+            && let Some(old) = self.remembered()?.into_iter().find(|old| old.asked == asked)
+            && old.files_are_the_same()
+        {
+            self.answers.insert(visible.clone(), old);
         }
-        if let Some(value) = self.answer.as_ref().and_then(|answer| answer.facts.get(fact)) {
+        let answer = self.answers.get(visible);
+        if let Some(value) = answer.and_then(|answer| answer.facts.get(&question.name)) {
             return Ok(Ok(value.clone()));
         }
-        let mut names: BTreeSet<String> = self.wanted.iter().copied().map(name).collect();
-        names.insert(fact.to_owned());
-        names.extend(self.answer.iter().flat_map(|answer| answer.facts.keys().cloned()));
-        for native in [Fact::Cpu, Fact::Host] {
-            names.remove(&name(native));
-        }
-        let (answer, untold) = match ask(&worker, asked, &names) {
+        names.extend(answer.iter().flat_map(|answer| answer.facts.keys().cloned()));
+        let (answer, untold) = match ask(&worker, asked, &names, visible.as_deref()) {
             Ok(told) => told,
             Err(error) => return Ok(Err(Untold::Worker(error))),
         };
-        let told = match (answer.facts.get(fact), untold.get(fact)) {
+        let told = match (answer.facts.get(&question.name), untold.get(&question.name)) {
             (Some(value), _) => Ok(value.clone()),
             (None, untold) => Err(untold.cloned().unwrap_or_else(Untold::left_out)),
         };
         // What else is missing was said in the same breath.
-        self.untold.extend(untold);
-        self.answer = Some(answer);
+        let of = |name| Question { visible: visible.clone(), name };
+        self.untold.extend(untold.into_iter().map(|(name, why)| (of(name), why)));
+        self.answers.insert(visible.clone(), answer);
         self.new = true;
         Ok(told)
     }
 
+    /// What the worker said in other runs, the newest first.
+    fn remembered(&self) -> Result<Vec<Answer>> {
+        let bytes = files::read(&self.path)?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    }
+
     /// Remembers what the worker said.
     pub fn save(&mut self) -> Result<()> {
-        if let Some(answer) = self.answer.as_ref().filter(|_| std::mem::take(&mut self.new)) {
-            let json = serde_json::to_vec_pretty(answer).expect("facts serialise to JSON");
+        if std::mem::take(&mut self.new) {
+            let mut answers: Vec<Answer> = self.answers.values().cloned().collect();
+            let old = self.remembered()?.into_iter();
+            let old = old.filter(|old| answers.iter().all(|new| new.asked != old.asked));
+            answers.extend(old.collect::<Vec<_>>());
+            answers.truncate(REMEMBERED);
+            let json = serde_json::to_vec_pretty(&answers).expect("facts serialise to JSON");
             files::publish(&self.path, &json)?;
         }
         Ok(())
     }
 }
+
+/// Facts that need no worker.
+const NATIVE: [Fact; 2] = [Fact::Cpu, Fact::Host];
 
 impl Answer {
     fn files_are_the_same(&self) -> bool {
@@ -216,10 +255,12 @@ fn ask(
     worker: &Path,
     asked: Vec<String>,
     names: &BTreeSet<String>,
+    visible: Option<&str>,
 ) -> Result<(Answer, BTreeMap<String, Untold>), WorkerError> {
     let broken = |reason: String| WorkerError::Broken { path: worker.to_path_buf(), reason };
     let mut command = Command::new(worker);
     command.arg("facts").args(names);
+    command.envs(visible.into_iter().flat_map(gpus::variables));
     let answer = answer::of(command, PATIENCE).map_err(|error| broken(error.to_string()))?;
     let Ok(mut printed) = serde_json::from_slice::<Printed>(&answer.output) else {
         let said = String::from_utf8_lossy(&answer.error).trim().replace('\n', "; ");
@@ -234,7 +275,7 @@ fn ask(
         untold.insert(name.clone(), why);
     }
     let files = printed.files.iter().map(|path| stamp(path)).collect();
-    Ok((Answer { asked, files, facts: printed.facts, gpus: printed.gpus }, untold))
+    Ok((Answer { asked, files, facts: printed.facts }, untold))
 }
 
 impl Untold {
@@ -243,11 +284,18 @@ impl Untold {
     }
 }
 
-/// What decides the worker's answer before it is asked.
-fn asked(worker: &Path) -> Vec<String> {
+/// What decides the answer of a worker that sees these GPUs, before it is asked.
+fn asked(worker: &Path, visible: Option<&str>) -> Vec<String> {
+    let seen = visible.map(gpus::variables);
     let variable = |name: &&str| {
-        let value = std::env::var_os(name).unwrap_or_default();
-        format!("{name}={}", value.display())
+        if let Some((_, value)) = seen.iter().flatten().find(|(seen, _)| seen == name) {
+            return format!("{name}={value}");
+        }
+        // None at all is not the same as an empty one, which hides all GPUs.
+        match std::env::var_os(name) {
+            Some(value) => format!("{name}={}", value.display()),
+            None => format!("no {name}"),
+        }
     };
     std::iter::once(stamp(worker)).chain(VARIABLES.iter().map(variable)).collect()
 }

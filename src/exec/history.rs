@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::commit::{Asked, Commit};
-use super::error::Result;
+use super::error::{At, Result};
 use super::event::Event;
 use super::reason::Change;
 use super::runner::{Run, Status};
@@ -107,9 +107,10 @@ impl Run<'_> {
             stages: stages.collect(),
             skipped: lost.iter().map(|(index, failed)| (id(*index), id(*failed))).collect(),
         };
-        let mut json = serde_json::to_vec(&record).expect("a record of a run serialises to JSON");
-        json.push(b'\n');
         let path = self.cache.place("runs").join(format!("{}.json", self.id));
+        let json = serde_json::to_vec(&record).map_err(std::io::Error::other);
+        let mut json = json.at("write", &path)?;
+        json.push(b'\n');
         Ok(files::publish_unflushed(&path, &json)?)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::nvidia;
 use crate::cache::Digest;
 
 /// Processor model, how many cores this process may use, and the instruction sets that inference
@@ -35,32 +36,27 @@ fn memory_of(meminfo: &str) -> Option<u64> {
 /// Names of the GPUs that this process may use: `CUDA_VISIBLE_DEVICES`, else all that NVIDIA's
 /// driver lists, by number.
 pub fn gpus() -> Vec<String> {
-    if let Ok(named) = std::env::var("CUDA_VISIBLE_DEVICES") {
-        return named
-            .split(',')
-            .map(|name| name.trim().to_owned())
-            .filter(|n| !n.is_empty())
-            .collect();
+    if let Ok(named) = std::env::var(nvidia::VISIBLE) {
+        // CUDA looks no further than at the first that is none.
+        let names = named.split(',').map(|name| name.trim().to_owned());
+        return names.take_while(|name| !name.is_empty() && name != "-1").collect();
     }
     let count = std::fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, Iterator::count);
     (0..count).map(|number| number.to_string()).collect()
 }
 
-/// What NVIDIA's driver says of itself and its GPUs; empty where there is none. To see that one of them changed, not to be read.
+/// What NVIDIA's driver says of itself and its GPUs, in their order; empty where there is none. To see that something changed, not to be read.
 pub fn driver() -> String {
     let mut text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     let gpus = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
-    let mut gpus: Vec<String> = gpus
-        .filter_map(|gpu| std::fs::read_to_string(gpu.path().join("information")).ok())
-        .flat_map(|text| {
-            text.lines()
-                .filter(|line| line.starts_with("Model"))
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    // Their names are their places on the bus.
+    let mut gpus: Vec<_> = gpus.map(|gpu| gpu.path()).collect();
     gpus.sort();
-    text.push_str(&gpus.join("\n"));
+    for gpu in gpus {
+        let told = std::fs::read_to_string(gpu.join("information")).unwrap_or_default();
+        let same = |line: &&str| line.starts_with("Model") || line.starts_with("GPU UUID");
+        text.extend(told.lines().filter(same).flat_map(|line| ["\n", line]));
+    }
     text
 }
 

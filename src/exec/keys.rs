@@ -1,9 +1,11 @@
 //! The key of a stage, as soon as what it takes from others is known.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::error::Result;
 use super::facts::{Facts, Untold};
+use super::gpus::Gpus;
 use super::inputs::Inputs;
 use super::{facts, report_stage};
 use crate::cache::{ActionKey, ActionRecord, Cache, CacheError, Digest};
@@ -18,6 +20,8 @@ pub struct Keys {
     pub inputs: Inputs,
     /// The machine.
     pub facts: Facts,
+    /// What stages see of its GPUs.
+    pub gpus: Rc<Gpus>,
 }
 
 /// Records of the stages that are done, by id.
@@ -25,9 +29,14 @@ pub type Done = BTreeMap<String, ActionRecord>;
 
 impl Keys {
     /// For the selected stages of a plan.
-    pub fn new(cache: &Cache, plan: &Plan) -> Self {
-        let wanted = plan.order().flat_map(|index| plan.stage(index).facts.iter().copied());
-        Self { inputs: Inputs::new(cache), facts: Facts::new(cache, wanted) }
+    pub fn new(cache: &Cache, plan: &Plan, gpus: Rc<Gpus>) -> Self {
+        let wanted = plan.order().flat_map(|index| {
+            let cell = plan.stage(index);
+            let view = gpus.view(cell);
+            cell.facts.iter().map(move |fact| (*fact, view.clone()))
+        });
+        let facts = Facts::new(cache, wanted);
+        Self { inputs: Inputs::new(cache), facts, gpus }
     }
 
     /// The key of a stage whose producers are all `done`.
@@ -59,8 +68,9 @@ impl Keys {
         key: &mut ActionKey,
     ) -> Result<Vec<(Fact, Untold)>> {
         let mut untold = Vec::new();
+        let view = self.gpus.view(cell);
         for &fact in &cell.facts {
-            match self.facts.get(fact)? {
+            match self.facts.get(fact, &view)? {
                 Ok(value) => drop(key.facts.insert(facts::name(fact), value)),
                 Err(why) => untold.push((fact, why)),
             }

@@ -11,7 +11,6 @@ use super::runner::Run;
 use super::{ExecutorChoice, remote, worker};
 use crate::config::StageCell;
 use crate::stages::contract::{Fact, Runs};
-use crate::stages::device::Device;
 
 /// A library, a program or a GPU that stages need and that is not there, or cannot be used. Without it such a stage can
 /// neither run nor be looked up: what it is belongs to its key.
@@ -86,9 +85,9 @@ impl Run<'_> {
         if !self.runs_here() {
             return Ok(());
         }
-        // Of a fact, or of a GPU beyond those that are there.
-        let mut found: BTreeMap<(Fact, Option<usize>), Lack> = BTreeMap::new();
-        let mut lacks = |cell: &StageCell, what: (Fact, Option<usize>), reason, help| {
+        // Of a fact, and of the GPU that is named.
+        let mut found: BTreeMap<(Fact, usize), Lack> = BTreeMap::new();
+        let mut lacks = |cell: &StageCell, what: (Fact, usize), reason, help| {
             let lack = found.entry(what);
             lack.and_modify(|lack| lack.more += 1)
                 .or_insert_with(|| Lack::new(cell, what.0, reason, help));
@@ -100,24 +99,14 @@ impl Run<'_> {
             if self.done.borrow().contains_key(&cell.id) {
                 continue;
             }
+            let keys = &mut *self.keys.borrow_mut();
+            let view = keys.gpus.view(cell);
             for &fact in &cell.facts {
-                let facts = &mut self.keys.borrow_mut().facts;
-                match facts.get(fact)? {
-                    // The key holds their model, not how many there are.
-                    Ok(_) if fact == Fact::LibtorchCuda && !remote => {
-                        let device = Device::of(&cell.stage.config());
-                        let missing = device
-                            .zip(facts.gpus())
-                            .and_then(|(device, gpus)| Some((device.gpu(), device.missing(gpus)?)));
-                        if let Some((gpu, reason)) = missing {
-                            let help = "device = \"auto\" takes a GPU only where there is one";
-                            lacks(cell, (fact, gpu), reason, Some(help.to_owned()));
-                        }
-                    }
+                match keys.facts.get(fact, &view)? {
                     Ok(_) => {}
                     Err(Untold::Worker(error)) => return Err(error.into()),
                     Err(Untold::Missing { reason, help }) => {
-                        lacks(cell, (fact, None), reason, help)
+                        lacks(cell, (fact, view.gpu), reason, help)
                     }
                 }
             }

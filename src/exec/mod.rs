@@ -1,6 +1,6 @@
 //! Running a plan: what is up to date, what runs and why, stages as processes, who is told.
 
-mod answer;
+pub mod answer;
 pub(crate) mod attempt;
 mod blamed_line;
 mod commit;
@@ -18,6 +18,7 @@ mod explain;
 mod facts;
 mod failure;
 mod find_run;
+mod gpus;
 mod guards;
 pub(crate) mod history;
 mod host;
@@ -30,6 +31,7 @@ mod machine;
 mod machinery;
 mod nearest;
 mod need;
+pub mod nvidia;
 mod options;
 mod part;
 mod past;

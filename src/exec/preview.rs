@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use serde::Serialize;
 
 use super::durations::durations;
 use super::error::Result;
 use super::facts::Untold;
+use super::gpus::Gpus;
 use super::history::newest_first;
 use super::keys::{Done, Keys};
 use super::past::{Known, Past};
@@ -131,7 +133,8 @@ impl<'a> Outlook<'a> {
         for name in &options.force {
             forced.extend(plan.named(name)?);
         }
-        let (past, keys) = (Past::new(cache, plan.pipeline()), Keys::new(cache, plan));
+        let gpus = Rc::new(Gpus::of(options, plan));
+        let (past, keys) = (Past::new(cache, plan.pipeline()), Keys::new(cache, plan, gpus));
         Ok(Self { plan, cache, past, keys, done: Done::new(), forced })
     }
 
@@ -161,8 +164,10 @@ impl<'a> Outlook<'a> {
     /// Adds to previews what is known to be missing: all of it where the worker was asked, nothing else.
     fn lacks(&self, pending: &[(usize, usize)], previews: &mut [Preview]) {
         for &(index, place) in pending {
-            let facts = self.plan.stage(index).facts.iter().copied();
-            let missing = facts.filter_map(|fact| match self.keys.facts.untold(fact) {
+            let cell = self.plan.stage(index);
+            let view = self.keys.gpus.view(cell);
+            let facts = cell.facts.iter().copied();
+            let missing = facts.filter_map(|fact| match self.keys.facts.untold(fact, &view) {
                 Some(why @ Untold::Missing { .. }) => Some((fact, why.clone())),
                 _ => None,
             });
@@ -292,14 +297,28 @@ impl<'a> Outlook<'a> {
 
 /// What a stage needs whose facts cannot be told.
 fn needs(untold: &[(Fact, Untold)]) -> String {
-    let words = |missing: bool| {
-        let of = untold.iter().filter(|(_, why)| matches!(why, Untold::Missing { .. }) == missing);
-        of.map(|(fact, _)| fact.words()).collect::<Vec<_>>().join(", ")
-    };
-    match (words(true), words(false)) {
-        (missing, unasked) if missing.is_empty() => format!("needs qpipe-worker to tell {unasked}"),
-        (missing, _) => format!("needs {missing}, which is missing here"),
+    // The worker that answers has libtorch: what is missing is the GPU that is asked for, and it says which.
+    let of_libtorch =
+        |fact| matches!(fact, Fact::Libtorch | Fact::LibtorchCpu | Fact::LibtorchCuda);
+    let (mut missing, mut unasked, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    for (fact, why) in untold {
+        match why {
+            Untold::Worker(_) => unasked.push(fact.words()),
+            Untold::Missing { reason, .. } if of_libtorch(*fact) => told.push(reason.as_str()),
+            Untold::Missing { .. } => missing.push(fact.words()),
+        }
     }
+    let mut needs = Vec::new();
+    if !missing.is_empty() {
+        needs.push(format!("needs {}, which is missing here", missing.join(", ")));
+    }
+    if !told.is_empty() {
+        needs.push(format!("cannot compute here: {}", told.join("; ")));
+    }
+    if needs.is_empty() {
+        needs.push(format!("needs qpipe-worker to tell {}", unasked.join(", ")));
+    }
+    needs.join("; ")
 }
 
 /// How many stages there are of each action: up to date, to run, that may run, unknown.
@@ -324,5 +343,25 @@ fn brief(names: &[&str]) -> String {
             format!("{one}, {two}, {three} and {} more", more.len() + 1)
         }
         _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A GPU that is named and is not there was told as a libtorch that is missing.
+    #[test]
+    fn what_is_missing_is_named() {
+        let missing =
+            |fact, reason: &str| (fact, Untold::Missing { reason: reason.to_owned(), help: None });
+        let gpu =
+            missing(Fact::Libtorch, "QPIPE_DEVICE = cuda:0 asks for GPU 0, libtorch finds none");
+        let told = "cannot compute here: QPIPE_DEVICE = cuda:0 asks for GPU 0, libtorch finds none";
+        assert_eq!(needs(std::slice::from_ref(&gpu)), told);
+        let trtexec = missing(Fact::TensorRt, "no trtexec");
+        let first = "needs TensorRT (trtexec), which is missing here";
+        assert_eq!(needs(std::slice::from_ref(&trtexec)), first);
+        assert_eq!(needs(&[trtexec, gpu]), format!("{first}; {told}"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::gpus::Gpus;
 use super::host;
 
 /// What a stage needs to run.
@@ -37,15 +38,14 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Of this machine. `jobs`: stages at a time, as many as processors where it is not given;
-    /// `gpus`: their names, those of the system where they are not given.
-    pub fn of_machine(jobs: Option<usize>, gpus: Option<&[String]>) -> Self {
+    /// Of this machine. `jobs`: stages at a time, as many as processors where it is not given.
+    pub fn of_machine(jobs: Option<usize>, gpus: &Gpus) -> Self {
         let cpus = host::threads();
         Self {
             jobs: jobs.unwrap_or(cpus).max(1),
             cpus: cpus as f64,
             memory: host::memory(),
-            gpus: gpus.map_or_else(host::gpus, <[String]>::to_vec),
+            gpus: gpus.shared().names.clone(),
         }
     }
 

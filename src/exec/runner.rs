@@ -3,6 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use super::event::{Event, Reporter, Summary};
 use super::executor::slurm::Cluster;
 use super::executor::{Executor, Local, Work};
 use super::failure::StageFailure;
+use super::gpus::Gpus;
 use super::keys::{Done, Keys};
 use super::locked::Held;
 use super::past::{Past, label};
@@ -56,6 +58,7 @@ pub struct Run<'a> {
     /// The lock file, where it must not change.
     pub(super) locked: Option<Held>,
     pub(super) keys: RefCell<Keys>,
+    pub(super) gpus: Rc<Gpus>,
     pub(super) session: RefCell<Session>,
     pub(super) done: RefCell<Done>,
     pub(super) notes: RefCell<BTreeMap<usize, Note>>,
@@ -174,6 +177,7 @@ impl<'a> Run<'a> {
             forced.extend(plan.order().filter(|index| plan.stage(*index).id == part.stage));
         }
         let locked = Held::new(plan, options.locked)?;
+        let gpus = Rc::new(Gpus::of(options, plan));
         Ok(Self {
             plan,
             cache,
@@ -181,7 +185,8 @@ impl<'a> Run<'a> {
             reporter: RefCell::new(reporter),
             past: Past::new(cache, pipeline),
             locked,
-            keys: RefCell::new(Keys::new(cache, plan)),
+            keys: RefCell::new(Keys::new(cache, plan, Rc::clone(&gpus))),
+            gpus,
             session: RefCell::new(session),
             done: RefCell::default(),
             notes: RefCell::default(),
@@ -226,7 +231,7 @@ impl<'a> Run<'a> {
             self.commit.replace(Some(Asked::about(&self.plan.pipeline().folder)));
         }
         let executor: Box<dyn Executor> = match &self.options.executor {
-            ExecutorChoice::Local => Box::new(Local::new(self.options)),
+            ExecutorChoice::Local => Box::new(Local::new(self.options, &self.gpus)),
             ExecutorChoice::Slurm(options) => Box::new(Cluster::new(options.clone())),
         };
         let result = executor.execute(self, Work { scheduler, needed });

@@ -113,6 +113,7 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         log: run.log(cell),
         timeout: cell.execution.timeout,
         grant,
+        gpus: &run.gpus,
         reporter: &run.reporter,
     };
     let result = attempt.run(&claim, &scratch, &run.done, signals).await;

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use super::answer;
 use crate::task::UsableModel;
 
 /// File name of the worker.
@@ -86,19 +88,20 @@ fn usable(path: PathBuf, help: String) -> Result<PathBuf, WorkerError> {
     if executable { Ok(path) } else { Err(WorkerError::Missing { path, help }) }
 }
 
+/// It opens its libraries, from a slow disk at worst.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// The version of the worker at `path`, which must be this program's own.
 pub fn version(path: &Path) -> Result<String, WorkerError> {
     let broken = |reason: String| WorkerError::Broken { path: path.to_path_buf(), reason };
-    let output = Command::new(path)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| broken(error.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let mut command = Command::new(path);
+    command.arg("--version");
+    let output = answer::of(command, PATIENCE).map_err(|error| broken(error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.output);
     let Some(found) = text.trim().strip_prefix(NAME).map(str::trim) else {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&output.error);
         let said = said.trim().lines().last().unwrap_or_default();
-        return Err(broken(format!("`--version` ended with {}. {said}", output.status)));
+        return Err(broken(format!("`--version` {}. {said}", output.ending)));
     };
     if found == env!("CARGO_PKG_VERSION") {
         Ok(found.to_owned())

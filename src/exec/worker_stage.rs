@@ -48,7 +48,9 @@ pub fn launch(
         threads,
     };
     let path = scratch.root.join("task.json");
-    let json = serde_json::to_vec_pretty(&task).expect("a task serialises to JSON");
+    // A path that `--set` names from a folder whose own name is not UTF-8 is none of JSON's.
+    let json =
+        serde_json::to_vec_pretty(&task).map_err(std::io::Error::other).at("write", &path)?;
     std::fs::write(&path, json).at("write", &path)?;
     Ok(Launch {
         line: vec![worker.into(), "run".into(), path.into()],

@@ -149,6 +149,11 @@ const OURS: &[(&str, &str)] = &[
     ("--int8", "`precision`"),
     ("--fp16", "`precision`"),
     ("--best", "`precision`"),
+    // The cache key names the first GPU that the stage sees, and trtexec numbers those.
+    (
+        "--device",
+        "`qpipe run --gpus` or CUDA_VISIBLE_DEVICES: the engine is built on the first GPU that the stage sees",
+    ),
 ];
 
 impl Contract for BuildEngine {
@@ -355,6 +360,8 @@ mod tests {
             tensorrt(serde_json::json!({"flags": ["--onnx=x"]})),
             ["flags: --onnx is set by the stage's `model`"]
         );
+        let device = tensorrt(serde_json::json!({"flags": ["--device=1"]}));
+        assert!(device.len() == 1 && device[0].contains("set by `qpipe run --gpus`"), "{device:?}");
         let twice = ["--builderOptimizationLevel=4", "--noTF32", "--builderOptimizationLevel=5"];
         assert_eq!(
             tensorrt(serde_json::json!({"flags": twice})),

@@ -134,7 +134,7 @@ pub enum Fact {
     Host,
     /// The ONNX Runtime library: its path's file name, size and version.
     OnnxRuntime,
-    /// Version of the TensorRT that `trtexec` belongs to; name, compute capability and driver branch of the GPUs that are visible.
+    /// Version of the TensorRT that `trtexec` belongs to; name, compute capability and driver branch of the first GPU that the stage sees, which it uses.
     TensorRt,
     /// The TensorRT-RTX library's version.
     TensorRtRtx,
@@ -142,7 +142,7 @@ pub enum Fact {
     Libtorch,
     /// The same where a stage computes on the CPU, whatever GPUs there are.
     LibtorchCpu,
-    /// The same where a stage asks for a GPU.
+    /// The same where a stage asks for a GPU, by its number of those that it sees.
     LibtorchCuda,
 }
 
@@ -166,7 +166,7 @@ impl Fact {
 pub enum Demand {
     /// One processor.
     Light,
-    /// All processors; a GPU, if the kind uses one and there is one.
+    /// All processors.
     Whole,
     /// The machine for itself: nothing runs beside it, so that its timings are right.
     Alone,

@@ -54,21 +54,18 @@ impl Device {
         config.get("device")?.as_str().map(|word| Self(word.to_owned()))
     }
 
-    /// A GPU that is not there, where the stage may use `gpus` of them: what is wrong, in the words of the worker.
-    pub fn missing(&self, gpus: usize) -> Option<String> {
-        let number = self.gpu().filter(|number| *number >= gpus)?;
-        Some(format!("device = \"{}\" asks for GPU {number}, {}", self.0, there_are(gpus)))
-    }
-
     /// A GPU beyond those that the stage is given (`resources = { gpus = … }`; a fraction is one of them), wherever it runs.
     pub fn beyond(&self, given: Option<f64>) -> Option<Problem> {
-        let given = given.filter(|given| *given > 0.0)?.ceil() as usize;
+        let given = given?.ceil() as usize;
         let number = self.gpu().filter(|number| *number >= given)?;
-        let message = format!(
-            "device = \"{}\" is beyond the GPUs that the stage is given: {}",
-            self.0,
-            names(given)
-        );
+        let message = match given {
+            0 => format!("device = \"{}\" asks for a GPU, and the stage is given none", self.0),
+            _ => format!(
+                "device = \"{}\" is beyond the GPUs that the stage is given: {}",
+                self.0,
+                names(given)
+            ),
+        };
         let more = format!(
             "a stage counts its GPUs from 0, whichever they are; `resources = {{ gpus = {} }}` gives it as many",
             number + 1
@@ -134,26 +131,18 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_is_not_there_is_told() {
+    fn a_gpu_that_is_not_given_is_told() {
         let device = |word: &str| Device(word.to_owned());
-        let missing = |word: &str, gpus| device(word).missing(gpus).unwrap_or_default();
-        assert_eq!(
-            missing("cuda:7", 1),
-            "device = \"cuda:7\" asks for GPU 7, there is one: cuda:0"
-        );
-        assert!(missing("cuda:2", 2).ends_with("there are 2: cuda:0 to cuda:1"));
-        for (word, gpus) in [("cuda:1", 2), ("cuda", 1), ("cpu", 0), ("auto", 0)] {
-            assert_eq!(missing(word, gpus), "", "{word}");
-        }
+        assert_eq!(there_are(1), "there is one: cuda:0");
+        assert_eq!(there_are(2), "there are 2: cuda:0 to cuda:1");
         let beyond = |word: &str, given| device(word).beyond(given).is_some();
         assert!(
             beyond("cuda:1", Some(0.5))
                 && beyond("cuda:1", Some(1.0))
                 && beyond("cuda:2", Some(2.0))
         );
-        assert!(
-            !beyond("cuda:1", Some(2.0)) && !beyond("cuda:1", None) && !beyond("cuda:1", Some(0.0))
-        );
+        assert!(!beyond("cuda:1", Some(2.0)) && !beyond("cuda:1", None));
         assert!(!beyond("auto", Some(1.0)) && !beyond("cuda", Some(0.5)));
+        assert!(beyond("cuda", Some(0.0)) && !beyond("auto", Some(0.0)));
     }
 }

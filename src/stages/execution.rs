@@ -48,7 +48,7 @@ pub struct ResourcesTable {
     /// Memory.
     #[serde(default)]
     pub memory: Option<SizeText>,
-    /// GPUs: a whole number, or a fraction below 1 of one that is shared; 0: none.
+    /// GPUs: a whole number, or a fraction below 1 of one that is shared; 0: none, whatever `--gpus` names. Default: the stage sees all that the run may use.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub gpus: Option<f64>,

@@ -9,6 +9,7 @@ mod crash;
 mod detection;
 mod faults;
 mod fuzz_corpus;
+mod gpus;
 mod history;
 mod init;
 mod linking;

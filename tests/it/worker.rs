@@ -252,8 +252,10 @@ fn a_gpu_beyond_those_that_are_there_is_told_before_anything_runs() {
             .map(|(name, device)| stage(name, device))
             .concat();
     project.write("p.toml", &format!("{model}\n{data}{stages}"));
-    let mut facts = serde_json::json!({
-        "facts": {"libtorch-cuda": "2.11 on a card"}, "files": [], "gpus": 2,
+    let beyond = |gpu: u32| serde_json::json!({"message": format!("device = \"cuda:{gpu}\" asks for GPU {gpu}, there are 2: cuda:0 to cuda:1")});
+    let facts = serde_json::json!({
+        "facts": {"libtorch-cuda": "2.11 on a card", "libtorch-cuda:1": "2.11 on a card"}, "files": [],
+        "missing": {"libtorch-cuda:2": beyond(2), "libtorch-cuda:7": beyond(7)},
     });
     project.write("facts", &facts.to_string());
     let said = run(&project);
@@ -271,8 +273,10 @@ fn a_gpu_beyond_those_that_are_there_is_told_before_anything_runs() {
     }
     assert!(project.ran().is_empty(), "{said:?}");
     // On a machine that has them all runs.
-    facts["gpus"] = 8.into();
-    project.write("facts", &facts.to_string());
+    let names = ["libtorch-cuda:1", "libtorch-cuda:2", "libtorch-cuda:7"];
+    let facts = names.map(|name| (name.to_owned(), "2.11 on a card".into()));
+    let facts = serde_json::Map::from_iter(facts);
+    project.write("facts", &serde_json::json!({"facts": facts}).to_string());
     std::fs::remove_file(project.path("cache/facts.json")).unwrap();
     let said = run(&project);
     assert!(said.code != Some(3) && !project.ran().is_empty(), "{said:?}");
@@ -320,4 +324,24 @@ fn a_worker_that_is_missing_is_told_before_anything_runs() {
     assert_eq!(said.code, Some(3), "{said:?}");
     assert!(said.stderr.starts_with("error: qpipe-worker is missing: "), "{said:?}");
     assert!(project.ran().is_empty());
+}
+
+/// Tasks and records are JSON, which cannot name it: it was a panic, of a pipeline file when all stages had run.
+#[test]
+fn a_path_that_is_not_utf8_is_told_before_anything_runs() {
+    use std::os::unix::ffi::OsStrExt;
+    let project = project(GOOD);
+    let odd = project.path("").join(std::ffi::OsStr::from_bytes(b"odd \xff"));
+    let mut command = project.command(&["run", "p.toml"]);
+    let of_cache = project.said(with_worker(&project, &mut command).env("QPIPE_CACHE", &odd));
+    std::fs::create_dir_all(&odd).unwrap();
+    std::fs::copy(project.path("p.toml"), odd.join("p.toml")).unwrap();
+    let mut command = project.command(&["run"]);
+    let of_file = project.said(with_worker(&project, command.arg(odd.join("p.toml"))));
+    for (said, help) in [(of_cache, "--cache or QPIPE_CACHE"), (of_file, "rename the folder")] {
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.stderr.contains("odd \\xFF"), "{said:?}");
+        assert!(said.stderr.contains("is not UTF-8") && said.stderr.contains(help), "{said:?}");
+        assert!(!said.stderr.contains("model: done"), "{said:?}");
+    }
 }

@@ -57,6 +57,14 @@ struct NoWaits {
   }
 };
 
+// A device that is the current one while this lives.
+struct Current {
+  const c10::impl::DeviceGuardImplInterface *of;
+  c10::Device before;
+  Current(const c10::impl::DeviceGuardImplInterface *of, c10::Device device) : of(of), before(of->exchangeDevice(device)) {}
+  ~Current() { of->uncheckedSetDevice(before); }
+};
+
 const c10::impl::DeviceGuardImplInterface *device() { return c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA); }
 
 } // namespace
@@ -69,6 +77,8 @@ char *qpipe_graph_record(int8_t index, int (*work)(void *), void *context, void 
   return guarded([&] {
     auto *of = device();
     c10::Device here(c10::DeviceType::CUDA, index);
+    // libtorch records and replays on the current device's stream, whatever device the graph's own stream is of.
+    Current current(of, here);
     auto graph = std::make_unique<Graph>(of->getStreamFromGlobalPool(here, false));
     of->synchronizeStream(of->getStream(here));
     auto before = of->exchangeStream(graph->stream);
@@ -100,11 +110,19 @@ char *qpipe_graph_record(int8_t index, int (*work)(void *), void *context, void 
 char *qpipe_graph_replay(void *graph) {
   return guarded([&] {
     auto *it = static_cast<Graph *>(graph);
+    Current current(device(), it->stream.device());
     it->replay(it->room);
   });
 }
 
 void qpipe_graph_free(void *graph) { delete static_cast<Graph *>(graph); }
+
+// The name of a GPU: the first member of CUDA's `cudaDeviceProp`, 256 characters with a 0 among them.
+char *qpipe_gpu_name(int8_t index, char *name) {
+  return guarded([&] {
+    std::memcpy(name, member<const void *(*)(c10::DeviceIndex)>("_ZN2at4cuda19getDevicePropertiesEa")(index), 256);
+  });
+}
 
 // Waits for all that was enqueued on the device.
 char *qpipe_synchronize(int8_t index) {

@@ -8,17 +8,17 @@ use qpipe::task::Component;
 use crate::engine::{library, tensorrt};
 use crate::{Error, Result, torch};
 
-/// The value of a fact, for cache keys.
+/// The value of a fact, for cache keys; `gpu`: number of the one that a stage names, where it names one.
 ///
 /// # Errors
 /// A library that is not there; facts that the runner knows itself.
-pub fn fact(fact: Fact) -> Result<String> {
+pub fn fact(fact: Fact, gpu: usize) -> Result<String> {
     match fact {
         Fact::Libtorch | Fact::LibtorchCpu | Fact::LibtorchCuda => {
             let (path, version) = torch::loaded()?;
             let key = match fact {
                 Fact::LibtorchCpu => "cpu",
-                Fact::LibtorchCuda => "cuda",
+                Fact::LibtorchCuda => &format!("cuda:{gpu}"),
                 _ => "auto",
             };
             if fact == Fact::LibtorchCuda && torch::gpus() == 0 {
@@ -61,20 +61,12 @@ pub fn files(fact: Fact) -> Vec<std::path::PathBuf> {
     found.into_iter().collect()
 }
 
-/// The GPU's model and driver, as the driver tells them; `cuda:0` where it does not.
+/// The GPU's model, as libtorch finds it, and its driver; `cuda:0` where one of them is not told.
 pub fn device_name(device: tch::Device) -> String {
     let tch::Device::Cuda(index) = device else { return "the CPU".to_owned() };
-    let value = |text: &str, key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-        Some(line.trim_start_matches(':').trim().to_owned())
-    };
-    let models = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
-    let models =
-        models.filter_map(|entry| std::fs::read_to_string(entry.path().join("information")).ok());
-    let model = models.filter_map(|text| value(&text, "Model")).next();
     let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
     let driver = driver.and_then(|text| torch::driver_version(&text));
-    match (model, driver) {
+    match (torch::gpu_name(index), driver) {
         (Some(model), Some(driver)) => format!("{model}, driver {driver}"),
         _ => format!("cuda:{index}"),
     }
@@ -162,10 +154,10 @@ pub fn all() -> Vec<Component> {
 fn gpu() -> Component {
     let gpus = torch::gpus();
     let version = (gpus > 0).then(|| {
-        let first = device_name(tch::Device::Cuda(0));
         let cuda =
             torch::cuda_version().map_or(String::new(), |version| format!(", CUDA {version}"));
-        format!("{gpus} × {first}{cuda}")
+        let names = (0..gpus).map(|index| device_name(tch::Device::Cuda(index)));
+        format!("{}{cuda}", counted(names))
     });
     let help = if gpus > 0 {
         "device = \"auto\", \"cpu\" or \"cuda:N\" in a stage, or QPIPE_DEVICE, chooses".to_owned()
@@ -175,21 +167,40 @@ fn gpu() -> Component {
     Component { name: "CUDA GPU".to_owned(), version, path: None, required: false, help }
 }
 
+/// `2 × A100, 1 × T4`: names that follow one another and are the same are told once.
+fn counted(names: impl IntoIterator<Item = String>) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for name in names {
+        match counts.last_mut() {
+            Some((last, count)) if *last == name => *count += 1,
+            _ => counts.push((name, 1)),
+        }
+    }
+    let words = counts.iter().map(|(name, count)| format!("{count} × {name}"));
+    words.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_kind_of_gpu_is_told() {
+        let names = ["A100, driver 550", "A100, driver 550", "T4, driver 550"].map(str::to_owned);
+        assert_eq!(counted(names), "2 × A100, driver 550, 1 × T4, driver 550");
+    }
 
     #[test]
     fn the_loaded_libtorch_is_the_one_that_tch_belongs_to() {
         let (path, version) = torch::loaded().unwrap();
         assert!(path.starts_with('/'), "{path}");
         assert!(version.starts_with(torch::LIBTORCH), "{version}");
-        let fact = fact(Fact::Libtorch).unwrap();
+        let fact = fact(Fact::Libtorch, 0).unwrap();
         assert!(fact.contains("libtorch_cpu.so "), "{fact}");
-        let on_cpu = super::fact(Fact::LibtorchCpu).unwrap();
+        let on_cpu = super::fact(Fact::LibtorchCpu, 0).unwrap();
         assert!(!on_cpu.contains(" on ") && fact.starts_with(&on_cpu), "{on_cpu}");
         if torch::gpus() == 0 {
-            let error = super::fact(Fact::LibtorchCuda).unwrap_err();
+            let error = super::fact(Fact::LibtorchCuda, 0).unwrap_err();
             assert!(error.message.contains("libtorch finds none"), "{}", error.message);
         }
     }
@@ -198,7 +209,7 @@ mod tests {
     #[cfg(not(feature = "tensorrt-rtx"))]
     #[test]
     fn a_worker_without_tensorrt_rtx_does_not_tell_its_fact() {
-        let error = fact(Fact::TensorRtRtx).unwrap_err();
+        let error = fact(Fact::TensorRtRtx, 0).unwrap_err();
         assert!(error.message.contains("built without it"), "{}", error.message);
     }
 }

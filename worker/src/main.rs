@@ -9,12 +9,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use qpipe::cli::Exit;
+use qpipe::exec::nvidia;
 use qpipe::stages::contract::Fact;
 use qpipe::task::{Blame, Event, PROTOCOL, Task};
 use qpipe_worker::stages::{Context, Events, RUNS};
 use qpipe_worker::{Error, Result, components, inspect, torch};
 
 fn main() -> ExitCode {
+    // As the driver and trtexec number GPUs, before anything asks CUDA for one: a key names the one that computes.
+    // SAFETY: this process has started no other thread yet that could read the environment.
+    unsafe { std::env::set_var(nvidia::ORDER, nvidia::BY_BUS) };
     torch::open_cuda();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -34,15 +38,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints `{"facts": {name: value}, "files": [path], "missing": {name: {"message": …, "help": …}}, "gpus": count}`; the error of a fact that
-/// cannot be told is printed for people too. GPUs are counted where a fact of one was asked for, since that takes CUDA a while.
+/// Prints `{"facts": {name: value}, "files": [path], "missing": {name: {"message": …, "help": …}}}`; the error of a fact that cannot be told is
+/// printed for people too. `libtorch-cuda:1` is the fact `libtorch-cuda` of the second GPU.
 fn facts(names: &[&str]) -> ExitCode {
     let (mut facts, mut files, mut missing) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for &name in names {
-        let told = serde_json::from_value::<Fact>(name.into())
+        let (word, gpu) = name.split_once(':').unwrap_or((name, "0"));
+        let told = serde_json::from_value::<Fact>(word.into())
             .map_err(|error| Error::bug(error.to_string()))
             .and_then(|fact| {
-                facts.insert(name, components::fact(fact)?);
+                let gpu = gpu.parse().map_err(|_| Error::bug(format!("no fact is {name}")))?;
+                facts.insert(name, components::fact(fact, gpu)?);
                 files.extend(components::files(fact));
                 Ok(())
             });
@@ -55,12 +61,7 @@ fn facts(names: &[&str]) -> ExitCode {
             missing.insert(name, serde_json::json!({ "message": message, "help": help }));
         }
     }
-    let asks = serde_json::to_value(Fact::LibtorchCuda).ok();
-    let asks = names.iter().any(|&name| asks.as_ref().is_some_and(|fact| fact == name));
-    let gpus = asks.then(torch::gpus);
-    let told = print(
-        &serde_json::json!({ "facts": facts, "files": files, "missing": missing, "gpus": gpus }),
-    );
+    let told = print(&serde_json::json!({ "facts": facts, "files": files, "missing": missing }));
     if missing.is_empty() { told } else { ExitCode::FAILURE }
 }
 

@@ -16,6 +16,7 @@ use crate::exec::error::{Result, RunError};
 use crate::exec::estimate::Estimates;
 use crate::exec::event::Event;
 use crate::exec::failure::{StageFailure, failure};
+use crate::exec::gpus::{Gpus, Shared};
 use crate::exec::need::need;
 use crate::exec::queue::Queue;
 use crate::exec::resources::{Capacity, Grant, Pool};
@@ -34,13 +35,14 @@ pub struct Local {
 
 impl Local {
     /// With what the options allow.
-    pub fn new(options: &Options) -> Self {
-        Self { capacity: Capacity::of_machine(options.jobs, options.gpus.as_deref()) }
+    pub fn new(options: &Options, gpus: &Gpus) -> Self {
+        Self { capacity: Capacity::of_machine(options.jobs, gpus) }
     }
 }
 
 impl Executor for Local {
     fn execute(&self, run: &Run, work: Work) -> Result<()> {
+        self.tell_of_other_kinds(run);
         self.check(run)?;
         let (runtime, signals, ender) = machinery::start()?;
         let mut local = Progress {
@@ -104,6 +106,27 @@ impl Executor for Local {
 }
 
 impl Local {
+    /// Warns of GPUs that no stage is given, where one waits for some.
+    fn tell_of_other_kinds(&self, run: &Run) {
+        let waits = |index: usize| {
+            let cell = run.stage(index);
+            !run.done.borrow().contains_key(&cell.id) && need(cell, &self.capacity).gpus > 0.0
+        };
+        let Shared { names, kind, others } = run.gpus.shared();
+        if others.is_empty() || !run.plan.order().any(waits) {
+            return;
+        }
+        let list: Vec<String> =
+            others.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
+        let message = format!(
+            "stages with `resources.gpus` are given GPUs of one kind, since their cache keys name it: {} ({kind}), not {}; `--gpus {}` gives them those",
+            names.join(", "),
+            list.join(", "),
+            others[0].0
+        );
+        run.tell(&Event::Warning { stage: None, message: &message });
+    }
+
     /// Refuses a stage that needs more than the machine has, before anything runs. Where a remote
     /// cache may have its result, it is refused once that does not.
     fn check(&self, run: &Run) -> Result<()> {

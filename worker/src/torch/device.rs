@@ -70,6 +70,11 @@ pub fn gpus() -> usize {
     }
 }
 
+/// Name of a GPU, as libtorch finds it; with its profile where it is a part of one (MIG).
+pub fn gpu_name(index: usize) -> Option<String> {
+    (index < gpus()).then(|| shim::gpu_name(index)).flatten()
+}
+
 /// Version of the CUDA that libtorch was built with, such as `12.8`.
 pub fn cuda_version() -> Option<String> {
     let version = shim::cuda_version();

@@ -15,7 +15,7 @@ mod version;
 
 pub use convert::{carrier_of, dtype_of, is_float, kind_of, tensor_data, to_tensor};
 pub use device::{
-    DEVICE_VARIABLE, cuda_version, device, driver_version, find_device, gpus, open_cuda,
+    DEVICE_VARIABLE, cuda_version, device, driver_version, find_device, gpu_name, gpus, open_cuda,
     open_device, why_no_gpu,
 };
 pub use elements::{flat, with_f32};

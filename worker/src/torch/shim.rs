@@ -19,6 +19,7 @@ unsafe extern "C" {
     fn qpipe_deterministic(on: bool) -> *mut c_char;
     fn qpipe_is_deterministic() -> bool;
     fn qpipe_cuda_version() -> c_long;
+    fn qpipe_gpu_name(index: i8, name: *mut c_char) -> *mut c_char;
     fn qpipe_event_record(index: c_int, event: *mut *mut c_void) -> *mut c_char;
     fn qpipe_event_elapsed(
         first: *const c_void,
@@ -144,6 +145,15 @@ pub fn is_deterministic() -> bool {
 pub(super) fn cuda_version() -> i64 {
     // SAFETY: it reads a constant of the library.
     unsafe { qpipe_cuda_version() }
+}
+
+/// The name of a GPU that is there.
+pub(super) fn gpu_name(index: usize) -> Option<String> {
+    let mut name: [c_char; 256] = [0; 256];
+    // SAFETY: it writes as many characters as there is room for.
+    done(unsafe { qpipe_gpu_name(i8::try_from(index).ok()?, name.as_mut_ptr()) }).ok()?;
+    let name: Vec<u8> = name.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    String::from_utf8(name).ok().filter(|name| !name.is_empty())
 }
 
 /// A mark in the queue of a GPU's work, with the time at which it came to it.

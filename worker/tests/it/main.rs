@@ -7,6 +7,7 @@ mod boxes;
 mod detectors;
 mod engines;
 mod exporters;
+mod facts;
 mod finetuning;
 mod foreign;
 mod format_costs;

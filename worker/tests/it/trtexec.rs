@@ -72,7 +72,7 @@ impl Machine {
         self.variables.push((name, value.to_owned()));
     }
 
-    fn worker(&self, arguments: &[&str]) -> Command {
+    pub fn worker(&self, arguments: &[&str]) -> Command {
         let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let fakes = crate_folder.join("tests/it/data");
         let mut command = Command::new(env!("CARGO_BIN_EXE_qpipe-worker"));
@@ -569,27 +569,4 @@ fn an_engine_that_computes_something_else_is_refused() {
     let ended = machine.build("implicit", "float.onnx", made_up);
     assert_eq!(ended.failure, None, "{ended:?}");
     assert!(!ended.metrics.contains_key("engine_sqnr_db"), "{ended:?}");
-}
-
-/// What cache keys hold, so that a colleague's other card never gets this engine.
-#[test]
-fn the_fact_names_version_card_and_driver_branch() {
-    let machine = Machine::new("ok");
-    let fact = |machine: &Machine| -> Value {
-        let output = machine.worker(&["facts", "tensor-rt"]).output().unwrap();
-        let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
-        printed["facts"]["tensor-rt"].clone()
-    };
-    assert_eq!(fact(&machine), "8.5.3 on NVIDIA H100 80GB HBM3 (compute 9.0, driver 550)");
-    let mut other = Machine::new("ok");
-    other.set("FAKE_DRIVER", "535.1");
-    other.set("FAKE_TRTEXEC_VERSION", "100300");
-    assert_eq!(fact(&other), "10.3.0 on NVIDIA H100 80GB HBM3 (compute 9.0, driver 535)");
-    other.set("TRTEXEC", "/nowhere/trtexec");
-    let output = other.worker(&["facts", "tensor-rt", "libtorch-cpu"]).output().unwrap();
-    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(printed["facts"]["libtorch-cpu"].is_string(), "{printed}");
-    let missing = &printed["missing"]["tensor-rt"];
-    assert_eq!(missing["message"], "TRTEXEC=/nowhere/trtexec: expected the program trtexec");
-    assert!(missing["help"].as_str().unwrap().contains("TENSORRT_DIR"), "{printed}");
 }

@@ -30,7 +30,12 @@ struct Timed {
 pub fn time(timing: &Timing) -> Result<Metrics> {
     let device = torch::device();
     let mut network = Network::open(timing.folder, timing.note)?;
-    let before = tensorrt::state();
+    let gpu = match device {
+        Device::Cuda(index) => tensorrt::visible()?.into_iter().nth(index),
+        _ => None,
+    };
+    let state = || gpu.as_ref().and_then(tensorrt::state);
+    let before = state();
     let mut batches = Vec::new();
     for (index, &batch) in timing.batches.iter().enumerate() {
         timing.begin(index);
@@ -38,7 +43,6 @@ pub fn time(timing: &Timing) -> Result<Metrics> {
         let throughput = batch as f64 / times.compute_ms.median * 1e3;
         batches.push(Timed { batch, times, throughput });
     }
-    let gpu = tensorrt::visible().into_iter().next();
     Ok(Metrics::from([
         ("backend".to_owned(), json!(timing.note.backend)),
         ("runtime".to_owned(), json!(timing.note.runtime)),
@@ -48,7 +52,7 @@ pub fn time(timing: &Timing) -> Result<Metrics> {
             "gpu".to_owned(),
             json!({ "name": gpu.as_ref().map(|gpu| &gpu.name), "driver": gpu.as_ref().map(|gpu| &gpu.driver),
                 "compute_capability": gpu.as_ref().map(|gpu| &gpu.compute_capability),
-                "before": before, "after": tensorrt::state() }),
+                "before": before, "after": state() }),
         ),
         ("batches".to_owned(), json!(batches)),
     ]))

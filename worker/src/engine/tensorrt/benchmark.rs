@@ -29,10 +29,10 @@ struct Timed {
 pub fn time(timing: &Timing) -> Result<Metrics> {
     timing.batches.iter().try_for_each(|&batch| build::check_batch(timing.note, batch))?;
     let program = Program::find()?;
-    let device = gpu::visible().into_iter().next().ok_or_else(failure::no_gpu)?;
+    let device = gpu::used()?;
     let (mut batches, mut advice) = (Vec::new(), Vec::new());
     advice.extend(timing.note.on_gpu.iter().flat_map(|on| on.advice.iter().cloned()));
-    let before = gpu::state();
+    let before = gpu::state(&device);
     for (index, &batch) in timing.batches.iter().enumerate() {
         timing.begin(index);
         let (timed, hints) = one(timing, &program, batch)?;
@@ -45,7 +45,7 @@ pub fn time(timing: &Timing) -> Result<Metrics> {
             }
         }
     }
-    let after = gpu::state();
+    let after = gpu::state(&device);
     Ok(Metrics::from([
         ("backend".to_owned(), json!(timing.note.backend)),
         ("runtime".to_owned(), json!(program.version.to_string())),

@@ -12,7 +12,7 @@ use super::layers::Planned;
 use super::pairs::Pairs;
 use super::tune::tune;
 use super::typed::{self, Typed};
-use super::{Attempt, Attempts, Program, Source, TimingCache, failure, gpu};
+use super::{Attempt, Attempts, Program, Source, TimingCache, gpu};
 use crate::engine::note::OnGpu;
 use crate::engine::{Build, Built, Note, Told};
 use crate::{Error, Result};
@@ -47,7 +47,7 @@ pub enum Caching {
 /// Builds an engine, with its log and its layers.
 pub fn build(request: &Build) -> Result<Built> {
     let program = Program::find()?;
-    let gpu = gpu::visible().into_iter().next().ok_or_else(failure::no_gpu)?;
+    let gpu = gpu::used()?;
     let (wishes, version) = (&request.tensorrt, program.version);
     let pairs = Pairs::of(&request.model.graph);
     let quantized = pairs.any();

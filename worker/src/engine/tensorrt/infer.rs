@@ -51,9 +51,7 @@ pub fn load(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Eng
         .key("engine"));
     }
     let program = Program::find()?;
-    if gpu::visible().is_empty() {
-        return Err(failure::no_gpu());
-    }
+    gpu::used()?;
     let scratch = tempfile::tempdir().map_err(|error| Error::io(&std::env::temp_dir(), &error))?;
     let engine = folder.join(&note.file);
     let engine = std::path::absolute(&engine).map_err(|error| Error::io(&engine, &error))?;

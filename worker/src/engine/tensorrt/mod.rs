@@ -27,7 +27,7 @@ mod version;
 
 pub use benchmark::time;
 pub use build::{Caching, Wishes, build};
-pub use gpu::{Gpu, State, state, visible};
+pub use gpu::{Gpu, state, visible};
 pub use infer::load;
 pub use program::{Program, find};
 pub use show::show;
@@ -42,18 +42,12 @@ use timing_cache::TimingCache;
 
 use crate::Result;
 
-/// What results of TensorRT depend on here, for cache keys: its version, and name, compute capability and driver branch of each GPU that is
-/// visible. Cards of one kind count once.
+/// What results of TensorRT depend on here, for cache keys: its version, and name, compute capability and driver branch of the GPU that it uses, which
+/// is the first that is visible, with its part where it is split (MIG).
 ///
 /// # Errors
 /// No trtexec, no GPU.
 pub fn fact() -> Result<String> {
     let program = Program::find()?;
-    let mut gpus: Vec<String> = visible().iter().map(Gpu::words).collect();
-    gpus.sort();
-    gpus.dedup();
-    if gpus.is_empty() {
-        return Err(failure::no_gpu());
-    }
-    Ok(format!("{} on {}", program.version, gpus.join(", ")))
+    Ok(format!("{} on {}", program.version, gpu::used()?.words()))
 }

@@ -3,6 +3,9 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use qpipe::exec::{answer, nvidia};
 
 use super::{CommandLine, Log, Version, command};
 use crate::{Error, Result};
@@ -24,6 +27,9 @@ const USUAL: &[&str] = &[
 const NAME: &str = "trtexec";
 
 const HELP: &str = "install TensorRT 8.5 or later and put trtexec on PATH, or name it: TENSORRT_DIR=/path/to/TensorRT, TRTEXEC=/path/to/trtexec";
+
+/// How long it may take to print its help: it loads its libraries, from a slow disk at worst.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A trtexec that was found and told its version.
 #[derive(Clone, Debug)]
@@ -103,12 +109,14 @@ impl Program {
     /// # Errors
     /// One that does not start, is none of TensorRT's, or is too old.
     pub fn at(path: PathBuf) -> Result<Self> {
+        Self::within(path, PATIENCE)
+    }
+
+    fn within(path: PathBuf, patience: Duration) -> Result<Self> {
         let mut program = Self::command(&path);
-        let output = program
-            .args(command::help().arguments())
-            .output()
-            .map_err(|error| cannot_start(&path, &error))?;
-        let said = String::from_utf8_lossy(&output.stdout);
+        program.args(command::help().arguments());
+        let output = answer::of(program, patience).map_err(|error| cannot_start(&path, &error))?;
+        let said = String::from_utf8_lossy(&output.output);
         if let Some(version) = Version::of_banner(&said) {
             if version < Version::OLDEST {
                 return Err(too_old(&path, &version.to_string()));
@@ -118,12 +126,18 @@ impl Program {
         if said.contains("&&&& RUNNING TensorRT.trtexec") {
             return Err(too_old(&path, "older than 8.0"));
         }
-        let error = String::from_utf8_lossy(&output.stderr);
+        if output.status.is_none() {
+            let told = format!("{} --help {}", path.display(), output.ending);
+            return Err(Error::machine(told).help(
+                "run it by hand: most often NVIDIA's driver hangs (`nvidia-smi` then hangs too), or a folder of its libraries does",
+            ));
+        }
+        let error = String::from_utf8_lossy(&output.error);
         let line = error.lines().chain(said.lines()).map(str::trim).find(|line| !line.is_empty());
         Err(Error::machine(format!(
             "{} --help: no banner of trtexec ({}): {}",
             path.display(),
-            output.status,
+            output.ending,
             line.unwrap_or("it said nothing")
         ))
         .help("where its libraries are not found, put TensorRT's lib folder on LD_LIBRARY_PATH"))
@@ -146,9 +160,7 @@ impl Program {
                 command.env("LD_LIBRARY_PATH", joined);
             }
         }
-        if std::env::var_os("CUDA_DEVICE_ORDER").is_none() {
-            command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
-        }
+        command.env(nvidia::ORDER, nvidia::BY_BUS);
         command.stdin(Stdio::null());
         command
     }
@@ -238,5 +250,18 @@ mod tests {
         assert!(error.message.starts_with("TRTEXEC="), "{error}");
         let error = find_in(None, Some(root.path().join("empty")), &path).unwrap_err();
         assert!(error.message.contains("expected a folder with bin/trtexec in it"), "{error}");
+    }
+
+    /// One that waits for a driver that hangs kept `qpipe doctor` waiting without a word.
+    #[test]
+    fn a_program_that_does_not_answer_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trtexec");
+        let write = "printf '#!/bin/sh\\nexec sleep 60\\n' > \"$0\" && chmod 755 \"$0\"";
+        let shell = Command::new("sh").args(["-c", write]).arg(&path).status().unwrap();
+        assert!(shell.success());
+        let error = Program::within(path, Duration::from_millis(200)).unwrap_err();
+        assert!(error.message.contains("trtexec --help did not answer within"), "{error}");
+        assert!(error.help.unwrap().contains("nvidia-smi"));
     }
 }

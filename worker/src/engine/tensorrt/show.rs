@@ -3,7 +3,7 @@
 use super::attempt::ENGINE;
 use super::pairs::Pairs;
 use super::typed::{self, Typed};
-use super::{Attempt, Attempts, Program, Source, build, failure, gpu};
+use super::{Attempt, Attempts, Program, Source, build, gpu};
 use crate::Result;
 use crate::engine::{Build, Note};
 
@@ -13,7 +13,7 @@ use crate::engine::{Build, Note};
 /// What TensorRT refuses.
 pub fn show(request: &Build, of: &Note) -> Result<Note> {
     let program = Program::find()?;
-    let gpu = gpu::visible().into_iter().next().ok_or_else(failure::no_gpu)?;
+    let gpu = gpu::used()?;
     let quantized = Pairs::of(&request.model.graph).any();
     let typed = typed::file(request, program.version, quantized)?;
     let note = Note::of(request.model, &of.backend, program.version.to_string(), ENGINE)?;

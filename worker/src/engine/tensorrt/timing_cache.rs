@@ -28,7 +28,7 @@ impl TimingCache {
 
     fn within(folder: &Path, version: Version, gpu: &Gpu) -> Self {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        let name: String = format!("{}-{}", gpu.name, gpu.branch()).chars().map(plain).collect();
+        let name: String = format!("{}-{}", gpu.model(), gpu.branch()).chars().map(plain).collect();
         let file = folder.join(format!("timing-{version}-{name}.cache"));
         Self { refused: file.with_extension("cache-refused"), file }
     }
@@ -91,8 +91,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let gpu = |name: &str, driver: &str| Gpu {
             name: name.to_owned(),
+            mig: None,
             compute_capability: None,
             driver: driver.to_owned(),
+            id: String::new(),
         };
         let of = |version, gpu: &Gpu| TimingCache::within(folder.path(), version, gpu);
         let cache = of(Version::new(8, 5, 3), &gpu("NVIDIA H100", "550.54"));
@@ -106,6 +108,10 @@ mod tests {
             (Version::new(8, 6, 1), gpu("NVIDIA H100", "550.54")),
             (Version::new(8, 5, 3), gpu("NVIDIA A100", "550.54")),
             (Version::new(8, 5, 3), gpu("NVIDIA H100", "535.54")),
+            (
+                Version::new(8, 5, 3),
+                Gpu { mig: Some("3g.40gb".to_owned()), ..gpu("NVIDIA H100", "550.54") },
+            ),
         ] {
             assert!(!of(version, &gpu).copy_to(&place).unwrap());
         }
