@@ -93,12 +93,16 @@ impl Gpus {
 
     /// What a stage's key is asked for.
     pub fn view(&self, cell: &StageCell) -> View {
+        let all = || self.told.then(|| self.names.join(","));
         let visible = match gpus_given(cell) {
-            None => self.told.then(|| self.names.join(",")),
+            None => all(),
             Some(0) => Some(String::new()),
             Some(1) => self.names.first().cloned(),
-            // Where there are fewer it cannot run.
-            Some(count) => self.shared().names.get(..count).map(|names| names.join(",")),
+            // Where there are fewer it cannot run; an earlier result may still serve.
+            Some(count) => {
+                let names = self.shared().names.get(..count);
+                names.map_or_else(all, |names| Some(names.join(",")))
+            }
         };
         let names_one = cell.facts.contains(&Fact::LibtorchCuda);
         let device = names_one.then(|| Device::of(&cell.stage.config())).flatten();

@@ -161,7 +161,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = script(folder.path(), "echo 'libtorch.so: cannot open' >&2; exit 127");
         let error = version(&path).unwrap_err().to_string();
-        assert!(error.contains("exit status 127. libtorch.so: cannot open"), "{error}");
+        assert!(error.contains("ended with exit status 127. libtorch.so: cannot open"), "{error}");
     }
 
     #[test]

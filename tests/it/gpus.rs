@@ -88,6 +88,7 @@ fn gpus_of_another_kind_are_not_given_to_stages() {
     assert_eq!(project.artifact("engine/engine/seen"), "1 PCI_BUS_ID\n");
 
     project.write("p.toml", &engine("resources = { gpus = 2 }"));
+    project.write("net.onnx", "another model");
     let few = run(&project, "0,1");
     assert!(few.code != Some(0) && few.stderr.contains("GPUs"), "{few:?}");
     project.write("cards", "A100\nA100\n");
@@ -100,7 +101,7 @@ fn gpus_of_another_kind_are_not_given_to_stages() {
 fn a_stage_sees_what_the_run_may_use() {
     let stage = |name: &str, resources: &str| {
         format!(
-            "[stages.{name}]\nkind = \"command\"\nrun = \"printenv CUDA_VISIBLE_DEVICES > $QPIPE_OUT_SEEN\"\noutputs = {{ seen = \"seen\" }}\n{resources}\n"
+            "[stages.{name}]\nkind = \"command\"\nrun = \"printenv CUDA_VISIBLE_DEVICES > $QPIPE_OUT_SEEN # {name}\"\noutputs = {{ seen = \"seen\" }}\n{resources}\n"
         )
     };
     let stages =
