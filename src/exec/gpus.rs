@@ -65,10 +65,13 @@ impl Gpus {
 
     /// Those that are given to stages with `resources.gpus`.
     pub fn shared(&self) -> &Shared {
-        self.shared.get_or_init(|| match self.names.len() {
-            0 | 1 => Shared { names: self.names.clone(), ..Shared::default() },
-            _ if !self.given => Shared { names: self.names.clone(), ..Shared::default() },
-            _ => self.of_one_kind(),
+        self.shared.get_or_init(|| {
+            // The driver is asked where it matters only.
+            if self.given && self.names.len() > 1 {
+                self.of_one_kind()
+            } else {
+                Shared { names: self.names.clone(), ..Shared::default() }
+            }
         })
     }
 
@@ -93,15 +96,14 @@ impl Gpus {
 
     /// What a stage's key is asked for.
     pub fn view(&self, cell: &StageCell) -> View {
-        let all = || self.told.then(|| self.names.join(","));
         let visible = match gpus_given(cell) {
-            None => all(),
+            None => self.all(),
             Some(0) => Some(String::new()),
             Some(1) => self.names.first().cloned(),
             // Where there are fewer it cannot run; an earlier result may still serve.
             Some(count) => {
                 let names = self.shared().names.get(..count);
-                names.map_or_else(all, |names| Some(names.join(",")))
+                names.map_or_else(|| self.all(), |names| Some(names.join(",")))
             }
         };
         let names_one = cell.facts.contains(&Fact::LibtorchCuda);
@@ -109,10 +111,15 @@ impl Gpus {
         View { visible, gpu: device.and_then(|device| device.gpu()).unwrap_or(0) }
     }
 
+    /// All GPUs of the run, where it was told which.
+    fn all(&self) -> Option<String> {
+        self.told.then(|| self.names.join(","))
+    }
+
     /// What a stage's process finds in `CUDA_VISIBLE_DEVICES` that was given the GPUs `given`; `None`: it is left as it is.
     pub fn visible(&self, cell: &StageCell, given: &[String]) -> Option<String> {
         match gpus_given(cell) {
-            None => self.told.then(|| self.names.join(",")),
+            None => self.all(),
             Some(_) => Some(given.join(",")),
         }
     }

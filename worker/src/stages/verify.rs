@@ -44,8 +44,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let wanted = Wanted { libtorch: true, onnxruntime: true, engine, inner: true };
     let mut forms = Forms::new(context, &exported, &names, wanted)?;
     let mut simulation = Seen::new(&reference, &names)?;
-    let wanted = usize::try_from(config.samples).unwrap_or(usize::MAX);
-    let chosen = samples(chosen, wanted, fixed);
+    let most = usize::try_from(config.samples).unwrap_or(usize::MAX);
+    let chosen = samples(chosen, most, fixed);
     let (total, mut done) = (chosen.len() as u64, 0);
     let mut shown = None;
     for images in Loader::new(&dataset, batch, Order::Subset(chosen), false, context.task.threads) {

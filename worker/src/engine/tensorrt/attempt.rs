@@ -50,10 +50,7 @@ impl Attempts<'_> {
     /// What TensorRT refuses.
     pub fn run(&self, attempt: &Attempt) -> Result<Done> {
         let Some(cache) = &self.cache else {
-            let ended = self.start(attempt, None)?;
-            if !ended.status.success() {
-                return Err(self.failed(&ended));
-            }
+            let ended = self.without_cache(attempt)?;
             return self.done(attempt, ended.log, "off");
         };
         let tell = self.request.tell;
@@ -89,11 +86,8 @@ impl Attempts<'_> {
         }
         let Some(reason) = failed else { return Err(self.failed(&ended)) };
         tell(Told::Log(&format!("again without a timing cache: {reason}")));
-        let ended = self.start(attempt, None)?;
-        if !ended.status.success() {
-            // It was not the cache.
-            return Err(self.failed(&ended));
-        }
+        // Where this fails too it was not the cache.
+        let ended = self.without_cache(attempt)?;
         if shared {
             tell(Told::Warning(format!(
                 "a build with a timing cache failed ({reason}) and was done again without one, as later builds are; {again}"
@@ -101,6 +95,11 @@ impl Attempts<'_> {
             cache.refuse(&reason);
         }
         self.done(attempt, ended.log, "failed")
+    }
+
+    fn without_cache(&self, attempt: &Attempt) -> Result<super::Ended> {
+        let ended = self.start(attempt, None)?;
+        if ended.status.success() { Ok(ended) } else { Err(self.failed(&ended)) }
     }
 
     fn start(&self, attempt: &Attempt, cache: Option<&Path>) -> Result<super::Ended> {
