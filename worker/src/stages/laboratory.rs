@@ -24,6 +24,11 @@ use crate::{Error, Result, onnx};
 /// Rounds where nothing is said, of engines that run in this process, and of those that trtexec runs.
 const ROUNDS: [u32; 2] = [15, 3];
 
+/// What is selected but the layers at these places of `nodes`.
+pub fn selection(whole: &Selection, nodes: &[usize], set: &Set) -> Selection {
+    set.iter().fold(whole.clone(), |selection, &layer| selection.without(nodes[layer]))
+}
+
 /// Builds, times and compares candidates of a prepared float model.
 pub struct Laboratory<'a, P> {
     context: &'a Context<'a>,
@@ -77,9 +82,7 @@ impl<'a, P: Fn(&Selection) -> Result<Plan>> Laboratory<'a, P> {
         if set.len() == self.nodes.len() {
             return Ok(self.float.clone());
         }
-        let left_out = set.iter().map(|&layer| self.nodes[layer]);
-        let selection =
-            left_out.fold(self.selection.clone(), |selection, node| selection.without(node));
+        let selection = selection(&self.selection, &self.nodes, set);
         let mut model = self.float.clone();
         insert(&mut model, &(self.place)(&selection)?)?;
         Ok(model)

@@ -6,7 +6,7 @@ use qpipe::stages::sensitivity::Measure;
 use serde_json::json;
 
 use super::Context;
-use super::laboratory::Laboratory;
+use super::laboratory::{self, Laboratory};
 use super::model::{check_images, model, write_json};
 use super::on_engines;
 use crate::analysis::{self, Images, Options, Report};
@@ -14,11 +14,11 @@ use crate::data::Dataset;
 use crate::graph::Model;
 use crate::inspect::Cost;
 use crate::quant::formats::Formats;
-use crate::quant::placement::{Request, Selection, plan_for};
+use crate::quant::placement::{Plan, Request, Selection, plan_for};
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::Ranges;
 use crate::search::{
-    self, Asked, Candidate, Closure, Found, Layer, Limits, Missed, Pareto, Setting, decibels,
+    self, Asked, Candidate, Closure, Found, Layer, Limits, Missed, Pareto, Set, Setting, decibels,
 };
 use crate::{Error, Result, bench, engine};
 
@@ -76,20 +76,15 @@ pub fn run(context: &Context) -> Result<Metrics> {
         }
     };
     let layers = layers(&model, &nodes, &report)?;
+    let place = |selected: &Selection| plan_for(&model.graph, &ranges, &request, selected, version);
     let closure = Closure::of(&model.graph, &nodes);
+    let close = |set: &Set| with_followers(&closure.close(set), &nodes, &selection, &place);
     let limits = Limits::of(&config);
-    let mut laboratory = Laboratory::new(
-        context,
-        &config,
-        &model,
-        |selected: &Selection| plan_for(&model.graph, &ranges, &request, selected, version),
-        selection,
-        nodes,
-        images,
-    )?;
+    let mut laboratory =
+        Laboratory::new(context, &config, &model, place, selection.clone(), nodes.clone(), images)?;
     let asked = Asked {
         layers,
-        close: &|set| closure.close(set),
+        close: &close,
         limits,
         max_engines: config.max_engines as usize,
         say: &|line| context.events.log(line),
@@ -125,6 +120,20 @@ pub fn run(context: &Context) -> Result<Metrics> {
         std::fs::write(path, text).map_err(|error| Error::io(path, &error))?;
     }
     Ok(metrics(&pareto, &chosen))
+}
+
+/// The set with the layers that rules leave in float beside these, such as a Flatten behind a pooling: so that no two sets are one model.
+fn with_followers(
+    set: &Set,
+    nodes: &[usize],
+    selection: &Selection,
+    place: &dyn Fn(&Selection) -> Result<Plan>,
+) -> Set {
+    // What is refused here is refused once more, and told, when the set's engine is built.
+    let Ok(plan) = place(&laboratory::selection(selection, nodes, set)) else {
+        return set.clone();
+    };
+    (0..nodes.len()).filter(|&layer| !plan.layers[nodes[layer]].quantized).collect()
 }
 
 /// A report that is of the placement that is searched.
@@ -274,4 +283,62 @@ fn metrics(pareto: &Pareto, chosen: &Candidate) -> Metrics {
         metrics.insert("top1".to_owned(), json!(top1));
     }
     metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use qpipe::stages::calibrate::Method;
+    use qpipe::stages::insert_qdq::Target;
+
+    use super::*;
+    use crate::graph::{Dim, Graph, Node, TensorData, ValueInfo};
+    use crate::quant::placement::{plan_selected, watched};
+    use crate::quant::ranges::{Range, VERSION};
+
+    #[test]
+    fn what_rules_leave_in_float_with_a_set_is_of_it() {
+        let dims = [1, 2, 4, 4].map(Dim::Fixed);
+        let graph = Graph {
+            inputs: vec![ValueInfo::f32("x", dims.to_vec())],
+            outputs: vec![ValueInfo::f32("y", vec![])],
+            nodes: vec![
+                Node::new("conv", "Conv", &["x", "w"], &["c"]),
+                Node::new("pool", "GlobalAveragePool", &["c"], &["p"]),
+                Node::new("flat", "Flatten", &["p"], &["f"]),
+                Node::new("fc", "Gemm", &["f", "v"], &["y"]),
+            ],
+            initializers: [
+                ("w".to_owned(), TensorData::f32(&[2, 2, 1, 1], &[1.0, 2.0, 3.0, 4.0])),
+                ("v".to_owned(), TensorData::f32(&[2, 2], &[1.0, 2.0, 3.0, 4.0])),
+            ]
+            .into_iter()
+            .collect(),
+            ..Graph::default()
+        };
+        let range = |tensor| Range {
+            tensor,
+            amax: [(Method::Max, 1.0)].into_iter().collect(),
+            ..Range::default()
+        };
+        let tensors = watched(&graph).into_iter().map(range).collect();
+        let ranges = Ranges { version: VERSION, calibration: None, tensors };
+        let request = Request {
+            target: Target::Onnxruntime,
+            method: Method::Max,
+            include: None,
+            exclude: &[],
+            formats: Formats::default(),
+        };
+        let selection = Selection::of(&graph, None, &[]).unwrap();
+        let place = |selected: &Selection| plan_selected(&graph, &ranges, &request, selected);
+        let all = place(&selection).unwrap();
+        let nodes: Vec<usize> = (0..4).filter(|&node| all.layers[node].quantized).collect();
+        assert_eq!(nodes, [0, 1, 2, 3]);
+        let with = |set: &[usize]| {
+            with_followers(&set.iter().copied().collect(), &nodes, &selection, &place)
+        };
+        assert_eq!(with(&[]), Set::new());
+        assert_eq!(with(&[1]), Set::from([1, 2]), "the pooling's floats are what is reshaped");
+        assert_eq!(with(&[3]), Set::from([3]));
+    }
 }
