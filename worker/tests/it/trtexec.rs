@@ -89,15 +89,15 @@ impl Machine {
         command
     }
 
-    /// Runs a stage of this kind.
-    pub fn stage(
+    /// The worker for a stage of this kind.
+    pub fn task(
         &self,
         name: &str,
         kind: &str,
         config: Value,
         inputs: Value,
         outputs: &[(&str, &str)],
-    ) -> Ended {
+    ) -> Command {
         for part in ["out", "scratch", "checkpoints"] {
             std::fs::create_dir_all(self.path(name).join(part)).unwrap();
         }
@@ -112,7 +112,19 @@ impl Machine {
         });
         let file = self.path(name).join("task.json");
         std::fs::write(&file, task.to_string()).unwrap();
-        let output = self.worker(&["run", file.to_str().unwrap()]).output().unwrap();
+        self.worker(&["run", file.to_str().unwrap()])
+    }
+
+    /// Runs a stage of this kind.
+    pub fn stage(
+        &self,
+        name: &str,
+        kind: &str,
+        config: Value,
+        inputs: Value,
+        outputs: &[(&str, &str)],
+    ) -> Ended {
+        let output = self.task(name, kind, config, inputs, outputs).output().unwrap();
         let mut ended = Ended {
             metrics: Metrics::new(),
             failure: None,

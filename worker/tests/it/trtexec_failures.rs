@@ -1,5 +1,8 @@
 //! Builds by trtexec that fail, in part or whole, of what is no fault of the model.
 
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::trtexec::{Machine, message};
@@ -46,4 +49,34 @@ fn a_list_of_flags_that_fails_costs_no_other() {
     let none = Machine::new("all-fail").build("engine", "fixed.onnx", json!({"tune": true}));
     assert!(message(&none).contains("Could not find any implementation for node"), "{none:?}");
     assert_eq!(none.warnings, Vec::<String>::new());
+}
+
+/// A build takes minutes of a GPU that nobody waits for any more.
+#[test]
+fn a_build_ends_with_the_worker_that_is_killed() {
+    let machine = Machine::new("hang");
+    let config = json!({"model": "@input", "backend": "tensorrt", "batch": 8, "verify": false});
+    let inputs = json!({"model": {"is": "path", "path": machine.path("fixed.onnx")}});
+    let outputs = [("engine", "engine"), ("layers", "layers.json")];
+    let mut worker = machine.task("engine", "build-engine", config, inputs, &outputs);
+    let mut worker = worker.stdout(Stdio::null()).spawn().unwrap();
+    let within = |what: &str, done: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !done() {
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let number = || -> Option<u32> {
+        let calls = std::fs::read_to_string(machine.path("calls")).ok()?;
+        calls.lines().rev().find_map(|line| line.parse().ok())
+    };
+    within("the build did not start", &|| number().is_some());
+    // Who it is: its number may be another's later.
+    let program = format!("/proc/{}/cmdline", number().unwrap());
+    let builds = || std::fs::read_to_string(&program).is_ok_and(|line| line == "sleep\0300\0");
+    within("the build goes on", &builds);
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    within("the build outlived its worker", &|| !builds());
 }

@@ -1,6 +1,7 @@
 //! The program: where it is, which version it is, and its run.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -191,6 +192,7 @@ impl Program {
         let mut command = Self::command(&self.path);
         command.current_dir(folder);
         command.args(line.arguments()).stdout(writer.try_clone().map_err(io)?).stderr(writer);
+        end_with_this_thread(&mut command);
         let mut child = command.spawn().map_err(|error| cannot_start(&self.path, &error))?;
         // It holds the pipe's other end, which must be closed for the reader to see the end.
         drop(command);
@@ -207,6 +209,24 @@ impl Program {
         }
         let status = child.wait().map_err(|error| cannot_start(&self.path, &error))?;
         Ok(Ended { status, log: found })
+    }
+}
+
+/// Has the system end the program when the thread that starts it is gone, which here waits for it: a build takes minutes of a GPU.
+fn end_with_this_thread(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: two system calls, which a child may do between fork and exec; an error of the system's allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // It may have died before that was said.
+            if libc::getppid().cast_unsigned() != parent {
+                return Err(std::io::Error::from_raw_os_error(libc::ECHILD));
+            }
+            Ok(())
+        });
     }
 }
 
