@@ -90,8 +90,13 @@ fn load_libraries() -> Result<String> {
     Ok(version)
 }
 
+/// One build at a time: the library has one list of GPUs to build for, and a build beside one for another GPU fails ("Target SM 80 is not found in the
+/// accelerator list") or has the other one's layers.
+static BUILDING: Mutex<()> = Mutex::new(());
+
 /// Builds a serialized engine.
 pub fn build(request: &Build) -> Result<Built> {
+    let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     let wanted = request.compute_capability.unwrap_or(DEFAULT_CAPABILITY);
     for unmet in rtx_types::unmet(&request.model.graph, wanted) {
         (request.tell)(Told::Warning(unmet));
@@ -109,8 +114,9 @@ pub fn build(request: &Build) -> Result<Built> {
         let lines = log.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The last line is the consequence, the first the cause.
         let cause = lines.errors.first().cloned().unwrap_or_else(|| error.to_string());
-        Error::user(format!("TensorRT-RTX {what}: {cause}"))
-            .help("it takes Q/DQ pairs placed for TensorRT: insert-qdq with target = \"tensorrt\"")
+        Error::user(format!("TensorRT-RTX {what}: {cause}")).help(
+            "it takes Q/DQ pairs placed for TensorRT: insert-qdq with target = \"tensorrt-rtx\"",
+        )
     };
     let machine = |error: trtx::Error| Error::machine(format!("TensorRT-RTX: {error}"));
     let logger = Logger::new(log.clone()).map_err(machine)?;

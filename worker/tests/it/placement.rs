@@ -147,6 +147,25 @@ fn gates() -> Model {
     draft.classes("last", 16)
 }
 
+/// Two blocks of Darknet: a residual, and a LeakyRelu behind each convolution.
+fn darknet() -> Model {
+    let mut draft = Draft::new();
+    let leaky = |draft: &mut Draft, name: &str, input: &str, channels| {
+        draft.conv(name, input, channels, false);
+        let relu = draft.graph.nodes.last_mut().expect("it was just added");
+        relu.op_type = "LeakyRelu".to_owned();
+    };
+    leaky(&mut draft, "stem", "input", [1, 8]);
+    let mut before = "stem";
+    for (block, conv) in [("first", "one"), ("second", "two")] {
+        leaky(&mut draft, conv, before, [8, 8]);
+        draft.node(block, "Add", &[before, conv]);
+        before = block;
+    }
+    draft.conv("last", before, [8, 16], false);
+    draft.classes("last", 16)
+}
+
 /// Two branches joined, one of them twice, behind a pooling.
 fn concat() -> Model {
     let mut draft = Draft::new();
@@ -216,6 +235,7 @@ fn transposed() -> Model {
 fn attention_concatenations_and_transposed_convolutions_run_alike_everywhere() {
     agrees("attention", attention(), SIDE);
     agrees("gates", gates(), SIDE);
+    agrees("darknet", darknet(), SIDE);
     agrees("concat", concat(), SIDE);
     agrees("transposed", transposed(), SIDE);
     agrees("parts", parts(), SIDE);
@@ -278,6 +298,10 @@ fn onnxruntime_makes_integer_kernels_of_them() {
     let (found, _) = kernels(gates());
     let integers = ["QLinearConv", "QLinearMul", "QLinearSigmoid"].map(|name| count(&found, name));
     assert_eq!((integers, count(&found, "Mul")), ([5, 3, 2], 0), "{found:?}");
+    let (found, _) = kernels(darknet());
+    let integers = ["QLinearConv", "QLinearLeakyRelu", "QLinearAdd"];
+    let integers = integers.map(|name| count(&found, name));
+    assert_eq!((integers, count(&found, "LeakyRelu")), ([4, 3, 2], 0), "{found:?}");
     let (found, _) = kernels(parts());
     let operators =
         ["QLinearConv", "Split", "Resize", "Slice", "QLinearGlobalAveragePool", "QuantizeLinear"];

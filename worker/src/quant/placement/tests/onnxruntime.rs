@@ -199,6 +199,27 @@ fn a_concatenation_keeps_each_scale_and_a_pooling_its_inputs() {
     assert_eq!(of("flat").range_of.as_deref(), Some("average"));
 }
 
+#[test]
+fn leaky_relu_behind_a_convolution_is_integers() {
+    let mut draft = Draft::new(&[1, 4, 8, 8]);
+    draft.node("before", "LeakyRelu", &["x"]);
+    draft.conv("a", "before", 1);
+    draft.node("leaky", "LeakyRelu", &["a"]);
+    draft.conv("b", "leaky", 1);
+    draft.node("branch", "LeakyRelu", &["b"]);
+    draft.node("sum", "Add", &["leaky", "branch"]);
+    draft.conv("c", "sum", 1);
+    draft.node("end", "LeakyRelu", &["c"]);
+    let plan = onnxruntime(&draft.end(&["end"]));
+    for name in ["leaky", "branch"] {
+        assert_eq!(rule(&plan, name), (Some("integer-leaky-relu"), true), "{name}");
+    }
+    assert_eq!(rule(&plan, "sum"), (Some("residual-add"), true));
+    // Of no convolution, and an output of the graph: its kernel would write integers.
+    assert_eq!(rule(&plan, "before"), (None, false));
+    assert_eq!(values(&plan), ["before", "a", "leaky", "b", "branch", "sum", "c"]);
+}
+
 fn gates() -> Model {
     let mut draft = Draft::new(&[1, 4, 8, 8]);
     draft.conv("a", "x", 1);
