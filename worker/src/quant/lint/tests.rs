@@ -16,6 +16,8 @@ use crate::quant::prepare::prepare;
 use crate::quant::ranges::{Range, Ranges, VERSION};
 use crate::zoo;
 
+mod moved;
+
 /// A graph of pairs and layers, written as a list.
 #[derive(Default)]
 struct Draft(Graph);
