@@ -43,6 +43,16 @@ impl<'a> PairView<'a> {
         self.view.readers(name).into_iter().map(|(node, _)| &self.graph.nodes[node]).collect()
     }
 
+    /// The nodes that read a value, also those that read it behind a pair, in place of the pair.
+    pub fn readers_behind_pairs(&self, name: &str) -> Vec<&'a Node> {
+        let behind = |node: &'a Node, op: &str| {
+            let output = node.outputs.first().filter(|_| node.op_type == op);
+            output.map_or_else(|| vec![node], |output| self.readers(output))
+        };
+        let stored = self.readers(name).into_iter().flat_map(|node| behind(node, "QuantizeLinear"));
+        stored.flat_map(|node| behind(node, "DequantizeLinear")).collect()
+    }
+
     /// Most layers with a weight on a way from an input to the value.
     pub fn depth(&self, name: &str) -> usize {
         self.view.depth(name)
