@@ -17,6 +17,7 @@ mod opset;
 mod raise;
 mod scales;
 mod shapes;
+mod sums;
 mod tensorrt_pairs;
 
 pub use batch::set_batch;
@@ -28,6 +29,7 @@ pub use list::{Applied, LIST, Pass, SIMPLIFY, apply, simplify};
 pub use opset::{OPSET_OF_BLOCKS, least_opset, opset_of, set_opset};
 pub use raise::raise_opset;
 pub use scales::share_pair_scales;
+pub use sums::to_additions;
 pub use tensorrt_pairs::{is_tensorrt_pair, to_standard_pairs};
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(super) fn blocked<'a>(view: &PairView<'a>) -> Found<'a> {
                 _ if ACTIVATIONS.contains(&op) => (node.input(0)?, None),
                 _ if in_float && FLOAT_ACTIVATIONS.contains(&op) => (node.input(0)?, None),
                 "Mul" if in_float => gated(view, node)?,
-                "Add" if in_float => (biased(view, node)?, None),
+                "Add" | "Sum" if in_float => (biased(view, node)?, None),
                 _ => return None,
             };
             let value = view.behind(name)?;
@@ -73,10 +73,10 @@ fn biased<'a>(view: &PairView, node: &'a Node) -> Option<&'a str> {
     }
 }
 
-/// The values of an addition of two.
+/// The values of an addition of two, also where it is written as Sum.
 fn addends(node: &Node) -> Option<[&str; 2]> {
     match &node.inputs[..] {
-        [a, b] if node.op_type == "Add" => Some([a, b]),
+        [a, b] if ["Add", "Sum"].contains(&node.op_type.as_str()) => Some([a, b]),
         _ => None,
     }
 }

@@ -210,6 +210,12 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let c = draft.pair(&c, &[0.1], 0, 0);
         draft.node("Add", "add", &[&c, &x])
     });
+    case("fused-branch", "sum", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.node("Sum", "sum", &[&c, &x])
+    });
     case("unquantized-identity", "add", Target::Tensorrt, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);
         let c = draft.conv("c", &x, &SCALES, 0);
