@@ -44,6 +44,7 @@ impl Lint {
         let policy = policy.transpose()?;
         let quantized = Quantized::of(&model.graph);
         passes::to_standard_pairs(&mut model);
+        passes::fold_constants(&mut model)?;
         let pairs = model.graph.nodes.iter().filter(|node| node.op_type == "DequantizeLinear");
         Ok(Self {
             file: path.display().to_string(),

@@ -22,6 +22,7 @@ mod tensorrt_pairs;
 
 pub use batch::set_batch;
 pub use batch_norm::{Folded, fold_and_tell, fold_batch_norm, unfold_batch_norm};
+pub use constants::fold as fold_constants;
 pub use dead::remove_dead;
 pub use half::to_half;
 pub use inference::inference_form;
