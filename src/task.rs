@@ -97,10 +97,12 @@ pub enum Event {
     },
 }
 
-/// What the worker says of a model that a stage trains or calibrates: `qpipe-worker model trainable FILE…` and `model calibratable FILE…`
-/// print a list of them.
+/// What the worker says of a model that a stage trains or calibrates: `qpipe-worker model trainable FILE… calibratable FILE…`
+/// prints a list of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsableModel {
+    /// What was asked: `trainable` or `calibratable`.
+    pub word: String,
     /// The file, as it was named.
     pub file: PathBuf,
     /// Why it cannot be.

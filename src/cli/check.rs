@@ -42,10 +42,8 @@ fn once(args: &Args, seen: &mut Seen) -> Exit {
         Err(exit) => return exit,
     };
     args.watch.inputs(&Plan::new(&pipeline), seen);
-    for purpose in Purpose::ALL {
-        if let Err(exit) = usable(args, &pipeline, purpose) {
-            return exit;
-        }
+    if let Err(exit) = usable(args, &pipeline) {
+        return exit;
     }
     let file = args.pipeline.file.display();
     // A reader that is gone needs no answer.
@@ -55,22 +53,27 @@ fn once(args: &Args, seen: &mut Seen) -> Exit {
 
 /// Asks the worker about ONNX files that stages train or calibrate: one process for all of them, none where there are none. Where it
 /// cannot be asked, that is no mistake of the file.
-fn usable(args: &Args, pipeline: &Pipeline, purpose: Purpose) -> Result<(), Exit> {
-    let files = pipeline.files_for(purpose);
-    if files.is_empty() {
+fn usable(args: &Args, pipeline: &Pipeline) -> Result<(), Exit> {
+    let each =
+        Purpose::ALL.into_iter().map(|purpose| (purpose.word(), pipeline.files_for(purpose)));
+    let asked: Vec<_> = each.filter(|(_, files)| !files.is_empty()).collect();
+    if asked.is_empty() {
         return Ok(());
     }
-    match worker::which(purpose.word(), &files) {
+    match worker::which(&asked) {
         Ok(told) => {
             let name = args.pipeline.file.display().to_string();
-            let mistakes = pipeline.unfit(purpose, &name, &told);
+            let mistakes = pipeline.unfit(&name, &told);
             mistakes.map_or(Ok(()), |mistakes| Err(args.pipeline.show(&mistakes)))
         }
         Err(error) => {
-            let files: Vec<String> =
-                files.iter().map(|file| format!("`{}`", file.display())).collect();
-            let word = purpose.word();
-            eprintln!("note: whether {} is {word} was not checked: {error}", files.join(", "));
+            let all = asked.iter().map(|(word, files)| {
+                let files: Vec<String> =
+                    files.iter().map(|file| format!("`{}`", file.display())).collect();
+                format!("{} is {word}", files.join(", "))
+            });
+            let all: Vec<String> = all.collect();
+            eprintln!("note: whether {} was not checked: {error}", all.join(" and "));
             Ok(())
         }
     }

@@ -230,6 +230,14 @@ pub(super) fn from_problem(tree: &Node, problem: Problem) -> Mistake {
 }
 
 pub(super) fn from_serde(tree: &Node, error: &toml::de::Error) -> Mistake {
+    // A key itself is not given twice: that the syntax refuses.
+    let twice =
+        error.message().strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`'));
+    if let Some(key) = twice {
+        let message = format!("`{key}` is given twice, under two names");
+        return Mistake::new("wrong-type", tree.place, message, "in this table")
+            .help(format!("write `{key}` alone"));
+    }
     Mistake::new("wrong-type", tree.place, error.message().to_owned(), "in this table")
 }
 

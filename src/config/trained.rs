@@ -62,12 +62,14 @@ impl Pipeline {
     }
 
     /// The mistakes that the worker found in such files, at the keys that name them.
-    pub fn unfit(&self, purpose: Purpose, name: &str, told: &[UsableModel]) -> Option<Mistakes> {
+    pub fn unfit(&self, name: &str, told: &[UsableModel]) -> Option<Mistakes> {
         let sources = self.sources.as_ref()?;
         let mut mistakes: Vec<Mistake> = Vec::new();
-        for cell in self.stages.iter().filter(|cell| purpose.kinds().contains(&cell.kind.name)) {
+        for cell in &self.stages {
+            let does = |purpose: &Purpose| purpose.kinds().contains(&cell.kind.name);
+            let Some(purpose) = Purpose::ALL.into_iter().find(does) else { continue };
             let Some((place, owner, file)) = self.first_file(cell) else { continue };
-            let told = told.iter().find(|told| told.file == file);
+            let told = told.iter().find(|told| told.file == file && told.word == purpose.word());
             let Some(failure) = told.and_then(|told| told.refused.as_ref()) else { continue };
             let verb = purpose.verb();
             let label = match owner == cell.name {

@@ -110,21 +110,23 @@ pub fn version(path: &Path) -> Result<String, WorkerError> {
     }
 }
 
-/// Asks the worker which of these models are `word`, `trainable` or `calibratable`; it reads them, and makes no tensor.
-pub fn which(word: &str, files: &[&Path]) -> Result<Vec<UsableModel>, WorkerError> {
+/// Asks the worker, in one process, which models are so: `trainable` or `calibratable`, each with its files. It reads them, and makes no tensor.
+pub fn which(asked: &[(&str, Vec<&Path>)]) -> Result<Vec<UsableModel>, WorkerError> {
     let path = locate()?;
     let broken = |reason: String| WorkerError::Broken { path: path.clone(), reason };
-    let output = Command::new(&path)
-        .args(["model", word])
-        .args(files)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| broken(error.to_string()))?;
+    let mut command = Command::new(&path);
+    command.arg("model");
+    for (word, files) in asked {
+        command.arg(word).args(files);
+    }
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| broken(error.to_string()))?;
     let told = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
     told.ok_or_else(|| {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.trim().lines().last().unwrap_or_default();
-        broken(format!("`model {word}` ended with {}. {said}", output.status))
+        let words: Vec<&str> = asked.iter().map(|(word, _)| *word).collect();
+        broken(format!("`model {}` ended with {}. {said}", words.join(" "), output.status))
     })
 }
 

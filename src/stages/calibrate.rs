@@ -1,7 +1,8 @@
 //! `calibrate`: ranges of all tensors that may be quantized, from a few hundred images.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, Ref};
 use super::device::Device;
@@ -14,6 +15,7 @@ use super::model_source::ModelSource;
 /// and greatest value. The log names the tensors on which methods disagree most.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = with_compat)]
 pub struct Calibrate {
     /// The float model.
     pub model: ModelSource,
@@ -46,7 +48,7 @@ pub struct Calibrate {
     pub best_samples: u64,
     /// How the histogram grows over the batches. `exact`: counts do not depend on the batches' size or
     /// order. `pytorch-quantization`: the bin width is fixed by the first batch, as that tool does.
-    #[serde(default)]
+    #[serde(default, alias = "compat")]
     pub histogram: Histogram,
     /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the
     /// stage may use, from 0. A device that is named is part of the cache key.
@@ -103,6 +105,15 @@ pub enum Histogram {
     PytorchQuantization,
 }
 
+/// `compat`, by which `histogram` goes too.
+fn with_compat(schema: &mut Schema) {
+    let about = "`compat = \"pytorch-quantization\"` is another spelling of `histogram = \"pytorch-quantization\"`; only one of the two may be given.";
+    let key = json!({ "description": about, "enum": ["pytorch-quantization"], "type": "string" });
+    if let Some(keys) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        keys.insert("compat".to_owned(), key);
+    }
+}
+
 fn default_samples() -> u64 {
     512
 }
@@ -129,7 +140,7 @@ fn default_percentile() -> f64 {
 
 impl Contract for Calibrate {
     const NAME: &'static str = "calibrate";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     const ABOUT: &'static str = "measure the ranges of a float model's tensors";
     const DEMAND: Demand = Demand::Whole;
 
@@ -156,5 +167,26 @@ impl Contract for Calibrate {
             problems.push(Problem::at("methods", message).help("docs/ranges.md shows how"));
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::contract::Stage;
+
+    #[test]
+    fn compat_is_another_spelling_of_histogram() {
+        let read = |more: &str| {
+            let text = format!("model = {{ onnx = \"m.onnx\" }}\ndata = \"data.d\"\n{more}");
+            toml::from_str::<Calibrate>(&text)
+        };
+        let [histogram, compat] = ["histogram", "compat"]
+            .map(|key| read(&format!("{key} = \"pytorch-quantization\"")).unwrap().config());
+        assert_eq!(histogram, compat);
+        assert_eq!(compat["histogram"], "pytorch-quantization");
+        assert_ne!(read("").unwrap().config(), compat);
+        let error = read("histogram = \"exact\"\ncompat = \"pytorch-quantization\"").unwrap_err();
+        assert_eq!(error.message(), "duplicate field `histogram`");
     }
 }

@@ -175,7 +175,7 @@ fn a_model_that_cannot_be_trained_is_a_mistake_at_its_key() {
         project.said(project.command(&["check", "p.toml"]).env("QPIPE_WORKER", worker))
     };
     let tell = |refused: serde_json::Value| {
-        let told = serde_json::json!([{ "file": file, "refused": refused }]);
+        let told = serde_json::json!([{ "word": "trainable", "file": file, "refused": refused }]);
         project.write("told", &told.to_string());
     };
     tell(serde_json::Value::Null);
@@ -221,7 +221,11 @@ fn a_model_that_cannot_be_calibrated_is_a_mistake_at_its_key() {
     let message = "node \"lstm1\" (LSTM), opset 17: this operator cannot be executed";
     let refused =
         serde_json::json!({ "blame": "user", "message": message, "help": "cut it there" });
-    project.write("told", &serde_json::json!([{ "file": file, "refused": refused }]).to_string());
+    let told = serde_json::json!([
+        { "word": "trainable", "file": file, "refused": null },
+        { "word": "calibratable", "file": file, "refused": refused },
+    ]);
+    project.write("told", &told.to_string());
     let mut command = project.command(&["check", "p.toml"]);
     let said = project.said(command.env("QPIPE_WORKER", project.path("worker")));
     assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said:?}");
@@ -231,6 +235,14 @@ fn a_model_that_cannot_be_calibrated_is_a_mistake_at_its_key() {
     {
         assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
     }
+    // Where it is trained too, one process is asked after both.
+    project.write("p.toml", &(text + stage));
+    fs::remove_file(project.path("asked")).unwrap();
+    let mut command = project.command(&["check", "p.toml"]);
+    let said = project.said(command.env("QPIPE_WORKER", project.path("worker")));
+    let asked = format!("model trainable {0} calibratable {0}\n", file.display());
+    assert_eq!((said.code, project.read("asked")), (Some(2), asked));
+    assert!(said.stderr.ends_with("p.toml: 1 mistake\n"), "{}", said.stderr);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::quant::calibrate::check_calibration;
 use crate::quant::prepare::prepare;
 use crate::{Error, Result, onnx, passes};
 
-/// Does `inspect FILE [--json]`, `diff A B [--json]`, `lint FILE [--target RUNTIME] [--json]`, or `trainable FILE…` and
-/// `calibratable FILE…`, which are always JSON; gives what is to be printed.
+/// Does `inspect FILE [--json]`, `diff A B [--json]`, `lint FILE [--target RUNTIME] [--json]`, or `trainable FILE…
+/// calibratable FILE…`, which is always JSON; gives what is to be printed.
 ///
 /// # Errors
 /// A file that cannot be read; arguments that say neither.
@@ -24,11 +24,7 @@ pub fn run(arguments: &[&str]) -> Result<String> {
             let summary = Summary::read(Path::new(file))?;
             if json { summary.json()? } else { summary.text() }
         }
-        ["trainable", files @ ..] => usable(files, |model| check_trainable(model))?,
-        ["calibratable", files @ ..] => usable(files, |model| {
-            prepare(model)?;
-            check_calibration(model)
-        })?,
+        [word, ..] if check_of(word).is_some() => usable(given)?,
         ["diff", a, b] => {
             let difference = Difference::read(Path::new(a), Path::new(b))?;
             if json { difference.json()? } else { difference.text() }
@@ -47,19 +43,39 @@ pub fn run(arguments: &[&str]) -> Result<String> {
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
 }
 
-/// Whether the models of files pass a check, as the stages read them: a list of [`UsableModel`]. No tensor is made.
-fn usable(files: &[&str], check: impl Fn(&mut Model) -> Result<()>) -> Result<String> {
-    let told: Vec<UsableModel> = files
-        .iter()
-        .map(|file| {
-            let path = Path::new(file);
-            let checked = onnx::read(path).and_then(|mut model| {
-                let formed = passes::inference_form(&mut model);
-                formed.and_then(|_| check(&mut model)).map_err(|error| error.at(path.display()))
-            });
-            UsableModel { file: path.to_path_buf(), refused: checked.err().map(Failure::from) }
-        })
-        .collect();
+/// What is checked of a model.
+type Check = fn(&mut Model) -> Result<()>;
+
+/// The check that a word asks for.
+fn check_of(word: &str) -> Option<Check> {
+    match word {
+        "trainable" => Some(|model| check_trainable(model)),
+        "calibratable" => Some(|model| {
+            prepare(model)?;
+            check_calibration(model)
+        }),
+        _ => None,
+    }
+}
+
+/// Whether the models of files pass checks, as the stages read them: a list of [`UsableModel`]. Each word holds for the files behind it, which
+/// have absolute paths. No tensor is made.
+fn usable(arguments: &[&str]) -> Result<String> {
+    let (mut told, mut asked) = (Vec::new(), None);
+    for &argument in arguments {
+        if let Some(check) = check_of(argument) {
+            asked = Some((argument, check));
+            continue;
+        }
+        let Some((word, check)) = asked else { continue };
+        let path = Path::new(argument);
+        let checked = onnx::read(path).and_then(|mut model| {
+            let formed = passes::inference_form(&mut model);
+            formed.and_then(|_| check(&mut model)).map_err(|error| error.at(path.display()))
+        });
+        let refused = checked.err().map(Failure::from);
+        told.push(UsableModel { word: word.to_owned(), file: path.to_path_buf(), refused });
+    }
     serde_json::to_string(&told).map_err(|error| Error::bug(error.to_string()))
 }
 
@@ -86,8 +102,8 @@ mod tests {
             onnx::write_one_file(&Model::new(graph, 17), Path::new(&path(name))).unwrap();
         }
         let files = ["good", "bad", "missing"].map(path);
-        let [good, bad, missing] = files.each_ref().map(String::as_str);
-        let text = run(&["trainable", good, bad, missing]).unwrap();
+        let [good_path, bad_path, missing] = files.each_ref().map(String::as_str);
+        let text = run(&["trainable", good_path, bad_path, missing]).unwrap();
         let told: Vec<UsableModel> = serde_json::from_str(&text).unwrap();
         let why = told.iter().map(|told| told.refused.as_ref().map(|it| it.message.clone()));
         let [None, Some(bad), Some(missing)] = &why.collect::<Vec<_>>()[..] else {
@@ -96,8 +112,11 @@ mod tests {
         assert!(bad.contains("node \"last\" (Shape), opset 17: this operator has no gradient"));
         assert!(bad.starts_with(&files[1]) && missing.contains("missing"), "{text}");
         // Calibration stops at nothing that only gradients do.
-        let text = run(&["calibratable", files[0].as_str(), files[1].as_str()]).unwrap();
+        let text = run(&["trainable", bad_path, "calibratable", good_path, bad_path]).unwrap();
         let told: Vec<UsableModel> = serde_json::from_str(&text).unwrap();
-        assert!(told.iter().all(|told| told.refused.is_none()), "{text}");
+        let found: Vec<_> =
+            told.iter().map(|it| (it.word.as_str(), it.refused.is_some())).collect();
+        let expected = [("trainable", true), ("calibratable", false), ("calibratable", false)];
+        assert_eq!(found, expected, "{text}");
     }
 }

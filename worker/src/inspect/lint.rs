@@ -9,7 +9,7 @@ use crate::quant::insert::TARGET_KEY;
 use crate::quant::lint::{Finding, lint};
 use crate::quant::placement::POLICIES;
 use crate::quant::quantized::{Form, Quantized};
-use crate::{Error, Result, onnx};
+use crate::{Error, Result, onnx, passes};
 
 /// What is found in a file.
 #[derive(Clone, Debug, Serialize)]
@@ -32,7 +32,7 @@ impl Lint {
     /// # Errors
     /// What cannot be read; a target that is not known.
     pub fn read(path: &Path, target: Option<&str>) -> Result<Self> {
-        let model = onnx::read(path)?;
+        let mut model = onnx::read(path)?;
         let named = target.or_else(|| model.metadata.get(TARGET_KEY).map(String::as_str));
         let policy = named.map(|name| {
             POLICIES.iter().find(|policy| policy.name == name).ok_or_else(|| {
@@ -42,12 +42,15 @@ impl Lint {
             })
         });
         let policy = policy.transpose()?;
+        let quantized = Quantized::of(&model.graph);
+        passes::to_standard_pairs(&mut model);
+        passes::fold_constants(&mut model)?;
         let pairs = model.graph.nodes.iter().filter(|node| node.op_type == "DequantizeLinear");
         Ok(Self {
             file: path.display().to_string(),
             target: policy.map(|policy| policy.name.to_owned()),
             dequantize_linear: pairs.count(),
-            quantized: Quantized::of(&model.graph),
+            quantized,
             findings: lint(&model.graph, policy.map(|policy| policy.target)),
         })
     }
@@ -85,5 +88,35 @@ impl Lint {
                 writeln!(text, "    {} \"{}\": {}", finding.operator, finding.node, finding.what);
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData, ValueInfo};
+
+    /// As NVIDIA ModelOpt's exporter writes them: a zero point of floats and a Cast.
+    #[test]
+    fn zero_points_that_the_file_computes_are_known() {
+        let cast = Node::new("zero", "Cast", &["floats"], &["zero"]);
+        let pair = ["QuantizeLinear", "DequantizeLinear"].into_iter().zip([("x", "q"), ("q", "y")]);
+        let pair = pair.map(|(op, (from, to))| Node::new(to, op, &[from, "scale", "zero"], &[to]));
+        let number = Attribute::Int(DType::I8.onnx().into());
+        let graph = Graph {
+            nodes: std::iter::once(cast.with("to", number)).chain(pair).collect(),
+            inputs: vec![ValueInfo::f32("x", Vec::new())],
+            outputs: vec![ValueInfo::f32("y", Vec::new())],
+            initializers: [("floats", 0.0), ("scale", 0.1)]
+                .map(|(name, value)| (name.to_owned(), TensorData::f32(&[], &[value])))
+                .into(),
+            ..Graph::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        onnx::write_one_file(&Model::new(graph, 17), &path).unwrap();
+        let lint = Lint::read(&path, Some("tensorrt")).unwrap();
+        let rules: Vec<&str> = lint.findings.iter().map(|finding| finding.rule).collect();
+        assert_eq!(rules, ["idle-pair"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Files that were exported for training, made into the form for inference.
+//! Files that were exported for training, or for a runtime's own operators, made into the form for inference.
 //!
 //! Whether a pass is one of training is the caller's choice here ([`crate::interp::Mode`]), not the file's; and what is
 //! written in the end must not normalize by the batch at inference.
@@ -8,15 +8,16 @@ use std::collections::HashSet;
 use crate::graph::{Attribute, Model};
 use crate::{Error, Result};
 
-/// Takes training mode out of BatchNormalization and Dropout nodes, and their outputs that only training needs.
+/// Takes training mode out of BatchNormalization and Dropout nodes, and their outputs that only training needs, and makes the standard's
+/// pairs of TensorRT's.
 ///
 /// # Errors
 /// Such an output that something reads.
 pub fn inference_form(model: &mut Model) -> Result<usize> {
+    let mut changed = super::to_standard_pairs(model);
     let graph = &mut model.graph;
     let mut read: HashSet<String> = graph.outputs.iter().map(|o| o.name.clone()).collect();
     read.extend(graph.nodes.iter().flat_map(|node| node.inputs.iter().cloned()));
-    let mut changed = 0;
     for node in graph.nodes.iter_mut().filter(|node| node.domain.is_empty()) {
         let before = node.clone();
         match node.op_type.as_str() {

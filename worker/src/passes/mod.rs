@@ -17,9 +17,12 @@ mod opset;
 mod raise;
 mod scales;
 mod shapes;
+mod sums;
+mod tensorrt_pairs;
 
 pub use batch::set_batch;
 pub use batch_norm::{Folded, fold_and_tell, fold_batch_norm, unfold_batch_norm};
+pub use constants::fold as fold_constants;
 pub use dead::remove_dead;
 pub use half::to_half;
 pub use inference::inference_form;
@@ -27,6 +30,8 @@ pub use list::{Applied, LIST, Pass, SIMPLIFY, apply, simplify};
 pub use opset::{OPSET_OF_BLOCKS, least_opset, opset_of, set_opset};
 pub use raise::raise_opset;
 pub use scales::share_pair_scales;
+pub use sums::to_additions;
+pub use tensorrt_pairs::{is_tensorrt_pair, to_standard_pairs};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use crate::{Error, Result, passes};
 /// The opset that brought quantization per channel.
 const PER_CHANNEL: i64 = 13;
 
-/// Frees a float model's batch, simplifies it and folds BatchNormalization, so that calibration and insertion see the same tensors.
+/// Frees a float model's batch, writes sums as additions, simplifies it and folds BatchNormalization, so that calibration and insertion see the same tensors.
 ///
 /// # Errors
 /// A model that is quantized already, or whose weights are of another type than float32; an opset without per-channel quantization.
@@ -38,6 +38,7 @@ pub fn prepare_and_tell(model: &mut Model) -> Result<Vec<passes::Folded>> {
         passes::set_opset(model, PER_CHANNEL)
             .map_err(|error| error.at("quantization per channel needs opset 13 or later"))?;
     }
+    passes::to_additions(model)?;
     passes::simplify(model)?;
     let folded = passes::fold_and_tell(model)?;
     passes::set_batch(model, None)?;

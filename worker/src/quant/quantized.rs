@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::graph::{Graph, Node};
-use crate::onnx;
+use crate::{onnx, passes};
 
 /// A form of quantization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,7 +76,8 @@ impl Form {
         let own = (node.domain.as_str(), node.op_type.as_str());
         let known = OPERATORS.iter().find(|(domain, op, _)| (*domain, *op) == own);
         let ordered = own.0 == MICROSOFT && own.1.starts_with(ORDERED);
-        known.map(|row| row.2).or(ordered.then_some(Self::IntegerOperators))
+        let pair = || passes::is_tensorrt_pair(node).then_some(Self::Pairs);
+        known.map(|row| row.2).or(ordered.then_some(Self::IntegerOperators)).or_else(pair)
     }
 
     /// What it is, for messages.
@@ -161,6 +162,8 @@ mod tests {
         assert_eq!(form("com.microsoft", "QGemm"), Some(Form::IntegerOperators));
         assert_eq!(form("com.microsoft", "QOrderedMatMul"), Some(Form::IntegerOperators));
         assert_eq!(form("com.microsoft", "MatMulNBits"), Some(Form::PackedWeights));
+        assert_eq!(form("trt", "TRT_FP8QuantizeLinear"), Some(Form::Pairs));
+        assert_eq!(form("", "TRT_INT4DequantizeLinear"), Some(Form::Pairs));
         // A float operator of that domain, and a stranger's of a name that is known.
         assert_eq!((form("com.microsoft", "Gelu"), form("mine", "QGemm")), (None, None));
     }

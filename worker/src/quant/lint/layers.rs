@@ -5,27 +5,27 @@ use std::collections::HashSet;
 use qpipe::stages::insert_qdq::Target;
 
 use super::idle;
+use super::moved::{Weight, carried};
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::Node;
 use crate::quant::placement::output_axis;
 
-/// Scales of a layer's weight, and their axis from the front.
-fn weight_scales(view: &PairView, layer: &Node) -> Option<(usize, i64)> {
-    let dequantize = view.dequantize(layer.input(1)?)?;
+/// Scales of a layer's weight, and their axis from the front, as the layer reads it.
+fn weight_scales(view: &PairView, layer: &Node) -> Option<(usize, Option<i64>)> {
+    let weight = view.weight(layer)?;
+    let dequantize = weight.dequantize?;
     // Blocks divide the input channels.
     if dequantize.int("block_size", 0).ok()? != 0 {
         return None;
     }
     let count = view.parameters(dequantize)?.0.len();
-    let axis = dequantize.int("axis", 1).ok()?;
-    let rank = view.constant(view.weight(layer)?)?.shape.len() as i64;
-    Some((count, if axis < 0 { axis + rank } else { axis }))
+    Some((count, weight.axis(view, dequantize.int("axis", 1).ok()?)))
 }
 
 /// The axis of a layer's output channels in its weight, and how many there are.
 fn channels(view: &PairView, layer: &Node) -> Option<(i64, i64)> {
-    let shape = &view.constant(view.weight(layer)?)?.shape;
+    let shape = view.weight(layer)?.shape(view)?;
     let axis = output_axis(layer, shape.len() as i64)?;
     Some((axis, *shape.get(usize::try_from(axis).ok()?)?))
 }
@@ -65,6 +65,7 @@ pub(super) fn axis<'a>(view: &PairView<'a>) -> Found<'a> {
     layers
         .filter_map(|layer| {
             let ((scales, axis), (expected, _)) = (weight_scales(view, layer)?, channels(view, layer)?);
+            let axis = axis?;
             let found = scales > 1 && axis != expected;
             found.then(|| (layer, format!("the scales of its weight are along axis {axis}, its output channels along {expected}")))
         })
@@ -94,9 +95,8 @@ fn half_products<'a>(view: &PairView<'a>) -> Found<'a> {
     products
         .filter_map(|node| {
             let computed = |index: usize| {
-                let name = node.input(index)?;
-                let value = view.behind(name);
-                (!view.is_constant(value.unwrap_or(name))).then_some(value.is_some())
+                let value = carried(view, node.input(index)?);
+                (Weight::of(view, value).is_none()).then_some(view.dequantize(value).is_some())
             };
             let which = match (computed(0)?, computed(1)?) {
                 (true, false) => "first",
@@ -116,7 +116,7 @@ fn reads_integers(view: &PairView, layer: &Node) -> bool {
     if view.target != Some(Target::Onnxruntime) {
         return false;
     }
-    let mut value = layer.input(0).and_then(|name| view.behind(name));
+    let mut value = layer.input(0).and_then(|name| view.behind(carried(view, name)));
     // Activations are part of the kernel before.
     while let Some(node) = value.and_then(|value| view.producer(value)) {
         if !["Relu", "Clip"].contains(&node.op_type.as_str()) {
@@ -154,8 +154,8 @@ fn has_integer_kernel(view: &PairView, layer: &Node) -> bool {
         "Conv" => target != Some(Target::Onnxruntime) || !gives_output(view, layer),
         "Gemm" => layer.int("transA", 0).is_ok_and(|turned| turned == 0),
         "MatMul" => {
-            let weight = view.weight(layer).and_then(|weight| view.constant(weight));
-            weight.is_none_or(|weight| weight.shape.len() == 2)
+            let shape = view.weight(layer).and_then(|weight| weight.shape(view));
+            shape.is_none_or(|shape| shape.len() == 2)
         }
         _ => true,
     }

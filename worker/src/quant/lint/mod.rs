@@ -5,6 +5,7 @@
 
 mod idle;
 mod layers;
+mod moved;
 mod neighbours;
 mod operators;
 mod pairs;

@@ -30,38 +30,53 @@ pub(super) fn blocked<'a>(view: &PairView<'a>) -> Found<'a> {
     nodes
         .filter_map(|node| {
             let op = node.op_type.as_str();
-            let (name, readers) = match op {
-                _ if ACTIVATIONS.contains(&op) => (node.input(0)?, 1),
-                _ if in_float && FLOAT_ACTIVATIONS.contains(&op) => (node.input(0)?, 1),
-                "Mul" if in_float => (gated(view, node)?, 2),
-                "Add" if in_float => (biased(view, node)?, 1),
+            let (name, gate) = match op {
+                _ if ACTIVATIONS.contains(&op) => (node.input(0)?, None),
+                _ if in_float && FLOAT_ACTIVATIONS.contains(&op) => (node.input(0)?, None),
+                "Mul" if in_float => gated(view, node)?,
+                "Add" | "Sum" if in_float => (biased(view, node)?, None),
                 _ => return None,
             };
-            let layer = view.producer(view.behind(name)?).filter(|node| view.is_layer(node))?;
+            let value = view.behind(name)?;
+            let layer = view.producer(value).filter(|node| view.is_layer(node))?;
             // Others may want the value before the activation.
-            let alone = view.readers(name).len() == readers;
+            let own = |reader: &&Node| {
+                [Some(node), gate].into_iter().flatten().any(|own| std::ptr::eq(own, *reader))
+            };
+            let alone =
+                view.readers_behind_pairs(value).iter().all(own) && !view.graph.is_output(value);
             alone.then(|| (node, format!("a pair stands between \"{}\" and it", layer.label())))
         })
         .collect()
 }
 
-/// The value that a multiplication gates with its own sigmoid: SiLU, or HardSwish from its parts.
-fn gated<'a>(view: &PairView, node: &'a Node) -> Option<&'a str> {
+/// The value that a multiplication gates with its own sigmoid, behind a pair or not, and that sigmoid: SiLU, or HardSwish from its parts.
+fn gated<'a>(view: &PairView<'a>, node: &'a Node) -> Option<(&'a str, Option<&'a Node>)> {
     let (a, b) = (node.input(0)?, node.input(1)?);
     [(a, b), (b, a)].into_iter().find_map(|(value, gate)| {
-        let gate = view.producer(gate)?;
+        let gate = view.producer(view.behind(gate).unwrap_or(gate))?;
         let gates = ["Sigmoid", "HardSigmoid"].contains(&gate.op_type.as_str());
-        (gates && gate.input(0) == Some(value)).then_some(value)
+        // Each of the two may read a pair of its own.
+        let own = gate.input(0).map(|input| view.behind(input).unwrap_or(input));
+        (gates && own == view.behind(value)).then_some((value, Some(gate)))
     })
 }
 
 /// The value that an addition adds a constant to.
 fn biased<'a>(view: &PairView, node: &'a Node) -> Option<&'a str> {
-    let (a, b) = (node.input(0)?, node.input(1)?);
+    let [a, b] = addends(node)?;
     let is_constant = |name: &str| view.is_constant(name) || from_constants(view, name);
     match (is_constant(a), is_constant(b)) {
         (false, true) => Some(a),
         (true, false) => Some(b),
+        _ => None,
+    }
+}
+
+/// The values of an addition of two, also where it is written as Sum.
+fn addends(node: &Node) -> Option<[&str; 2]> {
+    match &node.inputs[..] {
+        [a, b] if ["Add", "Sum"].contains(&node.op_type.as_str()) => Some([a, b]),
         _ => None,
     }
 }
@@ -74,14 +89,10 @@ fn fusable<'a>(view: &PairView<'a>, value: &str) -> Option<&'a Node> {
 
 /// Residual additions of two computed values: each input's name, and the value behind its pair.
 fn additions<'a>(view: &PairView<'a>) -> Vec<(&'a Node, [&'a str; 2])> {
-    let adds = view.graph.nodes.iter().filter(|node| node.op_type == "Add");
-    adds.filter_map(|node| {
-        let computed = |index: usize| {
-            node.input(index).filter(|name| !view.is_constant(name) && !from_constants(view, name))
-        };
-        Some((node, [computed(0)?, computed(1)?]))
-    })
-    .collect()
+    let computed = |name: &&str| !view.is_constant(name) && !from_constants(view, name);
+    let nodes = view.graph.nodes.iter();
+    let adds = nodes.filter_map(|node| Some((node, addends(node)?)));
+    adds.filter(|(_, values)| values.iter().all(computed)).collect()
 }
 
 /// Whether a value is a dequantized constant.

@@ -16,6 +16,8 @@ use crate::quant::prepare::prepare;
 use crate::quant::ranges::{Range, Ranges, VERSION};
 use crate::zoo;
 
+mod moved;
+
 /// A graph of pairs and layers, written as a list.
 #[derive(Default)]
 struct Draft(Graph);
@@ -153,6 +155,14 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let gate = draft.node("Sigmoid", "gate", &[&c]);
         draft.node("Mul", "silu", &[&c, &gate])
     });
+    case("blocked-fusion", "silu", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        let gate = draft.node("HardSigmoid", "gate", &[&c]);
+        let gate = draft.pair(&gate, &[0.01], 0, 0);
+        draft.node("Mul", "silu", &[&gate, &c])
+    });
     case("blocked-fusion", "h", Target::Tensorrt, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);
         let c = draft.conv("c", &x, &SCALES, 0);
@@ -199,6 +209,12 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let c = draft.conv("c", &x, &SCALES, 0);
         let c = draft.pair(&c, &[0.1], 0, 0);
         draft.node("Add", "add", &[&c, &x])
+    });
+    case("fused-branch", "sum", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.node("Sum", "sum", &[&c, &x])
     });
     case("unquantized-identity", "add", Target::Tensorrt, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);

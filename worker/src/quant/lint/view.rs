@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use qpipe::stages::insert_qdq::Target;
 
+use super::moved::{Weight, carried, origin};
 use crate::graph::{Attribute, Graph, Node, TensorData};
 use crate::quant::placement::{View, WEIGHTED};
 
@@ -40,6 +41,16 @@ impl<'a> PairView<'a> {
     /// The nodes that read a value.
     pub fn readers(&self, name: &str) -> Vec<&'a Node> {
         self.view.readers(name).into_iter().map(|(node, _)| &self.graph.nodes[node]).collect()
+    }
+
+    /// The nodes that read a value, also those that read it behind a pair, in place of the pair.
+    pub fn readers_behind_pairs(&self, name: &str) -> Vec<&'a Node> {
+        let behind = |node: &'a Node, op: &str| {
+            let output = node.outputs.first().filter(|_| node.op_type == op);
+            output.map_or_else(|| vec![node], |output| self.readers(output))
+        };
+        let stored = self.readers(name).into_iter().flat_map(|node| behind(node, "QuantizeLinear"));
+        stored.flat_map(|node| behind(node, "DequantizeLinear")).collect()
     }
 
     /// Most layers with a weight on a way from an input to the value.
@@ -87,20 +98,21 @@ impl<'a> PairView<'a> {
         node.domain.is_empty() && WEIGHTED.contains(&node.op_type.as_str()) && weight()
     }
 
-    /// Name of a layer's weight, the constant itself.
-    pub fn weight(&self, layer: &Node) -> Option<&'a str> {
-        let name = layer.input(1)?;
-        let value = self.behind(name).or_else(|| {
-            self.graph.initializers.get_key_value(name).map(|(name, _)| name.as_str())
-        })?;
-        self.is_constant(value).then_some(value)
+    /// A layer's weight.
+    pub fn weight<'b>(&self, layer: &'b Node) -> Option<Weight<'b>>
+    where
+        'a: 'b,
+    {
+        Weight::of(self, layer.input(1)?)
     }
 
-    /// Whether a layer reads its input, and its weight, through pairs.
+    /// Whether a layer reads its input, and its weight, through pairs; what only moves elements may stand in between.
     pub fn quantized(&self, layer: &Node) -> (bool, bool) {
-        let reads =
-            |index: usize| layer.input(index).is_some_and(|name| self.dequantize(name).is_some());
-        (reads(0), reads(1))
+        let input = layer.input(0).map(|name| carried(self, name));
+        let weight = layer.input(1).map(|name| origin(self, name).value);
+        let is_read =
+            |value: Option<&str>| value.is_some_and(|name| self.dequantize(name).is_some());
+        (is_read(input), is_read(weight))
     }
 
     /// Whether a layer becomes one integer kernel: both are quantized.
