@@ -2,6 +2,7 @@
 
 mod means;
 mod onnxruntime;
+mod signs;
 mod table;
 mod tensorrt;
 #[cfg(test)]

@@ -3,16 +3,18 @@
 //! Biases have the scale `activation × weight` of their layer: only then does a layer become one
 //! integer kernel; where one of the two is no tensor of 8-bit integers there is none, and the bias stays float. int8 activations become
 //! uint8 with a zero point 128 higher, the same values. Means over all positions become poolings.
+//! Relu and Clip in front of float8 become Max and Min.
 
 use qpipe::stages::insert_qdq::Target;
 
-use super::{means, weights};
+use super::{means, signs, weights};
 use crate::Result;
 use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
 
 pub(super) fn finalize(model: &mut Model, placed: Option<Target>) -> Result<()> {
     means::to_pooling(model)?;
     let graph = &mut model.graph;
+    signs::keep(graph);
     weights::store(graph, weights::STORED)?;
     // Pairs of another tool may share zero points in ways that these need not.
     if placed.is_some() {
