@@ -148,7 +148,7 @@ impl Equalize {
 
 impl Contract for Equalize {
     const NAME: &'static str = "equalize";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "bring ranges of weights, or of activations and weights, together";
 
     fn inputs(&self) -> Vec<Input> {

@@ -3,6 +3,7 @@
 //! Each takes a model and leaves one that computes the same; names of the values that stay are kept, since
 //! ranges refer to them.
 
+mod affine;
 mod batch;
 mod batch_norm;
 mod constants;
@@ -18,6 +19,7 @@ mod raise;
 mod scales;
 mod shapes;
 
+pub use affine::fold as fold_affine;
 pub use batch::set_batch;
 pub use batch_norm::{Folded, fold_and_tell, fold_batch_norm, unfold_batch_norm};
 pub use dead::remove_dead;
