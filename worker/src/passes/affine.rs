@@ -190,7 +190,7 @@ fn biased_product(graph: &Graph, index: usize) -> Result<Option<Layer>> {
 }
 
 /// The node that makes `value`, where the one at `index` alone reads it, once.
-fn only_read_from(graph: &Graph, index: usize, value: &str) -> Option<usize> {
+pub(super) fn only_read_from(graph: &Graph, index: usize, value: &str) -> Option<usize> {
     let readers = graph.nodes.iter().flat_map(|node| &node.inputs).filter(|name| *name == value);
     if graph.is_output(value) || readers.count() != 1 {
         return None;
@@ -207,7 +207,7 @@ fn weight_rank(graph: &Graph, layer: &Layer) -> Option<usize> {
 
 /// The values of a constant for each channel of a value of that rank, behind whose channels that many axes follow; `None` where it has others, or
 /// would give the value more axes.
-fn per_channel(
+pub(super) fn per_channel(
     data: &TensorData,
     rank: Option<usize>,
     behind: usize,
@@ -231,7 +231,7 @@ fn per_channel(
 
 /// Whether a node begins an activation that is written out: one constant for all elements in front of a Clip, as in HardSigmoid,
 /// `clip(x + 3, 0, 6) / 6` and `clip(0.2 x + 0.5, 0, 1)`. A layer's own constants differ by channel.
-fn is_of_activation(graph: &Graph, index: usize) -> bool {
+pub(super) fn is_of_activation(graph: &Graph, index: usize) -> bool {
     let mut index = index;
     loop {
         let node = &graph.nodes[index];

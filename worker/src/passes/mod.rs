@@ -15,6 +15,7 @@ mod identity;
 mod inference;
 mod list;
 mod opset;
+mod products;
 mod raise;
 mod scales;
 mod shapes;
@@ -27,6 +28,7 @@ pub use half::to_half;
 pub use inference::inference_form;
 pub use list::{Applied, LIST, Pass, SIMPLIFY, apply, simplify};
 pub use opset::{OPSET_OF_BLOCKS, least_opset, opset_of, set_opset};
+pub use products::{biases_to_gemm, plain_products};
 pub use raise::raise_opset;
 pub use scales::share_pair_scales;
 

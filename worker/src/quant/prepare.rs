@@ -40,8 +40,10 @@ pub fn prepare_and_tell(model: &mut Model) -> Result<Vec<passes::Folded>> {
             .map_err(|error| error.at("quantization per channel needs opset 13 or later"))?;
     }
     passes::simplify(model)?;
+    passes::plain_products(model)?;
     // Before normalizations, into which they fold too: those may be put back behind their layers.
     passes::fold_affine(model)?;
+    passes::biases_to_gemm(model)?;
     let folded = passes::fold_and_tell(model)?;
     passes::set_batch(model, None)?;
     Ok(folded)

@@ -83,6 +83,43 @@ fn constants_behind_a_layer_fold_into_its_weight_and_bias() {
 }
 
 #[test]
+fn constants_behind_products_fold_and_a_bias_makes_a_gemm() {
+    let constants = [
+        ("w", numbers(&[4, 3], 0.0)),
+        ("c", numbers(&[1, 3], 0.2)),
+        ("bias", numbers(&[3], 0.4)),
+        ("gamma", numbers(&[3], 1.5)),
+        ("root", TensorData::f32(&[1], &[2.0])),
+    ];
+    let rows = [5, 4];
+    let nodes =
+        [("MatMul", &["w"][..]), ("Add", &["bias"]), ("Mul", &["gamma"]), ("Div", &["root"])];
+    let model = chain(&rows, &nodes, &constants);
+    let after = folded(&model, &rows, fold_affine);
+    assert_eq!(operators(&after), ["MatMul", "Add"]);
+    let after = folded(&after, &rows, biases_to_gemm);
+    assert_eq!(operators(&after), ["Gemm"]);
+    assert_eq!(
+        (after.graph.nodes[0].name.as_str(), &after.graph.nodes[0].outputs[0][..]),
+        ("n0", "y")
+    );
+    for bias in ["c", "<c", "root"] {
+        let model = chain(&rows, &[("MatMul", &["w"][..]), ("Add", &[bias])], &constants);
+        let after = folded(&model, &rows, biases_to_gemm);
+        assert_eq!(operators(&after), ["Gemm"], "{bias}");
+        let bias = &after.graph.initializers[&after.graph.nodes[0].inputs[2]];
+        assert_eq!(bias.shape, [3]);
+    }
+    // Gemm takes values of two dimensions.
+    let tokens = [2, 5, 4];
+    let model = chain(&tokens, &[("MatMul", &["w"][..]), ("Add", &["bias"])], &constants);
+    assert_eq!(operators(&folded(&model, &tokens, biases_to_gemm)), ["MatMul", "Add"]);
+    let nodes = [("Gemm", &["w", "c"][..]), ("Mul", &["gamma"]), ("Add", &["c"])];
+    let after = folded(&chain(&rows, &nodes, &constants), &rows, fold_affine);
+    assert_eq!(operators(&after), ["Gemm"]);
+}
+
+#[test]
 fn constants_stay_that_are_no_layers_or_that_others_need() {
     let constants = [
         ("w", numbers(&[3, 2, 3, 3], 0.0)),
@@ -124,4 +161,39 @@ fn constants_stay_that_are_no_layers_or_that_others_need() {
     ];
     let after = folded(&graph(nodes, constants.to_vec()), &IMAGES, fold_affine);
     assert_eq!(operators(&after), ["Conv", "Add", "Mul", "Conv", "Sub"]);
+}
+
+#[test]
+fn factors_and_biases_of_products_come_into_one_form() {
+    let columns = [
+        ("w", numbers(&[4, 3], 0.0)),
+        ("row", numbers(&[1, 3], 0.2)),
+        ("one", TensorData::f32(&[], &[0.5])),
+        ("plain", numbers(&[3], 0.1)),
+        ("rows", numbers(&[5, 1], 0.1)),
+        ("stack", numbers(&[1, 4, 3], 0.1)),
+        ("several", numbers(&[2, 4, 3], 0.1)),
+    ];
+    let rows = [5, 4];
+    for (bias, shape) in [("row", &[3][..]), ("one", &[3]), ("plain", &[3]), ("rows", &[5, 1])] {
+        let mut model = chain(&rows, &[("Gemm", &["w", bias])], &columns);
+        let node = &mut model.graph.nodes[0];
+        node.attributes.insert("alpha".to_owned(), Attribute::Float(0.5));
+        node.attributes.insert("beta".to_owned(), Attribute::Float(-2.0));
+        let after = folded(&model, &rows, plain_products);
+        let node = &after.graph.nodes[0];
+        assert_eq!(node.float("alpha", 1.0).unwrap(), 1.0);
+        assert_eq!(after.graph.initializers[&node.inputs[2]].shape, shape);
+        // A value for each row is no bias: it is left whole.
+        assert_eq!(node.float("beta", 1.0).unwrap(), if bias == "rows" { -2.0 } else { 1.0 });
+    }
+    let tokens = [2, 5, 4];
+    for (input, weight, rank) in
+        [(&tokens[..], "stack", 2), (&tokens, "several", 3), (&rows, "stack", 3)]
+    {
+        let model = chain(input, &[("MatMul", &[weight])], &columns);
+        let after = folded(&model, input, plain_products);
+        let weight = &after.graph.initializers[&after.graph.nodes[0].inputs[1]];
+        assert_eq!(weight.shape.len(), rank);
+    }
 }

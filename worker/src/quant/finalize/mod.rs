@@ -2,6 +2,7 @@
 
 mod means;
 mod onnxruntime;
+mod rows;
 mod signs;
 mod table;
 mod tensorrt;
@@ -9,5 +10,6 @@ mod tensorrt;
 mod tests;
 mod weights;
 
+pub use rows::keep_products;
 pub use table::finalize;
 pub use weights::store_weights;
