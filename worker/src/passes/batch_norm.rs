@@ -156,7 +156,7 @@ fn quantized_weight(graph: &Graph, layer: &Node) -> Option<(usize, usize)> {
 }
 
 /// Axis of the output channels in the weight of a layer that is foldable.
-fn output_axis(layer: &Node) -> Result<usize> {
+pub(super) fn output_axis(layer: &Node) -> Result<usize> {
     Ok(match layer.op_type.as_str() {
         "ConvTranspose" => 1,
         "Gemm" => usize::from(layer.int("transB", 0)? == 0),
@@ -295,7 +295,7 @@ pub fn unfold_batch_norm(model: &mut Model, folded: &[Folded]) -> Result<()> {
 }
 
 /// `conv1.weight` has `conv1.bias`.
-fn bias_name(weight: &str) -> String {
+pub(super) fn bias_name(weight: &str) -> String {
     weight
         .strip_suffix("weight")
         .map_or_else(|| format!("{weight}_bias"), |stem| format!("{stem}bias"))
@@ -310,7 +310,7 @@ fn broadcast(bias: Vec<f32>, channels: usize) -> Result<Vec<f32>> {
 }
 
 /// Stores a constant under `name`, or under a fresh one where others read what stands there.
-fn replace(graph: &mut Graph, name: &str, data: TensorData) -> String {
+pub(super) fn replace(graph: &mut Graph, name: &str, data: TensorData) -> String {
     let readers =
         graph.nodes.iter().flat_map(|node| &node.inputs).filter(|input| *input == name).count();
     let free = !graph.initializers.contains_key(name) && graph.fresh_name(name) != name;

@@ -1,6 +1,6 @@
 //! The passes, in the order in which they are applied, and what applies them.
 
-use super::{batch_norm, constants, dead, duplicates, identity, shapes};
+use super::{affine, batch_norm, constants, dead, duplicates, identity, products, shapes};
 use crate::Result;
 use crate::graph::Model;
 
@@ -32,6 +32,24 @@ const DUPLICATES: Pass = Pass {
     about: "computes once what equal nodes compute, keeps once what equal integer constants hold",
     run: duplicates::merge,
 };
+/// Before constants and normalizations are folded, which wants a Gemm without factors.
+const PRODUCTS: Pass = Pass {
+    name: "plain-products",
+    about: "brings Gemm and MatMul into the form that has integer kernels",
+    run: products::plain_products,
+};
+/// Before normalizations, into which they fold too.
+const AFFINE: Pass = Pass {
+    name: "affine",
+    about: "folds constants that are multiplied or added into the layers before them",
+    run: affine::fold,
+};
+/// Behind constants that are multiplied behind the bias.
+const BIASES: Pass = Pass {
+    name: "biases",
+    about: "makes one Gemm of MatMul and its bias",
+    run: products::biases_to_gemm,
+};
 /// Behind identities, which may stand between a layer and its normalization.
 const BATCH_NORM: Pass = Pass {
     name: "batch-norm",
@@ -44,9 +62,10 @@ const DEAD: Pass =
 
 /// All passes, in their order. Rewrites that need to be told something ([`super::set_batch`], [`super::set_opset`])
 /// are functions of their own.
-pub const LIST: &[Pass] = &[SHAPES, CONSTANTS, IDENTITY, DUPLICATES, BATCH_NORM, DEAD];
+pub const LIST: &[Pass] =
+    &[SHAPES, CONSTANTS, IDENTITY, DUPLICATES, PRODUCTS, AFFINE, BIASES, BATCH_NORM, DEAD];
 
-/// Those that training does not mind: normalizations stay.
+/// Those that training does not mind: normalizations and constants behind layers stay.
 pub const SIMPLIFY: &[Pass] = &[SHAPES, CONSTANTS, IDENTITY, DUPLICATES, DEAD];
 
 /// What a pass did.

@@ -3,6 +3,7 @@
 //! Each takes a model and leaves one that computes the same; names of the values that stay are kept, since
 //! ranges refer to them.
 
+mod affine;
 mod batch;
 mod batch_norm;
 mod constants;
@@ -14,12 +15,14 @@ mod identity;
 mod inference;
 mod list;
 mod opset;
+mod products;
 mod raise;
 mod scales;
 mod shapes;
 mod sums;
 mod tensorrt_pairs;
 
+pub use affine::fold as fold_affine;
 pub use batch::set_batch;
 pub use batch_norm::{Folded, fold_and_tell, fold_batch_norm, unfold_batch_norm};
 pub use constants::fold as fold_constants;
@@ -28,6 +31,7 @@ pub use half::to_half;
 pub use inference::inference_form;
 pub use list::{Applied, LIST, Pass, SIMPLIFY, apply, simplify};
 pub use opset::{OPSET_OF_BLOCKS, least_opset, opset_of, set_opset};
+pub use products::{biases_to_gemm, plain_products};
 pub use raise::raise_opset;
 pub use scales::share_pair_scales;
 pub use sums::to_additions;

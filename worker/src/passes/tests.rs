@@ -1,3 +1,5 @@
+mod layers;
+
 use tch::{Kind, Tensor};
 
 use super::*;

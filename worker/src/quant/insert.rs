@@ -69,12 +69,12 @@ fn opset(plan: &Plan) -> i64 {
     tensors.chain(weights).max().unwrap_or(1)
 }
 
-/// The plan's weights, those that several layers read together.
+/// The plan's weights, those that several layers read with the same scales together: a layer whose bias wants wider ones has a pair of its own.
 fn by_weight(plan: &Plan) -> Vec<(&str, Vec<&WeightPlan>)> {
     let mut groups: Vec<(&str, Vec<&WeightPlan>)> = Vec::new();
     for weight in &plan.weights {
         let fits = |group: &&mut (&str, Vec<&WeightPlan>)| {
-            group.0 == weight.weight && group.1[0].grid.groups == weight.grid.groups
+            group.0 == weight.weight && group.1[0].grid == weight.grid
         };
         match groups.iter_mut().find(fits) {
             Some(group) => group.1.push(weight),
@@ -160,7 +160,7 @@ mod tests {
     use qpipe::stages::insert_qdq::Target;
 
     use super::*;
-    use crate::graph::ValueInfo;
+    use crate::graph::{Dim, ValueInfo};
     use crate::onnx;
     use crate::quant::formats::Formats;
     use crate::quant::placement::{Request, plan};
@@ -205,5 +205,61 @@ mod tests {
             })
             .to_vec();
         assert_eq!(axes, [1, 0]);
+    }
+
+    /// Layers that share a weight, the second of which reads small values and has a bias that needs wider scales for them.
+    #[test]
+    fn layers_whose_biases_want_other_scales_have_pairs_of_their_own() {
+        let mut graph = Graph {
+            nodes: vec![
+                Node::new("in", "Gemm", &["x", "w", "small"], &["h"]),
+                Node::new("out", "Gemm", &["h", "w", "large"], &["y"]),
+            ],
+            inputs: vec![ValueInfo::f32("x", [2, 2].map(Dim::Fixed).to_vec())],
+            outputs: vec![ValueInfo::f32("y", [2, 2].map(Dim::Fixed).to_vec())],
+            ..Graph::default()
+        };
+        let constants = [
+            ("w", TensorData::f32(&[2, 2], &[0.5, -0.5, 0.25, 1.0])),
+            ("small", TensorData::f32(&[2], &[0.1, 0.2])),
+            ("large", TensorData::f32(&[2], &[9.0, -3.0])),
+        ];
+        graph.initializers.extend(constants.map(|(name, data)| (name.to_owned(), data)));
+        let mut model = Model::new(graph, 17);
+        let range = |(tensor, amax): (&str, f32)| Range {
+            tensor: tensor.to_owned(),
+            amax: BTreeMap::from([(Method::Max, amax)]),
+            ..Range::default()
+        };
+        let tensors = [("x", 2.0), ("h", 1e-6)].map(range).to_vec();
+        let ranges = Ranges { version: VERSION, calibration: None, tensors };
+        let request = Request {
+            target: Target::Onnxruntime,
+            method: Method::Max,
+            include: None,
+            exclude: &[],
+            formats: Formats::default(),
+        };
+        let plan = plan(&model.graph, &ranges, &request).unwrap();
+        insert(&mut model, &plan).unwrap();
+        let weights = ["in", "out"].map(|layer| {
+            let layer = model.graph.nodes.iter().find(|node| node.name == layer).unwrap();
+            layer.inputs[1].clone()
+        });
+        assert_ne!(weights[0], weights[1]);
+        crate::quant::finalize::finalize(&mut model, None).unwrap();
+        onnx::check(&model).unwrap();
+        // No bias is cut off, and the first layer's weight keeps its steps.
+        let steps = |name: &str| {
+            let (_, data) =
+                model.graph.initializers.iter().find(|(n, _)| n.contains(name)).unwrap();
+            data.to_i32().unwrap()
+        };
+        for layer in ["in_bias_quantized", "out_bias_quantized"] {
+            let steps = steps(layer);
+            assert!(steps.iter().all(|step| step.unsigned_abs() <= 1 << 30), "{layer}: {steps:?}");
+        }
+        let amax = plan.weights[0].grid.scales.iter().fold(0.0_f32, |most, s| most.max(*s));
+        assert!(amax < 0.01, "{amax}");
     }
 }

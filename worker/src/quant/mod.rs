@@ -2,6 +2,7 @@
 //! their insertion, and the form in which they are exported.
 
 pub mod best;
+pub mod bias;
 pub mod calibrate;
 pub mod finalize;
 pub mod formats;

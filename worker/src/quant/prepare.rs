@@ -8,7 +8,8 @@ use crate::{Error, Result, passes};
 /// The opset that brought quantization per channel.
 const PER_CHANNEL: i64 = 13;
 
-/// Frees a float model's batch, writes sums as additions, simplifies it and folds BatchNormalization, so that calibration and insertion see the same tensors.
+/// Frees a float model's batch, writes sums as additions, simplifies it, folds constants and BatchNormalization into the layers before them and brings
+/// products into their plain form, so that calibration and insertion see the same tensors.
 ///
 /// # Errors
 /// A model that is quantized already, or whose weights are of another type than float32; an opset without per-channel quantization.
@@ -40,6 +41,10 @@ pub fn prepare_and_tell(model: &mut Model) -> Result<Vec<passes::Folded>> {
     }
     passes::to_additions(model)?;
     passes::simplify(model)?;
+    passes::plain_products(model)?;
+    // Before normalizations, into which they fold too: those may be put back behind their layers.
+    passes::fold_affine(model)?;
+    passes::biases_to_gemm(model)?;
     let folded = passes::fold_and_tell(model)?;
     passes::set_batch(model, None)?;
     Ok(folded)

@@ -1,9 +1,10 @@
 //! The grid of a layer's weight.
 
+use super::bias::integer_bias;
 use super::formats::Formats;
 use super::grid::Grid;
 use super::placement::{Site, TensorPlan};
-use crate::graph::{DType, Graph, TensorData};
+use crate::graph::{DType, Graph};
 use crate::{Error, Result};
 
 /// A bias is a 32-bit integer at scale `activation × weight`: its magnitude may have this many steps. Half
@@ -54,11 +55,8 @@ pub fn grid(
 /// The constant bias of a layer, if it has one value a channel.
 fn bias(graph: &Graph, site: Site, channels: usize) -> Result<Option<Vec<f32>>> {
     let layer = &graph.nodes[site.0];
-    let has_bias = layer.op_type != "MatMul";
-    let data = layer.input(2).filter(|_| has_bias).and_then(|name| graph.initializers.get(name));
-    let Some(data) = data.filter(|data: &&TensorData| data.len() == channels) else {
-        return Ok(None);
-    };
+    let data = integer_bias(graph, layer).map(|(_, data)| data);
+    let Some(data) = data.filter(|data| data.len() == channels) else { return Ok(None) };
     data.to_f32().map(Some).map_err(|error| error.at(layer.place()))
 }
 

@@ -64,6 +64,9 @@ pub fn fix_batch(model: &mut Model, batch: Batch) -> Result<()> {
         Batch::Dynamic => None,
     };
     passes::set_batch(model, batch)?;
+    if batch.is_some() {
+        quant::finalize::keep_products(model)?;
+    }
     try_out(model)
 }
 

@@ -369,6 +369,42 @@ fn a_network_in_each_format_runs_fused_as_it_is_simulated() {
     }
 }
 
+/// ONNX Runtime takes each QuantizeLinear for one of integers: it drops a Relu in front of float8, and stops at a Clip.
+#[test]
+fn activations_in_front_of_float8_stay_with_onnxruntimes_optimizations() {
+    let folder = tempfile::tempdir().unwrap();
+    let pads = || Attribute::Ints(vec![1; 4]);
+    let bounds: &[(&str, &[i64])] = &[("w1", &[16, 8, 3, 3]), ("w2", &[8, 16, 3, 3])];
+    for (activation, inputs) in [
+        ("Relu", &["c"][..]),
+        ("Clip", &["c", "low", "high"]),
+        ("Clip", &["c", "low"]),
+        ("Clip", &["c", "", "high"]),
+    ] {
+        let nodes = vec![
+            Node::new("conv1", "Conv", &["x", "w1"], &["c"]).with("pads", pads()),
+            Node::new("activation", activation, inputs, &["r"]),
+            Node::new("conv2", "Conv", &["r", "w2"], &["y"]).with("pads", pads()),
+        ];
+        let mut model = network(nodes, &[2, 8, 5, 5], &[2, 8, 5, 5], bounds);
+        for (name, value) in [("low", 0.0), ("high", 0.5)] {
+            if inputs.contains(&name) {
+                let data = TensorData::f32(&[], &[value]);
+                model.graph.initializers.insert(name.to_owned(), data);
+            }
+        }
+        let x = input(&model);
+        let (quantized, _) = quantized(&model, &x, (ORT, FLOAT8, FLOAT8));
+        let (simulated, exported) = (simulate(&quantized, &x), exported(&quantized));
+        assert!(sqnr(&simulate(&exported, &x), &simulated) > 100.0, "{inputs:?}");
+        for optimizations in ["off", "on"] {
+            let (found, ops) = onnxruntime(folder.path(), &exported, &x, optimizations);
+            let decibels = sqnr(&found, &simulated);
+            assert!(decibels > 60.0, "{inputs:?}, {optimizations}: {decibels} dB; {ops}");
+        }
+    }
+}
+
 #[test]
 fn gradients_flow_through_every_format() {
     let model = small_network();

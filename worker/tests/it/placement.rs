@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use qpipe::stages::insert_qdq::Target;
 use qpipe::stages::tensorrt_version::TensorrtVersion;
 use qpipe_worker::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
-use qpipe_worker::quant::finalize::finalize;
+use qpipe_worker::passes::set_batch;
+use qpipe_worker::quant::finalize::{finalize, keep_products};
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::placement::{Selection, plan, plan_for};
 use qpipe_worker::quant::prepare::prepare;
 
-use crate::quant::{Batch, agreement, agrees, dataset, ranges, request};
+use crate::quant::{Batch, IMAGES, agreement, agrees, dataset, ranges, request};
 
 const SIDE: usize = 8;
 
@@ -231,6 +232,59 @@ fn transposed() -> Model {
     draft.classes("last", 16)
 }
 
+/// As other exporters than PyTorch's write it: Caffe's Scale behind a convolution, a bias behind one and behind a product, factors of a Gemm.
+fn unfused() -> Model {
+    let mut draft = Draft::new();
+    for (name, from, channels) in [("first", "input", [1, 8]), ("second", "first", [8, 8])] {
+        let part = |part: &str| format!("{name}_{part}");
+        draft.random(&part("w"), &[channels[1], channels[0], 3, 3], channels[0] * 9);
+        let pads = Attribute::Ints(vec![1; 4]);
+        draft.with(&part("conv"), "Conv", &[from, &part("w")], "pads", pads);
+        draft.random(&part("scale"), &[channels[1], 1, 1], 1);
+        draft.random(&part("shift"), &[1, channels[1], 1, 1], 16);
+        draft.node(&part("scaled"), "Mul", &[&part("conv"), &part("scale")]);
+        draft.node(&part("shifted"), "Add", &[&part("scaled"), &part("shift")]);
+        draft.node(name, "Relu", &[&part("shifted")]);
+    }
+    draft.node("pooled", "GlobalAveragePool", &["second"]);
+    draft.node("flat", "Flatten", &["pooled"]);
+    draft.linear("dense", "flat", [8, 16]);
+    draft.node("dense_relu", "Relu", &["dense"]);
+    draft.random("fc_w", &[16, 10], 16);
+    draft.random("fc_b", &[1, 10], 16);
+    let alpha = Attribute::Float(0.5);
+    draft.with("classes", "Gemm", &["dense_relu", "fc_w", "fc_b"], "alpha", alpha);
+    let beta = Attribute::Float(2.0);
+    draft
+        .graph
+        .nodes
+        .last_mut()
+        .expect("it was just added")
+        .attributes
+        .insert("beta".to_owned(), beta);
+    draft.end("classes")
+}
+
+/// Products of a stack of one matrix, and of two computed matrices in a Gemm.
+fn products() -> Model {
+    let mut draft = Draft::new();
+    for (name, shape) in [("tokens_shape", vec![0, 8, 8]), ("rows_shape", vec![-1, 64])] {
+        let data = TensorData::i64(&[shape.len() as i64], &shape);
+        draft.graph.initializers.insert(name.to_owned(), data);
+    }
+    draft.node("tokens", "Reshape", &["input", "tokens_shape"]);
+    draft.random("stack", &[1, 8, 8], 8);
+    draft.node("mixed", "MatMul", &["tokens", "stack"]);
+    draft.node("rows", "Reshape", &["mixed", "rows_shape"]);
+    draft.random("left_w", &[64, 10], 64);
+    draft.random("right_w", &[64, 10], 64);
+    draft.node("left", "Gemm", &["rows", "left_w"]);
+    draft.node("right", "Gemm", &["rows", "right_w"]);
+    draft.with("scores", "Gemm", &["left", "right"], "transB", Attribute::Int(1));
+    draft.node("classes", "Gemm", &["scores", "left"]);
+    draft.end("classes")
+}
+
 #[test]
 fn attention_concatenations_and_transposed_convolutions_run_alike_everywhere() {
     agrees("attention", attention(), SIDE);
@@ -264,7 +318,12 @@ fn scales_along_the_input_channels_run_alike_too() {
 }
 
 /// The operators that ONNX Runtime runs of a network with its own placement, and the share of images of the simulated class.
-fn kernels(mut model: Model) -> (BTreeMap<String, usize>, f64) {
+fn kernels(model: Model) -> (BTreeMap<String, usize>, f64) {
+    kernels_of(model, None)
+}
+
+/// The same of a file of a fixed batch.
+fn kernels_of(mut model: Model, fixed: Option<u32>) -> (BTreeMap<String, usize>, f64) {
     let folder = tempfile::tempdir().expect("a folder");
     let dataset = dataset(folder.path(), SIDE);
     prepare(&mut model).expect("prepares");
@@ -273,6 +332,12 @@ fn kernels(mut model: Model) -> (BTreeMap<String, usize>, f64) {
     let batch = Batch::all(&dataset);
     let simulated = batch.simulate(&model);
     finalize(&mut model, None).expect("finalizes");
+    if fixed.is_some() {
+        set_batch(&mut model, fixed).expect("fixes");
+        keep_products(&mut model).expect("keeps");
+        let (same, decibels) = agreement(&simulated, &batch.simulate(&model));
+        assert!(same >= 0.99 && decibels >= 45.0, "{same}, {decibels} dB");
+    }
     let (outputs, kernels) = batch.onnxruntime(folder.path(), &model, "on");
     let (same, decibels) = agreement(&simulated, &outputs);
     println!("{kernels:?}: {same} alike, {decibels:.1} dB");
@@ -312,4 +377,28 @@ fn onnxruntime_makes_integer_kernels_of_them() {
         "{found:?}"
     );
     println!("alike: {same_concat}, {same_transposed}");
+}
+
+/// Each of them was a float kernel between conversions, the products one that dequantizes its weights at each run.
+#[test]
+fn layers_of_other_exporters_have_integer_kernels_too() {
+    let count =
+        |kernels: &BTreeMap<String, usize>, name: &str| kernels.get(name).copied().unwrap_or(0);
+    let floats = |kernels: &BTreeMap<String, usize>| {
+        ["Conv", "Gemm", "MatMul", "Add", "Mul", "DequantizeLinear"]
+            .map(|name| count(kernels, name))
+    };
+    agrees("unfused", unfused(), SIDE);
+    let (found, _) = kernels(unfused());
+    let integers = ["QLinearConv", "QGemm"].map(|name| count(&found, name));
+    assert_eq!((integers, floats(&found)), ([2, 2], [0; 6]), "{found:?}");
+    let (found, _) = kernels(products());
+    let integers = ["QGemm", "MatMulIntegerToFloat", "QLinearMatMul"].map(|n| count(&found, n));
+    assert_eq!((integers[0], integers[1] + integers[2]), (4, 1), "{found:?}");
+    assert_eq!(floats(&found)[..3], [0; 3], "{found:?}");
+    // With a fixed batch ONNX Runtime knows all extents, and joins products with their biases.
+    let (found, _) = kernels_of(attention(), Some(IMAGES as u32));
+    let products = ["MatMulIntegerToFloat", "QLinearMatMul", "QGemm"].map(|n| count(&found, n));
+    assert_eq!(products.iter().sum::<usize>(), 9, "{found:?}");
+    assert_eq!(floats(&found)[..3], [0; 3], "{found:?}");
 }

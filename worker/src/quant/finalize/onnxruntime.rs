@@ -3,16 +3,19 @@
 //! Biases have the scale `activation × weight` of their layer: only then does a layer become one
 //! integer kernel; where one of the two is no tensor of 8-bit integers there is none, and the bias stays float. int8 activations become
 //! uint8 with a zero point 128 higher, the same values. Means over all positions become poolings.
+//! Relu and Clip in front of float8 become Max and Min.
 
 use qpipe::stages::insert_qdq::Target;
 
-use super::{means, weights};
+use super::{means, signs, weights};
 use crate::Result;
 use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
+use crate::quant::bias::integer_bias;
 
 pub(super) fn finalize(model: &mut Model, placed: Option<Target>) -> Result<()> {
     means::to_pooling(model)?;
     let graph = &mut model.graph;
+    signs::keep(graph);
     weights::store(graph, weights::STORED)?;
     // Pairs of another tool may share zero points in ways that these need not.
     if placed.is_some() {
@@ -37,7 +40,7 @@ fn to_uint8(graph: &mut Graph) {
 }
 
 /// What dequantizes a value from integers of 8 bits: the scale's elements.
-fn scale_of(graph: &Graph, value: &str) -> Option<Vec<f32>> {
+pub(super) fn scale_of(graph: &Graph, value: &str) -> Option<Vec<f32>> {
     let node = graph.nodes.iter().find(|node| node.outputs.iter().any(|o| o == value))?;
     if node.op_type != "DequantizeLinear" || node.attributes.contains_key("block_size") {
         return None;
@@ -53,7 +56,7 @@ fn scale_of(graph: &Graph, value: &str) -> Option<Vec<f32>> {
 fn quantize_biases(graph: &mut Graph) -> Result<()> {
     let mut index = 0;
     while index < graph.nodes.len() {
-        let Some((bias, scale)) = bias_scale(graph, index)? else {
+        let Some((bias, scale)) = bias_scale(graph, index) else {
             index += 1;
             continue;
         };
@@ -87,24 +90,13 @@ fn quantize_biases(graph: &mut Graph) -> Result<()> {
 }
 
 /// The float bias of a layer whose input and weight are quantized, and its scale: one, or one a channel.
-fn bias_scale(graph: &Graph, index: usize) -> Result<Option<(String, Vec<f32>)>> {
+fn bias_scale(graph: &Graph, index: usize) -> Option<(String, Vec<f32>)> {
     let node = &graph.nodes[index];
-    let plain = match node.op_type.as_str() {
-        "Conv" => true,
-        "Gemm" => node.float("alpha", 1.0)? == 1.0 && node.float("beta", 1.0)? == 1.0,
-        _ => false,
-    };
-    let (Some(input), Some(weight), Some(bias)) = (node.input(0), node.input(1), node.input(2))
-    else {
-        return Ok(None);
-    };
-    let data = graph.initializers.get(bias).filter(|data| data.dtype == DType::F32);
-    let (Some(data), true) = (data, plain) else { return Ok(None) };
-    let (Some(input), Some(weight)) = (scale_of(graph, input), scale_of(graph, weight)) else {
-        return Ok(None);
-    };
-    let fits = data.shape.len() == 1 && (weight.len() == 1 || weight.len() == data.len());
-    let [input] = input[..] else { return Ok(None) };
+    let (bias, data) = integer_bias(graph, node)?;
+    let input = scale_of(graph, node.input(0)?)?;
+    let weight = scale_of(graph, node.input(1)?)?;
+    let fits = weight.len() == 1 || weight.len() == data.len();
+    let [input] = input[..] else { return None };
     let scale = weight.into_iter().map(|weight| input * weight);
-    Ok(fits.then(|| (bias.to_owned(), scale.collect())))
+    fits.then(|| (bias.to_owned(), scale.collect()))
 }

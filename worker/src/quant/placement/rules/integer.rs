@@ -63,14 +63,19 @@ pub(in super::super) const MATMUL: Rule = Rule {
 
 pub(in super::super) const COMPUTED: Rule = Rule {
     name: "computed-matmul",
-    operators: &["MatMul"],
-    about: "Both inputs of a product of two computed matrices are quantized (QLinearMatMul, MatMulIntegerToFloat), each with one scale: queries with keys, and probabilities with values of an attention block. The output only where a quantized layer reads it.",
+    operators: &["MatMul", "Gemm"],
+    about: "Both inputs of a product of two computed matrices are quantized (QLinearMatMul, MatMulIntegerToFloat; QGemm where a Gemm has no bias), each with one scale: queries with keys, and probabilities with values of an attention block. The output only where a quantized layer reads it.",
     reason: "The products are as long as those with weights; its kernels take integers on both sides.",
     source: ONNXRUNTIME_GUIDE,
     order: Order::Forward,
     apply: |scene, index, sites| {
         let inputs = [0, 1].map(|input| scene.view.activation(index, input));
         let [Some(first), Some(second)] = inputs else { return Verdict::Pass };
+        if !is_product(scene.view, index) {
+            return Verdict::Float(
+                "both its factors are computed, and its bias is none of integers".to_owned(),
+            );
+        }
         sites.read(first, (index, 0));
         sites.read(second, (index, 1));
         if feeds_layer(scene, index) {
@@ -88,17 +93,22 @@ fn convolution(scene: &Scene, index: usize, sites: &mut Sites) -> Verdict {
     verdict
 }
 
+/// Whether a node is a product of two computed matrices that has an integer kernel: the bias of a Gemm would be one of floats, since no weight's scales are
+/// such that it fits 32 bits.
+fn is_product(view: &View, index: usize) -> bool {
+    let computed = |input| view.activation(index, input).is_some();
+    computed(0) && computed(1) && view.graph.nodes[index].input(2).is_none()
+}
+
 /// Whether a selected layer reads the output of a node.
 fn feeds_layer(scene: &Scene, index: usize) -> bool {
     let view = scene.view;
     let readers = fused_output(view, index).map(|value| view.readers(value)).unwrap_or_default();
     readers.into_iter().any(|(reader, input)| {
-        let computed = |input| view.activation(reader, input).is_some();
         scene.selection.has(reader)
             && match view.graph.nodes[reader].op_type.as_str() {
                 "Conv" => input == 0 && weight_axis(view, reader).is_ok(),
-                "Gemm" => weight_axis(view, reader).is_ok(),
-                "MatMul" => weight_axis(view, reader).is_ok() || (computed(0) && computed(1)),
+                "Gemm" | "MatMul" => weight_axis(view, reader).is_ok() || is_product(view, reader),
                 "Add" => residual::is_integer(view, reader),
                 "Concat" => {
                     concat::inputs(view, reader).is_some() && fused_output(view, reader).is_some()
