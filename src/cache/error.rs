@@ -30,6 +30,18 @@ pub enum CacheError {
         /// Its absolute path.
         path: PathBuf,
     },
+    /// A lock file that says what a pipeline needs is not there.
+    #[error("{} is not there: nothing was computed yet", path.display())]
+    #[diagnostic(
+        code(qpipe::cache::lock_file_missing),
+        help(
+            "`qpipe run` of the pipeline file writes it; paths here are relative to the working folder"
+        )
+    )]
+    LockFileMissing {
+        /// Its path.
+        path: PathBuf,
+    },
     /// A file or folder that cannot have a digest.
     #[error("{} cannot be digested: {reason}", path.display())]
     #[diagnostic(code(qpipe::cache::not_storable))]

@@ -56,7 +56,7 @@ enum Command {
     Push(remote::Args),
     /// Takes what a pipeline's lock file names from the remote cache.
     Pull(remote::Args),
-    /// Removes everything.
+    /// Removes everything but the state of jobs of a cluster.
     Clear {
         /// Without this, nothing is removed.
         #[arg(long)]
@@ -135,7 +135,7 @@ fn size(text: &str) -> Result<u64, String> {
 
 fn gc(cache: &Cache, keep: &Keep, dry: bool) -> Result<Exit, CacheError> {
     if let Some(missing) = keep.lock_files.iter().find(|path| !path.exists()) {
-        return Err(CacheError::InputMissing { path: missing.clone() });
+        return Err(CacheError::LockFileMissing { path: missing.clone() });
     }
     let collected = cache.collect(keep, dry)?;
     println!(

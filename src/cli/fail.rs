@@ -55,6 +55,7 @@ impl From<&CacheError> for Exit {
         match error {
             CacheError::Io { .. } => Self::Machine,
             CacheError::InputMissing { .. }
+            | CacheError::LockFileMissing { .. }
             | CacheError::NotStorable { .. }
             | CacheError::NotUtf8 { .. } => Self::Usage,
             CacheError::StillWritten { .. }

@@ -64,6 +64,12 @@ fn written(arg: &Arg) -> String {
     let values = if arg.get_action().takes_values() { values.join(" ") } else { String::new() };
     let Some(long) = arg.get_long() else { return format!("`{values}`") };
     let short = arg.get_short().map(|short| format!(", `-{short}`")).unwrap_or_default();
+    // A value that may be left out stands behind `=`, or it is taken for the next argument.
+    let optional =
+        arg.get_num_args().is_some_and(|count| count.takes_values() && count.min_values() == 0);
+    if optional && arg.is_require_equals_set() {
+        return format!("`--{long}[={values}]`{short}");
+    }
     format!("`{}`{short}", format!("--{long} {values}").trim_end())
 }
 

@@ -194,7 +194,7 @@ impl RemoteArgs {
 pub struct CacheArgs {
     /// The cache folder. Default: $QPIPE_CACHE, else the nearest marked folder `cache` above the
     /// pipeline file, else `.qpipe/cache` beside it.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub cache: Option<PathBuf>,
 }
 

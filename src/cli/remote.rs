@@ -49,7 +49,7 @@ impl Transfer {
     fn named(pipeline: &Pipeline) -> Result<Vec<(String, Digest)>, CacheError> {
         let path = pipeline.lock_file();
         let Some(lock) = LockFile::read(&path)? else {
-            return Err(CacheError::InputMissing { path });
+            return Err(CacheError::LockFileMissing { path });
         };
         Ok(lock.stages.into_iter().map(|(id, stage)| (id, stage.key)).collect())
     }

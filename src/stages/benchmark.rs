@@ -48,7 +48,7 @@ pub struct Benchmark {
     #[schemars(range(max = 600_000))]
     pub warmup_ms: Option<u32>,
     /// Backends `tensorrt` and `torch` on a GPU: launch the engine as a CUDA graph (`--useCudaGraph`), so that small models are not bound by launching kernels one by
-    /// one.
+    /// one. Default: true.
     #[serde(default = "super::contract::yes", skip_serializing_if = "super::contract::is_yes")]
     pub cuda_graph: bool,
 }

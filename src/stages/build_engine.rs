@@ -24,7 +24,7 @@ pub struct BuildEngine {
     /// The runtime.
     #[serde(default)]
     pub backend: Backend,
-    /// `tensorrt-rtx` only: compute capability to build for, such as 89.
+    /// `tensorrt-rtx` only: compute capability to build for: 75, 80, 86, 89 or 120. Default: 89.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 75, max = 130))]
     pub compute_capability: Option<u32>,
@@ -52,7 +52,8 @@ pub struct BuildEngine {
     /// `--builderOptimizationLevel=5`. All tries are in the metrics (`tries`). The timing cache is not used.
     #[serde(default, skip_serializing_if = "is_no")]
     pub tune: bool,
-    /// `tensorrt` only: keep what the builder measured for later builds for the same GPU, driver branch and version on this machine.
+    /// `tensorrt` only: keep what the builder measured for later builds for the same GPU, driver branch and version on this machine. Default:
+    /// true.
     #[serde(default = "super::contract::yes", skip_serializing_if = "super::contract::is_yes")]
     pub timing_cache: bool,
     /// `onnxruntime` only: keep integer kernels whose sums saturate on x86 processors without VNNI, which are faster. Else weights are stored as uint8
@@ -203,6 +204,14 @@ impl Contract for BuildEngine {
                 "`compute_capability` belongs to backend \"tensorrt-rtx\" only",
             ));
         }
+        if let Some(other) = self.compute_capability
+            && self.backend == Backend::TensorrtRtx
+            && !COMPUTE_CAPABILITIES.contains(&other)
+        {
+            let message = format!("TensorRT-RTX does not build for compute capability {other}");
+            let problem = Problem::at("compute_capability", message);
+            problems.push(problem.help("expected 75, 80, 86, 89 or 120"));
+        }
         if self.backend == Backend::Tensorrt {
             problems.extend(self.check_tensorrt());
         } else {
@@ -270,6 +279,9 @@ pub(super) fn check_flags(flags: &[String]) -> Vec<Problem> {
     problems
 }
 
+/// What TensorRT-RTX 1.7 builds for.
+const COMPUTE_CAPABILITIES: [u32; 5] = [75, 80, 86, 89, 120];
+
 impl BuildEngine {
     fn check_tensorrt(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -331,6 +343,15 @@ mod tests {
         assert_eq!(
             torch("int8"),
             ["precision: precision = \"int8\" belongs to backend \"tensorrt\""]
+        );
+        let capability = |number: u32| {
+            let backend = "tensorrt-rtx";
+            problems(serde_json::json!({"backend": backend, "compute_capability": number}))
+        };
+        assert!(capability(120).is_empty());
+        assert_eq!(
+            capability(90),
+            ["compute_capability: TensorRT-RTX does not build for compute capability 90"]
         );
         let rtx = |precision| {
             problems(serde_json::json!({"backend": "tensorrt-rtx", "precision": precision}))

@@ -25,7 +25,7 @@ use super::model_source::ModelSource;
 pub struct Equalize {
     /// The float model.
     pub model: ModelSource,
-    /// What is brought together.
+    /// What is brought together. Default: `cross-layer`.
     #[serde(default, skip_serializing_if = "Equalization::is_cross_layer")]
     pub method: Equalization,
     /// `cross-layer` only: what becomes of ReLU6 (a Clip from 0 to a bound) between two layers, whose channels cannot be scaled.

@@ -25,7 +25,7 @@ pub struct Evaluate {
     /// The engine to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Ref>,
-    /// What the model does.
+    /// What the model does. Default: `classification`.
     #[serde(default, skip_serializing_if = "Task::is_classification")]
     pub task: Task,
     /// `task = "detection"` only: the float model or engine whose boxes are taken for the truth.

@@ -18,7 +18,7 @@ use super::training::{
 /// rate), the run takes 10 % of the original epochs (at least 1) at 1 % of the original peak
 /// learning rate, half a cosine down to 1 % of that (Wu et al. 2020, NVIDIA's QAT guide).
 ///
-/// Outputs: `model` (best epoch, ONNX with Q/DQ), `history` (JSON, a line an epoch).
+/// Outputs: `model` (best epoch, ONNX with Q/DQ), `history` (JSON, an array with an entry an epoch).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
@@ -55,7 +55,7 @@ pub struct Finetune {
     /// Keep a moving average of the weights, and validate it: `ema = { decay = 0.999 }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<WeightAverage>,
-    /// By what the best epoch, which is kept, is chosen.
+    /// By what the best epoch, which is kept, is chosen. Default: `top1`.
     #[serde(default, skip_serializing_if = "BestBy::is_top1")]
     pub best_by: BestBy,
     /// Stop when the validation accuracy, or with `best_by = "loss"` the loss, gets no better: `early_stop = { patience = 5 }`. The learning rate goes as for all `epochs`.
@@ -76,7 +76,7 @@ pub struct Finetune {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_ema: Option<ScaleEma>,
     /// BatchNormalization that `insert-qdq` kept. `frozen`: it normalizes by the running statistics, which stay; scale and shift are
-    /// trained. `trained`: by each batch's own, as in float training, and the running statistics follow.
+    /// trained. `trained`: by each batch's own, as in float training, and the running statistics follow. Default: `frozen`.
     #[serde(default, skip_serializing_if = "BatchNormMode::is_frozen")]
     pub batch_norm: BatchNormMode,
     /// The float model to learn from, such as the one that was quantized: distillation.
@@ -325,9 +325,13 @@ impl Contract for Finetune {
             Recipe::Custom => "recipe \"custom\" needs `epochs` and `optimizer`",
         };
         if self.epochs.is_none() || self.optimizer.is_none() {
-            problems.push(Problem::at("recipe", needs).help(
-                "add original = { epochs = 30, lr = 0.1 }, or give `epochs` and `optimizer`",
-            ));
+            let help = match self.recipe {
+                Recipe::Nvidia => {
+                    "add original = { epochs = 30, lr = 0.1 }, or give `epochs` and `optimizer`"
+                }
+                Recipe::Custom => "give both, or recipe = \"nvidia\" with `original`",
+            };
+            problems.push(Problem::at("recipe", needs).help(help));
         }
         problems
     }

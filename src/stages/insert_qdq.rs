@@ -58,7 +58,7 @@ pub struct InsertQdq {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<Activations>,
     /// What becomes of BatchNormalization behind layers. `folded`: it is part of the layer's weights. `kept`: it stays, so that `finetune`
-    /// trains it; `export-onnx` folds it into the scales of the weights, whose integers stay as they are.
+    /// trains it; `export-onnx` folds it into the scales of the weights, whose integers stay as they are. Default: `folded`.
     #[serde(default, skip_serializing_if = "BatchNorm::is_folded")]
     pub batch_norm: BatchNorm,
 }

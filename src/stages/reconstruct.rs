@@ -46,7 +46,7 @@ pub struct Reconstruct {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Adaround {
-    /// What is learned at once.
+    /// What is learned at once. Default: `layer`.
     #[serde(default, skip_serializing_if = "Unit::is_layer")]
     pub unit: Unit,
     /// Probability with which, in a step, an activation is not quantized, element by element (QDrop, Wei et al. 2022): roundings then fit

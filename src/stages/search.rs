@@ -222,6 +222,13 @@ impl Contract for Search {
         ));
         problems.extend(self.device.check());
         problems.extend(tensorrt_version::problems(self.tensorrt_version.as_deref(), self.target));
+        if self.runtime() == Backend::TensorrtRtx {
+            let message =
+                "engines of TensorRT-RTX are built here and not run, so they cannot be timed";
+            let problem = Problem::at("target", message);
+            problems.push(problem.help("search with target \"tensorrt\" or \"onnxruntime\", and give the layers to insert-qdq by `exclude_from`"));
+            return problems;
+        }
         let own = Self { backend: None, ..self.clone() }.runtime();
         if self.runtime() != own {
             problems.push(
@@ -280,6 +287,8 @@ mod tests {
         assert_eq!(problems(serde_json::json!({"backend": "tensorrt"})), ["backend"]);
         let rtx = serde_json::json!({"backend": "onnxruntime", "target": "tensorrt-rtx"});
         assert_eq!(problems(rtx), ["backend"]);
+        let rtx = problems(serde_json::json!({"target": "tensorrt-rtx"}));
+        assert_eq!(rtx, ["target"], "none of its engines runs here");
     }
 
     #[test]

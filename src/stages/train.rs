@@ -12,7 +12,7 @@ use super::training::{
 
 /// Trains a classifier in floating point; the epoch with the best validation accuracy is kept.
 ///
-/// Outputs: `model` (best epoch, ONNX), `history` (JSON, a line an epoch: train loss, valid loss,
+/// Outputs: `model` (best epoch, ONNX), `history` (JSON, an array with an entry an epoch: train loss, valid loss,
 /// train and valid accuracy, learning rate).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +42,7 @@ pub struct Train {
     /// Keep a moving average of the weights, and validate it: `ema = { decay = 0.999 }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<WeightAverage>,
-    /// By what the best epoch, which is kept, is chosen.
+    /// By what the best epoch, which is kept, is chosen. Default: `top1`.
     #[serde(default, skip_serializing_if = "BestBy::is_top1")]
     pub best_by: BestBy,
     /// Stop when the validation accuracy, or with `best_by = "loss"` the loss, gets no better: `early_stop = { patience = 5 }`. The learning rate goes as for all `epochs`.

@@ -45,6 +45,7 @@ pub struct Verify {
     pub min_agreement: f64,
     /// When inner values of an engine of TensorRT or libtorch are compared too. That takes as long as building it: the second engine is built from the same file
     /// with the same flags, for as many of the images as there is room for (about 17 million values).
+    /// Default: `on-failure`.
     #[serde(default, skip_serializing_if = "EngineValues::is_default")]
     pub engine_values: EngineValues,
     /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the

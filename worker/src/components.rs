@@ -85,7 +85,7 @@ fn tensorrt_rtx() -> Result<std::path::PathBuf> {
         library::tensorrt_rtx()
     } else {
         Err(Error::machine("this qpipe-worker was built without it")
-            .help("cargo build --release --features qpipe-worker/tensorrt-rtx"))
+            .help("`make build-tensorrt-rtx` in qpipe's sources builds one with it (docs/tensorrt-rtx.md)"))
     }
 }
 

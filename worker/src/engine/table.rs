@@ -192,7 +192,7 @@ pub const BACKENDS: &[Backend] = &[
 pub fn build(backend: Name, request: &Build) -> Result<Built> {
     let row = BACKENDS.iter().find(|row| row.backend == backend).ok_or_else(|| {
         Error::machine(format!("this qpipe-worker was built without {backend:?}"))
-            .help("build it with: cargo build --release --features qpipe-worker/tensorrt-rtx")
+            .help("`make build-tensorrt-rtx` in qpipe's sources builds one with it (docs/tensorrt-rtx.md)")
     })?;
     let built = (row.build)(request)?;
     let path = request.folder.join(Note::FILE);

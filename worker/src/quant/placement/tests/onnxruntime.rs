@@ -199,8 +199,7 @@ fn a_concatenation_keeps_each_scale_and_a_pooling_its_inputs() {
     assert_eq!(of("flat").range_of.as_deref(), Some("average"));
 }
 
-#[test]
-fn leaky_relu_behind_a_convolution_is_integers() {
+fn leaky() -> Model {
     let mut draft = Draft::new(&[1, 4, 8, 8]);
     draft.node("before", "LeakyRelu", &["x"]);
     draft.conv("a", "before", 1);
@@ -210,7 +209,12 @@ fn leaky_relu_behind_a_convolution_is_integers() {
     draft.node("sum", "Add", &["leaky", "branch"]);
     draft.conv("c", "sum", 1);
     draft.node("end", "LeakyRelu", &["c"]);
-    let plan = onnxruntime(&draft.end(&["end"]));
+    draft.end(&["end"])
+}
+
+#[test]
+fn leaky_relu_behind_a_convolution_is_integers() {
+    let plan = onnxruntime(&leaky());
     for name in ["leaky", "branch"] {
         assert_eq!(rule(&plan, name), (Some("integer-leaky-relu"), true), "{name}");
     }
@@ -345,7 +349,8 @@ fn additions_behind_matrix_products_stay_float() {
 
 #[test]
 fn each_rule_decides_in_one_of_these_graphs() {
-    let plans = [convolutions(), attention(), joined(), gates()].map(|model| onnxruntime(&model));
+    let plans = [convolutions(), attention(), joined(), gates(), leaky()];
+    let plans = plans.map(|model| onnxruntime(&model));
     let seen: BTreeSet<&str> =
         plans.iter().flat_map(|plan| &plan.layers).filter_map(|layer| layer.rule).collect();
     let rules = policy(Target::Onnxruntime).expect("there").rules;
