@@ -116,7 +116,7 @@ fn remarks(plan: &Plan, ranges: &Ranges, graph: &Graph) -> Vec<String> {
     let strange: Vec<&str> = names.filter(unknown).collect();
     if !strange.is_empty() {
         remarks.push(format!(
-            "{} tensor(s) of the ranges are none of the model's, such as \"{}\"; names are those after BatchNormalization is folded",
+            "{} tensor(s) of the ranges are none of the model's, such as \"{}\"; names are those after BatchNormalization and constants are folded",
             strange.len(),
             strange[0]
         ));

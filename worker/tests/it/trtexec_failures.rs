@@ -74,7 +74,7 @@ fn a_build_ends_with_the_worker_that_is_killed() {
     within("the build did not start", &|| number().is_some());
     // Who it is: its number may be another's later.
     let program = format!("/proc/{}/cmdline", number().unwrap());
-    let builds = || std::fs::read_to_string(&program).is_ok_and(|line| line == "sleep\0300\0");
+    let builds = || std::fs::read_to_string(&program).is_ok_and(|line| line == "sleep\x00300\0");
     within("the build goes on", &builds);
     worker.kill().unwrap();
     worker.wait().unwrap();

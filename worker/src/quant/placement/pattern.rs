@@ -70,7 +70,7 @@ pub(super) fn unknown(what: &str, prefix: &str, given: &str, names: &[&str]) -> 
     let error = Error::user(format!("no {what} of the model matches \"{prefix}{given}\""));
     match nearest {
         Some(name) => error.help(format!(
-            "did you mean \"{prefix}{name}\"? Names are those after BatchNormalization is folded; `*` stands for any text"
+            "did you mean \"{prefix}{name}\"? Names are those after BatchNormalization and constants are folded; `*` stands for any text"
         )),
         None => error,
     }
