@@ -35,6 +35,13 @@ const STARTER: &str = include_str!("starter.toml");
 
 /// Does it.
 pub fn run(args: &Args) -> Exit {
+    // One with a slash at its end is meant as a folder.
+    let folder = args.path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if folder && !args.path.is_dir() {
+        let shown = args.path.display();
+        eprintln!("qpipe init: the folder {shown} does not exist; create it first");
+        return Exit::Usage;
+    }
     let path = if args.path.is_dir() { args.path.join("pipeline.toml") } else { args.path.clone() };
     let shown = path.display();
     let written = OpenOptions::new().write(true).create_new(true).open(&path);

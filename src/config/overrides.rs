@@ -162,7 +162,17 @@ fn put(
 
 fn unknown(table: &Table, key: &str, place: Place, here: &Here) -> Mistake {
     let (message, help) = if here.path.is_empty() {
-        (format!("the file has no table `{key}`"), format!("it has {}", list(table.keys(), "and")))
+        match key {
+            "profiles" => (
+                "`--set` does not reach into profiles".to_owned(),
+                "`--profile` chooses one; `--set` sets what it holds, such as params.epochs"
+                    .to_owned(),
+            ),
+            _ => (
+                format!("the file has no table `{key}`"),
+                format!("it has {}", list(table.keys(), "and")),
+            ),
+        }
     } else {
         (
             format!("there is no `{key}` in `{}`", here.path),

@@ -23,8 +23,8 @@ pub struct Source {
 ///
 /// # Errors
 ///
-/// No figures at all, incomplete figures, or a `baseline` or label that is no row: the message says
-/// which, and what to do.
+/// No figures at all, incomplete figures, or a `baseline` that is no row: the message says which, and what to do. A label of no row is
+/// none: rows come and go with profiles.
 pub fn build(
     config: &Config,
     pipeline: &str,
@@ -52,7 +52,7 @@ pub fn build(
     let mut advice: Vec<(String, Vec<usize>)> = Vec::new();
     for (source, metrics) in sources {
         let figures = Figures::read(metrics).map_err(|error| {
-            let help = "a metrics file of a command needs the keys of docs/pipeline-reference.md";
+            let help = "a metrics file with the key `batches` or `subject` is read as figures of a benchmark or of an evaluation: where they are others, give the key another name";
             (format!("stage `{}`: {error}", source.id), help.to_owned())
         })?;
         let row = report.row(config, source);

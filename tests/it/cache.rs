@@ -128,8 +128,15 @@ fn a_collection_keeps_what_a_lock_file_names() {
         said.stderr.contains("a: running (run: echo a >> ran; echo one > $QPIPE_OUT_X → "),
         "{said:?}"
     );
-    // Without its lock file, nothing needs it.
+    // Without its lock file, nothing needs it; a pipeline that is named is to have one.
     std::fs::remove_file(project.path("p.lock")).unwrap();
+    let named = project.qpipe(&["cache", "gc", "p.toml", "--cache", "cache"]);
+    assert_eq!(named.code, Some(2), "{named:?}");
+    assert!(
+        named.stderr.contains("p.lock is not there: nothing was computed yet")
+            && named.stderr.contains("`qpipe run` of the pipeline file writes it"),
+        "{named:?}"
+    );
     assert!(
         project.qpipe(&["cache", "gc", "--keep-days", "0"]).stdout.ends_with("; 0 results kept\n")
     );

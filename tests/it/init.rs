@@ -49,6 +49,11 @@ fn nothing_is_overwritten() {
     );
     assert_eq!(fs::read_to_string(folder.path().join("mine.toml")).unwrap(), "mine");
     assert_eq!(qpipe(folder.path(), &["init", "none/mine.toml"]).status.code(), Some(2));
+    let output = qpipe(folder.path(), &["init", "none/"]);
+    assert_eq!(
+        text(&output.stderr),
+        "qpipe init: the folder none/ does not exist; create it first\n"
+    );
     fs::write(folder.path().join("pipeline.schema.json"), "mine").unwrap();
     assert_eq!(qpipe(folder.path(), &["init", "other.toml"]).status.code(), Some(0));
     assert_eq!(fs::read_to_string(folder.path().join("pipeline.schema.json")).unwrap(), "mine");
