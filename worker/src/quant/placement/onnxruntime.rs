@@ -29,7 +29,6 @@ const RULES: &[&Rule] = &[
     &residual::BOTH,
     &gate::MUL,
     &gate::SIGMOID,
-    &gate::LEAKY,
     &pooling::INTEGER,
     // What poolings read is quantized by now.
     &concat::EACH_SCALE,

@@ -1,4 +1,4 @@
-//! What lets a share of a value through: SiLU, x · sigmoid(x), the weights of channels in squeeze-and-excite blocks, and LeakyRelu.
+//! What lets a share of a value through: SiLU, x · sigmoid(x), and the weights of channels in squeeze-and-excite blocks.
 
 use super::{MEASURED, ONNXRUNTIME_SELECTORS, integer, moving};
 use crate::graph::Node;
@@ -41,24 +41,6 @@ pub(in super::super) const SIGMOID: Rule = Rule {
         if !gates(view, index) {
             return Verdict::Pass;
         }
-        sites.read(input, (index, 0));
-        integer::output(view, sites, index);
-        Verdict::Quantized
-    },
-};
-
-pub(in super::super) const LEAKY: Rule = Rule {
-    name: "integer-leaky-relu",
-    operators: &["LeakyRelu"],
-    about: "One behind an integer convolution: input and output are quantized (QLinearLeakyRelu).",
-    reason: "It is fused into no convolution; its kernel is a table of 256 entries, and no float is computed between two convolutions.",
-    source: ONNXRUNTIME_SELECTORS,
-    order: Order::Forward,
-    apply: |scene, index, sites| {
-        let view = scene.view;
-        let Some(input) = view.activation(index, 0).filter(|input| is_integer(view, input)) else {
-            return Verdict::Pass;
-        };
         sites.read(input, (index, 0));
         integer::output(view, sites, index);
         Verdict::Quantized
@@ -126,7 +108,7 @@ fn is_integer<'a>(view: &View<'a>, mut value: &'a str) -> bool {
                     && integer::fused_output(view, index).is_some();
             }
             "Mul" => let_through(view, index),
-            "Relu" | "Clip" | "LeakyRelu" => view.activation(index, 0),
+            "Relu" | "Clip" => view.activation(index, 0),
             _ if moving::keeps_integers(view, index) => view.activation(index, 0),
             _ => None,
         };

@@ -199,31 +199,6 @@ fn a_concatenation_keeps_each_scale_and_a_pooling_its_inputs() {
     assert_eq!(of("flat").range_of.as_deref(), Some("average"));
 }
 
-fn leaky() -> Model {
-    let mut draft = Draft::new(&[1, 4, 8, 8]);
-    draft.node("before", "LeakyRelu", &["x"]);
-    draft.conv("a", "before", 1);
-    draft.node("leaky", "LeakyRelu", &["a"]);
-    draft.conv("b", "leaky", 1);
-    draft.node("branch", "LeakyRelu", &["b"]);
-    draft.node("sum", "Add", &["leaky", "branch"]);
-    draft.conv("c", "sum", 1);
-    draft.node("end", "LeakyRelu", &["c"]);
-    draft.end(&["end"])
-}
-
-#[test]
-fn leaky_relu_behind_a_convolution_is_integers() {
-    let plan = onnxruntime(&leaky());
-    for name in ["leaky", "branch"] {
-        assert_eq!(rule(&plan, name), (Some("integer-leaky-relu"), true), "{name}");
-    }
-    assert_eq!(rule(&plan, "sum"), (Some("residual-add"), true));
-    // Of no convolution, and an output of the graph: its kernel would write integers.
-    assert_eq!(rule(&plan, "before"), (None, false));
-    assert_eq!(values(&plan), ["before", "a", "leaky", "b", "branch", "sum", "c"]);
-}
-
 fn gates() -> Model {
     let mut draft = Draft::new(&[1, 4, 8, 8]);
     draft.conv("a", "x", 1);
@@ -349,8 +324,7 @@ fn additions_behind_matrix_products_stay_float() {
 
 #[test]
 fn each_rule_decides_in_one_of_these_graphs() {
-    let plans = [convolutions(), attention(), joined(), gates(), leaky()];
-    let plans = plans.map(|model| onnxruntime(&model));
+    let plans = [convolutions(), attention(), joined(), gates()].map(|model| onnxruntime(&model));
     let seen: BTreeSet<&str> =
         plans.iter().flat_map(|plan| &plan.layers).filter_map(|layer| layer.rule).collect();
     let rules = policy(Target::Onnxruntime).expect("there").rules;
