@@ -130,6 +130,6 @@ fn a_zero_point_is_refused_in_tensorrts_words() {
     let folder = tempfile::tempdir().unwrap();
     let error = build(&model(TensorData::u8(&[], &[128])), folder.path()).unwrap_err();
     assert!(error.message.starts_with("TensorRT-RTX cannot"), "{error}");
-    assert!(error.help.unwrap_or_default().contains("target = \"tensorrt\""));
+    assert!(error.help.unwrap_or_default().contains("target = \"tensorrt-rtx\""));
     assert!(!folder.path().join("engine.json").exists());
 }
