@@ -7,7 +7,7 @@ use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, 
 use super::device::Device;
 use super::model_source::ModelSource;
 use super::training::{
-    Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage, default_accumulate,
+    Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage, check_kernels, default_accumulate,
 };
 
 /// Quantization-aware training: Q/DQ pairs act as fake quantization with a straight-through
@@ -93,6 +93,10 @@ pub struct Finetune {
     /// such algorithm is refused. On a CPU training is deterministic as it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deterministic: bool,
+    /// Let cuDNN try its algorithms for convolutions of whole batches, and take the fastest (`torch.backends.cudnn.benchmark`): 10 to 30 s at the first
+    /// step, and steps that are up to 5 % faster. Default: from 20,000 steps on; of shorter trainings it would take more than it gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cudnn_benchmark: Option<bool>,
     /// Where libtorch computes: `auto` (a GPU where there is one, unless `QPIPE_DEVICE` says otherwise), `cpu`, or `cuda:N`, the `N`-th GPU that the
     /// stage may use, from 0. A device that is named is part of the cache key.
     #[serde(default, skip_serializing_if = "Device::is_auto")]
@@ -301,6 +305,7 @@ impl Contract for Finetune {
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.model.check();
         problems.extend(self.device.check());
+        problems.extend(check_kernels(self.deterministic, self.cudnn_benchmark));
         problems.extend(self.teacher.iter().flat_map(|teacher| teacher.check_at("teacher")));
         if self.scale_ema.is_some() && self.scales != Scales::Ema {
             problems.push(

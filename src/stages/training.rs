@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::contract::Problem;
+
 /// The optimizer.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
@@ -136,6 +138,16 @@ pub enum Amp {
     Fp16,
     /// The exponents of float32, less precise; it needs no loss scaling.
     Bf16,
+}
+
+pub(super) fn check_kernels(deterministic: bool, cudnn_benchmark: Option<bool>) -> Option<Problem> {
+    (deterministic && cudnn_benchmark == Some(true)).then(|| {
+        Problem::at(
+            "cudnn_benchmark",
+            "which algorithm cuDNN finds the fastest is a matter of chance, and `deterministic` is for the same bits each time",
+        )
+        .help("leave `cudnn_benchmark` out, or `deterministic`")
+    })
 }
 
 pub(super) fn default_accumulate() -> u32 {

@@ -1,6 +1,6 @@
 //! The training loop on synthetic images: float training, and fine-tuning, of a network with 3×224×224 inputs and 1000
 //! classes. `cargo bench -p qpipe-worker --bench training_step -- resnet50 64 fp16` (network; batch; `fp32`, `fp16` or `bf16`; `frozen` scales
-//! or `learned` ones), and beside it `benches/training_step.py` with the first three words.
+//! or `learned` ones; `tried`: cuDNN tries its algorithms), and beside it `benches/training_step.py` with the first three words.
 //!
 //! What is timed is the loop of `train` and `finetune` itself, loader included: the difference of a run of many steps and one of few, so
 //! that start, validation and checkpoint fall out.
@@ -94,7 +94,7 @@ fn quantized(mut model: Model, dataset: &Dataset) -> Model {
 
 /// Seconds of a training of so many steps.
 fn seconds(
-    (model, cuda_graph, options): (&Model, bool, &Options),
+    (model, cuda_graph, cudnn_benchmark, options): (&Model, bool, Option<bool>, &Options),
     data: &[Dataset; 2],
     batch: usize,
     amp: Option<Half>,
@@ -118,6 +118,7 @@ fn seconds(
         clip_norm: None,
         amp,
         cuda_graph,
+        cudnn_benchmark,
         scale_ema: None,
         watched: &[],
         max_steps: Some(steps),
@@ -142,6 +143,11 @@ fn main() {
         "bf16" => Some(Half::Bfloat16),
         other => panic!("`{other}`: expected fp32, fp16 or bf16"),
     };
+    let cudnn_benchmark = match word(4, "auto").as_str() {
+        "auto" => None,
+        "tried" => Some(true),
+        other => panic!("`{other}`: expected auto or tried"),
+    };
     let scales = match word(3, "frozen").as_str() {
         "frozen" => Scales::Frozen,
         "learned" => Scales::Learned,
@@ -165,7 +171,7 @@ fn main() {
     for _ in 0..ROUNDS {
         for (&cuda_graph, rates) in modes.iter().zip(&mut rates) {
             for ((model, options), rates) in kinds.clone().zip(rates) {
-                let what = (model, cuda_graph, options);
+                let what = (model, cuda_graph, cudnn_benchmark, options);
                 let [short, long] =
                     [few, many].map(|steps| seconds(what, &data, batch, amp, steps));
                 rates.push(batch as f64 * (many - few) as f64 / (long - short));

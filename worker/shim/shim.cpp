@@ -70,8 +70,11 @@ char *qpipe_deterministic(bool on) {
     // Memory that is written before it is read needs no filling.
     context.setDeterministicFillUninitializedMemory(false);
     context.setDeterministicCuDNN(on);
-    context.setBenchmarkCuDNN(!on);
   });
+}
+
+char *qpipe_cudnn_benchmark(bool on) {
+  return guarded([&] { at::globalContext().setBenchmarkCuDNN(on); });
 }
 
 bool qpipe_is_deterministic() { return at::globalContext().deterministicAlgorithms(); }

@@ -58,6 +58,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         max_steps: config.max_steps,
         // So that the result is never worse than what came in, on the validation data.
         epoch_zero: true,
+        cudnn_benchmark: config.cudnn_benchmark,
     };
     train(context, model, settings)
 }

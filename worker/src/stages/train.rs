@@ -30,6 +30,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         label_smoothing: config.label_smoothing,
         max_steps: config.max_steps,
         epoch_zero: false,
+        cudnn_benchmark: config.cudnn_benchmark,
     };
     train(context, model, settings)
 }

@@ -35,6 +35,7 @@ pub struct Settings {
     pub frozen_statistics: bool,
     pub scale_ema: Option<ScaleEma>,
     pub lesson: Option<Lesson>,
+    pub cudnn_benchmark: Option<bool>,
 }
 
 /// What to learn from another model.
@@ -108,6 +109,7 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
             Amp::Bf16 => Half::Bfloat16,
         }),
         cuda_graph: true,
+        cudnn_benchmark: settings.cudnn_benchmark,
         scale_ema: settings.scale_ema,
         watched: &watched,
         seed: context.task.seed,

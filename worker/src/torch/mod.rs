@@ -6,6 +6,7 @@ mod elements;
 mod error;
 mod fused;
 mod graph;
+mod kernels;
 mod layout;
 mod memory;
 mod shim;
@@ -24,6 +25,7 @@ pub use fused::{
     learned_fake_quantize,
 };
 pub use graph::{CudaGraph, synchronize};
+pub use kernels::{KernelSearch, kernel_search, search_kernels};
 pub use layout::{channels_first, channels_last, copied, laid_out_as};
 pub use memory::explain;
 pub use shim::{

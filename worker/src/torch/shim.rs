@@ -18,6 +18,7 @@ unsafe extern "C" {
     fn qpipe_allow_tf32(allow: bool) -> *mut c_char;
     fn qpipe_deterministic(on: bool) -> *mut c_char;
     fn qpipe_is_deterministic() -> bool;
+    fn qpipe_cudnn_benchmark(on: bool) -> *mut c_char;
     fn qpipe_cuda_version() -> c_long;
     fn qpipe_gpu_name(index: i8, name: *mut c_char) -> *mut c_char;
     fn qpipe_event_record(index: c_int, event: *mut *mut c_void) -> *mut c_char;
@@ -128,8 +129,7 @@ pub fn allow_tf32(allow: bool) -> Result<()> {
     done(unsafe { qpipe_allow_tf32(allow) })
 }
 
-/// Whether the same bits must come out each time, on GPUs too. If not, convolutions take the fastest algorithm that cuDNN finds, by
-/// trying them for each new shape.
+/// Whether the same bits must come out each time, on GPUs too.
 pub fn deterministic(on: bool) -> Result<()> {
     // SAFETY: a plain value.
     done(unsafe { qpipe_deterministic(on) })
@@ -139,6 +139,12 @@ pub fn deterministic(on: bool) -> Result<()> {
 pub fn is_deterministic() -> bool {
     // SAFETY: it reads a flag.
     unsafe { qpipe_is_deterministic() }
+}
+
+/// Whether cuDNN tries its algorithms for each new shape and takes the fastest.
+pub(super) fn cudnn_benchmark(on: bool) -> Result<()> {
+    // SAFETY: a plain value.
+    done(unsafe { qpipe_cudnn_benchmark(on) })
 }
 
 /// Of the CUDA that libtorch was built with, such as 12080; 0 or less without.

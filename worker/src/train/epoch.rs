@@ -123,6 +123,7 @@ impl Fit<'_> {
         let labels = Vec::<i64>::try_from(&batch.labels)?;
         let count = labels.len() as i64;
         let labels = torch::sent(&labels, &[count], classifier.program.device())?;
+        self.choose_kernels(count)?;
         let given = [&batch.images, &labels];
         let (recording, context) = (&mut state.recording, &mut state.context);
         if log.batch.number == 1

@@ -64,6 +64,7 @@ pub fn fit<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
         clip_norm: None,
         amp: None,
         cuda_graph: true,
+        cudnn_benchmark: None,
         scale_ema: None,
         watched: &[],
         max_steps: None,

@@ -95,6 +95,7 @@ fn train(model: &Model, train: &Dataset, valid: &Dataset, epochs: u32, lr: f64) 
         clip_norm: None,
         amp: None,
         cuda_graph: true,
+        cudnn_benchmark: None,
         scale_ema: None,
         watched: &[],
         max_steps: None,

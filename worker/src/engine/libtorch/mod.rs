@@ -12,6 +12,7 @@ use super::table::layers_of_onnx;
 use super::{Build, Built, Clock, Engine, Note, Threads};
 use crate::graph::Model;
 use crate::interp::{Mode, Options, Program};
+use crate::torch::KernelSearch;
 use crate::{Error, Result, onnx, passes, torch};
 
 /// Its name in `engine.json`.
@@ -78,6 +79,7 @@ impl Network {
         torch::allow_tf32(precision == Precision::Tf32)?;
         // The fastest convolutions that cuDNN has.
         torch::deterministic(false)?;
+        torch::search_kernels(KernelSearch::Tried)?;
         let input = note.input.map(|extent| extent as i64);
         let options = Options::default();
         if precision != Precision::Fp16 {
