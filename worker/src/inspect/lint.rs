@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::graph::Graph;
 use crate::quant::insert::TARGET_KEY;
-use crate::quant::lint::{Finding, lint};
+use crate::quant::lint::{Finding, lint_as_written};
 use crate::quant::placement::POLICIES;
 use crate::quant::quantized::{Form, Quantized};
 use crate::{Error, Result, onnx, passes};
@@ -43,6 +44,8 @@ impl Lint {
         });
         let policy = policy.transpose()?;
         let quantized = Quantized::of(&model.graph);
+        let nodes = model.graph.nodes.clone();
+        let written = Graph { nodes, ..Graph::default() };
         passes::to_standard_pairs(&mut model);
         passes::fold_constants(&mut model)?;
         let pairs = model.graph.nodes.iter().filter(|node| node.op_type == "DequantizeLinear");
@@ -51,7 +54,7 @@ impl Lint {
             target: policy.map(|policy| policy.name.to_owned()),
             dequantize_linear: pairs.count(),
             quantized,
-            findings: lint(&model.graph, policy.map(|policy| policy.target)),
+            findings: lint_as_written(&model.graph, &written, policy.map(|policy| policy.target)),
         })
     }
 

@@ -20,6 +20,7 @@ mod hostile_models;
 mod imports;
 mod ladder;
 mod large_models;
+mod lint;
 mod mixed_precision;
 mod old_opsets;
 mod onnx_nodes;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use qpipe::stages::insert_qdq::Target;
 
 use super::idle;
-use super::moved::{Weight, carried};
+use super::moved::{Weight, carried, scales};
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::Node;
@@ -75,14 +75,19 @@ pub(super) fn axis<'a>(view: &PairView<'a>) -> Found<'a> {
 /// Layers of which only input or weight is quantized.
 pub(super) fn half<'a>(view: &PairView<'a>) -> Found<'a> {
     // Where no layer's input is quantized, only weights were meant to be.
-    let weight_only = view.layers().all(|layer| !view.quantized(layer).0);
+    let joined = |layer: &Node| layer.input(0).and_then(|name| scales(view, name));
+    let weight_only = view.layers().all(|layer| joined(layer).is_none());
     let layers = view.layers();
     let found = layers.filter_map(|layer| match view.quantized(layer) {
         (true, false) if !reads_integers(view, layer) => {
             Some((layer, "its input is quantized, its weight is not".to_owned()))
         }
         (false, true) if !weight_only => {
-            Some((layer, "its weight is quantized, its input is not".to_owned()))
+            let what = match joined(layer) {
+                Some(scales) => format!("its weight is quantized, its input is joined of pairs with {scales} scales or zero points"),
+                None => "its weight is quantized, its input is not".to_owned(),
+            };
+            Some((layer, what))
         }
         _ => None,
     });
@@ -96,7 +101,7 @@ fn half_products<'a>(view: &PairView<'a>) -> Found<'a> {
         .filter_map(|node| {
             let computed = |index: usize| {
                 let value = carried(view, node.input(index)?);
-                (Weight::of(view, value).is_none()).then_some(view.dequantize(value).is_some())
+                (Weight::of(view, value).is_none()).then_some(view.is_quantized(value))
             };
             let which = match (computed(0)?, computed(1)?) {
                 (true, false) => "first",

@@ -8,11 +8,13 @@ mod layers;
 mod moved;
 mod neighbours;
 mod operators;
+mod outputs;
 mod pairs;
 mod table;
 #[cfg(test)]
 mod tests;
+mod types;
 mod view;
 
-pub use table::{Finding, RULES, Rule, lint};
+pub use table::{Finding, RULES, Rule, lint, lint_as_written};
 pub use view::PairView;

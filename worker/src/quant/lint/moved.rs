@@ -1,17 +1,19 @@
 //! Weights behind operators that move their elements, as exporters write them: a Linear of PyTorch reads `Transpose(DQ(Q(weight)))`.
 
+use std::collections::HashSet;
+
 use qpipe::stages::insert_qdq::Target;
 
 use super::view::PairView;
-use crate::graph::Node;
+use crate::graph::{DType, Node};
 
 /// Operators that give all elements of their first input, in another order or with other extents.
 const MOVERS: [&str; 6] = ["Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// Operators between which and a layer ONNX Runtime moves pairs, so that they move integers: seen of 1.32, which leaves Flatten and Resize.
 /// TensorRT commutes with all of them.
-const PASSED: [&str; 7] =
-    ["Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
+const PASSED: [&str; 8] =
+    ["Dropout", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// A value, and what moves its elements on the way to its reader.
 pub struct Moved<'a> {
@@ -35,7 +37,7 @@ pub struct Weight<'a> {
 
 /// Goes back from a value to the first that is not just another one's elements.
 pub fn origin<'a>(view: &PairView<'a>, value: &'a str) -> Moved<'a> {
-    back(view, value, moves)
+    back(view, value, |node| moves(view, node))
 }
 
 /// The same, over nodes for which `passes` holds.
@@ -52,19 +54,88 @@ fn back<'a>(view: &PairView<'a>, mut value: &'a str, passes: impl Fn(&Node) -> b
     Moved { value, movers }
 }
 
-fn moves(node: &Node) -> bool {
-    node.domain.is_empty() && MOVERS.contains(&node.op_type.as_str())
+fn moves(view: &PairView, node: &Node) -> bool {
+    node.domain.is_empty() && MOVERS.contains(&node.op_type.as_str()) || is_passed_cast(view, node)
+}
+
+/// Whether a Cast of a weight or a value leaves its layer integer: TensorRT-RTX 1.7 makes one kernel of both, ONNX Runtime 1.32 drops a Cast
+/// to float32 alone.
+fn is_passed_cast(view: &PairView, node: &Node) -> bool {
+    let to = || node.int("to", 0).ok().and_then(|to| DType::from_onnx(i32::try_from(to).ok()?));
+    let known = |to: DType| match view.target {
+        Some(Target::Onnxruntime) => {
+            to == DType::F32 && node.input(0).is_some_and(|name| !is_half(view, name))
+        }
+        _ => matches!(to, DType::F32 | DType::F16 | DType::BF16),
+    };
+    node.domain.is_empty() && node.op_type == "Cast" && to().is_some_and(known)
+}
+
+/// Whether a value is of 16 bits: that of a pair by its scale, that of a Cast by what it makes; of others the graph does not say it.
+pub fn is_half(view: &PairView, value: &str) -> bool {
+    let halves = [DType::F16, DType::BF16];
+    let made = view.producer(value);
+    match made.map(|node| (node, node.op_type.as_str())) {
+        Some((node, "DequantizeLinear")) => {
+            let scale = node.input(1).and_then(|name| view.constant(name));
+            scale.is_some_and(|scale| halves.contains(&scale.dtype))
+        }
+        Some((node, "Cast")) => {
+            let to = node.int("to", 0).unwrap_or(0);
+            halves.iter().any(|half| i64::from(half.onnx()) == to)
+        }
+        _ => false,
+    }
 }
 
 /// Whether the runtime moves pairs from one side of a node to the other.
-fn is_passed(view: &PairView, node: &Node) -> bool {
+pub fn is_passed(view: &PairView, node: &Node) -> bool {
     let flat = view.target != Some(Target::Onnxruntime) && node.op_type == "Flatten";
     node.domain.is_empty() && (flat || PASSED.contains(&node.op_type.as_str()))
+        || is_passed_cast(view, node)
 }
 
 /// The value whose pair a layer reads that reads `value`: behind what the runtime moves pairs over.
 pub fn carried<'a>(view: &PairView<'a>, value: &'a str) -> &'a str {
     back(view, value, |node| is_passed(view, node)).value
+}
+
+impl<'a> Moved<'a> {
+    /// What moves its elements.
+    pub fn movers(&self) -> impl Iterator<Item = &'a Node> {
+        self.movers.iter().copied()
+    }
+}
+
+/// The DequantizeLinear nodes that a value is made of: one, or on TensorRT, which moves them over a Concat, one for each value that is joined;
+/// `None`: not all of it is dequantized.
+pub fn pairs<'a>(view: &PairView<'a>, value: &'a str) -> Option<Vec<&'a Node>> {
+    let joins = view.target != Some(Target::Onnxruntime);
+    let (mut open, mut seen, mut found) = (vec![value], HashSet::new(), Vec::new());
+    while let Some(value) = open.pop() {
+        let value = carried(view, value);
+        match view.producer(value) {
+            Some(node) if node.op_type == "DequantizeLinear" => found.push(node),
+            Some(node) if joins && node.op_type == "Concat" => {
+                // A stranger's graph may have a cycle.
+                open.extend(node.inputs.iter().map(String::as_str).filter(|it| seen.insert(*it)));
+            }
+            _ => return None,
+        }
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+/// How many scales and zero points the pairs have of which a value is made; those that are no constants count as one.
+pub fn scales(view: &PairView, value: &str) -> Option<usize> {
+    let mut known = Vec::new();
+    for pair in pairs(view, value)? {
+        let parameters = view.parameters(pair);
+        if !known.contains(&parameters) {
+            known.push(parameters);
+        }
+    }
+    Some(known.len())
 }
 
 impl<'a> Weight<'a> {
@@ -134,7 +205,7 @@ fn permutation(node: &Node, rank: usize) -> Option<Vec<usize>> {
 fn moved(view: &PairView, node: &Node, shape: &[i64]) -> Option<Vec<i64>> {
     let rank = shape.len() as i64;
     match node.op_type.as_str() {
-        "Identity" => Some(shape.to_vec()),
+        "Cast" | "Identity" => Some(shape.to_vec()),
         "Transpose" => {
             permutation(node, shape.len())?.iter().map(|&axis| shape.get(axis).copied()).collect()
         }

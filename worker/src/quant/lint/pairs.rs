@@ -64,6 +64,9 @@ pub(super) fn zero_point<'a>(view: &PairView<'a>) -> Found<'a> {
                 (DType::I32, _) => {
                     Some((node, "is an int32 bias, which TensorRT refuses".to_owned()))
                 }
+                (dtype, Some(zero)) if !TAKEN.contains(&dtype) => {
+                    Some((node, format!("is {}, with zero point {zero}", dtype.name())))
+                }
                 (_, Some(zero)) => Some((node, format!("has zero point {zero}"))),
                 (dtype, None) => {
                     (!TAKEN.contains(&dtype)).then(|| (node, format!("is {}", dtype.name())))
@@ -71,6 +74,18 @@ pub(super) fn zero_point<'a>(view: &PairView<'a>) -> Found<'a> {
             }
         })
         .collect()
+}
+
+/// The type of the integers of a Q or DQ, where the graph says it.
+pub(super) fn integers(view: &PairView, node: &Node) -> Option<DType> {
+    if let Some(zero) = node.input(2).and_then(|name| view.constant(name)) {
+        return Some(zero.dtype);
+    }
+    untyped(view, node).or_else(|| {
+        let made = view.producer(node.input(0)?)?;
+        (node.op_type == "DequantizeLinear" && made.op_type == "QuantizeLinear")
+            .then(|| integers(view, made))?
+    })
 }
 
 /// The type of the integers of a node without a zero point, where the graph says it.

@@ -4,7 +4,7 @@ use qpipe::stages::insert_qdq::Target;
 use serde::Serialize;
 
 use super::view::PairView;
-use super::{idle, layers, neighbours, operators, pairs};
+use super::{idle, layers, neighbours, operators, outputs, pairs, types};
 use crate::graph::Graph;
 
 /// Something found at a node.
@@ -60,6 +60,13 @@ pub const RULES: &[Rule] = &[
         find: operators::packed,
     },
     Rule {
+        name: "tensorrt-operator",
+        cost: "ONNX Runtime refuses the model: it has no such operator",
+        remedy: "write QuantizeLinear and DequantizeLinear of the standard, which has float8 since opset 19, int4 and blocks since 21; or quantize the float model here, with target = \"onnxruntime\" of `insert-qdq`",
+        targets: &[Target::Onnxruntime],
+        find: operators::tensorrts,
+    },
+    Rule {
         name: "double-pair",
         cost: "values are rounded twice, and one more kernel converts them",
         remedy: "take one of the two pairs away",
@@ -72,6 +79,28 @@ pub const RULES: &[Rule] = &[
         remedy: "quantize symmetrically: target = \"tensorrt\" of `insert-qdq`; ActivationSymmetric, QInt8 and QuantizeBias=False of onnxruntime.quantization",
         targets: TENSORRT,
         find: pairs::zero_point,
+    },
+    Rule {
+        name: "wide-integers",
+        cost: "ONNX Runtime's kernels on CPUs compute with 8 bits: this one runs in float, and all around it is converted",
+        remedy: "quantize it to 8 bits: target = \"onnxruntime\" of `insert-qdq`, activation_type=QuantType.QUInt8 of onnxruntime.quantization; or take its pairs away",
+        // TensorRT refuses them: `zero-point`.
+        targets: &[Target::Onnxruntime],
+        find: types::wide,
+    },
+    Rule {
+        name: "float16-pair",
+        cost: "ONNX Runtime's integer kernels are those between float32 pairs: this one runs in float on rounded values, between casts",
+        remedy: "quantize the float32 model: float16 saves nothing on a CPU",
+        targets: &[Target::Onnxruntime],
+        find: types::half,
+    },
+    Rule {
+        name: "cast-behind-pair",
+        cost: "TensorRT fuses a DequantizeLinear with the layer right behind it, and may leave the layer in float behind a Cast (TensorRT-RTX 1.7 fuses it all the same)",
+        remedy: "give the DequantizeLinear a scale of float16, which opset 19 and TensorRT 10 take: what it makes is float16 then; and take the Cast away",
+        targets: &[Target::Tensorrt],
+        find: types::cast,
     },
     Rule {
         name: "scale",
@@ -110,6 +139,14 @@ pub const RULES: &[Rule] = &[
         find: layers::half,
     },
     Rule {
+        name: "unquantized-output",
+        cost: "the integer kernel of a convolution writes integers only: this one runs in float on rounded values, and what it reads is dequantized in kernels of their own",
+        remedy: "one pair on what it gives, behind its activation, for all readers, those in float too; behind a Relu with zero point 0 of uint8 or -128 of int8; or no pairs on its input and weight",
+        // TensorRT's convolutions write floats as well.
+        targets: &[Target::Onnxruntime],
+        find: outputs::unquantized,
+    },
+    Rule {
         name: "float-island",
         cost: "values are made float and integer again around it, which may cost more than the layer gains",
         remedy: "quantize it, or leave its neighbours in float too",
@@ -139,7 +176,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "concat-scales",
-        cost: "all inputs but one are scaled anew",
+        cost: "all inputs but one are scaled anew; a layer that reads it without a pair in between runs in float",
         remedy: "give the inputs one scale: the largest",
         // ONNX Runtime's kernel takes a scale for each input, and converts by a table while it copies.
         targets: TENSORRT,
@@ -164,7 +201,12 @@ pub const RULES: &[Rule] = &[
 
 /// All findings for a runtime (all runtimes: `None`), by rules in the order of [`RULES`].
 pub fn lint(graph: &Graph, target: Option<Target>) -> Vec<Finding> {
-    let view = PairView::of(graph, target);
+    lint_as_written(graph, graph, target)
+}
+
+/// The same of a graph whose operators were made those of the standard; `written` is as its file has it.
+pub fn lint_as_written(graph: &Graph, written: &Graph, target: Option<Target>) -> Vec<Finding> {
+    let view = PairView::of(graph, target).as_written(written);
     let rules =
         RULES.iter().filter(|rule| target.is_none_or(|target| rule.targets.contains(&target)));
     let found = rules.flat_map(|rule| {

@@ -16,6 +16,7 @@ use crate::quant::prepare::prepare;
 use crate::quant::ranges::{Range, Ranges, VERSION};
 use crate::zoo;
 
+mod joined;
 mod moved;
 
 /// A graph of pairs and layers, written as a list.
@@ -64,6 +65,12 @@ impl Draft {
         name.to_owned()
     }
 
+    fn cast(&mut self, name: &str, input: &str, to: DType) -> String {
+        let node = Node::new(name, "Cast", &[input], &[name]);
+        self.0.nodes.push(node.with("to", Attribute::Int(to.onnx().into())));
+        name.to_owned()
+    }
+
     /// A Split of a quantized value, its two parts with pairs of these scales or none, and their sum.
     fn split(&mut self, scales: [Option<f32>; 2]) -> String {
         let x = self.pair("x", &[0.1], 0, 0);
@@ -79,9 +86,20 @@ impl Draft {
     }
 
     fn found(mut self, last: &str, target: Target) -> Vec<Finding> {
-        self.0.nodes.push(Node::new("end", "Identity", &[last], &["y"]));
+        // ONNX Runtime's convolutions write integers only.
+        let is_conv = self.0.nodes.last().is_some_and(|node| node.op_type == "Conv");
+        let last = match target {
+            Target::Onnxruntime if is_conv => self.pair(last, &[0.1], 0, 0),
+            _ => last.to_owned(),
+        };
+        self.0.nodes.push(Node::new("end", "Identity", &[&last], &["y"]));
         lint(&self.0, Some(target))
     }
+}
+
+/// A number of 16 bits.
+fn wide(dtype: DType, bytes: [u8; 2]) -> TensorData {
+    TensorData { dtype, shape: Vec::new(), bytes: bytes.to_vec().into() }
 }
 
 const SCALES: [f32; 4] = [0.1, 0.2, 0.3, 0.4];
@@ -100,6 +118,30 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let m = draft.node("MatMulNBits", "m", &["x", "w"]);
         draft.0.nodes[0].domain = "com.microsoft".to_owned();
         m
+    });
+    case("tensorrt-operator", "q", Target::Onnxruntime, &|draft| {
+        draft.constant("s", TensorData::f32(&[], &[0.1]));
+        let q = draft.node("TRT_FP8QuantizeLinear", "q", &["x", "s"]);
+        draft.0.nodes[0].domain = "trt".to_owned();
+        q
+    });
+    case("wide-integers", "s", Target::Onnxruntime, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        draft.constant("x_zero", wide(DType::U16, [0, 0]));
+        draft.node("Sigmoid", "s", &[&x])
+    });
+    case("float16-pair", "s", Target::Onnxruntime, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        draft.constant("x_scale", wide(DType::F16, [0x66, 0x2e]));
+        draft.node("Sigmoid", "s", &[&x])
+    });
+    case("cast-behind-pair", "cast", Target::Tensorrt, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let cast = draft.cast("cast", &x, DType::F16);
+        draft.constant("c_w", TensorData::f32(&[4, 4, 1, 1], &[0.5; 16]));
+        let w = draft.pair("c_w", &SCALES, 0, 0);
+        let w = draft.cast("w", &w, DType::F16);
+        draft.node("Conv", "c", &[&cast, &w])
     });
     case("double-pair", "x_dq_q", Target::Onnxruntime, &|draft| {
         let once = draft.pair("x", &[0.1], 0, 0);
@@ -120,6 +162,11 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         draft.conv("d", &c, &SCALES, 0)
     });
     // The integers are those of `a`: what is odd is the float layer between two.
+    case("unquantized-output", "c", Target::Onnxruntime, &|draft| {
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        draft.node("Sigmoid", "s", &[&c])
+    });
     case("float-island", "c", Target::Onnxruntime, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);
         let a = draft.conv("a", &x, &SCALES, 0);
@@ -306,18 +353,22 @@ fn what_no_pair_could_help_is_no_finding() {
             draft.conv("d", &m, &SCALES, 0)
         }
     };
-    let transposed = |draft: &mut Draft| {
+    let transposed = |draft: &mut Draft, paired: bool| {
         let x = draft.pair("x", &[0.1], 0, 0);
-        let c = draft.conv("c", &x, &SCALES, 0);
+        let mut c = draft.conv("c", &x, &SCALES, 0);
+        if paired {
+            c = draft.pair(&c, &[0.1], 0, 0);
+        }
         draft.constant("t_w", TensorData::f32(&[4, 4, 1, 1], &[0.5; 16]));
         let t = draft.node("ConvTranspose", "t", &[&c, "t_w"]);
         let t = draft.pair(&t, &[0.2], 0, 0);
         draft.conv("d", &t, &SCALES, 0)
     };
-    for target in [Target::TensorrtRtx, Target::Onnxruntime] {
-        assert_eq!(found(target, &transposed), []);
-    }
-    assert_eq!(found(Target::Tensorrt, &transposed)[0].rule, "float-island");
+    assert_eq!(found(Target::TensorrtRtx, &|draft| transposed(draft, false)), []);
+    // Its convolutions write integers only.
+    assert_eq!(found(Target::Onnxruntime, &|draft| transposed(draft, true)), []);
+    let unpaired = found(Target::Tensorrt, &|draft| transposed(draft, false));
+    assert_eq!(unpaired[0].rule, "float-island");
     // TensorRT-RTX computes poolings of windows in float whatever pairs there are, and means of whole maps in the kernel before them.
     let pool = |operator: &'static str| {
         move |draft: &mut Draft| {
@@ -445,6 +496,9 @@ fn types_that_tensorrt_does_not_quantize_to_are_found_with_and_without_a_zero_po
     };
     assert_eq!(found(zero(DType::I16, 2), None), ["is int16"]);
     assert_eq!(found(zero(DType::U8, 1), None), ["is uint8"]);
+    let middle = TensorData::u8(&[], &[128]);
+    assert_eq!(found(Some(middle), None), ["is uint8, with zero point 128"]);
+    assert_eq!(found(Some(wide(DType::U16, [0, 128])), None), ["is uint16, with zero point 32768"]);
     assert!(found(zero(DType::I8, 1), None).is_empty());
     assert!(found(zero(DType::F8E4M3FN, 1), None).is_empty());
     assert_eq!(found(None, None), ["has no zero point: its type is uint8"]);
@@ -490,7 +544,8 @@ fn our_own_placement_breaks_no_rule() {
 
 fn quantized(model: &Model, target: Target) -> Model {
     let range = |(index, tensor): (usize, String)| {
-        let amax = index as f32 + 1.0;
+        // No value behind a Clip is above its bound.
+        let amax = 6.0 / (index as f32 + 1.0);
         Range { tensor, amax: std::iter::once((Method::Max, amax)).collect(), ..Range::default() }
     };
     let ranges = Ranges {

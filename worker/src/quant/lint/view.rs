@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use qpipe::stages::insert_qdq::Target;
 
-use super::moved::{Weight, carried, origin};
+use super::moved::{Weight, origin, scales};
 use crate::graph::{Attribute, Graph, Node, TensorData};
 use crate::quant::placement::{View, WEIGHTED};
 
@@ -12,6 +12,8 @@ use crate::quant::placement::{View, WEIGHTED};
 pub struct PairView<'a> {
     /// The graph.
     pub graph: &'a Graph,
+    /// The same as its file has it, with operators that were made pairs of the standard's.
+    pub written: &'a Graph,
     /// The runtime that is asked about; `None`: all.
     pub target: Option<Target>,
     view: View<'a>,
@@ -30,7 +32,12 @@ impl<'a> PairView<'a> {
                 constants.insert(output, data);
             }
         }
-        Self { graph, target, view: View::of(graph), constants }
+        Self { graph, written: graph, target, view: View::of(graph), constants }
+    }
+
+    /// With the graph as its file has it.
+    pub fn as_written(self, written: &'a Graph) -> Self {
+        Self { written, ..self }
     }
 
     /// The node that makes a value.
@@ -108,11 +115,14 @@ impl<'a> PairView<'a> {
 
     /// Whether a layer reads its input, and its weight, through pairs; what only moves elements may stand in between.
     pub fn quantized(&self, layer: &Node) -> (bool, bool) {
-        let input = layer.input(0).map(|name| carried(self, name));
         let weight = layer.input(1).map(|name| origin(self, name).value);
-        let is_read =
-            |value: Option<&str>| value.is_some_and(|name| self.dequantize(name).is_some());
-        (is_read(input), is_read(weight))
+        let weight = weight.is_some_and(|name| self.dequantize(name).is_some());
+        (layer.input(0).is_some_and(|name| self.is_quantized(name)), weight)
+    }
+
+    /// Whether a value is read through a pair: of one scale, where several are joined on the way.
+    pub fn is_quantized(&self, value: &str) -> bool {
+        scales(self, value) == Some(1)
     }
 
     /// Whether a layer becomes one integer kernel: both are quantized.
