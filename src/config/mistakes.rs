@@ -111,6 +111,12 @@ impl Sources {
         own.expect("the first source is a file")
     }
 
+    /// The option that a source is, as it was given; nothing for a file.
+    pub fn argument(&self, source: usize) -> Option<String> {
+        let Origin { text, file: None, .. } = &self.sources[source] else { return None };
+        Some(format!("{} {}", text.name(), text.inner()))
+    }
+
     /// All files that were read, each once.
     pub fn files(&self) -> Vec<PathBuf> {
         let files = self.sources.iter().filter_map(|source| source.file.as_deref());
