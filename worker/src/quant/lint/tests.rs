@@ -9,11 +9,10 @@ use qpipe::stages::model_source::{Arch, ZooModel};
 use super::{Finding, RULES, lint};
 use crate::graph::{Attribute, DType, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use crate::quant::finalize::finalize;
-use crate::quant::formats::Formats;
+use crate::quant::fixture;
 use crate::quant::insert::insert;
-use crate::quant::placement::{Request, plan, watched};
+use crate::quant::placement::plan;
 use crate::quant::prepare::prepare;
-use crate::quant::ranges::{Range, Ranges, VERSION};
 use crate::zoo;
 
 mod moved;
@@ -489,22 +488,8 @@ fn our_own_placement_breaks_no_rule() {
 }
 
 fn quantized(model: &Model, target: Target) -> Model {
-    let range = |(index, tensor): (usize, String)| {
-        let amax = index as f32 + 1.0;
-        Range { tensor, amax: std::iter::once((Method::Max, amax)).collect(), ..Range::default() }
-    };
-    let ranges = Ranges {
-        version: VERSION,
-        calibration: None,
-        tensors: watched(&model.graph).into_iter().enumerate().map(range).collect(),
-    };
-    let request = Request {
-        target,
-        method: Method::Max,
-        include: None,
-        exclude: &[],
-        formats: Formats::default(),
-    };
+    let ranges = fixture::rising(&model.graph);
+    let request = fixture::request(target, Method::Max);
     let mut quantized = model.clone();
     insert(&mut quantized, &plan(&model.graph, &ranges, &request).unwrap()).unwrap();
     finalize(&mut quantized, None).unwrap();
