@@ -35,7 +35,7 @@ Exit codes:
     0  all is well
     1  a stage failed
     2  wrong command line or pipeline file
-    3  the machine lacks something (qpipe doctor says what)
+    3  the machine lacks something that a stage needs
     4  locked by another run, changed meanwhile, or damaged
     5  a guard of `qpipe ci` is broken
    10  a run would do something (plan, status and why with --exit-code)

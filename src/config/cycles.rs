@@ -47,6 +47,7 @@ pub(super) fn check(cells: &[(&str, &[Connection])], mistakes: &mut Vec<Mistake>
             help: Some(
                 "a stage can only use what is made before it: break one of these".to_owned(),
             ),
+            unquoted: None,
         };
         // Cells of one stage make the same cycle at the same place.
         if told.insert(mistake.place()) {

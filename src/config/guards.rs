@@ -1,5 +1,8 @@
 //! `[guards.NAME]`: bounds of figures that `qpipe ci` holds a run to.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -26,7 +29,9 @@ pub struct Guard {
     pub baseline: Option<Baseline>,
     /// One or two bounds.
     pub bounds: Vec<Bound>,
-    /// Line of its table in the file, from 1.
+    /// The file that its table stands in, absolute: the pipeline's, or one that it extends.
+    pub file: Arc<Path>,
+    /// Line of its table in that file, from 1.
     pub line: usize,
 }
 
@@ -190,8 +195,9 @@ pub(super) fn resolve(
         Some(found) => Some(found?),
         None => None,
     };
+    let file = Arc::clone(sources.file(guard.place.source));
     let (bounds, line) = (guard.table.bounds(), sources.line(guard.place));
-    Some(Guard { name: guard.name, stage, metric, baseline, bounds, line })
+    Some(Guard { name: guard.name, stage, metric, baseline, bounds, file, line })
 }
 
 /// The figure that a text names; `None` where that is a mistake.

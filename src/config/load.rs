@@ -11,7 +11,7 @@ use super::pipeline::{Origin, Pipeline, StageCell};
 use super::resolve::{Connection, Names};
 use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
-use super::tree::{Entry, Node, Table, Value};
+use super::tree::{Entry, Node, Place, Table, Value};
 use super::{
     choices, classes, cycles, data, extends, guards, labels, overrides, profiles, remote,
     runtime_facts, schema, slurm, sweep,
@@ -165,7 +165,7 @@ fn check_top(root: &Table, mistakes: &mut Vec<Mistake>) {
         }
     }
     if root.get("stages").is_none_or(|e| e.node.table().is_some_and(|t| t.entries.is_empty())) {
-        let place = super::tree::Place { source: 0, start: 0, end: 0 };
+        let place = Place { source: 0, start: 0, end: 0 };
         mistakes.push(
             Mistake::new("empty", place, "the pipeline has no stages", "expected [stages.NAME]")
                 .help("`qpipe init` writes a pipeline to start from"),
@@ -236,6 +236,8 @@ fn finish(
                     && matches!(connection.input.origin, Origin::Path(_))
             });
             let model_place = model.map(|connection| connection.place);
+            let entries = cell.tree.table().into_iter().flat_map(|table| &table.entries);
+            let keys = entries.map(|entry| (entry.key.clone(), place_of(entry, sources))).collect();
             let variables = cell.combination.variables.into_iter();
             cells.push(StageCell {
                 id: cell.id,
@@ -251,10 +253,17 @@ fn finish(
                 facts: Vec::new(),
                 file: Arc::clone(file),
                 line,
+                keys,
                 model_place,
             });
         }
     }
     runtime_facts::tell(&mut cells);
     cells
+}
+
+/// Where a key stands: in the argument that gave it another value, if one did.
+fn place_of(entry: &Entry, sources: &Sources) -> Place {
+    let value = entry.node.place;
+    if sources.argument(value.source).is_some() { value } else { entry.place }
 }

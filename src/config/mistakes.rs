@@ -21,6 +21,8 @@ pub(super) struct Mistake {
     /// The first one is where the fault is.
     pub labels: Vec<(Place, String)>,
     pub help: Option<String>,
+    /// A value that would be right if it were written as a string.
+    pub unquoted: Option<Place>,
 }
 
 /// Longest text of a mistake, letters: it may quote a name of any length.
@@ -43,12 +45,19 @@ impl Mistake {
         label: impl Into<String>,
     ) -> Self {
         let [message, label] = [message.into(), label.into()].map(shortened);
-        Self { code, message, labels: vec![(place, label)], help: None }
+        Self { code, message, labels: vec![(place, label)], help: None, unquoted: None }
     }
 
     /// Adds what to do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(shortened(help.into()));
+        self
+    }
+
+    /// Says that the value at `place` would be right as a string: an argument is shown with the quotation marks that a
+    /// shell takes away.
+    pub fn unquoted(mut self, place: Place) -> Self {
+        self.unquoted = Some(place);
         self
     }
 
@@ -102,6 +111,12 @@ impl Sources {
         own.expect("the first source is a file")
     }
 
+    /// The option that a source is, as it was given; nothing for a file.
+    pub fn argument(&self, source: usize) -> Option<String> {
+        let Origin { text, file: None, .. } = &self.sources[source] else { return None };
+        Some(format!("{} {}", text.name(), text.inner()))
+    }
+
     /// All files that were read, each once.
     pub fn files(&self) -> Vec<PathBuf> {
         let files = self.sources.iter().filter_map(|source| source.file.as_deref());
@@ -133,9 +148,20 @@ impl Sources {
         ends.partition_point(|&end| end < place.start) + 1
     }
 
+    /// How an argument is written in which the value at `place` is a string.
+    fn quoted(&self, place: Place) -> Option<String> {
+        let Origin { text, file: None, .. } = &self.sources[place.source] else { return None };
+        let (option, text) = (text.name(), text.inner());
+        let (before, value, behind) =
+            (text.get(..place.start)?, text.get(place.start..place.end)?, text.get(place.end..)?);
+        let word = format!("{before}\"{value}\"{behind}").replace('\'', r"'\''");
+        Some(format!("a string is written in both kinds of quotation marks: {option} '{word}'"))
+    }
+
     fn bind(&self, mistake: Mistake) -> Shown {
         let source = mistake.place().source;
-        let mut help = mistake.help;
+        let quoted = mistake.unquoted.and_then(|place| self.quoted(place));
+        let mut help = mistake.help.or(quoted);
         let mut labels = Vec::new();
         for (index, (place, label)) in mistake.labels.into_iter().enumerate() {
             if place.source == source {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::mistakes::Mistake;
 use super::parse;
+use super::profiles;
 use super::suggest::{did_you_mean, list};
 use super::tree::{Entry, Node, Place, Table, Value};
 
@@ -53,6 +54,9 @@ fn apply_one(root: &mut Table, setting: &Setting) -> Result<(), Mistake> {
     let (last, tables) = steps.split_last().expect("a path has at least one key");
     let Some((first, _)) = tables.first() else {
         let tables = ["params", "pipeline", "data", "stages", "remote", "guards", "slurm"];
+        if last.0 == profiles::KEY {
+            return Err(of_profiles(last.1));
+        }
         let known = root.get(&last.0).is_some();
         let label = if known { "this is a table" } else { "not a table of the file" };
         return Err(Mistake::new(
@@ -161,18 +165,11 @@ fn put(
 }
 
 fn unknown(table: &Table, key: &str, place: Place, here: &Here) -> Mistake {
+    if here.path.is_empty() && key == profiles::KEY {
+        return of_profiles(place);
+    }
     let (message, help) = if here.path.is_empty() {
-        match key {
-            "profiles" => (
-                "`--set` does not reach into profiles".to_owned(),
-                "`--profile` chooses one; `--set` sets what it holds, such as params.epochs"
-                    .to_owned(),
-            ),
-            _ => (
-                format!("the file has no table `{key}`"),
-                format!("it has {}", list(table.keys(), "and")),
-            ),
-        }
+        (format!("the file has no table `{key}`"), format!("it has {}", list(table.keys(), "and")))
     } else {
         (
             format!("there is no `{key}` in `{}`", here.path),
@@ -181,6 +178,12 @@ fn unknown(table: &Table, key: &str, place: Place, here: &Here) -> Mistake {
     };
     Mistake::new("override", place, message, did_you_mean(key, table.keys(), "not in the file"))
         .help(help)
+}
+
+/// They were put over the file, or left out, before.
+fn of_profiles(place: Place) -> Mistake {
+    Mistake::new("override", place, "`--set` does not reach into profiles", "not possible here")
+        .help("`--profile` chooses one; `--set` sets what it holds, such as params.epochs")
 }
 
 fn not_a_table(kind: &str, place: Place, here: &Here) -> Mistake {

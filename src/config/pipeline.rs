@@ -59,6 +59,21 @@ impl Pipeline {
         self.file.with_extension(extension)
     }
 
+    /// Where a key of a stage's table stands: file and line, such as `p.toml:12`, the file's path from this one's folder;
+    /// an argument as it was given. Of a key that is not written, where the table stands.
+    pub fn place_of(&self, cell: &StageCell, key: &str) -> String {
+        let below =
+            |file: &Path| file.strip_prefix(&self.folder).unwrap_or(file).display().to_string();
+        let found = cell.keys.iter().find(|(name, _)| name == key).map(|(_, place)| *place);
+        let (Some(place), Some(sources)) = (found, &self.sources) else {
+            return format!("{}:{}", below(&cell.file), cell.line);
+        };
+        match sources.argument(place.source) {
+            Some(argument) => argument,
+            None => format!("{}:{}", below(sources.file(place.source)), sources.line(place)),
+        }
+    }
+
     /// Keys that `--set` changed, in alphabetical order.
     pub fn set(&self) -> Vec<String> {
         // Options and their values in turn.
@@ -108,6 +123,8 @@ pub struct StageCell {
     pub file: Arc<Path>,
     /// Line of its table in that file, from 1.
     pub line: usize,
+    /// Where the keys of its table stand; a value that an argument gave, where it stands there.
+    pub(crate) keys: Vec<(String, Place)>,
     /// Where its key stands that names a model's file.
     pub(crate) model_place: Option<Place>,
 }

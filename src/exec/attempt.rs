@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::blamed_line::{place, with_line};
+use super::blamed_line::with_line;
 use super::error::{Result, RunError};
 use super::event::{Event, Reporter};
 use super::failure::{StageFailure, failure};
@@ -131,7 +131,7 @@ impl Attempt<'_, '_> {
         };
         let log = self.log.exists().then(|| self.log.clone());
         let failed = |failure| StageFailure {
-            failure: with_line(self.cell, failure),
+            failure: with_line(self.pipeline, self.cell, failure),
             tail: tail.lines(),
             log,
         };
@@ -189,7 +189,7 @@ fn not_started(launch: &Launch, config: Option<&Command>, error: &std::io::Error
 struct Transcript<'a, 'r> {
     stage: &'a str,
     /// Whose table a warning's key stands in.
-    cell: Option<&'a StageCell>,
+    cell: Option<(&'a Pipeline, &'a StageCell)>,
     path: &'a Path,
     /// Made with the first line.
     log: Option<File>,
@@ -236,7 +236,7 @@ impl<'a, 'r> Transcript<'a, 'r> {
     fn new(attempt: &'a Attempt<'_, 'r>, events: bool, secrets: Secrets) -> Self {
         Self {
             stage: &attempt.cell.id,
-            cell: Some(attempt.cell),
+            cell: Some((attempt.pipeline, attempt.cell)),
             path: &attempt.log,
             log: None,
             reporter: attempt.reporter,
@@ -292,7 +292,9 @@ impl<'a, 'r> Transcript<'a, 'r> {
             task::Event::Log { message } => self.text(&message),
             task::Event::Warning { message, key } => {
                 let told = match (self.cell, key) {
-                    (Some(cell), Some(key)) => format!("{}: {message}", place(cell, &key)),
+                    (Some((pipeline, cell)), Some(key)) => {
+                        format!("{}: {message}", pipeline.place_of(cell, &key))
+                    }
                     _ => message.clone(),
                 };
                 let line = format!("warning: {told}");

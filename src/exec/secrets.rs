@@ -27,7 +27,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// A failure of the stage that names the variables that are not set.
+    /// A failure of the stage that names the variables that are not set, and those that are empty.
     pub fn of(cell: &StageCell) -> Result<Self, Failure> {
         Self::read(&cell.secrets, |name| std::env::var_os(name))
     }
@@ -37,21 +37,28 @@ impl Secrets {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Failure> {
         let mut values = Vec::new();
-        let mut missing = Vec::new();
+        let (mut missing, mut empty) = (Vec::new(), Vec::new());
         for name in names {
-            match variable(name).filter(|value| !value.is_empty()) {
+            match variable(name) {
+                Some(value) if value.is_empty() => empty.push(format!("`{name}`")),
                 Some(value) => values.push((name.clone(), value)),
                 None => missing.push(format!("`{name}`")),
             }
         }
-        if missing.is_empty() {
+        let said = |names: &[String], what: &str| {
+            let (noun, verb) =
+                if names.len() == 1 { ("variable", "is") } else { ("variables", "are") };
+            format!("the environment {noun} {} {verb} {what}", names.join(", "))
+        };
+        let told = [(missing, "not set"), (empty, "empty")];
+        let told = told.iter().filter(|(names, _)| !names.is_empty());
+        let told: Vec<String> = told.map(|(names, what)| said(names, what)).collect();
+        if told.is_empty() {
             return Ok(Self { values });
         }
-        let (noun, verb) =
-            if missing.len() == 1 { ("variable", "is") } else { ("variables", "are") };
-        let message = format!("the environment {noun} {} {verb} not set", missing.join(", "));
         let help = "the stage takes it as a secret: set it where qpipe runs";
-        Err(failure(Blame::User, message, Some(help)))
+        // CI systems give an empty text for a secret that they do not know.
+        Err(failure(Blame::User, told.join(", and "), Some(help)))
     }
 
     /// A value of `env` with its secrets put in.
@@ -129,13 +136,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_named() {
+    fn what_is_not_set_or_empty_is_named() {
         let names = ["A", "B", "C"].map(str::to_owned);
-        let variable =
-            |name: &str| (name != "B").then(|| if name == "C" { "" } else { "a" }.into());
-        let failure = Secrets::read(&names, variable).unwrap_err();
-        assert_eq!(failure.message, "the environment variables `B`, `C` are not set");
-        assert_eq!(failure.blame, Blame::User);
+        let said = |values: [Option<&str>; 3]| {
+            let of = |name: &str| values[usize::from(name.as_bytes()[0] - b'A')].map(Into::into);
+            let failure = Secrets::read(&names, of).unwrap_err();
+            assert_eq!(failure.blame, Blame::User);
+            failure.message
+        };
+        assert_eq!(said([Some("a"), None, None]), "the environment variables `B`, `C` are not set");
+        assert_eq!(said([Some("a"), Some("b"), Some("")]), "the environment variable `C` is empty");
+        assert_eq!(
+            said([Some(""), None, Some("")]),
+            "the environment variable `B` is not set, and the environment variables `A`, `C` are empty"
+        );
     }
 
     #[test]

@@ -183,6 +183,7 @@ pub(crate) mod tests {
                 facts: Vec::new(),
                 file: Path::new("/p/test.toml").into(),
                 line: line + 1,
+                keys: Vec::new(),
                 model_place: None,
             }
         });

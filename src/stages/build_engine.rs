@@ -210,7 +210,7 @@ impl Contract for BuildEngine {
         {
             let message = format!("TensorRT-RTX does not build for compute capability {other}");
             let problem = Problem::at("compute_capability", message);
-            problems.push(problem.help("expected 75, 80, 86, 89 or 120"));
+            problems.push(problem.help(format!("expected {}", compute_capabilities())));
         }
         if self.backend == Backend::Tensorrt {
             problems.extend(self.check_tensorrt());
@@ -280,7 +280,13 @@ pub(super) fn check_flags(flags: &[String]) -> Vec<Problem> {
 }
 
 /// What TensorRT-RTX 1.7 builds for.
-const COMPUTE_CAPABILITIES: [u32; 5] = [75, 80, 86, 89, 120];
+pub const COMPUTE_CAPABILITIES: [u32; 5] = [75, 80, 86, 89, 120];
+
+/// The same in words: `75, 80, 86, 89 or 120`.
+pub fn compute_capabilities() -> String {
+    let [others @ .., last] = COMPUTE_CAPABILITIES.map(|number| number.to_string());
+    format!("{} or {last}", others.join(", "))
+}
 
 impl BuildEngine {
     fn check_tensorrt(&self) -> Vec<Problem> {
@@ -348,7 +354,9 @@ mod tests {
             let backend = "tensorrt-rtx";
             problems(serde_json::json!({"backend": backend, "compute_capability": number}))
         };
-        assert!(capability(120).is_empty());
+        assert!(COMPUTE_CAPABILITIES.into_iter().all(|number| capability(number).is_empty()));
+        let schema = serde_json::to_string(&schemars::schema_for!(BuildEngine)).unwrap();
+        assert!(schema.contains(&format!("to build for: {}. ", compute_capabilities())));
         assert_eq!(
             capability(90),
             ["compute_capability: TensorRT-RTX does not build for compute capability 90"]

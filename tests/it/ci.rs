@@ -248,6 +248,13 @@ fn a_summary_is_appended_and_errors_are_annotated() {
     );
     assert!(text.contains("\n````text\n```\n````\n"), "{text}");
     assert!(text.contains("| measured | never ran | "), "{text}");
+    // A stage of a file that is extended: its own file and line.
+    project.write("base.toml", &project.read("p.toml"));
+    project.write("over.toml", "extends = \"base.toml\"\n");
+    let mut command = project.command(&["run", "over.toml", "-j1", "--keep-going"]);
+    command.env("GITHUB_ACTIONS", "true").env("GITHUB_WORKSPACE", project.path(""));
+    let said = project.said(&mut command);
+    assert!(said.stderr.contains(&line.replace("p.toml", "base.toml")), "{said:?}");
     project.write("p.toml", "[stages.a]\nkind = \"comand\"\n");
     let mut command = project.command(&["ci", "p.toml"]);
     command.env("GITHUB_ACTIONS", "true").env("GITHUB_WORKSPACE", project.path(""));

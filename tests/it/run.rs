@@ -534,6 +534,8 @@ outputs = { x = "x" }
     let expected = "error: stage a failed: the environment variable `QPIPE_TEST_TOKEN` is not set\n  \
                     help: the stage takes it as a secret: set it where qpipe runs\n";
     assert!(said.stderr.contains(expected), "{said:?}");
+    let said = project.said(project.command(&["run", "p.toml"]).env("QPIPE_TEST_TOKEN", ""));
+    assert!(said.stderr.contains(&expected.replace("not set", "empty")), "{said:?}");
     let run = |value: &str| {
         let mut command = project.command(&["run", "p.toml"]);
         project.said(command.env("QPIPE_TEST_TOKEN", value)).stdout

@@ -73,6 +73,37 @@ fn a_warning_of_a_key_has_its_line_while_the_stage_runs() {
     assert!(run(&project).stderr.contains("engine: warning: careful\n"));
 }
 
+/// Put over [`PIPELINE`].
+const EXTENDING: &str = r#"extends = "base/b.toml"
+
+[stages.engine]
+verify = false
+"#;
+
+#[test]
+fn a_failure_of_a_key_names_the_file_in_which_the_key_stands() {
+    let said = |key: &str, more: &[&str]| {
+        let failure = serde_json::json!({"blame": "user", "message": "it is old", "key": key});
+        let event = serde_json::json!({"event": "failed", "failure": failure});
+        let project = project(&format!("echo '{event}'; exit 1"));
+        project.write("base/b.toml", PIPELINE);
+        project.write("p.toml", EXTENDING);
+        let mut command = project.command(&[&["run", "p.toml"], more].concat());
+        let command = with_worker(&project, &mut command);
+        project.said(command).stderr
+    };
+    let base = said("model", &[]);
+    assert!(base.contains("stage engine failed: base/b.toml:9: it is old\n"), "{base}");
+    let own = said("verify", &[]);
+    assert!(own.contains("stage engine failed: p.toml:4: it is old\n"), "{own}");
+    // One that is not written: the table that is put over the other.
+    let default = said("opset", &[]);
+    assert!(default.contains("stage engine failed: p.toml:3: it is old\n"), "{default}");
+    let set = said("verify", &["--set", "stages.engine.verify=true"]);
+    let told = "stage engine failed: --set stages.engine.verify=true: it is old\n";
+    assert!(set.contains(told), "{set}");
+}
+
 #[test]
 fn an_up_to_date_run_does_not_start_the_worker() {
     let project = project(GOOD);

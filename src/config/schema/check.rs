@@ -123,8 +123,22 @@ fn wrong_type(schema: &Schema, node: &Node, path: Path<'_>) -> Mistake {
         (_, Shape::List { .. }) if node.table().is_none() => {
             mistake.help("put it into brackets: [ … ]")
         }
+        _ if fits_as_text(schema, node) => mistake.unquoted(node.from.unwrap_or(node.place)),
         _ => mistake,
     }
+}
+
+/// Whether a number or a boolean would be right in quotation marks.
+fn fits_as_text(schema: &Schema, node: &Node) -> bool {
+    let (Value::Integer(_) | Value::Float(_) | Value::Boolean(_), Some(text)) =
+        (&node.value, node.scalar())
+    else {
+        return false;
+    };
+    let mut mistakes = Vec::new();
+    let text = Node::new(Value::Text(text), node.place);
+    check_node(schema, &text, Path::Root(""), &mut mistakes);
+    mistakes.is_empty()
 }
 
 fn check_range(

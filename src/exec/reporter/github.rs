@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::Pipeline;
 use crate::exec::event::{Event, Reporter};
@@ -18,14 +19,26 @@ pub fn is_there() -> bool {
 #[derive(Debug)]
 pub struct Annotations {
     file: PathBuf,
-    lines: BTreeMap<String, usize>,
+    /// File and line of each stage's table: it may stand in a file that the pipeline's extends.
+    stages: BTreeMap<String, (Arc<Path>, usize)>,
+    /// The file of each guard's table.
+    guards: BTreeMap<String, Arc<Path>>,
 }
 
 impl Annotations {
     /// For the stages of a pipeline.
     pub fn new(pipeline: &Pipeline) -> Self {
-        let lines = pipeline.stages.iter().map(|cell| (cell.id.clone(), cell.line));
-        Self { file: pipeline.file.clone(), lines: lines.collect() }
+        let stages = pipeline.stages.iter();
+        let stages = stages.map(|cell| (cell.id.clone(), (Arc::clone(&cell.file), cell.line)));
+        let guards = pipeline.guards.iter();
+        let guards = guards.map(|guard| (guard.name.clone(), Arc::clone(&guard.file)));
+        let file = pipeline.file.clone();
+        Self { file, stages: stages.collect(), guards: guards.collect() }
+    }
+
+    fn place(&self, stage: &str) -> (&Path, Option<usize>) {
+        let found = self.stages.get(stage);
+        found.map_or((&self.file, None), |(file, line)| (file, Some(*line)))
     }
 
     /// Says what ended the run as a whole.
@@ -36,8 +49,8 @@ impl Annotations {
     fn lines(&self, event: &Event) -> Vec<String> {
         match event {
             Event::Failed { stage, message, .. } => {
-                let line = self.lines.get(*stage).copied();
-                vec![error(&self.file, line, &format!("stage {stage} failed: {message}"))]
+                let (file, line) = self.place(stage);
+                vec![error(file, line, &format!("stage {stage} failed: {message}"))]
             }
             Event::Guards { outcomes, accepted: false, .. } => outcomes
                 .iter()
@@ -46,16 +59,15 @@ impl Annotations {
                     let [guard, figure, before, now, _, bound, _] = outcome.cells();
                     let mut message = format!("guard {guard}: {figure} {before} → {now}, {bound}");
                     message.extend(outcome.note.iter().map(|note| format!(": {note}")));
-                    error(&self.file, Some(outcome.line), &message)
+                    let file = self.guards.get(&outcome.guard).map_or(&*self.file, |file| file);
+                    error(file, Some(outcome.line), &message)
                 })
                 .collect(),
             Event::Report { stage, report } => {
-                let line = self.lines.get(*stage).copied();
+                let (file, line) = self.place(stage);
                 let failures = report.failures.iter();
                 failures
-                    .map(|failure| {
-                        command("warning", &self.file, line, &format!("{stage}: {failure}"))
-                    })
+                    .map(|failure| command("warning", file, line, &format!("{stage}: {failure}")))
                     .collect()
             }
             _ => Vec::new(),

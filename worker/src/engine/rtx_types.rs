@@ -122,6 +122,8 @@ fn is_bfloat16(view: &PairView, node: &Node) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use qpipe::stages::build_engine::COMPUTE_CAPABILITIES;
+
     use super::*;
     use crate::graph::{Dim, TensorData, ValueInfo};
 
@@ -159,7 +161,7 @@ mod tests {
             ("MatMul", float4, float4, "float4 pairs", 100),
         ] {
             let graph = model(op, input, weight);
-            for capability in [75, 80, 86, 89, 120] {
+            for capability in COMPUTE_CAPABILITIES {
                 let told = unmet(&graph, capability);
                 assert_eq!(told.len(), usize::from(capability < least), "{op} {told:?}");
                 let named = |told: &String| {

@@ -1,7 +1,7 @@
 //! TensorRT-RTX: real TensorRT engines from Q/DQ graphs, built without a GPU.
 //!
 //! <https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/>. It takes int8 with zero point 0 only, no int32 bias and no
-//! uint8: the placement `tensorrt`. Building for a compute capability that is not this machine's works (75, 80, 86, 89, 120);
+//! uint8: the placement `tensorrt`. Building for a compute capability that is not this machine's works;
 //! running an engine needs such a GPU and is not done here.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use trtx::logger::{LogHandler, Severity};
 use trtx::trtx_sys::nvinfer1::Dims64;
 use trtx::{Builder, Logger, OnnxParser};
 
-use qpipe::stages::build_engine::Precision;
+use qpipe::stages::build_engine::{Precision, compute_capabilities};
 
 use super::tensorrt::typed::{self, Typed};
 use super::{Build, Built, Engine, Layer, Note, Threads, Told, library, rtx_types};
@@ -160,7 +160,7 @@ fn capability(number: u32) -> Result<trtx::ComputeCapability> {
         120 => Ok(C::kSM120),
         _ => {
             Err(Error::user(format!("TensorRT-RTX does not build for compute capability {number}"))
-                .help("it builds for 75, 80, 86, 89 and 120"))
+                .help(format!("expected {}", compute_capabilities())))
         }
     }
 }
@@ -174,7 +174,18 @@ pub fn load(_: &Path, note: &Note, _: &Threads) -> Result<Box<dyn Engine>> {
 
 #[cfg(test)]
 mod tests {
+    use qpipe::stages::build_engine::COMPUTE_CAPABILITIES;
+
     use super::*;
+
+    #[test]
+    fn the_library_has_a_word_for_each_compute_capability_that_is_offered() {
+        for number in COMPUTE_CAPABILITIES {
+            assert!(capability(number).is_ok(), "{number}");
+        }
+        let error = capability(90).unwrap_err();
+        assert_eq!(error.help.as_deref(), Some("expected 75, 80, 86, 89 or 120"));
+    }
 
     /// As TensorRT-RTX 1.7 logs it, shortened.
     #[test]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::Error;
 use crate::graph::{DType, Model, Node};
 use crate::interp::{Trainable, check_executable, refusals};
+use crate::onnx::check_numbers;
 use crate::ops::Shapes;
 use crate::quant::calibrate::check_inputs;
 use crate::quant::placement::{POLICIES, WEIGHTED, survey};
@@ -94,9 +95,7 @@ fn executable(model: &Model) -> Ability {
     let refused: Vec<Refused> =
         reasons.into_iter().map(|(node, reason)| refused(model, &nodes[node], reason)).collect();
     let count = nodes.len() - refused.len();
-    let strange =
-        model.graph.inputs.iter().find(|input| input.dtype.is_none() && input.opaque.is_some());
-    let reason = strange.map(|input| format!("its input `{}` is no tensor of numbers", input.name));
+    let reason = check_numbers(model).err().map(|error| error.message);
     let can = refused.is_empty() && reason.is_none();
     Ability { can, count, of: nodes.len(), reason, refused }
 }
@@ -115,7 +114,7 @@ fn trainable(model: &Model) -> Ability {
     }
     let reason = if of == 0 {
         Some(weightless(model))
-    } else if blocked == 0 && !refusals(model).is_empty() {
+    } else if blocked == 0 && (!refusals(model).is_empty() || check_numbers(model).is_err()) {
         Some("it cannot be executed".to_owned())
     } else {
         None
@@ -139,14 +138,13 @@ fn weightless(model: &Model) -> String {
 
 fn quantizable(model: &Model) -> Vec<(String, Ability)> {
     let mut prepared = model.clone();
-    let failed = prepare(&mut prepared).err();
-    let failed = failed.or_else(|| {
-        let error = check_executable(&prepared).err()?;
-        Some(Error {
-            message: format!("`calibrate` and `export-onnx` run it: {}", error.message),
-            ..error
-        })
-    });
+    let run = |error: Error| Error {
+        message: format!("`calibrate` and `export-onnx` run it: {}", error.message),
+        ..error
+    };
+    let failed = check_numbers(model).err().map(run);
+    let failed = failed.or_else(|| prepare(&mut prepared).err());
+    let failed = failed.or_else(|| check_executable(&prepared).err().map(run));
     // Layers are covered, but their ranges must come from elsewhere.
     let ranges = check_inputs(&prepared).err().map(|error| {
         format!(

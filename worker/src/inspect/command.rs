@@ -49,8 +49,13 @@ type Check = fn(&mut Model) -> Result<()>;
 /// The check that a word asks for.
 fn check_of(word: &str) -> Option<Check> {
     match word {
-        "trainable" => Some(|model| check_trainable(model)),
+        "trainable" => Some(|model| {
+            onnx::check_numbers(model)?;
+            check_trainable(model)
+        }),
         "calibratable" => Some(|model| {
+            // What is no number has no batch either.
+            onnx::check_numbers(model)?;
             prepare(model)?;
             check_calibration(model)
         }),
@@ -82,7 +87,7 @@ fn usable(arguments: &[&str]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Dim, Graph, Model, Node, TensorData, ValueInfo};
+    use crate::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
 
     #[test]
     fn each_file_is_told_whether_it_can_be_trained() {
@@ -118,5 +123,51 @@ mod tests {
             told.iter().map(|it| (it.word.as_str(), it.refused.is_some())).collect();
         let expected = [("trainable", true), ("calibratable", false), ("calibratable", false)];
         assert_eq!(found, expected, "{text}");
+    }
+
+    /// Strings as numbers, then a layer: each node by itself is executed.
+    #[test]
+    fn a_model_of_strings_is_neither_trained_nor_calibrated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("strings.onnx");
+        let value = |name| ValueInfo::f32(name, vec![Dim::Unknown; 2]);
+        let graph = Graph {
+            nodes: vec![
+                Node::new("cast", "Cast", &["x"], &["a"]).with("to", Attribute::Int(1)),
+                Node::new("fc", "Gemm", &["a", "w"], &["y"]),
+            ],
+            // Name; type: tensor_type: elem_type = 8.
+            inputs: vec![ValueInfo {
+                dtype: None,
+                shape: None,
+                opaque: Some(b"\x0a\x01x\x12\x04\x0a\x02\x08\x08".to_vec()),
+                ..value("x")
+            }],
+            outputs: vec![value("y")],
+            initializers: [("w".to_owned(), TensorData::f32(&[1, 1], &[1.0]))]
+                .into_iter()
+                .collect(),
+            ..Graph::default()
+        };
+        onnx::write_one_file(&Model::new(graph, 17), &path).unwrap();
+        let path = path.to_str().unwrap();
+        let text = run(&["trainable", path, "calibratable", path]).unwrap();
+        let told: Vec<UsableModel> = serde_json::from_str(&text).unwrap();
+        let why = "its input `x` is a tensor of strings, and what is fed to it are numbers";
+        assert_eq!(told.len(), 2);
+        for told in told {
+            assert_eq!(told.refused.unwrap().message, format!("{path}: {why}"));
+        }
+        let text = run(&["inspect", path]).unwrap();
+        for line in [
+            "  input: x string, rank unknown\n".to_owned(),
+            format!("  executable: no, 2 of 2 nodes: {why}\n"),
+            "  trainable: no, 1 of 1 parameters: it cannot be executed\n".to_owned(),
+            format!(
+                "  quantizable for onnxruntime: no, 0 of 2 nodes: `calibrate` and `export-onnx` run it: {why}\n"
+            ),
+        ] {
+            assert!(text.contains(&line), "{line}{text}");
+        }
     }
 }

@@ -139,7 +139,11 @@ impl Value {
     pub fn of(info: &ValueInfo) -> Self {
         Self {
             name: info.name.clone(),
-            dtype: info.dtype.map(|dtype| dtype.name().to_owned()),
+            dtype: match info.dtype {
+                Some(dtype) => Some(dtype.name().to_owned()),
+                None if onnx::foreign(info) == Some(onnx::STRINGS) => Some("string".to_owned()),
+                None => None,
+            },
             shape: info.shape.as_ref().map(|shape| shape.iter().map(extent).collect()),
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::fuse;
 use super::parameters::{Role, roles};
-use super::prepare::refusals;
-use crate::graph::{DType, Graph, Model, TensorData};
+use super::prepare::{check_executable, refusals};
+use crate::graph::{DType, Graph, Model, Node, TensorData};
 use crate::ops::{self, Gradient};
 use crate::{Error, Result};
 
@@ -72,7 +72,7 @@ impl Trainable {
 /// The first node that lets no gradient through, and the parameters before it.
 pub fn check_trainable(model: &Model) -> Result<()> {
     let trainable = Trainable::of(model);
-    let Some(first) = trainable.blocked.first() else { return Ok(()) };
+    let Some(first) = trainable.blocked.first() else { return check_used(model) };
     let before: Vec<&str> = trainable
         .blocked
         .iter()
@@ -89,6 +89,16 @@ pub fn check_trainable(model: &Model) -> Result<()> {
     ))
     .help("train the part before it: cut the model there, or export it without that operator; `qpipe model inspect` lists all of them")
     .at(place))
+}
+
+/// Refuses a model with a node that cannot be executed, if an output depends on it: no gradient needs to pass it, but values do.
+fn check_used(model: &Model) -> Result<()> {
+    let used = behind(&model.graph, |_| true);
+    let is_used = |node: &Node| node.outputs.iter().any(|output| used.contains(output.as_str()));
+    match refusals(model).iter().any(|refusal| is_used(&model.graph.nodes[refusal.node])) {
+        true => check_executable(model),
+        false => Ok(()),
+    }
 }
 
 fn is_float(data: &TensorData) -> bool {
@@ -152,7 +162,7 @@ fn first_wall(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Attribute, Dim, Node, ValueInfo};
+    use crate::graph::{Attribute, Dim, ValueInfo};
 
     /// A convolution, then `nodes` from `a` to `y`.
     fn model(nodes: Vec<Node>) -> Model {
@@ -199,6 +209,12 @@ mod tests {
         );
         let ceil = strange("MaxPool");
         assert!(refused(vec![ceil]).contains("`kernel_shape` is missing"));
+        // No gradient passes what stands before the weights, but values do.
+        let mut before = model(vec![Node::new("r", "Relu", &["a"], &["y"])]);
+        before.graph.nodes[0].inputs[0] = "odd".to_owned();
+        before.graph.nodes.insert(0, Node::new("odd", "NoSuchOp", &["x"], &["odd"]));
+        let error = check_trainable(&before).unwrap_err();
+        assert!(error.message.starts_with("node \"odd\" (NoSuchOp), opset 17: "), "{error}");
         // One that no output depends on is no matter.
         let unread = Node::new("odd", "NoSuchOp", &["a"], &["nobody"]);
         assert_eq!(refused(vec![unread, Node::new("r", "Relu", &["a"], &["y"])]), "");

@@ -22,5 +22,6 @@ mod write;
 pub use check::check;
 pub use read::{parse, read};
 pub use tensor::parse_tensor;
+pub use value_info::{STRINGS, check_numbers, foreign};
 pub use within::within;
 pub use write::{to_bytes, write, write_one_file};

@@ -5,13 +5,14 @@ use prost::Message;
 
 use super::proto::{DimensionProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto};
 use super::wire;
-use crate::graph::{DType, Dim, ValueInfo};
+use crate::graph::{DType, Dim, Model, ValueInfo};
 use crate::{Error, Result};
 
 /// A longer type is no type; it bounds the dimensions that are made of it.
 const LONGEST: usize = 1 << 20;
 
 const NAME: u32 = 1;
+const TYPE: u32 = 2;
 
 /// The type of a value that is encoded in `encoded`.
 pub fn decode(encoded: &Bytes) -> Result<ValueInfo> {
@@ -33,6 +34,48 @@ pub fn decode(encoded: &Bytes) -> Result<ValueInfo> {
     let says_more = plain(&info) != *encoded;
     info.opaque = says_more.then(|| encoded.to_vec());
     Ok(info)
+}
+
+/// What a value is that is no tensor of numbers; `None` of one that is, or of which nothing is said.
+pub fn foreign(info: &ValueInfo) -> Option<&'static str> {
+    let encoded = Bytes::from(info.opaque.clone().filter(|_| info.dtype.is_none())?);
+    let part = |message: &Bytes, number: u32| {
+        wire::fields(message).filter_map(Result::ok).find(|field| field.number == number)
+    };
+    let encoded = part(&encoded, TYPE)?.bytes().ok()?;
+    // `TypeProto`: of its fields one is there.
+    let others = [
+        (4, "a sequence"),
+        (5, "a map"),
+        (8, "a sparse tensor"),
+        (9, "a value that may be missing"),
+    ];
+    if let Some((_, what)) = others.iter().find(|(number, _)| part(&encoded, *number).is_some()) {
+        return Some(what);
+    }
+    match TypeProto::decode(encoded).ok()?.tensor_type?.elem_type {
+        0 => None,
+        8 => Some(STRINGS),
+        14 | 15 => Some("a tensor of complex numbers"),
+        _ => Some("a tensor of a type that is not known here"),
+    }
+}
+
+/// What [`foreign`] calls `tensor(string)`.
+pub const STRINGS: &str = "a tensor of strings";
+
+/// Refuses a model with an input that is no tensor of numbers: images are.
+///
+/// # Errors
+/// The input and what it is.
+pub fn check_numbers(model: &Model) -> Result<()> {
+    let inputs = model.graph.inputs.iter();
+    let Some((name, what)) = inputs.filter_map(|info| Some((&info.name, foreign(info)?))).next()
+    else {
+        return Ok(());
+    };
+    Err(Error::user(format!("its input `{name}` is {what}, and what is fed to it are numbers"))
+        .help("cut the model behind what makes numbers of it: its rest can be executed, trained and quantized"))
 }
 
 /// Exporters write extents that they do not know as 0 or -1 now and then; a negative one says nothing.
@@ -157,5 +200,22 @@ mod tests {
         let error = decode(&message(-2).into()).unwrap_err();
         assert!(error.message.contains("value `x`: its type has a negative extent: -2"), "{error}");
         assert_eq!(decode(&message(-1).into()).unwrap().shape, Some(vec![Dim::Unknown]));
+    }
+
+    #[test]
+    fn what_is_no_tensor_of_numbers_is_told() {
+        let of = |r#type: &[u8]| {
+            let mut message = Vec::new();
+            wire::put_text(&mut message, NAME, "x");
+            wire::put_bytes(&mut message, TYPE, r#type);
+            foreign(&decode(&message.into()).unwrap())
+        };
+        assert_eq!(of(b"\x0a\x02\x08\x01"), None, "float32");
+        assert_eq!(of(b"\x0a\x02\x08\x08"), Some(STRINGS));
+        assert_eq!(of(b"\x0a\x02\x08\x0e"), Some("a tensor of complex numbers"));
+        assert_eq!(of(b"\x22\x00"), Some("a sequence"));
+        assert_eq!(of(b"\x0a\x00"), None, "a tensor of which nothing is said");
+        assert_eq!(of(b""), None);
+        assert_eq!(foreign(&documented()), None);
     }
 }

@@ -15,7 +15,7 @@ use super::placement::watched;
 use super::ranges::{Calibration, Range, Ranges, VERSION};
 use crate::data::{Dataset, permutation};
 use crate::graph::Model;
-use crate::{Error, Result, interp};
+use crate::{Error, Result, interp, onnx};
 
 /// How to calibrate.
 #[derive(Clone, Debug)]
@@ -149,6 +149,7 @@ pub fn calibrate(
 /// # Errors
 /// The node with its operator, or the inputs; what to do instead.
 pub fn check_calibration(model: &Model) -> Result<()> {
+    onnx::check_numbers(model)?;
     interp::check_executable(model)?;
     check_inputs(model)
 }

@@ -154,17 +154,14 @@ fn pair(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use qpipe::stages::calibrate::Method;
     use qpipe::stages::insert_qdq::Target;
 
     use super::*;
     use crate::graph::{Dim, ValueInfo};
     use crate::onnx;
-    use crate::quant::formats::Formats;
-    use crate::quant::placement::{Request, plan};
-    use crate::quant::ranges::{Range, Ranges, VERSION};
+    use crate::quant::fixture;
+    use crate::quant::placement::plan;
 
     /// Weights that are tied, as those of an embedding and the last layer are, read by rows and by columns.
     #[test]
@@ -180,20 +177,8 @@ mod tests {
         };
         graph.initializers.insert("w".to_owned(), TensorData::f32(&[2, 3], &[0.5; 6]));
         let mut model = Model::new(graph, 17);
-        let range = |tensor: &str| Range {
-            tensor: tensor.to_owned(),
-            amax: BTreeMap::from([(Method::Max, 1.0)]),
-            ..Range::default()
-        };
-        let tensors = ["x", "h"].map(range).to_vec();
-        let ranges = Ranges { version: VERSION, calibration: None, tensors };
-        let request = Request {
-            target: Target::Tensorrt,
-            method: Method::Max,
-            include: None,
-            exclude: &[],
-            formats: Formats::default(),
-        };
+        let ranges = fixture::ranges(Method::Max, [("x", 1.0), ("h", 1.0)]);
+        let request = fixture::request(Target::Tensorrt, Method::Max);
         let plan = plan(&model.graph, &ranges, &request).unwrap();
         insert(&mut model, &plan).unwrap();
         onnx::check(&model).unwrap();
@@ -226,20 +211,8 @@ mod tests {
         ];
         graph.initializers.extend(constants.map(|(name, data)| (name.to_owned(), data)));
         let mut model = Model::new(graph, 17);
-        let range = |(tensor, amax): (&str, f32)| Range {
-            tensor: tensor.to_owned(),
-            amax: BTreeMap::from([(Method::Max, amax)]),
-            ..Range::default()
-        };
-        let tensors = [("x", 2.0), ("h", 1e-6)].map(range).to_vec();
-        let ranges = Ranges { version: VERSION, calibration: None, tensors };
-        let request = Request {
-            target: Target::Onnxruntime,
-            method: Method::Max,
-            include: None,
-            exclude: &[],
-            formats: Formats::default(),
-        };
+        let ranges = fixture::ranges(Method::Max, [("x", 2.0), ("h", 1e-6)]);
+        let request = fixture::request(Target::Onnxruntime, Method::Max);
         let plan = plan(&model.graph, &ranges, &request).unwrap();
         insert(&mut model, &plan).unwrap();
         let weights = ["in", "out"].map(|layer| {

@@ -5,6 +5,8 @@ pub mod best;
 pub mod bias;
 pub mod calibrate;
 pub mod finalize;
+#[cfg(test)]
+pub mod fixture;
 pub mod formats;
 pub mod grid;
 pub mod insert;

@@ -46,6 +46,8 @@ pub fn fragment(pareto: &Pareto, candidate: &Candidate) -> String {
     let mut text = format!(
         "# Chosen by a `search` stage of qpipe: target {}, method {}, batch {}. {what}\n\
          # Against the float model, {errors}.\n\
+         # SQNR: power of the model's outputs over that of their error, all layers together, in decibels; more is better, 20 dB are an error of a tenth.\n\
+         # Agreement: share of the images whose highest output is the float model's.\n\
          #\n\
          # exclude_from = {{ file = \"THIS FILE\" }} of an `insert-qdq` stage takes it. Or a pipeline file extends it, extends = \"THIS FILE\",\n\
          # and that stage has exclude = \"${{params.float_layers}}\".\n\
@@ -132,6 +134,20 @@ mod tests {
         let errors = "in simulation SQNR 25.0 dB, agreement 99.7 %; of the engine SQNR 24.9 dB, agreement 99.7 %.";
         assert!(text.contains(errors), "{text}");
         assert_eq!(read(&text).unwrap().nodes(&graph).unwrap(), [false; 5]);
+    }
+
+    /// The file of docs/mixed-precision.md, from the figures in the table there.
+    #[test]
+    fn the_committed_file_is_what_is_written_now() {
+        let (mut pareto, mut candidate) = fixture::pareto();
+        pareto.layers = vec![pareto.layers[0].clone(); 15];
+        candidate.float_layers = vec!["conv1".to_owned()];
+        let mut outcome = fixture::outcome(Some(37.0));
+        outcome.fidelity.agreement = 1.0;
+        candidate.outcome = outcome;
+        candidate.engine.as_mut().unwrap().outcome = outcome;
+        let committed = include_str!("../../../pipelines/mixed_precision.layers.toml");
+        assert_eq!(fragment(&pareto, &candidate), committed);
     }
 
     #[test]

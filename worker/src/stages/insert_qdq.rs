@@ -126,15 +126,13 @@ fn remarks(plan: &Plan, ranges: &Ranges, graph: &Graph) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use qpipe::stages::calibrate::Method;
     use qpipe::stages::insert_qdq::Target;
 
     use super::*;
     use crate::graph::{Model, Node, TensorData, ValueInfo};
+    use crate::quant::fixture;
     use crate::quant::placement::plan;
-    use crate::quant::ranges::Range;
 
     #[test]
     fn an_amax_of_0_and_tensors_of_another_model_are_named() {
@@ -147,22 +145,10 @@ mod tests {
             ..Graph::default()
         };
         let model = Model::new(graph, 17);
-        let range = |tensor: &str, amax| Range {
-            tensor: tensor.to_owned(),
-            max: Some(3.0),
-            amax: BTreeMap::from([(Method::Percentile, amax)]),
-            ..Range::default()
-        };
         let remarks = |amax, other: &str| {
-            let tensors = vec![range("x", amax), range(other, 1.0)];
-            let ranges = Ranges { version: VERSION, calibration: None, tensors };
-            let request = Request {
-                target: Target::Tensorrt,
-                method: Method::Percentile,
-                include: None,
-                exclude: &[],
-                formats: Formats::default(),
-            };
+            let mut ranges = fixture::ranges(Method::Percentile, [("x", amax), (other, 1.0)]);
+            ranges.tensors[0].max = Some(3.0);
+            let request = fixture::request(Target::Tensorrt, Method::Percentile);
             let plan = plan(&model.graph, &ranges, &request).unwrap();
             remarks(&plan, &ranges, &model.graph)
         };

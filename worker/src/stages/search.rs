@@ -292,8 +292,8 @@ mod tests {
 
     use super::*;
     use crate::graph::{Dim, Graph, Node, TensorData, ValueInfo};
-    use crate::quant::placement::{plan_selected, watched};
-    use crate::quant::ranges::{Range, VERSION};
+    use crate::quant::fixture;
+    use crate::quant::placement::plan_selected;
 
     #[test]
     fn what_rules_leave_in_float_with_a_set_is_of_it() {
@@ -315,20 +315,8 @@ mod tests {
             .collect(),
             ..Graph::default()
         };
-        let range = |tensor| Range {
-            tensor,
-            amax: [(Method::Max, 1.0)].into_iter().collect(),
-            ..Range::default()
-        };
-        let tensors = watched(&graph).into_iter().map(range).collect();
-        let ranges = Ranges { version: VERSION, calibration: None, tensors };
-        let request = Request {
-            target: Target::Onnxruntime,
-            method: Method::Max,
-            include: None,
-            exclude: &[],
-            formats: Formats::default(),
-        };
+        let ranges = fixture::rising(&graph);
+        let request = fixture::request(Target::Onnxruntime, Method::Max);
         let selection = Selection::of(&graph, None, &[]).unwrap();
         let place = |selected: &Selection| plan_selected(&graph, &ranges, &request, selected);
         let all = place(&selection).unwrap();

@@ -14,7 +14,7 @@ use crate::interp::{Options, Scales, check_trainable};
 use crate::quant::placement::matches;
 use crate::torch::Half;
 use crate::train::{Classifier, Fit, Teacher, Watch};
-use crate::{Error, Result};
+use crate::{Error, Result, onnx};
 
 /// Settings of a training that its contract names.
 pub struct Settings {
@@ -47,6 +47,7 @@ pub struct Lesson {
 /// Trains `model` and writes the outputs `model` and `history`.
 pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metrics> {
     // Before any data is read: what cannot be trained needs none.
+    onnx::check_numbers(&model)?;
     check_trainable(&model)?;
     let open = |port: &'static str| -> Result<Dataset> {
         let (spec, paths) = context.data(port)?;

@@ -124,7 +124,11 @@ impl Machine {
         inputs: Value,
         outputs: &[(&str, &str)],
     ) -> Ended {
-        let output = self.task(name, kind, config, inputs, outputs).output().unwrap();
+        Self::ended(&mut self.task(name, kind, config, inputs, outputs))
+    }
+
+    fn ended(worker: &mut Command) -> Ended {
+        let output = worker.output().unwrap();
         let mut ended = Ended {
             metrics: Metrics::new(),
             failure: None,
@@ -147,17 +151,17 @@ impl Machine {
 
     /// `build-engine` of `file` with more keys. What most recordings compute is not what the model says.
     pub fn build(&self, name: &str, file: &str, more: Value) -> Ended {
+        Self::ended(&mut self.build_task(name, file, more))
+    }
+
+    /// The worker for it.
+    pub fn build_task(&self, name: &str, file: &str, more: Value) -> Command {
         let mut config =
             json!({"model": "@input", "backend": "tensorrt", "batch": 8, "verify": false});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let inputs = json!({"model": {"is": "path", "path": self.path(file)}});
-        self.stage(
-            name,
-            "build-engine",
-            config,
-            inputs,
-            &[("engine", "engine"), ("layers", "layers.json")],
-        )
+        let outputs = [("engine", "engine"), ("layers", "layers.json")];
+        self.task(name, "build-engine", config, inputs, &outputs)
     }
 
     pub fn benchmark(&self, name: &str, engine: &str, more: Value) -> Ended {

@@ -55,10 +55,7 @@ fn a_list_of_flags_that_fails_costs_no_other() {
 #[test]
 fn a_build_ends_with_the_worker_that_is_killed() {
     let machine = Machine::new("hang");
-    let config = json!({"model": "@input", "backend": "tensorrt", "batch": 8, "verify": false});
-    let inputs = json!({"model": {"is": "path", "path": machine.path("fixed.onnx")}});
-    let outputs = [("engine", "engine"), ("layers", "layers.json")];
-    let mut worker = machine.task("engine", "build-engine", config, inputs, &outputs);
+    let mut worker = machine.build_task("engine", "fixed.onnx", json!({}));
     let mut worker = worker.stdout(Stdio::null()).spawn().unwrap();
     let within = |what: &str, done: &dyn Fn() -> bool| {
         let start = Instant::now();

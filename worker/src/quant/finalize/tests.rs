@@ -1,7 +1,5 @@
 //! Exported forms of a small layer whose numbers are known.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
@@ -11,10 +9,9 @@ use super::finalize;
 use crate::graph::{Attribute, DType, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use crate::interp::{Mode, Options, Program};
 use crate::onnx;
-use crate::quant::formats::Formats;
+use crate::quant::fixture;
 use crate::quant::insert::insert;
-use crate::quant::placement::{Request, plan};
-use crate::quant::ranges::{Range, Ranges, VERSION};
+use crate::quant::placement::plan;
 
 /// A Gemm `[1, 2] → [1, 3]` with weights by output channel, and its bias.
 fn gemm(weight: [f32; 6], bias: [f32; 3]) -> Model {
@@ -37,19 +34,8 @@ fn gemm(weight: [f32; 6], bias: [f32; 3]) -> Model {
 
 /// With pairs for `target`, `x` clipped at `amax`.
 fn quantized(mut model: Model, target: Target, amax: f32) -> Model {
-    let range = Range {
-        tensor: "x".to_owned(),
-        amax: BTreeMap::from([(Method::Max, amax)]),
-        ..Range::default()
-    };
-    let ranges = Ranges { version: VERSION, calibration: None, tensors: vec![range] };
-    let request = Request {
-        target,
-        method: Method::Max,
-        include: None,
-        exclude: &[],
-        formats: Formats::default(),
-    };
+    let ranges = fixture::ranges(Method::Max, [("x", amax)]);
+    let request = fixture::request(target, Method::Max);
     let plan = plan(&model.graph, &ranges, &request).expect("plans");
     insert(&mut model, &plan).expect("inserts");
     model

@@ -9,11 +9,10 @@ use qpipe::stages::model_source::{Arch, ZooModel};
 use super::{Finding, RULES, lint};
 use crate::graph::{Attribute, DType, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use crate::quant::finalize::finalize;
-use crate::quant::formats::Formats;
+use crate::quant::fixture;
 use crate::quant::insert::insert;
-use crate::quant::placement::{Request, plan, watched};
+use crate::quant::placement::{plan, watched};
 use crate::quant::prepare::prepare;
-use crate::quant::ranges::{Range, Ranges, VERSION};
 use crate::zoo;
 
 mod joined;
@@ -543,23 +542,10 @@ fn our_own_placement_breaks_no_rule() {
 }
 
 fn quantized(model: &Model, target: Target) -> Model {
-    let range = |(index, tensor): (usize, String)| {
-        // No value behind a Clip is above its bound.
-        let amax = 6.0 / (index as f32 + 1.0);
-        Range { tensor, amax: std::iter::once((Method::Max, amax)).collect(), ..Range::default() }
-    };
-    let ranges = Ranges {
-        version: VERSION,
-        calibration: None,
-        tensors: watched(&model.graph).into_iter().enumerate().map(range).collect(),
-    };
-    let request = Request {
-        target,
-        method: Method::Max,
-        include: None,
-        exclude: &[],
-        formats: Formats::default(),
-    };
+    let amax = |(index, tensor): (u16, String)| (tensor, 6.0 / (f32::from(index) + 1.0));
+    // No value behind a Clip is above its bound.
+    let ranges = fixture::ranges(Method::Max, (0_u16..).zip(watched(&model.graph)).map(amax));
+    let request = fixture::request(target, Method::Max);
     let mut quantized = model.clone();
     insert(&mut quantized, &plan(&model.graph, &ranges, &request).unwrap()).unwrap();
     finalize(&mut quantized, None).unwrap();

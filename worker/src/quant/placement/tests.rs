@@ -5,19 +5,18 @@ mod onnxruntime;
 mod patterns;
 mod tensorrt;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
 use qpipe::stages::model_source::{Arch, ZooModel};
 
-use super::{LayerPlan, Plan, Request, TensorPlan, plan, watched};
+use super::{LayerPlan, Plan, Request, TensorPlan, plan};
 use crate::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
+use crate::quant::fixture::{self, rising};
 use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
 use crate::quant::prepare::prepare;
-use crate::quant::ranges::{Range, Ranges, VERSION};
 use crate::{onnx, zoo};
 
 fn resnet18() -> Model {
@@ -43,31 +42,12 @@ fn fixture(name: &str) -> Model {
     model
 }
 
-/// `amax` 1, 2, 3, … in the order of the graph.
-fn ranges(graph: &Graph) -> Ranges {
-    let range = |(index, tensor): (usize, String)| {
-        let amax = index as f32 + 1.0;
-        Range { tensor, amax: BTreeMap::from([(Method::Max, amax)]), ..Range::default() }
-    };
-    Ranges {
-        version: VERSION,
-        calibration: None,
-        tensors: watched(graph).into_iter().enumerate().map(range).collect(),
-    }
-}
-
 fn request(target: Target) -> Request<'static> {
-    Request {
-        target,
-        method: Method::Max,
-        include: None,
-        exclude: &[],
-        formats: Formats::default(),
-    }
+    fixture::request(target, Method::Max)
 }
 
 fn planned(model: &Model, request: &Request) -> Plan {
-    plan(&model.graph, &ranges(&model.graph), request).expect("plans")
+    plan(&model.graph, &rising(&model.graph), request).expect("plans")
 }
 
 fn tensor<'a>(plan: &'a Plan, reader: &str) -> Vec<&'a TensorPlan> {
@@ -187,7 +167,7 @@ fn pairs_are_inserted_once_a_tensor_and_the_graph_stays_whole() {
 #[test]
 fn a_range_that_is_missing_is_named() {
     let model = resnet18();
-    let mut ranges = ranges(&model.graph);
+    let mut ranges = rising(&model.graph);
     ranges.tensors.retain(|range| range.tensor != "input");
     let error = plan(&model.graph, &ranges, &request(Target::Tensorrt)).expect_err("refused");
     assert_eq!(error.message, "the ranges have none of tensor \"input\"");

@@ -34,7 +34,7 @@ fn a_pattern_that_names_nothing_is_refused_with_the_nearest_name() {
     let refused = |pattern: &str| {
         let exclude = [pattern.to_owned()];
         let request = Request { exclude: &exclude, ..request(Target::Tensorrt) };
-        plan(&model.graph, &ranges(&model.graph), &request).expect_err("refused")
+        plan(&model.graph, &rising(&model.graph), &request).expect_err("refused")
     };
     let error = refused("layer1.0.conv3");
     assert_eq!(error.message, "`exclude`: no node of the model matches \"layer1.0.conv3\"");

@@ -97,7 +97,7 @@ fn the_scales_of_a_transposed_convolution_are_along_the_axis_of_the_version() {
     let of = |version| {
         let all = Selection::all(&model.graph);
         let request = request(Target::Tensorrt);
-        plan_for(&model.graph, &ranges(&model.graph), &request, &all, version).expect("plans")
+        plan_for(&model.graph, &rising(&model.graph), &request, &all, version).expect("plans")
     };
     for (version, axis, scales) in [
         ((8, 5), 0, vec![3.0_f32, 6.0]),
@@ -304,7 +304,7 @@ fn inputs_and_output_of_a_concatenation_have_one_scale() {
 
     let members = ["a", "b", "c", "first", "pool"];
     let of = |name: &str| plan.tensors.iter().find(|t| t.tensor == name).expect(name);
-    let measured = ranges(&model.graph);
+    let measured = rising(&model.graph);
     let amax = |name: &str| measured.seen(name, Method::Max).expect(name).amax;
     let most = members.map(amax).into_iter().fold(0.0, f32::max);
     for name in members {
