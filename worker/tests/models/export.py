@@ -1,8 +1,8 @@
 """Exports torchvision's networks with random weights, one after the other, and what ONNX Runtime makes of them.
 
-    python export.py FOLDER [NAME…]
+    python export.py FOLDER [PART/PARTS | NAME…]
 
-For each network and each of PyTorch's two exporters: FOLDER/model.onnx (with model.onnx.data), FOLDER/case.npz with the
+For each network (of all, of the named ones, or every PARTS-th from the PART-th on) and each of PyTorch's two exporters: FOLDER/model.onnx (with model.onnx.data), FOLDER/case.npz with the
 arrays `input` and `output_0`…; a line `NAME EXPORTER` on standard output, then a line is awaited on standard input before
 the next files take their place.
 """
@@ -78,7 +78,10 @@ def export(network, x, path, dynamo):
 def main(folder, names):
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
+    if names and "/" in names[0]:
+        part, parts = map(int, names[0].split("/"))
+        names = list(NETWORKS)[part - 1 :: parts]
     for name in names or NETWORKS:
         network = build(name)
         side = NETWORKS[name]
