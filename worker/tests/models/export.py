@@ -2,8 +2,8 @@
 
     python export.py FOLDER [PART/PARTS | NAME…]
 
-For each network (of all, of the named ones, or every PARTS-th from the PART-th on) and each of PyTorch's two exporters: FOLDER/model.onnx (with model.onnx.data), FOLDER/case.npz with the
-arrays `input` and `output_0`…; a line `NAME EXPORTER` on standard output, then a line is awaited on standard input before
+For each network (of all, of those that are named, or every PARTS-th from the PART-th on) and each of PyTorch's two
+exporters: FOLDER/model.onnx (with model.onnx.data), FOLDER/case.npz with the arrays `input` and `output_0`…; a line `NAME EXPORTER` on standard output, then a line is awaited on standard input before
 the next files take their place.
 """
 
