@@ -4,7 +4,7 @@ use qpipe::stages::formats::{ActivationType, Activations, Granularity, WeightTyp
 use qpipe::stages::insert_qdq::Target;
 
 use super::grid::Groups;
-use super::placement::{Policy, View};
+use super::placement::{Policy, View, has_one_scale, is_stack};
 use super::scheme::{FLOAT8, INT4, INT7, INT8, Scheme, UINT8, UINT8_POSITIVE};
 use crate::graph::{DType, Node};
 
@@ -76,8 +76,11 @@ impl Formats {
     }
 
     /// Which elements of a layer's weight share a scale. A layer with fewer input channels than a block has a scale for each output channel:
-    /// blocks of a depthwise convolution would be single elements.
+    /// blocks of a depthwise convolution would be single elements. A stack of matrices has one scale, the only one that a runtime has a kernel of.
     pub fn groups(&self, node: &Node, shape: &[i64], channel_axis: i64) -> Groups {
+        if has_one_scale(node, shape) {
+            return Groups::whole();
+        }
         let axis = input_axis(node, shape, channel_axis);
         match self.granularity {
             Granularity::PerTensor => Groups::whole(),
@@ -88,6 +91,24 @@ impl Formats {
                 Groups::channels(shape, channel_axis)
             }
         }
+    }
+
+    /// Why node `index` stays float in these types, if it is a product with a constant stack of matrices: ONNX Runtime has integer kernels of it only whose weights have one scale.
+    pub fn refuses_stack(&self, target: Target, view: &View, index: usize) -> Option<String> {
+        let node = &view.graph.nodes[index];
+        let weight = node.input(1).and_then(|name| view.constant(name))?;
+        if target != Target::Onnxruntime || !is_stack(node, &weight.shape) {
+            return None;
+        }
+        let what = match (self.weights.dtype.stored(), self.granularity, self.activations.dtype) {
+            (_, Granularity::PerBlock, _) => "weights of blocks",
+            (DType::I8, _, None | Some(ActivationType::Int8 | ActivationType::Uint8)) => {
+                return None;
+            }
+            (DType::I8, _, _) => "activations that are no integers",
+            _ => "weights other than int8",
+        };
+        Some(format!("its weight is several matrices, of which there is no kernel with {what}"))
     }
 
     /// Why a runtime cannot take a layer's weight so, if it cannot.

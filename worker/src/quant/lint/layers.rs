@@ -9,7 +9,7 @@ use super::moved::{Weight, carried, scales};
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::Node;
-use crate::quant::placement::output_axis;
+use crate::quant::placement::{has_one_scale, is_stack, one_scale_serves, output_axis};
 
 /// Scales of a layer's weight, and their axis from the front, as the layer reads it.
 fn weight_scales(view: &PairView, layer: &Node) -> Option<(usize, Option<i64>)> {
@@ -36,6 +36,9 @@ pub(super) fn per_tensor<'a>(view: &PairView<'a>) -> Found<'a> {
     nodes
         .filter_map(|node| {
             let (scales, channels) = if view.is_layer(node) {
+                if takes_one_scale(view, node) {
+                    return None;
+                }
                 (weight_scales(view, node)?.0, channels(view, node)?.1)
             } else {
                 integer_scales(view, node)?
@@ -46,12 +49,35 @@ pub(super) fn per_tensor<'a>(view: &PairView<'a>) -> Found<'a> {
         .collect()
 }
 
+/// Whether a layer's weight is a stack of matrices on a runtime whose kernel takes one scale for all of them.
+fn takes_one_scale(view: &PairView, layer: &Node) -> bool {
+    let shape = || view.weight(layer)?.shape(view);
+    // Where all runtimes are asked about, it is one of them.
+    matches!(view.target, None | Some(Target::Onnxruntime))
+        && shape().is_some_and(|shape| has_one_scale(layer, &shape))
+}
+
+/// Quantized products with a stack of matrices that has several scales.
+pub(super) fn stack_scales<'a>(view: &PairView<'a>) -> Found<'a> {
+    let layers = view.layers().filter(|layer| view.is_integer(layer));
+    layers
+        .filter_map(|layer| {
+            let shape = view.weight(layer)?.shape(view)?;
+            let (scales, _) = weight_scales(view, layer)?;
+            let found = scales > 1 && has_one_scale(layer, &shape);
+            found.then(|| (layer, format!("its weight {shape:?} has {scales} scales")))
+        })
+        .collect()
+}
+
 /// How many scales and output channels the weight of a static operator on integers has; its inputs are value, scale and zero point of
 /// the first factor and of the second.
 fn integer_scales(view: &PairView, node: &Node) -> Option<(usize, i64)> {
     let weight = view.constant(node.input(3)?)?;
     let axis = match node.op_type.as_str() {
         "QLinearConv" => 0,
+        // A stack has one scale.
+        "QLinearMatMul" if weight.shape.len() > 2 => return None,
         "QLinearMatMul" => weight.shape.len().checked_sub(1)?,
         "QGemm" => usize::from(node.int("transB", 0).ok()? == 0),
         _ => return None,
@@ -159,8 +185,14 @@ fn has_integer_kernel(view: &PairView, layer: &Node) -> bool {
         "Conv" => target != Some(Target::Onnxruntime) || !gives_output(view, layer),
         "Gemm" => layer.int("transA", 0).is_ok_and(|turned| turned == 0),
         "MatMul" => {
-            let shape = view.weight(layer).and_then(|weight| weight.shape(view));
-            shape.is_none_or(|shape| shape.len() == 2)
+            let Some(weight) = view.weight(layer) else { return true };
+            let stack = |shape: &[i64]| {
+                let data = view.constant(weight.constant);
+                target == Some(Target::Onnxruntime)
+                    && is_stack(layer, shape)
+                    && data.is_some_and(|data| one_scale_serves(data) == Ok(true))
+            };
+            weight.shape(view).is_none_or(|shape| shape.len() == 2 || stack(&shape))
         }
         _ => true,
     }

@@ -132,6 +132,13 @@ pub const RULES: &[Rule] = &[
         find: layers::axis,
     },
     Rule {
+        name: "stack-scales",
+        cost: "ONNX Runtime (1.32) makes one integer kernel of it, which fails at its first run (\"b zero point is not valid\"); where a QuantizeLinear alone reads the product, it runs in float on rounded values",
+        remedy: "one scale for all matrices (`insert-qdq` with target = \"onnxruntime\" quantizes the float model so; per_channel=False of onnxruntime.quantization), or no pairs: nodes_to_exclude",
+        targets: &[Target::Onnxruntime],
+        find: layers::stack_scales,
+    },
+    Rule {
         name: "half-quantized",
         cost: "the layer runs in float, and the pair is computed for nothing",
         remedy: "quantize both input and weight, or neither",

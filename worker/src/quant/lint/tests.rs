@@ -17,6 +17,7 @@ use crate::zoo;
 
 mod joined;
 mod moved;
+mod stacks;
 
 /// A graph of pairs and layers, written as a list.
 #[derive(Default)]
@@ -123,6 +124,11 @@ fn broken() -> Vec<(&'static str, &'static str, Vec<Finding>)> {
         let q = draft.node("TRT_FP8QuantizeLinear", "q", &["x", "s"]);
         draft.0.nodes[0].domain = "trt".to_owned();
         q
+    });
+    case("stack-scales", "m", Target::Onnxruntime, &|draft| {
+        draft.constant("w", TensorData::f32(&[4, 8, 2], &[0.5; 64]));
+        let (x, w) = (draft.pair("x", &[0.1], 0, 0), draft.pair("w", &[0.1, 0.2], 0, 2));
+        draft.node("MatMul", "m", &[&x, &w])
     });
     case("wide-integers", "s", Target::Onnxruntime, &|draft| {
         let x = draft.pair("x", &[0.1], 0, 0);

@@ -14,6 +14,7 @@ mod rule;
 mod rules;
 mod selection;
 mod sites;
+mod stack;
 mod table;
 mod tensorrt;
 #[cfg(test)]
@@ -27,5 +28,6 @@ pub use plan::{
 pub use rule::{Rule, Scene, Verdict};
 pub use selection::Selection;
 pub use sites::{Site, Sites, output_axis};
+pub use stack::{has_one_scale, is_stack, one_scale_serves};
 pub use table::{POLICIES, Policy, policy, watched};
 pub use view::{View, WEIGHTED};

@@ -13,7 +13,7 @@
 
 use qpipe::stages::insert_qdq::Target;
 
-use super::rules::{concat, float, gate, integer, moving, pooling, residual, weighted};
+use super::rules::{concat, float, gate, integer, moving, pooling, residual, stack, weighted};
 use super::{Policy, Rule};
 use crate::quant::scheme::{UINT8, UINT8_POSITIVE};
 
@@ -23,6 +23,7 @@ const RULES: &[&Rule] = &[
     &weighted::NO_TRANSPOSED,
     &integer::GROUPED,
     &integer::CONV,
+    &stack::ONE_SCALE,
     &integer::MATMUL,
     &integer::COMPUTED,
     &residual::FLOAT,

@@ -154,6 +154,9 @@ pub fn plan_for(
 ) -> Result<Plan> {
     let policy = policy(request.target)?;
     let view = View::of(graph);
+    // What the types leave in float is so before any rule is asked: who reads its output depends on it.
+    let (formats, target) = (&request.formats, request.target);
+    let selection = &selection.unless(|index| formats.refuses_stack(target, &view, index));
     let sites = fitting(policy.place_for(&view, selection, version), graph, request);
     let mut tensors = Vec::new();
     for name in computed(graph) {

@@ -60,6 +60,14 @@ impl Selection {
         others
     }
 
+    /// These nodes without those that `why_not` gives a reason for.
+    #[must_use]
+    pub(super) fn unless(&self, why_not: impl Fn(usize) -> Option<String>) -> Self {
+        let left_out = self.left_out.iter().enumerate();
+        let reason = |(at, known): (usize, &Option<String>)| known.clone().or_else(|| why_not(at));
+        Self { left_out: left_out.map(reason).collect() }
+    }
+
     /// Whether node `index` may be quantized.
     pub fn has(&self, index: usize) -> bool {
         self.left_out[index].is_none()

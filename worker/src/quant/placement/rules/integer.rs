@@ -1,7 +1,7 @@
 //! ONNX Runtime's layers: pairs on inputs and outputs, so that each is one integer kernel.
 
 use super::weighted::weighted;
-use super::{ONNXRUNTIME_GUIDE, ONNXRUNTIME_SELECTORS, concat, residual};
+use super::{ONNXRUNTIME_GUIDE, ONNXRUNTIME_SELECTORS, concat, residual, stack};
 use crate::quant::placement::rule::{Order, Rule, Scene, Verdict};
 use crate::quant::placement::sites::weight_axis;
 use crate::quant::placement::{Sites, View};
@@ -101,14 +101,18 @@ fn is_product(view: &View, index: usize) -> bool {
 }
 
 /// Whether a selected layer reads the output of a node.
-fn feeds_layer(scene: &Scene, index: usize) -> bool {
+pub(super) fn feeds_layer(scene: &Scene, index: usize) -> bool {
     let view = scene.view;
     let readers = fused_output(view, index).map(|value| view.readers(value)).unwrap_or_default();
     readers.into_iter().any(|(reader, input)| {
         scene.selection.has(reader)
             && match view.graph.nodes[reader].op_type.as_str() {
                 "Conv" => input == 0 && weight_axis(view, reader).is_ok(),
-                "Gemm" | "MatMul" => weight_axis(view, reader).is_ok() || is_product(view, reader),
+                "Gemm" | "MatMul" => {
+                    weight_axis(view, reader).is_ok()
+                        || is_product(view, reader)
+                        || stack::is_quantized(view, reader)
+                }
                 "Add" => residual::is_integer(view, reader),
                 "Concat" => {
                     concat::inputs(view, reader).is_some() && fused_output(view, reader).is_some()

@@ -8,6 +8,7 @@ pub(super) mod moving;
 pub(super) mod pooling;
 pub(super) mod residual;
 pub(super) mod rtx;
+pub(super) mod stack;
 pub(super) mod weighted;
 
 /// NVIDIA's guide to explicit quantization and where pairs are wanted.

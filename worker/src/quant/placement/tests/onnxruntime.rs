@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use qpipe::stages::formats::{ActivationType, Activations, Granularity, WeightType, Weights};
+
 use super::draft::Draft;
 use super::*;
 use crate::quant::placement::policy;
@@ -322,9 +324,83 @@ fn additions_behind_matrix_products_stay_float() {
     assert_eq!(linear[0].tensor, "a_linear");
 }
 
+/// Products with stacks: two of like magnitudes, one whose matrices differ by a factor of 8, one of a single matrix in another count of dimensions than its input.
+fn stacks() -> Model {
+    let mut draft = Draft::new(&[1, 4, 4]);
+    for (name, input, shape) in [
+        ("first", "x", [2, 4, 4].as_slice()),
+        ("second", "first", &[2, 4, 4]),
+        ("third", "second", &[8, 1, 4, 4]),
+        ("single", "second", &[1, 1, 4, 4]),
+    ] {
+        let weight = format!("{name}_w");
+        draft.constant(&weight, shape);
+        draft.node(name, "MatMul", &[input, &weight]);
+    }
+    draft.end(&["third", "single"])
+}
+
+#[test]
+fn a_stack_of_matrices_has_one_scale_or_is_float() {
+    let plan = onnxruntime(&stacks());
+    assert_eq!(rule(&plan, "first"), (Some("matrix-stack"), true));
+    assert_eq!(rule(&plan, "second"), (Some("matrix-stack"), true));
+    assert_eq!(rule(&plan, "third"), (Some("matrix-stack"), false));
+    let reason = layer(&plan, "third").reason.as_deref().expect("float");
+    assert!(reason.contains("its 8 matrices differ by a factor of 8.0"), "{reason}");
+    assert_eq!(rule(&plan, "single"), (Some("integer-matmul"), false));
+    // Only the second product reads integers; what reads its output does not.
+    assert_eq!(values(&plan), ["x", "first"]);
+    let weights: Vec<_> = plan.weights.iter().map(|w| (w.weight.as_str(), w.axis)).collect();
+    assert_eq!(weights, [("first_w", None), ("second_w", None)]);
+    assert!(plan.weights.iter().all(|w| w.granularity == Granularity::PerTensor));
+    assert_eq!(plan.weights[0].grid.scales, [32.0 / 127.0]);
+
+    let mut model = stacks();
+    insert(&mut model, &plan).expect("inserts");
+    onnx::check(&model).expect("the standard's rules");
+    assert!(model.graph.initializers["first_w_scale"].shape.is_empty());
+
+    let plan = planned(&stacks(), &request(Target::Tensorrt));
+    assert!(plan.layers.iter().all(|layer| !layer.quantized), "there it stays float");
+    let reason = layer(&plan, "first").reason.as_deref().expect("float");
+    assert!(reason.starts_with("its weight has 3 dimension(s)"), "{reason}");
+}
+
+#[test]
+fn types_without_a_kernel_leave_a_stack_in_float() {
+    let planned = |weights, activations, per_channel| {
+        let formats = Formats::of(weights, activations, per_channel);
+        planned(&stacks(), &Request { formats, ..request(Target::Onnxruntime) })
+    };
+    let weights = |dtype, granularity| Some(Weights { dtype, granularity, ..Weights::default() });
+    let activations = |dtype| Some(Activations { dtype: Some(dtype), ..Activations::default() });
+    let int8 = weights(WeightType::Int8, None);
+    for (plan, why) in [
+        (planned(weights(WeightType::Int4, None), None, true), "weights other than int8"),
+        (planned(weights(WeightType::Float8e4m3fn, None), None, true), "weights other than int8"),
+        (
+            planned(weights(WeightType::Int8, Some(Granularity::PerBlock)), None, true),
+            "weights of blocks",
+        ),
+        (planned(int8, activations(ActivationType::Float), true), "no integers"),
+        (planned(int8, activations(ActivationType::Float8e4m3fn), true), "no integers"),
+    ] {
+        assert_eq!(rule(&plan, "first"), (None, false));
+        let reason = layer(&plan, "first").reason.as_deref().expect("float");
+        assert!(reason.contains(why), "{reason}");
+        assert!(values(&plan).is_empty(), "nothing reads integers");
+    }
+    for plan in [planned(None, None, false), planned(int8, activations(ActivationType::Int8), true)]
+    {
+        assert_eq!(rule(&plan, "first"), (Some("matrix-stack"), true));
+    }
+}
+
 #[test]
 fn each_rule_decides_in_one_of_these_graphs() {
-    let plans = [convolutions(), attention(), joined(), gates()].map(|model| onnxruntime(&model));
+    let plans =
+        [convolutions(), attention(), joined(), gates(), stacks()].map(|model| onnxruntime(&model));
     let seen: BTreeSet<&str> =
         plans.iter().flat_map(|plan| &plan.layers).filter_map(|layer| layer.rule).collect();
     let rules = policy(Target::Onnxruntime).expect("there").rules;
