@@ -285,6 +285,32 @@ fn products() -> Model {
     draft.end("classes")
 }
 
+/// Products with constant stacks of four matrices, as heads or experts have them: one that another reads, and one that a Sigmoid reads.
+fn stacks() -> Model {
+    let mut draft = Draft::new();
+    draft.random("first_w", &[4, 8, 16], 8);
+    draft.random("second_w", &[4, 16, 8], 16);
+    draft.node("first", "MatMul", &["input", "first_w"]);
+    draft.node("second", "MatMul", &["first", "second_w"]);
+    draft.node("gated", "Sigmoid", &["second"]);
+    draft.node("flat", "Flatten", &["gated"]);
+    draft.random("fc_w", &[256, 10], 256);
+    draft.node("classes", "Gemm", &["flat", "fc_w"]);
+    draft.end("classes")
+}
+
+/// ONNX Runtime's kernel takes one scale for all matrices: with one for each column it fails at its first run.
+#[test]
+fn stacks_of_matrices_have_integer_kernels() {
+    let (found, same) = kernels(stacks());
+    let count = |name: &str| found.get(name).copied().unwrap_or(0);
+    let integers = ["QLinearMatMul", "MatMulIntegerToFloat", "QGemm"].map(count);
+    assert_eq!((integers, count("MatMul")), ([1, 1, 1], 0), "{found:?}");
+    let least = if qpipe_worker::engine::saturates() { 0.9 } else { 0.97 };
+    assert!(same >= least, "{same}");
+    agrees("stacks", stacks(), SIDE);
+}
+
 #[test]
 fn attention_concatenations_and_transposed_convolutions_run_alike_everywhere() {
     agrees("attention", attention(), SIDE);
