@@ -7,7 +7,8 @@ use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, 
 use super::device::Device;
 use super::model_source::ModelSource;
 use super::training::{
-    Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage, check_kernels, default_accumulate,
+    Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage, check_cudnn_benchmark,
+    default_accumulate,
 };
 
 /// Quantization-aware training: Q/DQ pairs act as fake quantization with a straight-through
@@ -305,7 +306,7 @@ impl Contract for Finetune {
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.model.check();
         problems.extend(self.device.check());
-        problems.extend(check_kernels(self.deterministic, self.cudnn_benchmark));
+        problems.extend(check_cudnn_benchmark(self.deterministic, self.cudnn_benchmark));
         problems.extend(self.teacher.iter().flat_map(|teacher| teacher.check_at("teacher")));
         if self.scale_ema.is_some() && self.scales != Scales::Ema {
             problems.push(

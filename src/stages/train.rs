@@ -7,7 +7,8 @@ use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, 
 use super::device::Device;
 use super::model_source::ModelSource;
 use super::training::{
-    Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage, check_kernels, default_accumulate,
+    Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage, check_cudnn_benchmark,
+    default_accumulate,
 };
 
 /// Trains a classifier in floating point; the epoch with the best validation accuracy is kept.
@@ -112,7 +113,7 @@ impl Contract for Train {
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.model.check();
         problems.extend(self.device.check());
-        problems.extend(check_kernels(self.deterministic, self.cudnn_benchmark));
+        problems.extend(check_cudnn_benchmark(self.deterministic, self.cudnn_benchmark));
         problems
     }
 }

@@ -140,7 +140,11 @@ pub enum Amp {
     Bf16,
 }
 
-pub(super) fn check_kernels(deterministic: bool, cudnn_benchmark: Option<bool>) -> Option<Problem> {
+/// `deterministic` and `cudnn_benchmark` exclude each other.
+pub(super) fn check_cudnn_benchmark(
+    deterministic: bool,
+    cudnn_benchmark: Option<bool>,
+) -> Option<Problem> {
     (deterministic && cudnn_benchmark == Some(true)).then(|| {
         Problem::at(
             "cudnn_benchmark",

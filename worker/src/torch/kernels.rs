@@ -6,7 +6,7 @@ use super::shim;
 use crate::Result;
 
 /// What a convolution of a new shape waits for. For the whole process, as with TF32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KernelSearch {
     /// Nothing: cuDNN's heuristics, and libtorch's own kernels of depthwise layers of float32.
     #[default]

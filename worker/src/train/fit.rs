@@ -235,12 +235,12 @@ impl Fit<'_> {
         checkpoint::save(self.checkpoints, &classifier.program, &parts, checkpoint)
     }
 
-    /// Lets convolutions of batches of so many images wait for kernels, or not: the last of an epoch comes once each, and images that are
-    /// validated come with no gradients.
+    /// Lets convolutions of a batch of so many images wait for kernels, or not: the last batch of an epoch, a smaller one, comes once in each.
     pub(super) fn choose_kernels(&self, images: i64) -> Result<()> {
         let steps = self.per_epoch() * u64::from(self.epochs);
         let whole = images == self.batch_size as i64;
         torch::search_kernels(match (whole, torch::is_deterministic()) {
+            // The same kernels however long the training is, and none by trial: which is the fastest is a matter of chance.
             (_, true) => KernelSearch::Compiled,
             (true, false) => worth(steps, self.cudnn_benchmark),
             (false, false) => KernelSearch::Quick,
