@@ -10,7 +10,7 @@ those of `pipelines/accuracy.toml` (--epochs 10, images of 28×28, one for each 
 runs without optimizations, which give the same where there is VNNI.
 
 onnxruntime's models are made as its documentation advises for a CPU: `quant_pre_process`, Q/DQ pairs, activations uint8 with zero points,
-weights int8, symmetric and one scale a channel. All models are run in turn in one process, by one pool of threads; figures are medians and the least.
+weights int8, symmetric and one scale a channel. The row of an engine is the file of `build-engine`, without which a program of one's own runs the exported files. All models are run in turn in one process, by one pool of threads; figures are medians and the least.
 """
 
 import argparse
@@ -125,6 +125,12 @@ model = "beside_{index}.model"
 batch = "dynamic"
 """
 
+ENGINE = """
+[stages.beside_engine]
+kind  = "build-engine"
+model = "beside_file_0.model"
+"""
+
 
 def made(qpipe, pipeline, stage):
     shown = subprocess.run([qpipe, "show", str(pipeline), stage, "--json"], check=True, capture_output=True, text=True)
@@ -139,11 +145,13 @@ def ours(qpipe, folder, text, model):
     for index, (name, (method, symmetric)) in enumerate(OURS.items()):
         text += QUANTIZED.format(index=index, model=model, method=method, symmetric=symmetric)
         stages[f"qpipe, {name}"] = f"beside_file_{index}"
-    pipeline.write_text(text)
+    pipeline.write_text(text + ENGINE)
+    stages[f"qpipe, {next(iter(OURS))}, engine"] = "beside_engine"
     ran = subprocess.run([qpipe, "run", str(pipeline), *stages.values()], capture_output=True, text=True)
     if ran.returncode != 0:
         sys.exit(f"qpipe failed: {ran.stdout[-2000:]}{ran.stderr[-2000:]}")
-    return {name: made(qpipe, pipeline, stage) for name, stage in stages.items()}
+    files = {name: made(qpipe, pipeline, stage) for name, stage in stages.items()}
+    return {name: os.path.join(path, "model.onnx") if os.path.isdir(path) else path for name, path in files.items()}
 
 
 class Images(CalibrationDataReader):

@@ -16,8 +16,8 @@ use qpipe::stages::contract::Metrics;
 use serde_json::json;
 
 use super::table::layers_of_onnx;
-use super::{Build, Built, Engine, Note, Threads, Told, library, shared_weights};
-use crate::graph::{DType, Graph, TensorData};
+use super::{Build, Built, Engine, Note, Threads, Told, library, shared_weights, space_to_depth};
+use crate::graph::{DType, Graph, Model, TensorData};
 use crate::{Error, Result, onnx};
 
 const FILE: &str = "model.onnx";
@@ -83,9 +83,9 @@ pub fn build(request: &Build) -> Result<Built> {
         true => builder.with_config_entry(X64_QUANT_PRECISION, "1").map_err(option)?,
     };
     let mut builder = builder.with_optimized_model_path(&path).map_err(option)?;
-    let apart = whole_sums.then(|| shared_weights::apart(request.model)).flatten();
-    let own = request.folder.join("apart");
-    let source = match &apart {
+    let rewritten = rewritten(request.model, whole_sums, super::has_vnni());
+    let own = request.folder.join("rewritten");
+    let source = match &rewritten {
         Some(model) => {
             std::fs::create_dir(&own).map_err(|error| Error::io(&own, &error))?;
             onnx::write(model, &own.join(FILE))?;
@@ -94,7 +94,7 @@ pub fn build(request: &Build) -> Result<Built> {
         None => request.path,
     };
     let built = builder.commit_from_file(source);
-    if apart.is_some() {
+    if rewritten.is_some() {
         std::fs::remove_dir_all(&own).map_err(|error| Error::io(&own, &error))?;
     }
     built.map_err(|error| refused("cannot build the model", error))?;
@@ -104,6 +104,13 @@ pub fn build(request: &Build) -> Result<Built> {
         (request.tell)(Told::Log(&format!("advice: {advice}")));
     }
     Ok(Built { layers: layers_of_onnx(&path)?, note, metrics })
+}
+
+/// The model in a form that computes the same, where ONNX Runtime builds or runs that better.
+fn rewritten(model: &Model, whole_sums: bool, fast_products: bool) -> Option<Model> {
+    let apart = whole_sums.then(|| shared_weights::apart(model)).flatten();
+    let blocks = || space_to_depth::in_blocks(apart.as_ref().unwrap_or(model));
+    fast_products.then(blocks).flatten().or(apart)
 }
 
 /// Loads a saved model as it stands.
