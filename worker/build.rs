@@ -37,9 +37,6 @@ fn shim(lib: &Path) {
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
-        .file("shim/shim.cpp")
-        .file("shim/graph.cpp")
-        .file("shim/fake_quantize.cpp")
-        .file("shim/learned_scale.cpp")
+        .file("shim/all.cpp")
         .compile("qpipe_shim");
 }
