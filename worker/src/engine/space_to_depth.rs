@@ -169,14 +169,18 @@ struct Side {
 }
 
 impl Side {
-    /// Output `o` reads pixels `2 o − pads[0]` to `2 o − pads[0] + taps − 1`; `None` where pixels do not fill whole blocks, or where blocks at the end are not read at all.
+    /// Output `o` reads pixels `2 o − pads[0]` to `2 o − pads[0] + taps − 1`; `None` where pixels do not fill whole blocks, where blocks at the end are not read
+    /// at all, or where an output may read padding alone.
     fn of(extent: i64, taps: i64, pads: [i64; 2]) -> Option<Self> {
-        let outputs = (extent + pads[0] + pads[1] - taps).div_euclid(BLOCK) + 1;
+        if !pads.iter().all(|pad| (0..taps).contains(pad)) {
+            return None;
+        }
+        let outputs = (extent.checked_add(pads[0] + pads[1])? - taps).div_euclid(BLOCK) + 1;
         let shift = pads[0].rem_euclid(BLOCK);
         let before = (pads[0] + shift) / BLOCK;
         let taps = (taps + shift + BLOCK - 1) / BLOCK;
         let behind = outputs - 1 + taps - before - extent / BLOCK;
-        let whole = extent % BLOCK == 0 && pads[0] >= 0 && outputs > 0 && behind >= 0;
+        let whole = extent % BLOCK == 0 && outputs > 0 && behind >= 0;
         whole.then_some(Self { shift, taps, pads: [before, behind] })
     }
 }
@@ -308,7 +312,8 @@ mod tests {
             assert_eq!(in_blocks(&model), None);
         }
         assert_eq!(changed(|model| model.opsets[0].version = 12), None);
-        // An odd side, many channels, a small kernel.
+        // An odd side, many channels, a small kernel, padding of a hostile file.
+        assert_eq!(in_blocks(&network(3, 16, [5, 5], [i64::MAX, 0, 0, 0])), None);
         assert_eq!(in_blocks(&network(3, 15, [5, 5], [2; 4])), None);
         assert_eq!(in_blocks(&network(8, 16, [5, 5], [2; 4])), None);
         assert_eq!(in_blocks(&network(3, 16, [3, 3], [1; 4])), None);

@@ -1,7 +1,11 @@
 //! Python with the packages that `make deps-test` fetched.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
+
+use serde_json::json;
 
 /// The project's folder.
 pub fn project() -> PathBuf {
@@ -55,19 +59,55 @@ fn with(packages: &[PathBuf], program: &str) -> Command {
     command
 }
 
-/// Runs a Python program with arguments and returns what it prints.
+/// Runs a Python program with arguments and returns what it prints. ONNX and ONNX Runtime take a second to import, so that a process which has
+/// done so starts it.
 ///
 /// # Panics
 /// If it fails, with what it said.
 pub fn run(program: &str, arguments: &[&Path]) -> String {
-    let output = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
-        .env("PYTHONPATH", packages())
-        .arg("-c")
-        .arg(program)
-        .args(arguments)
-        .output()
-        .expect("python3 starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "python: {said}");
-    String::from_utf8(output.stdout).expect("text")
+    // As many as there are tests at a time.
+    static IDLE: Mutex<Vec<Server>> = Mutex::new(Vec::new());
+    let idle = IDLE.lock().expect("no test fails here").pop();
+    let mut server = idle.unwrap_or_else(Server::start);
+    let folder = tempfile::tempdir().expect("a folder");
+    let [out, err] = ["out", "err"].map(|name| folder.path().join(name));
+    let job = json!({ "program": program, "arguments": arguments, "out": out, "err": err });
+    let status = server.answer(&job);
+    IDLE.lock().expect("no test fails here").push(server);
+    let said = |path: &Path| {
+        String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+    };
+    assert_eq!(status, "0", "python: {}", said(&err));
+    said(&out)
+}
+
+/// A process of `python_server.py`. It ends with this one, whose end of its input is closed then.
+struct Server {
+    _process: Child,
+    jobs: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
+        let mut child = Command::new(python)
+            .env("PYTHONPATH", packages())
+            .arg("-c")
+            .arg(include_str!("python_server.py"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 starts");
+        let answers = BufReader::new(child.stdout.take().expect("piped"));
+        let jobs = child.stdin.take().expect("piped");
+        Self { _process: child, jobs, answers }
+    }
+
+    fn answer(&mut self, job: &serde_json::Value) -> String {
+        writeln!(self.jobs, "{job}").expect("python3 reads on");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("an answer");
+        answer.trim().to_owned()
+    }
 }

@@ -20,7 +20,7 @@ import torch
 import torchvision
 from torch import nn
 
-# One of each family; a side is 96 where the network takes any.
+# One of each family, its stages cut to two blocks; a side is 96 where the network takes any.
 NETWORKS = {
     "alexnet": 224, "vgg11_bn": 224, "resnet18": 96, "resnext50_32x4d": 64, "wide_resnet50_2": 64, "densenet121": 64,
     "squeezenet1_1": 96, "googlenet": 96, "inception_v3": 128, "mobilenet_v2": 96, "mobilenet_v3_small": 96,
@@ -51,14 +51,35 @@ def build(name):
     if "fcn" in name or "deeplab" in name or "lraspp" in name:
         more = {"weights_backbone": None}
     network = torchvision.models.get_model(name, weights=None, **more).eval()
-    for module in network.modules():
+    for module in list(network.modules()):
         if isinstance(module, nn.BatchNorm2d):
             # As after a training: otherwise it would be no work to fold them.
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
             nn.init.uniform_(module.weight, 0.8, 1.2)
             nn.init.normal_(module.bias, 0, 0.1)
+    shorten(network)
+    if name in ("alexnet", "vgg11_bn"):
+        narrow(network.classifier)
     return OneOutput(network).eval()
+
+
+def shorten(network):
+    """Leaves the first of a stage's blocks and one of those that repeat it: a file says of the tenth block what it said of the second."""
+    for module in list(network.modules()):
+        blocks = list(module) if isinstance(module, (nn.Sequential, nn.ModuleList)) else []
+        forms = [(type(block), [p.shape for p in block.parameters()]) for block in blocks[1:]]
+        if len(forms) > 1 and forms[0][1] and all(form == forms[0] for form in forms):
+            del module[2:]
+
+
+def narrow(classifier, width=256):
+    """Hidden layers of so many values: files of a hundred million weights take time to write and to read."""
+    places = [index for index, layer in enumerate(classifier) if isinstance(layer, nn.Linear)]
+    for place in places:
+        layer = classifier[place]
+        inputs = layer.in_features if place == places[0] else width
+        classifier[place] = nn.Linear(inputs, layer.out_features if place == places[-1] else width)
 
 
 def export(network, x, path, dynamo):
