@@ -51,7 +51,7 @@ def build(name):
     if "fcn" in name or "deeplab" in name or "lraspp" in name:
         more = {"weights_backbone": None}
     network = torchvision.models.get_model(name, weights=None, **more).eval()
-    for module in list(network.modules()):
+    for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             # As after a training: otherwise it would be no work to fold them.
             module.running_mean.normal_(0, 0.1)
