@@ -47,13 +47,29 @@ pub fn advice(folder: &Path, note: &Note) -> Result<Option<&'static str>> {
     if note.backend == "onnxruntime" { onnxruntime::advice(folder, note) } else { Ok(None) }
 }
 
-/// Whether this processor adds two products of 8-bit integers in 16 bits, as x86 ones without VNNI do: sums of ONNX Runtime's kernels
-/// for uint8 and int8 then saturate where weights and activations are large.
-pub fn saturates() -> bool {
-    cfg!(target_arch = "x86_64") && !has_vnni()
+/// How a processor adds up products of 8-bit integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Products {
+    /// Two in 16 bits, as x86 processors without VNNI do: sums of ONNX Runtime's kernels for uint8 and int8 saturate where weights and
+    /// activations are large.
+    Saturating,
+    /// Four in 32 bits by one instruction of x86 (VNNI).
+    Fast,
+    /// As other architectures do.
+    Other,
 }
 
-/// Whether this processor is an x86 one that adds four products of 8-bit integers in 32 bits, in one instruction.
+impl Products {
+    /// Of this processor.
+    fn here() -> Self {
+        match (cfg!(target_arch = "x86_64"), has_vnni()) {
+            (true, true) => Self::Fast,
+            (true, false) => Self::Saturating,
+            (false, _) => Self::Other,
+        }
+    }
+}
+
 fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
@@ -63,4 +79,9 @@ fn has_vnni() -> bool {
     {
         false
     }
+}
+
+/// Whether this processor adds two products of 8-bit integers in 16 bits, as x86 ones without VNNI do.
+pub fn saturates() -> bool {
+    Products::here() == Products::Saturating
 }

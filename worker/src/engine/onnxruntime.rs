@@ -16,8 +16,10 @@ use qpipe::stages::contract::Metrics;
 use serde_json::json;
 
 use super::table::layers_of_onnx;
-use super::{Build, Built, Engine, Note, Threads, Told, library, shared_weights, space_to_depth};
-use crate::graph::{DType, Graph, Model, TensorData};
+use super::{
+    Build, Built, Engine, Note, Products, Threads, Told, library, shared_weights, space_to_depth,
+};
+use crate::graph::{DType, Graph, TensorData};
 use crate::{Error, Result, onnx};
 
 const FILE: &str = "model.onnx";
@@ -66,24 +68,37 @@ fn affinities(threads: &Threads) -> Option<String> {
     (!places.is_empty()).then(|| places.join(";"))
 }
 
-/// With "1" weights of integer layers become uint8 where products of uint8 and int8 saturate, on x86 processors without VNNI: the same
-/// values, and kernels that add in 32 bits. Elsewhere it changes nothing (`onnxruntime_session_options_config_keys.h`).
+/// With "1" weights of integer layers become uint8: the same values, and on x86 kernels that add in 32 bits without VNNI too. It is for processors
+/// without VNNI (`onnxruntime_session_options_config_keys.h`), but those that have it lose it by this: 1.30 asks whether its kernels for uint8 and
+/// for int8 weights are of one table (`MlasPlatformU8S8Overflow`), which they are not there either.
 const X64_QUANT_PRECISION: &str = "session.x64quantprecision";
 
 /// Optimizes the model and saves it.
 pub fn build(request: &Build) -> Result<Built> {
+    build_for(Products::here(), request)
+}
+
+/// Builds it for a processor of such products, whatever this one is.
+fn build_for(products: Products, request: &Build) -> Result<Built> {
     let runtime = library::onnxruntime_version(&library::onnxruntime()?)?;
     let note = Note::of(request.model, "onnxruntime", runtime, FILE)?;
     let path = request.folder.join(FILE);
     let builder = session(&Threads::Free(request.threads), GraphOptimizationLevel::All)?;
     let option = |error: ort::Error<SessionBuilder>| refused("refuses an option", error);
-    let whole_sums = !request.saturate && has_wide_weights(&request.model.graph);
+    let whole_sums = products == Products::Saturating
+        && !request.saturate
+        && has_wide_weights(&request.model.graph);
     let builder = match whole_sums {
         false => builder,
         true => builder.with_config_entry(X64_QUANT_PRECISION, "1").map_err(option)?,
     };
     let mut builder = builder.with_optimized_model_path(&path).map_err(option)?;
-    let rewritten = rewritten(request.model, whole_sums, super::has_vnni());
+    // Blocks pay where products are fast.
+    let rewritten = match products {
+        Products::Fast => space_to_depth::in_blocks(request.model),
+        _ if whole_sums => shared_weights::apart(request.model),
+        _ => None,
+    };
     let own = request.folder.join("rewritten");
     let source = match &rewritten {
         Some(model) => {
@@ -104,13 +119,6 @@ pub fn build(request: &Build) -> Result<Built> {
         (request.tell)(Told::Log(&format!("advice: {advice}")));
     }
     Ok(Built { layers: layers_of_onnx(&path)?, note, metrics })
-}
-
-/// The model in a form that computes the same, where ONNX Runtime builds or runs that better.
-fn rewritten(model: &Model, whole_sums: bool, fast_products: bool) -> Option<Model> {
-    let apart = whole_sums.then(|| shared_weights::apart(model)).flatten();
-    let blocks = || space_to_depth::in_blocks(apart.as_ref().unwrap_or(model));
-    fast_products.then(blocks).flatten().or(apart)
 }
 
 /// Loads a saved model as it stands.
@@ -187,5 +195,56 @@ impl Engine for OnnxRuntime {
             Ok(values.to_vec())
         });
         values.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::space_to_depth::tests::network;
+    use crate::graph::{Dim, Model};
+
+    /// The optimized graph that is built of `model` for a processor of such products.
+    fn built(model: &Model, products: Products, saturate: bool) -> Graph {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("exported.onnx");
+        onnx::write_one_file(model, &path).unwrap();
+        let request = Build {
+            path: &path,
+            model,
+            folder: folder.path(),
+            batch: 1,
+            compute_capability: None,
+            threads: 1,
+            precision: None,
+            saturate,
+            tensorrt: Default::default(),
+            tell: &|_| (),
+        };
+        build_for(products, &request).unwrap();
+        onnx::read(&folder.path().join(FILE)).unwrap().graph
+    }
+
+    /// With VNNI weights stay int8, as its kernels want them, and a first convolution is in blocks, on every machine that the test runs on.
+    #[test]
+    fn each_processor_has_the_form_that_suits_it() {
+        let mut model = network(3, 16, [5, 5], [2; 4]);
+        model.graph.outputs[0].shape = Some([1, 5, 8, 8].map(Dim::Fixed).to_vec());
+        let wide: Vec<i8> = (0..5 * 3 * 25).map(|i| (i * 37 % 255 - 127) as i8).collect();
+        let wide = TensorData::i8(&[5, 3, 5, 5], &wide);
+        model.graph.initializers.insert("w".to_owned(), wide);
+        for (products, saturate, is_uint8, in_blocks) in [
+            (Products::Saturating, false, cfg!(target_arch = "x86_64"), false),
+            (Products::Saturating, true, false, false),
+            (Products::Fast, false, false, true),
+            (Products::Other, false, false, false),
+        ] {
+            let graph = built(&model, products, saturate);
+            let conv = graph.nodes.iter().find(|node| node.op_type == "QLinearConv").unwrap();
+            let weight = graph.initializers[&conv.inputs[3]].dtype;
+            assert_eq!(weight == DType::U8, is_uint8, "{products:?}, saturate = {saturate}");
+            let blocks = graph.nodes.iter().any(|node| node.op_type == "SpaceToDepth");
+            assert_eq!(blocks, in_blocks, "{products:?}");
+        }
     }
 }
