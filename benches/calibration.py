@@ -29,7 +29,7 @@ import sys, numpy, torch, torchvision
 folder = sys.argv[1]
 images = torch.from_numpy(numpy.load(folder + "/images.npy"))
 torch.manual_seed(1)
-model = torchvision.models.resnet18(weights=None)
+model = getattr(torchvision.models, (sys.argv[2:] or ["resnet18"])[0])(weights=None)
 for module in model.modules():
     if isinstance(module, torch.nn.BatchNorm2d):
         module.momentum = None

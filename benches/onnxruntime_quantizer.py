@@ -1,16 +1,16 @@
 """INT8 on ONNX Runtime: our model, the one that onnxruntime's own quantizer makes from the same network and images, and float.
 
     make deps-test
-    python3 benches/onnxruntime_quantizer.py target/release/qpipe [--networks trained,resnet18] [--rounds 30] [--threads 2] [--fused]
+    python3 benches/onnxruntime_quantizer.py target/release/qpipe [--networks trained,resnet18,mobilenet_v2] [--batches 1,32] [--rounds 30] [--threads 2] [--fused]
 
 `trained` is the network of `pipelines/quickstart.toml` (trained for a minute, or taken from the cache of QPIPE_CACHE), calibrated with
 the first 1,024 training images; top-1 is that of the 10,000 test images, once as ONNX Runtime fuses and once without any optimization: without
-VNNI its integer kernels saturate. `resnet18` is ResNet-18 at 224 pixels of `calibration.py`, whose speed alone means something. `accuracy-resnet18` and `accuracy-mobilenetv2` are
+VNNI its integer kernels saturate. `resnet18` and `mobilenet_v2` are torchvision's at 224 pixels, made as `calibration.py` does, whose speed alone means something. `accuracy-resnet18` and `accuracy-mobilenetv2` are
 those of `pipelines/accuracy.toml` (--epochs 10, images of 28×28, one for each of --seeds): minutes on a GPU, hours on a CPU; their top-1 is shown too. `--fused` leaves out the slow
 runs without optimizations, which give the same where there is VNNI.
 
 onnxruntime's models are made as its documentation advises for a CPU: `quant_pre_process`, Q/DQ pairs, activations uint8 with zero points,
-weights int8, symmetric and one scale a channel. The row of an engine is the file of `build-engine`, without which a program of one's own runs the exported files. All models are run in turn in one process, by one pool of threads; figures are medians and the least.
+weights int8, symmetric and one scale a channel. The row of an engine is the file of `build-engine`, without which a program of one's own runs the exported files. All models are run in one process, by one pool of threads, each round in another order; figures are medians and the least.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import io
 import json
 import logging
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -90,7 +91,7 @@ data    = "data.calibration"
 samples = 1024
 """
 
-RESNET18 = """
+TORCHVISION = """
 [data.calibration]
 format    = "image-folder"
 path      = "{folder}/data"
@@ -217,8 +218,10 @@ def measure(files, images, batch, rounds):
         # So many that a figure is over 10 ms.
         times[name] = max(1, int(0.01 / (time.perf_counter() - start)))
     figures = {name: [] for name in run}
+    order, shuffled = list(run.items()), random.Random(1)
     for _ in range(rounds):
-        for name, one in run.items():
+        shuffled.shuffle(order)
+        for name, one in order:
             one()
             start = time.perf_counter()
             for _ in range(times[name]):
@@ -230,7 +233,7 @@ def measure(files, images, batch, rounds):
 def report(files, images, arguments, folder):
     for name, path in files.items():
         print(f"  {name:26} {operators(path, folder)}")
-    for batch in [1, 32]:
+    for batch in map(int, arguments.batches.split(",")):
         figures = measure(files, images, batch, arguments.rounds)
         middle = {name: statistics.median(found) for name, found in figures.items()}
         least = {name: min(found) for name, found in figures.items()}
@@ -269,15 +272,17 @@ def accurate(network, seed, epochs):
     return made
 
 
-def resnet18(qpipe, folder):
-    """The same."""
-    calibration.make_images(folder)
-    subprocess.run([sys.executable, "-c", calibration.PREPARE, str(folder)], check=True,
-                   env=calibration.environment("pytorch", "python"), capture_output=True)
-    text = RESNET18.format(folder=folder, mean=calibration.MEAN, std=calibration.STD, samples=calibration.IMAGES)
-    files = ours(qpipe, folder, text, f'{{ onnx = "{folder}/model.onnx" }}')
-    images = numpy.load(folder / "images.npy")
-    return {**files, **theirs(folder, folder / "model.onnx", images, ["MinMax"])}, images
+def torchvision(network):
+    def made(qpipe, folder):
+        calibration.make_images(folder)
+        subprocess.run([sys.executable, "-c", calibration.PREPARE, str(folder), network], check=True,
+                       env=calibration.environment("pytorch", "python"), capture_output=True)
+        text = TORCHVISION.format(folder=folder, mean=calibration.MEAN, std=calibration.STD, samples=calibration.IMAGES)
+        files = ours(qpipe, folder, text, f'{{ onnx = "{folder}/model.onnx" }}')
+        images = numpy.load(folder / "images.npy")
+        return {**files, **theirs(folder, folder / "model.onnx", images, ["MinMax"])}, images
+
+    return made
 
 
 def accuracy(files, only_fused):
@@ -287,7 +292,7 @@ def accuracy(files, only_fused):
         print(f"  {name:26} top-1 {top1(path, images, labels, True):.2f} %{plain}", flush=True)
 
 
-NETWORKS = {"trained": trained, "resnet18": resnet18}
+NETWORKS = {"trained": trained, **{name: torchvision(name) for name in ("resnet18", "mobilenet_v2")}}
 
 
 def main():
@@ -296,6 +301,7 @@ def main():
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--seeds", default="1", help="of the networks of accuracy.toml")
     parser.add_argument("--epochs", type=int, default=10, help="of float training of the networks of accuracy.toml")
+    parser.add_argument("--batches", default="1,32")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fused", action="store_true", help="top-1 as ONNX Runtime fuses alone")
