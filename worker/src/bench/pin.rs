@@ -1,5 +1,7 @@
 //! Processors that a benchmark may use.
 
+use std::collections::HashMap;
+
 use crate::{Error, Result};
 
 fn refused() -> Error {
@@ -7,7 +9,7 @@ fn refused() -> Error {
     Error::machine(format!("the processors of this process cannot be set: {reason}"))
 }
 
-/// Numbers of the first `count` processors that this thread may use.
+/// Numbers of `count` processors that this thread may use: the first of each core, then the second ones, since threads of one core share its units.
 ///
 /// # Errors
 /// Fewer processors than asked for.
@@ -20,7 +22,7 @@ pub fn cpus(count: usize) -> Result<Vec<usize>> {
     }
     // SAFETY: the indices are below the set's capacity.
     let usable = |&cpu: &usize| unsafe { libc::CPU_ISSET(cpu, &set) };
-    let mut usable: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(usable).collect();
+    let usable: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(usable).collect();
     if count == 0 || usable.len() < count {
         return Err(Error::user(format!(
             "{count} threads on {} processors would wait for each other",
@@ -28,8 +30,28 @@ pub fn cpus(count: usize) -> Result<Vec<usize>> {
         ))
         .help(format!("set threads = {} or fewer", usable.len())));
     }
+    let mut usable = cores_first(usable, |cpu| {
+        let topology = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        std::fs::read_to_string(topology).ok()
+    });
     usable.truncate(count);
     Ok(usable)
+}
+
+/// Processors in the order in which they are the first, second, … of their core, by what is told of the processors of a core.
+fn cores_first(cpus: Vec<usize>, core: impl Fn(usize) -> Option<String>) -> Vec<usize> {
+    let mut met = HashMap::<String, usize>::new();
+    let mut places: Vec<(usize, usize)> = cpus
+        .into_iter()
+        .map(|cpu| {
+            // Of one that nothing is told of, it is a core itself.
+            let on_core = met.entry(core(cpu).unwrap_or_else(|| cpu.to_string())).or_default();
+            *on_core += 1;
+            (*on_core, cpu)
+        })
+        .collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, cpu)| cpu).collect()
 }
 
 /// Binds this thread, and those that it starts from now on, to these processors.
@@ -53,6 +75,19 @@ pub fn pin(cpus: &[usize]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_on_cores_of_their_own_first() {
+        // Numbered as desktops have them, as servers, and where a container sees no topology.
+        let neighbours = |cpu: usize| Some(format!("{}-{}", cpu / 2 * 2, cpu / 2 * 2 + 1));
+        assert_eq!(cores_first((0..6).collect(), neighbours), [0, 2, 4, 1, 3, 5]);
+        let apart = |cpu: usize| Some(format!("{},{}", cpu % 4, cpu % 4 + 4));
+        assert_eq!(cores_first((0..8).collect(), apart), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(cores_first(vec![1, 4, 5], apart), [1, 4, 5]);
+        assert_eq!(cores_first(vec![3, 7, 8], |_| None), [3, 7, 8]);
+        // Of a core whose other thread is somebody else's.
+        assert_eq!(cores_first(vec![1, 2, 3], neighbours), [1, 2, 3]);
+    }
 
     #[test]
     fn threads_started_later_stay_on_the_processors() {
