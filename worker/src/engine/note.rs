@@ -44,6 +44,9 @@ pub struct Note {
     /// The types that it may compute in, where they were said: of an engine for libtorch always, of one for TensorRT where the pipeline says them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    /// Of an engine whose layout is a processor's: of which kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor: Option<String>,
 }
 
 /// An output of an engine behind the first.
@@ -158,6 +161,7 @@ impl Note {
             more,
             on_gpu: None,
             precision: None,
+            processor: None,
         })
     }
 

@@ -81,7 +81,9 @@ pub fn build(request: &Build) -> Result<Built> {
 /// Builds it for a processor of such products, whatever this one is.
 fn build_for(products: Products, request: &Build) -> Result<Built> {
     let runtime = library::onnxruntime_version(&library::onnxruntime()?)?;
-    let note = Note::of(request.model, "onnxruntime", runtime, FILE)?;
+    let has_integer_blocks = version(&runtime) >= INTEGER_BLOCKS;
+    let mut note = Note::of(request.model, "onnxruntime", runtime, FILE)?;
+    note.processor = Some(processor());
     let path = request.folder.join(FILE);
     let builder = session(&Threads::Free(request.threads), GraphOptimizationLevel::All)?;
     let option = |error: ort::Error<SessionBuilder>| refused("refuses an option", error);
@@ -95,7 +97,7 @@ fn build_for(products: Products, request: &Build) -> Result<Built> {
     let mut builder = builder.with_optimized_model_path(&path).map_err(option)?;
     // Blocks pay where products are fast.
     let rewritten = match products {
-        Products::Fast => space_to_depth::in_blocks(request.model),
+        Products::Fast if has_integer_blocks => space_to_depth::in_blocks(request.model),
         _ if whole_sums => shared_weights::apart(request.model),
         _ => None,
     };
@@ -121,8 +123,36 @@ fn build_for(products: Products, request: &Build) -> Result<Built> {
     Ok(Built { layers: layers_of_onnx(&path)?, note, metrics })
 }
 
+/// First version with a kernel of SpaceToDepth for uint8 (microsoft/onnxruntime#29154); 1.24 to 1.27 refuse the model.
+const INTEGER_BLOCKS: (u32, u32) = (1, 28);
+
+/// Major and minor; 0 for what is not a number.
+fn version(text: &str) -> (u32, u32) {
+    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// What decides how weights are laid out and which kernels are chosen on this processor (`MLAS_PLATFORM`: blocks of 8 channels, of 16 with AVX-512).
+fn processor() -> String {
+    #[cfg(target_arch = "x86_64")]
+    let wide = std::is_x86_feature_detected!("avx512f").then_some("AVX-512");
+    #[cfg(not(target_arch = "x86_64"))]
+    let wide = None;
+    let vnni = (Products::here() == Products::Fast).then_some("VNNI");
+    let parts = [Some(std::env::consts::ARCH), wide, vnni];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 /// Loads a saved model as it stands.
 pub fn load(folder: &Path, note: &Note, threads: &Threads) -> Result<Box<dyn Engine>> {
+    let here = processor();
+    if let Some(there) = note.processor.as_ref().filter(|there| **there != here) {
+        return Err(Error::machine(format!(
+            "the engine was built for a processor of another kind ({there}; this one: {here}): ONNX Runtime lays out its weights for one kind, and would \
+             compute something else"
+        ))
+        .help("build it where it runs; of several machines use those of one kind (Slurm: `--constraint` in `options`)"));
+    }
     let mut builder = session(threads, GraphOptimizationLevel::Disable)?;
     let session = builder
         .commit_from_file(folder.join(&note.file))
@@ -226,6 +256,30 @@ mod tests {
     }
 
     /// With VNNI weights stay int8, as its kernels want them, and a first convolution is in blocks, on every machine that the test runs on.
+    /// Weights in blocks of 16 channels read as blocks of 8 would be garbage, without an error of ONNX Runtime.
+    #[test]
+    fn an_engine_of_another_kind_of_processor_is_refused() {
+        let mut model = network(3, 16, [5, 5], [2; 4]);
+        model.graph.outputs[0].shape = Some([1, 5, 8, 8].map(Dim::Fixed).to_vec());
+        let folder = tempfile::tempdir().unwrap();
+        let mut note = Note::of(&model, "onnxruntime", "1.32.0".to_owned(), FILE).unwrap();
+        onnx::write_one_file(&model, &folder.path().join(FILE)).unwrap();
+        let load = |note: &Note| load(folder.path(), note, &Threads::Free(1)).map(drop);
+        load(&note).unwrap();
+        note.processor = Some(processor());
+        load(&note).unwrap();
+        note.processor = Some("x86_64, of another width".to_owned());
+        let error = load(&note).unwrap_err();
+        assert!(error.message.contains("x86_64, of another width; this one: "), "{error}");
+    }
+
+    #[test]
+    fn versions_are_of_two_numbers() {
+        assert_eq!(version("1.32.0"), (1, 32));
+        assert!(version("1.27.1") < INTEGER_BLOCKS && version("2.0.0") > INTEGER_BLOCKS);
+        assert_eq!(version("unknown"), (0, 0));
+    }
+
     #[test]
     fn each_processor_has_the_form_that_suits_it() {
         let mut model = network(3, 16, [5, 5], [2; 4]);

@@ -18,7 +18,7 @@ const FEW_CHANNELS: i64 = 4;
 /// Elements of a kernel from which on its copies cost more than the blocks do. Smaller ones were not measured.
 const LARGE_KERNEL: i64 = 9;
 
-/// `SpaceToDepth` of integers is of this opset (ONNX Runtime's kernel for uint8).
+/// ONNX Runtime's kernel of `SpaceToDepth` for uint8 is of this opset.
 const OPSET: i64 = 13;
 
 /// The model with its first convolutions in blocks; `None` where there is none of stride 2 and few channels.

@@ -130,6 +130,7 @@ fn note(input: &str, batch: Option<usize>) -> Note {
         quantized: false,
         on_gpu: None,
         precision: None,
+        processor: None,
     }
 }
 

@@ -158,6 +158,7 @@ mod tests {
             quantized: false,
             on_gpu: None,
             precision: None,
+            processor: None,
         };
         // As 8.5 writes it.
         let text = b"[\n  { \"name\" : \"y\"\n  , \"dimensions\" : \"2x2\"\n  , \"values\" : [ 0.5, -1, 2e-05, 3 ]\n  }\n]\n";
