@@ -128,12 +128,17 @@ fn a_failure_skips_its_users_and_a_job_that_was_cancelled_says_so() {
     assert!(said.stderr.contains("end: skipped (m[two] failed)"), "{said:?}");
     assert!(said.stdout.contains("3 ran, 0 cached, 1 failed, 2 not run"), "{said:?}");
     project.verify();
-    // Somebody else ends the job.
+    // Somebody else ends the job. Slurm may call one of the run that ended running still.
+    let running = || cluster.jobs().into_iter().find(|job| job.ends_with(" RUNNING"));
+    wait_for("the end of all jobs", || running().is_none());
     project.write("p.toml", &MATRIX.replace("run = \"echo a", "run = \"sleep 60 && echo a"));
     let run = cluster.run(&project, &[]).spawn().unwrap();
-    let running = || cluster.jobs().into_iter().find(|job| job.ends_with(" RUNNING"));
-    wait_for("the job", || running().is_some());
-    let job = running().unwrap().replace(" RUNNING", "");
+    let mut found = None;
+    wait_for("the job", || {
+        found = running();
+        found.is_some()
+    });
+    let job = found.unwrap().replace(" RUNNING", "");
     // Slurm forgets one that comes while the job is being started.
     wait_for("its end", || {
         cluster.ask("scancel", &[&job]);
