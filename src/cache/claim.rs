@@ -41,7 +41,11 @@ impl Cache {
             if let Some(claim) = take(&mut file, key, &path)? {
                 return Ok(Claimed::Ours(claim));
             }
-            if let Some(pid) = Owner::read(&mut file).at("read", &path)?.and_then(|it| it.alive()) {
+            let owner = Owner::read(&mut file).at("read", &path)?;
+            if owner.as_ref().is_some_and(Owner::is_elsewhere) {
+                return Ok(Claimed::Theirs(None));
+            }
+            if let Some(pid) = owner.and_then(|it| it.alive()) {
                 return Ok(Claimed::Theirs(Some(pid)));
             }
             // A runner that got the lock a moment ago may not have written its name yet.
@@ -141,6 +145,9 @@ fn take(file: &mut File, key: &Digest, path: &Path) -> Result<Option<Claim>> {
 fn survivors(path: &Path) -> Result<Claimed> {
     let mut file = open(path)?;
     let before = Owner::read(&mut file).at("read", path)?;
+    if before.as_ref().is_some_and(Owner::is_elsewhere) {
+        return Ok(Claimed::Theirs(None));
+    }
     let mut found = processes::holders(&file).at("look for who holds", path)?;
     let mark = before.as_ref().map(|owner| owner.mark.as_str()).unwrap_or_default();
     let marked = processes::marked(mark).at("look for who holds", path)?;
@@ -170,9 +177,27 @@ struct Owner {
     pid: i32,
     start: u64,
     mark: String,
+    /// Where its number is one: [`place`].
+    place: String,
+}
+
+/// What a process's number is good for: the boot and the PID namespace. The processes of a container have other numbers outside of it, where they
+/// are seen nevertheless.
+fn place() -> &'static str {
+    static PLACE: OnceLock<String> = OnceLock::new();
+    PLACE.get_or_init(|| {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        format!("{}/{}", boot.trim(), namespace.display())
+    })
 }
 
 impl Owner {
+    /// Whether it runs, or ran, where this process can judge nothing by its number: in another container, or on another machine.
+    fn is_elsewhere(&self) -> bool {
+        self.place != place()
+    }
+
     fn read(file: &mut File) -> io::Result<Option<Self>> {
         let mut text = String::new();
         file.rewind()?;
@@ -182,9 +207,14 @@ impl Owner {
             read => read?,
         };
         let words: Vec<&str> = text.split_whitespace().collect();
-        let [pid, start, mark] = words[..] else { return Ok(None) };
+        let [pid, start, mark, place] = words[..] else { return Ok(None) };
         let numbers = pid.parse().ok().zip(start.parse().ok());
-        Ok(numbers.map(|(pid, start)| Self { pid, start, mark: mark.to_owned() }))
+        Ok(numbers.map(|(pid, start)| Self {
+            pid,
+            start,
+            mark: mark.to_owned(),
+            place: place.to_owned(),
+        }))
     }
 
     /// Its process, if that lives.
@@ -222,7 +252,7 @@ impl Claim {
         let mark = format!("{}.{}", key.short(), super::files::unique());
         file.set_len(0)?;
         file.rewind()?;
-        file.write_all(format!("{pid} {start} {mark}\n").as_bytes())?;
+        file.write_all(format!("{pid} {start} {mark} {}\n", place()).as_bytes())?;
         Ok(Self { file, mark })
     }
 
@@ -297,10 +327,17 @@ mod tests {
             })
         };
         let mut child = command.spawn().unwrap();
+        let mut owned = |text: String| {
+            claim.file.rewind().unwrap();
+            claim.file.set_len(0).unwrap();
+            claim.file.write_all(text.as_bytes()).unwrap();
+        };
+        // A runner in a container has another number there, and may live.
+        owned("4194305 1 gone boot/pid:[1]\n".to_owned());
+        assert!(matches!(cache.claim(&key).unwrap(), Claimed::Theirs(None)));
+        assert!(child.try_wait().unwrap().is_none());
         // As if another runner had written the file and died.
-        claim.file.rewind().unwrap();
-        claim.file.set_len(0).unwrap();
-        claim.file.write_all(b"4194305 1 gone\n").unwrap();
+        owned(format!("4194305 1 gone {}\n", place()));
         let path = folder.path().join("locks").join(key.hex());
         // Our own descriptor goes without its `Drop`, which would empty the file.
         // SAFETY: the descriptor is closed once: `forget` keeps `claim` from closing it again.

@@ -79,8 +79,7 @@ impl Cache {
         let folder = object.parent().unwrap_or(self.root());
         let own = fs::symlink_metadata(source).at("look at", source)?;
         if let Some(old) = self.kept(&object, digest, own.len()) {
-            let both = Permissions::from_mode(0o444 | ((own.mode() | old.mode()) & 0o111));
-            fs::set_permissions(&object, both).at("protect", &object)?;
+            protect(&object, 0o444 | ((own.mode() | old.mode()) & 0o111))?;
             files::remove(source)?;
         } else if let Err(error) = fs::rename(source, &object) {
             if error.kind() != std::io::ErrorKind::NotFound {
@@ -116,7 +115,7 @@ impl Cache {
             files::publish_unflushed(&object, text.as_bytes())?;
         }
         self.pending().push(object.clone());
-        fs::set_permissions(&object, Permissions::from_mode(0o444)).at("protect", &object)?;
+        protect(&object, 0o444)?;
         self.link_tree(manifest)
     }
 
@@ -203,6 +202,23 @@ impl Cache {
     }
 }
 
+/// Gives an object its mode. One that another user of a shared cache stored can be changed by that user alone: it is good as it is, if it can be read
+/// (and executed) as it should.
+fn protect(object: &Path, mode: u32) -> Result<()> {
+    let now = fs::symlink_metadata(object).at("look at", object)?.mode() & 0o777;
+    if now == mode {
+        return Ok(());
+    }
+    match fs::set_permissions(object, Permissions::from_mode(mode)) {
+        Err(error)
+            if error.kind() == std::io::ErrorKind::PermissionDenied && now & mode == mode =>
+        {
+            Ok(())
+        }
+        set => set.at("protect", object),
+    }
+}
+
 /// Whether two paths are links to the same file.
 pub(super) fn same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| {
@@ -212,8 +228,12 @@ pub(super) fn same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// Whether any process has the file open for writing, or mapped so: a lease for reading is granted
-/// only where none has (fcntl(2), `F_SETLEASE`). File systems without leases cannot tell.
+/// only where none has (fcntl(2), `F_SETLEASE`). File systems without leases cannot tell, nor can those of a server: NFS 4 and SMB grant a lease only
+/// where the server has delegated the file to this machine, and refuse it in the same words.
 fn written_by_others(file: &File) -> bool {
+    if is_remote(file) {
+        return false;
+    }
     let lease = |kind: i32| {
         // SAFETY: fcntl on a descriptor that `file` keeps open; no memory is passed.
         let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
@@ -232,6 +252,31 @@ fn written_by_others(file: &File) -> bool {
         }
     }
     true
+}
+
+/// Whether a file is on a file system of a server (statfs(2), `linux/magic.h`), FUSE among them.
+fn is_remote(file: &File) -> bool {
+    // AFS, Ceph, CIFS, SMB 2, FUSE, GFS 2, GPFS, Lustre, NCP, NFS, OCFS 2, 9P, SMB.
+    const REMOTE: &[u32] = &[
+        0x5346_414f,
+        0x00c3_6400,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x6573_5546,
+        0x0116_1970,
+        0x4750_4653,
+        0x0bd0_0bd0,
+        0x564c,
+        0x6969,
+        0x7461_636f,
+        0x0102_1997,
+        0x517b,
+    ];
+    // SAFETY: an all-zero `statfs` is one.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, and `found` is valid for writing.
+    let asked = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut found) };
+    asked == 0 && REMOTE.contains(&(found.f_type as u32))
 }
 
 #[cfg(test)]

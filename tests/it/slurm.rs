@@ -120,7 +120,9 @@ fn a_failure_skips_its_users_and_a_job_that_was_cancelled_says_so() {
     let luck = "run = \"test ${matrix.v} = one || { echo no such luck; exit 3; }; (cat $QPIPE_IN_X; echo ${matrix.v})";
     let failing = MATRIX.replace("run = \"(cat $QPIPE_IN_X; echo ${matrix.v})", luck);
     let project = project(&failing);
-    let said = project.said(&mut cluster.run(&project, &["--keep-going"]));
+    // Of the user's own, for the programs of Slurm: they would hide the jobs, and wait for each.
+    let mut run = cluster.run(&project, &["--keep-going"]);
+    let said = project.said(run.env("SQUEUE_NAMES", "others").env("SBATCH_WAIT", "1"));
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stderr.contains("m[two]: failed after"), "{said:?}");
     assert!(said.stderr.contains("no such luck"), "{said:?}");

@@ -27,8 +27,8 @@ pub(super) fn decode(path: &Path, color: Color) -> Result<Pixels> {
     Ok(convert(image, color))
 }
 
-/// As Pillow's `convert`: gray is ITU-R 601-2 luma in 16-bit fixed point, transparency is dropped. Only gray images of 16 bits differ:
-/// they are scaled to 8, where Pillow cuts them off at 255.
+/// As Pillow's `convert`: gray is ITU-R 601-2 luma in 16-bit fixed point, transparency is dropped. Images of 16 bits differ:
+/// gray ones are scaled to 8, where Pillow cuts them off at 255, and of colours the nearest of 8 bits is taken, where it takes the upper half.
 fn convert(image: DynamicImage, color: Color) -> Pixels {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let gray = matches!(

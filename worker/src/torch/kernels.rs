@@ -13,7 +13,7 @@ pub enum KernelSearch {
     Quick,
     /// cuDNN's compiler, which it needs for depthwise layers of float32 with the channels last: about 0.4 s a layer, forward and back.
     Compiled,
-    /// That, and cuDNN's trial of all its algorithms (`torch.backends.cudnn.benchmark`): half a second to a second a layer.
+    /// That, and cuDNN's trial of its algorithms, the ten that it expects to be best (`torch.backends.cudnn.benchmark`): half a second to a second a layer.
     Tried,
 }
 

@@ -265,14 +265,12 @@ impl Fit<'_> {
             watch.progress(done, steps, &message);
             Ok(())
         };
-        let score = classifier.score(
-            self.valid,
-            self.batch_size,
-            self.threads,
-            self.max_steps,
-            &mut each,
-        )?;
-        Ok(score.figures())
+        // As `evaluate` computes.
+        torch::allow_tf32(false)?;
+        let score =
+            classifier.score(self.valid, self.batch_size, self.threads, self.max_steps, &mut each);
+        torch::allow_tf32(true)?;
+        Ok(score?.figures())
     }
 }
 

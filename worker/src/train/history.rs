@@ -14,7 +14,8 @@ pub struct Epoch {
     pub train_loss: Option<f64>,
     /// Accuracy over the steps, before each, 0…1; none for epoch 0.
     pub train_top1: Option<f64>,
-    /// Mean loss on the validation data.
+    /// Mean loss on the validation data; NaN, which JSON has as `null`, where it is not finite.
+    #[serde(deserialize_with = "number_or_nan")]
     pub valid_loss: f64,
     /// Accuracy on the validation data, 0…1.
     pub valid_top1: f64,
@@ -36,11 +37,18 @@ impl Epoch {
     }
 }
 
-/// Position of the best epoch, of equals the first.
+fn number_or_nan<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+/// Position of the best epoch, of equals the first. A loss that is no number is worse than any.
 pub(super) fn best(history: &[Epoch], by: BestBy) -> usize {
     let better = |best: usize, index: usize| {
         let (a, b) = (&history[index], &history[best]);
-        let is_lower = a.valid_loss < b.valid_loss;
+        let loss = |epoch: &Epoch| {
+            if epoch.valid_loss.is_nan() { f64::INFINITY } else { epoch.valid_loss }
+        };
+        let is_lower = loss(a) < loss(b);
         let wins = match by {
             BestBy::Top1 => {
                 a.valid_top1 > b.valid_top1 || (a.valid_top1 == b.valid_top1 && is_lower)
@@ -85,6 +93,20 @@ mod tests {
             valid_top1,
         };
         epochs.map(epoch).collect()
+    }
+
+    /// Written to a checkpoint and read back; what is no number never is the best.
+    #[test]
+    fn a_loss_that_is_not_finite_is_kept_and_is_the_worst() {
+        let mut history = history(&[0.1, 0.5, 0.5]);
+        history[0].valid_loss = f64::NAN;
+        history[1].valid_loss = f64::INFINITY;
+        let text = serde_json::to_string(&history).unwrap();
+        let read: Vec<Epoch> = serde_json::from_str(&text).unwrap();
+        assert!(read[0].valid_loss.is_nan() && read[1].valid_loss.is_nan());
+        assert_eq!((read[2].valid_loss, read[2].epoch), (2.0, 3));
+        assert_eq!((best(&read, BestBy::Loss), best(&read, BestBy::Top1)), (2, 2));
+        assert_eq!(best(&read[..2], BestBy::Loss), 0);
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Slurm {
     /// Submits a job script; `what` names it in errors. `lock` stays locked until `sbatch` is done, even
     /// if this process is killed meanwhile.
     pub fn submit(self, options: &[String], script: &str, what: &str, lock: &File) -> Result<u64> {
-        let mut command = Command::new("sbatch");
+        let mut command = program("sbatch");
         command.arg("--parsable").args(options);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A signal from the terminal must not end it between Slurm's answer and ours.
@@ -88,8 +88,23 @@ impl Slurm {
     }
 }
 
+/// A program of Slurm's, without what the user has set for the own use of it: `squeue` would hide jobs of other partitions, accounts, names …, which then
+/// count as lost, and `sbatch` would wait for the job's end.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"SQUEUE_") {
+            command.env_remove(variable);
+        }
+    }
+    for variable in ["SBATCH_WAIT", "SBATCH_ARRAY_INX"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
 fn ask(program: &'static str, arguments: &[&str], what: &str) -> Result<String> {
-    let output = Command::new(program)
+    let output = self::program(program)
         .args(arguments)
         .stdin(Stdio::null())
         .process_group(0)

@@ -48,12 +48,16 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
     single(move |arguments| {
         let inputs = [1, 2, RUNNING_MEAN, RUNNING_VAR].map(|index| arguments.get(index));
         let [scale, bias, mean, variance] = inputs;
-        Ok(arguments.get(0)?.f_batch_norm(
+        let x = arguments.get(0)?;
+        // One value has no variance: libtorch would divide by zero, and the running one stay NaN (PyTorch refuses it before). So does the last batch of
+        // a data set, of one image, where its features are of one pixel: it is normalized by the running statistics, and leaves them.
+        let has_variance = x.size().get(1).is_some_and(|&channels| x.numel() as i64 > channels);
+        Ok(x.f_batch_norm(
             Some(scale?),
             Some(bias?),
             Some(mean?),
             Some(variance?),
-            arguments.training,
+            arguments.training && has_variance,
             1.0 - momentum,
             epsilon,
             true,

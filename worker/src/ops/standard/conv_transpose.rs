@@ -94,35 +94,33 @@ impl Attributes {
             begin[i] >= 0 && begin[i] == end[i] && extra[i] < strides[i].max(dilations[i])
         });
         if native {
-            return Ok(input.f_convolution(
-                weight,
-                bias,
-                strides,
-                begin,
-                dilations,
-                true,
-                extra,
-                self.groups,
-            )?);
+            return self.transposed(input, weight, bias, [strides, begin, dilations, extra]);
         }
         let zeros = vec![0; rank];
-        let none = None::<&Tensor>;
-        let full = input.f_convolution(
-            weight,
-            none,
-            strides,
-            &zeros,
-            dilations,
-            true,
-            &zeros,
-            self.groups,
-        )?;
+        let none = [strides, zeros.clone(), dilations, zeros];
+        let full = self.transposed(input, weight, None, none)?;
         let margins = (0..rank).rev().flat_map(|i| [-begin[i], extra[i] - end[i]]);
         let cut = full.f_constant_pad_nd(margins.collect::<Vec<_>>())?;
         let Some(bias) = bias else { return Ok(cut) };
         let mut shape = vec![1; rank + 2];
         shape[1] = -1;
         Ok(cut.f_add(&bias.f_reshape(shape)?)?)
+    }
+
+    /// libtorch's own; `[strides, pads, dilations, output padding]`. By the name of its axes: on a CPU autocast does not know `convolution`.
+    fn transposed(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        [strides, pads, dilations, extra]: [Vec<i64>; 4],
+    ) -> Result<Tensor> {
+        let groups = self.groups;
+        Ok(match strides.len() {
+            1 => input.f_conv_transpose1d(weight, bias, strides, pads, extra, groups, dilations)?,
+            2 => input.f_conv_transpose2d(weight, bias, strides, pads, extra, groups, dilations)?,
+            _ => input.f_conv_transpose3d(weight, bias, strides, pads, extra, groups, dilations)?,
+        })
     }
 
     /// How much is cut from the begin and the end of each axis, before `extra` is added to the end.
