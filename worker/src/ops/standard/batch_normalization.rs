@@ -80,3 +80,46 @@ fn by_the_batch(arguments: &Arguments, momentum: f64, epsilon: f64) -> Result<Ve
     let outputs = (running(RUNNING_MEAN, &mean)?, running(RUNNING_VAR, &variance)?);
     Ok(vec![y, outputs.0, outputs.1, mean, variance])
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::graph::{Dim, Graph, Model, Node, TensorData, ValueInfo};
+    use crate::interp::{Mode, Options, Program};
+
+    /// A last batch of one image, features of one pixel: libtorch would leave NaN for all that follow.
+    #[test]
+    fn one_value_of_a_channel_leaves_the_running_statistics() {
+        let mut graph = Graph {
+            nodes: vec![Node::new("n", "BatchNormalization", &["x", "s", "b", "m", "v"], &["y"])],
+            ..Graph::default()
+        };
+        for (name, values) in
+            [("s", [1.0, 2.0]), ("b", [0.0, 1.0]), ("m", [1.0, 2.0]), ("v", [4.0, 1.0])]
+        {
+            graph.initializers.insert(name.to_owned(), TensorData::f32(&[2], &values));
+        }
+        let shape = || vec![Dim::Unknown, Dim::Fixed(2), Dim::Fixed(1), Dim::Fixed(1)];
+        graph.inputs.push(ValueInfo::f32("x", shape()));
+        graph.outputs.push(ValueInfo::f32("y", shape()));
+        let mut program = Program::compile(&Model::new(graph, 17), &Options::default()).unwrap();
+        let mut run = |images: i64, mode| {
+            let x = Tensor::arange(2 * images, (Kind::Float, Device::Cpu));
+            let x = x.view([images, 2, 1, 1]);
+            let y = program.forward(&[x], mode, &mut |_, _| Ok(())).unwrap().remove(0);
+            Vec::<f64>::try_from(y.view([-1])).unwrap()
+        };
+        // (0 − 1) / 2, 2 (1 − 2) / 1 + 1: by the statistics as they are, before and after.
+        let near = |made: Vec<f64>| {
+            assert!((made[0] + 0.5).abs() < 1e-4 && (made[1] + 1.0).abs() < 1e-4, "{made:?}");
+        };
+        near(run(1, Mode::Train));
+        near(run(1, Mode::Eval));
+        // Three images move them.
+        run(3, Mode::Train);
+        let moved = run(1, Mode::Eval);
+        assert!(moved.iter().all(|value| value.is_finite()) && (moved[0] + 0.5).abs() > 1e-3);
+    }
+}
