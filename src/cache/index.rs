@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::error::{CacheError, Result};
 use super::tree::{Entry, Found, Manifest, hash_file, walk};
-use super::{Digest, FileChanges, files};
+use super::{Digest, FileChanges, files, network};
 
 /// What a file looks like from outside: as long as this is the same, so is its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,7 @@ impl InputIndex {
         }
         super::tree::regular(path, &metadata)?;
         let relative = path.to_string_lossy().into_owned();
+        let metadata = network::current(path, metadata);
         let found = Found { relative, path: path.to_path_buf(), metadata };
         let singles = self.root(Path::new(""));
         Ok(singles.files(&[found])?[0].0)
@@ -136,6 +137,7 @@ impl InputIndex {
             .iter()
             .filter_map(|path| {
                 let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+                let metadata = network::current(path, metadata);
                 let relative = path.to_string_lossy().into_owned();
                 Some(Found { relative, path: path.clone(), metadata })
             })

@@ -15,6 +15,7 @@ pub(crate) mod journal;
 mod journal_line;
 mod key;
 mod lock_file;
+mod network;
 mod object;
 mod processes;
 mod record;

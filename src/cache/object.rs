@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::error::{At, CacheError, Result};
 use super::tree::{Entry, Manifest, hash_file, regular, walk};
-use super::{Cache, Digest, StoredOutput, files};
+use super::{Cache, Digest, StoredOutput, files, network};
 
 /// What [`Cache::store`] put away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +231,7 @@ pub(super) fn same_file(one: &Path, other: &Path) -> bool {
 /// only where none has (fcntl(2), `F_SETLEASE`). File systems without leases cannot tell, nor can those of a server: NFS 4 and SMB grant a lease only
 /// where the server has delegated the file to this machine, and refuse it in the same words.
 fn written_by_others(file: &File) -> bool {
-    if is_remote(file) {
+    if network::is_remote(file) {
         return false;
     }
     let lease = |kind: i32| {
@@ -252,31 +252,6 @@ fn written_by_others(file: &File) -> bool {
         }
     }
     true
-}
-
-/// Whether a file is on a file system of a server (statfs(2), `linux/magic.h`), FUSE among them.
-fn is_remote(file: &File) -> bool {
-    // AFS, Ceph, CIFS, SMB 2, FUSE, GFS 2, GPFS, Lustre, NCP, NFS, OCFS 2, 9P, SMB.
-    const REMOTE: &[u32] = &[
-        0x5346_414f,
-        0x00c3_6400,
-        0xff53_4d42,
-        0xfe53_4d42,
-        0x6573_5546,
-        0x0116_1970,
-        0x4750_4653,
-        0x0bd0_0bd0,
-        0x564c,
-        0x6969,
-        0x7461_636f,
-        0x0102_1997,
-        0x517b,
-    ];
-    // SAFETY: an all-zero `statfs` is one.
-    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open, and `found` is valid for writing.
-    let asked = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut found) };
-    asked == 0 && REMOTE.contains(&(found.f_type as u32))
 }
 
 #[cfg(test)]

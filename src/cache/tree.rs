@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::error::{At, CacheError, Result};
-use super::{Digest, files};
+use super::{Digest, files, network};
 use crate::stages::inside::is_inside;
 
 /// A file below a folder.
@@ -154,6 +154,7 @@ fn walk_below(folder: &Path, prefix: &str, above: &[(u64, u64)]) -> Result<Vec<F
             walk_below(&path, &format!("{relative}/"), &[above, &[identity]].concat())
         } else {
             regular(&path, &metadata)?;
+            let metadata = network::current(&path, metadata);
             Ok(vec![Found { relative, path, metadata }])
         }
     };
