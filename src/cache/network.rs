@@ -1,8 +1,10 @@
 //! File systems of servers: what this machine knows of a file may be older than the file.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::{File, Metadata};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -32,23 +34,40 @@ pub fn is_remote(file: &File) -> bool {
     asked == 0 && REMOTE.contains(&(found.f_type as u32))
 }
 
-/// What a file is like now, of which `seen` was told: stat(2) of a server's file may be up to a minute old (nfs(5), `acregmax`), and only who opens it
-/// is told anew ("close-to-open consistency").
+/// What a file is like now, of which `seen` was told: stat(2) of a server's file may be up to a minute old (nfs(5), `acregmax`; FUSE, `attr_timeout`), unless
+/// the server is to be asked (statx(2), `AT_STATX_FORCE_SYNC`).
 pub fn current(path: &Path, seen: Metadata) -> Metadata {
     static DEVICES: Mutex<BTreeMap<u64, bool>> = Mutex::new(BTreeMap::new());
-    let known =
-        |device: u64| DEVICES.lock().unwrap_or_else(PoisonError::into_inner).get(&device).copied();
-    if !seen.is_file() || known(seen.dev()) == Some(false) {
+    let devices = || DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    if !seen.is_file() {
         return seen;
     }
-    // What cannot be opened is told where it is read.
-    let Ok(file) = File::open(path) else { return seen };
-    let remote = known(seen.dev()).unwrap_or_else(|| {
-        let remote = is_remote(&file);
-        DEVICES.lock().unwrap_or_else(PoisonError::into_inner).insert(seen.dev(), remote);
-        remote
-    });
-    if remote { file.metadata().unwrap_or(seen) } else { seen }
+    let known = devices().get(&seen.dev()).copied();
+    let remote = match known {
+        Some(remote) => remote,
+        None => {
+            // What cannot be opened is told where it is read.
+            let Ok(file) = File::open(path) else { return seen };
+            let remote = is_remote(&file);
+            devices().insert(seen.dev(), remote);
+            remote
+        }
+    };
+    if !remote {
+        return seen;
+    }
+    ask(path);
+    std::fs::metadata(path).unwrap_or(seen)
+}
+
+/// Has the system ask the server for what it knows of a file; where it cannot, nothing changes.
+fn ask(path: &Path) {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return };
+    // SAFETY: an all-zero `statx` is one.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let (flags, mask) = (libc::AT_STATX_FORCE_SYNC, libc::STATX_BASIC_STATS);
+    // SAFETY: `path` ends in a zero, and `found` is valid for writing.
+    unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, mask, &raw mut found) };
 }
 
 #[cfg(test)]
