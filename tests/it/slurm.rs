@@ -74,11 +74,11 @@ fn a_pipeline_comes_out_as_on_this_machine_and_an_up_to_date_run_submits_nothing
     }
     assert_eq!(there.artifact("end/x"), "a\none\nn\na\ntwo\nn\n");
     assert_eq!(there.read("p.lock"), here.read("p.lock"));
-    let before = cluster.jobs();
-    assert_eq!(before.len(), 6, "{before:?}");
+    let before = cluster.jobs().len();
+    assert_eq!(before, 6);
     let said = there.said(&mut cluster.run(&there, &[]));
     assert!(said.stdout.contains("0 ran, 6 cached"), "{said:?}");
-    assert_eq!(cluster.jobs(), before);
+    assert_eq!(cluster.jobs().len(), before);
     let setup = there.read("setup");
     assert_eq!(setup.lines().filter(|line| *line == "qpipe:p:m").count(), 2, "{setup}");
     let said = there.said(&mut cluster.run(&there, &["--force", "end"]));
@@ -438,9 +438,9 @@ esac
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.stdout.contains("2 ran, 1 cached"), "{said:?}");
     assert_eq!(project.artifact("copy/x/e"), "engine\n");
-    let jobs = cluster.jobs();
+    let jobs = cluster.jobs().len();
     let said = run();
     assert!(said.stdout.contains("0 ran, 3 cached"), "{said:?}");
-    assert_eq!(cluster.jobs(), jobs);
+    assert_eq!(cluster.jobs().len(), jobs, "one was submitted");
     project.verify();
 }
