@@ -92,8 +92,8 @@ pub(super) fn run(context: &Context, config: &Evaluate) -> Result<Metrics> {
 
 /// What finds boxes.
 enum Detector {
-    Simulation(Program),
-    Engine(Note, Box<dyn Engine>),
+    Simulation(Box<Program>),
+    Engine(Box<Note>, Box<dyn Engine>),
 }
 
 impl Detector {
@@ -103,13 +103,14 @@ impl Detector {
         finalize::finalize(&mut model, None)?;
         passes::set_batch(&mut model, None)?;
         check_images(&model, dataset)?;
-        Ok(Self::Simulation(Program::compile(&model, &Options::default())?))
+        let program = Program::compile(&model, &Options::default())?;
+        Ok(Self::Simulation(Box::new(program)))
     }
 
     fn of_engine(folder: &std::path::Path, dataset: &Dataset, threads: usize) -> Result<Self> {
         let (note, engine) = engine::load(folder, &Threads::Free(threads))?;
         check_engine(&note, dataset)?;
-        Ok(Self::Engine(note, engine))
+        Ok(Self::Engine(Box::new(note), engine))
     }
 
     fn batch(&self) -> Option<usize> {
