@@ -11,21 +11,20 @@ use std::sync::{Mutex, PoisonError};
 
 /// Whether a file is on a file system of a server (statfs(2), `linux/magic.h`), FUSE among them.
 pub fn is_remote(file: &File) -> bool {
-    // AFS, Ceph, CIFS, SMB 2, FUSE, GFS 2, GPFS, Lustre, NCP, NFS, OCFS 2, 9P, SMB.
     const REMOTE: [u32; 13] = [
-        0x5346_414f,
-        0x00c3_6400,
-        0xff53_4d42,
-        0xfe53_4d42,
-        0x6573_5546,
-        0x0116_1970,
-        0x4750_4653,
-        0x0bd0_0bd0,
-        0x564c,
-        0x6969,
-        0x7461_636f,
-        0x0102_1997,
-        0x517b,
+        0x5346_414f, // AFS
+        0x00c3_6400, // Ceph
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB 2
+        0x6573_5546, // FUSE
+        0x0116_1970, // GFS 2
+        0x4750_4653, // GPFS
+        0x0bd0_0bd0, // Lustre
+        0x564c,      // NCP
+        0x6969,      // NFS
+        0x7461_636f, // OCFS 2
+        0x0102_1997, // 9P
+        0x517b,      // SMB
     ];
     // SAFETY: an all-zero `statfs` is one.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };

@@ -512,8 +512,8 @@ outputs = {{ x = "x" }}
         start.elapsed()
     });
     let best = times.min().unwrap();
-    // With optimisation it takes about 5 ms, without up to 100; what starts a process for each stage takes more.
-    assert!(best < std::time::Duration::from_millis(250), "{best:?}");
+    // With optimisation it takes about 5 ms; what starts a process or reads all inputs takes more.
+    assert!(best < std::time::Duration::from_millis(100), "{best:?}");
 }
 
 #[test]

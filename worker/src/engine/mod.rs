@@ -70,6 +70,7 @@ impl Products {
     }
 }
 
+/// Whether this is an x86 processor that adds four products of 8-bit integers in 32 bits, in one instruction.
 fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
