@@ -54,11 +54,18 @@ char *qpipe_autocast_end(bool cuda) {
   });
 }
 
-// Whether convolutions and matrix products of float32 may round their factors to TF32 on GPUs that have it.
-char *qpipe_allow_tf32(bool allow) {
+// Which may round their factors of float32 to TF32 on GPUs that have it: 1 convolutions, 2 matrix products.
+char *qpipe_allow_tf32(unsigned char which) {
   return guarded([&] {
-    at::globalContext().setAllowTF32CuDNN(allow);
-    at::globalContext().setAllowTF32CuBLAS(allow);
+    at::globalContext().setAllowTF32CuDNN(which & 1);
+    at::globalContext().setAllowTF32CuBLAS(which & 2);
+  });
+}
+
+char *qpipe_allows_tf32(unsigned char *which) {
+  return guarded([&] {
+    auto &context = at::globalContext();
+    *which = (context.allowTF32CuDNN() ? 1 : 0) | (context.allowTF32CuBLAS() ? 2 : 0);
   });
 }
 

@@ -29,7 +29,8 @@ pub use kernels::{KernelSearch, kernel_search, search_kernels};
 pub use layout::{channels_first, channels_last, copied, laid_out_as};
 pub use memory::explain;
 pub use shim::{
-    Autocast, Group, Half, allow_tf32, deterministic, is_deterministic, pinned, unscale,
+    Autocast, Group, Half, WithoutTf32, allow_tf32, deterministic, is_deterministic, pinned,
+    unscale,
 };
 pub use stopwatch::{Mark, Stopwatch};
 pub use transfer::sent;

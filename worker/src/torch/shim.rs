@@ -15,7 +15,8 @@ unsafe extern "C" {
     fn qpipe_free(message: *mut c_char);
     fn qpipe_autocast_begin(cuda: bool, bfloat16: bool) -> *mut c_char;
     fn qpipe_autocast_end(cuda: bool) -> *mut c_char;
-    fn qpipe_allow_tf32(allow: bool) -> *mut c_char;
+    fn qpipe_allow_tf32(which: u8) -> *mut c_char;
+    fn qpipe_allows_tf32(which: *mut u8) -> *mut c_char;
     fn qpipe_deterministic(on: bool) -> *mut c_char;
     fn qpipe_is_deterministic() -> bool;
     fn qpipe_cudnn_benchmark(on: bool) -> *mut c_char;
@@ -126,7 +127,34 @@ impl Drop for Autocast {
 /// Lets convolutions and matrix products of float32 round their factors to TF32 on GPUs that have it, or forbids it.
 pub fn allow_tf32(allow: bool) -> Result<()> {
     // SAFETY: a plain value.
-    done(unsafe { qpipe_allow_tf32(allow) })
+    done(unsafe { qpipe_allow_tf32(if allow { TF32_ANYWHERE } else { TF32_NOWHERE }) })
+}
+
+const TF32_NOWHERE: u8 = 0;
+const TF32_ANYWHERE: u8 = 3;
+
+/// No rounding to TF32 in this process, until it is dropped; then what was allowed before is so again.
+pub struct WithoutTf32 {
+    allowed: u8,
+}
+
+impl WithoutTf32 {
+    /// Begins; ranges nest.
+    pub fn begin() -> Result<Self> {
+        let mut allowed = TF32_NOWHERE;
+        // SAFETY: it writes the one byte.
+        done(unsafe { qpipe_allows_tf32(&raw mut allowed) })?;
+        allow_tf32(false)?;
+        Ok(Self { allowed })
+    }
+}
+
+impl Drop for WithoutTf32 {
+    fn drop(&mut self) {
+        // SAFETY: a plain value. Setting what libtorch itself said does not fail.
+        let message = unsafe { qpipe_allow_tf32(self.allowed) };
+        let _ = done(message);
+    }
 }
 
 /// Whether the same bits must come out each time, on GPUs too.

@@ -266,11 +266,15 @@ impl Fit<'_> {
             Ok(())
         };
         // As `evaluate` computes.
-        torch::allow_tf32(false)?;
-        let score =
-            classifier.score(self.valid, self.batch_size, self.threads, self.max_steps, &mut each);
-        torch::allow_tf32(true)?;
-        Ok(score?.figures())
+        let _exact = torch::WithoutTf32::begin()?;
+        let score = classifier.score(
+            self.valid,
+            self.batch_size,
+            self.threads,
+            self.max_steps,
+            &mut each,
+        )?;
+        Ok(score.figures())
     }
 }
 
