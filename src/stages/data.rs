@@ -98,6 +98,16 @@ pub enum Size {
     HeightWidth(#[schemars(inner(range(min = 1, max = 16384)))] [u32; 2]),
 }
 
+impl Size {
+    /// Height and width, pixels.
+    pub fn height_width(self) -> [u32; 2] {
+        match self {
+            Self::Side(side) => [side, side],
+            Self::HeightWidth(both) => both,
+        }
+    }
+}
+
 /// A random window.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -77,7 +77,7 @@ pub const DEFAULT_OPSET: u32 = 17;
 
 impl Contract for ExportOnnx {
     const NAME: &'static str = "export-onnx";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     const ABOUT: &'static str = "write the ONNX file that is deployed";
 
     fn inputs(&self) -> Vec<Input> {

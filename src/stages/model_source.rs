@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Input, InputPath, PortType, Problem, Ref, Source};
+use super::data::Size;
 
 /// A model: an output of another stage, an ONNX file, or an architecture of the zoo.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -19,10 +20,14 @@ pub enum ModelSource {
 
 /// An ONNX file of the user's.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct OnnxFile {
     /// The file, relative to the pipeline file.
     pub onnx: InputPath,
+    /// Height and width of the input image, of a file that leaves them free, as Ultralytics exports with `dynamic=True`: what follows from them is then
+    /// computed once, and engines can be built. A file of another fixed size is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<Size>,
 }
 
 /// A network of the zoo.

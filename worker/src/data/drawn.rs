@@ -68,10 +68,8 @@ impl Drawn {
 
 /// Height and width.
 pub(super) fn extent(size: Size) -> (usize, usize) {
-    match size {
-        Size::Side(side) => (side as usize, side as usize),
-        Size::HeightWidth([height, width]) => (height as usize, width as usize),
-    }
+    let [height, width] = size.height_width();
+    (height as usize, width as usize)
 }
 
 /// torchvision's rule for odd differences: padding first, its smaller half left and above; then the

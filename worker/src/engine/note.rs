@@ -128,7 +128,7 @@ impl Note {
                 "the model's input `{}` must be [batch, channels, height, width] with the last three fixed",
                 input.name
             ))
-            .help("export it with `export-onnx`, which fixes them"));
+            .help("say the size of the images where a stage reads the file: model = { onnx = \"…\", image_size = 224 }, or [height, width]"));
         };
         let behind = |output: &ValueInfo| -> Result<Vec<usize>> {
             let dims = output.shape.as_deref().unwrap_or_default().get(1..).unwrap_or_default();

@@ -81,12 +81,7 @@ pub fn at_most(node: &Node, inputs: &[Option<&TensorData>]) -> Option<u128> {
         // Each extent is that of the input or that of the shape, so the product of all is enough.
         "Expand" => count(0)?.checked_mul(product(&values(1)?)?),
         "Tile" => count(0)?.checked_mul(product(&values(1)?)?),
-        "Range" => {
-            let [start, limit, delta] = [0, 1, 2].map(|index| values(index)?.first().copied());
-            let (start, limit, delta) = (start?, limit?, delta?);
-            let way = (i128::from(limit) - i128::from(start)).unsigned_abs();
-            Some(way / u128::from(delta.unsigned_abs().max(1)) + 1)
-        }
+        "Range" => range([0, 1, 2].map(|index| inputs.get(index).copied().flatten())),
         "Gather" => {
             let data = inputs.first().copied().flatten()?;
             let axis = node.int("axis", 0).ok()?;
@@ -147,6 +142,20 @@ pub fn at_most(node: &Node, inputs: &[Option<&TensorData>]) -> Option<u128> {
     }
 }
 
+/// Of whole numbers, or, as PyTorch writes the centres of a detector's cells, of floats.
+fn range(inputs: [Option<&TensorData>; 3]) -> Option<u128> {
+    if let [Some(start), Some(limit), Some(delta)] =
+        inputs.map(|data| data?.to_i64().ok()?.first().copied())
+    {
+        let way = (i128::from(limit) - i128::from(start)).unsigned_abs();
+        return Some(way / u128::from(delta.unsigned_abs().max(1)) + 1);
+    }
+    let [start, limit, delta] = inputs.map(|data| data?.to_f32().ok()?.first().copied());
+    let steps = ((f64::from(limit?) - f64::from(start?)) / f64::from(delta?)).ceil();
+    // Not of NaN either.
+    (steps < 1e18).then(|| steps.max(0.0) as u128 + 1)
+}
+
 fn product(extents: &[i64]) -> Option<u128> {
     all_of(extents.iter().map(|extent| u128::from(extent.unsigned_abs())))
 }
@@ -201,6 +210,16 @@ mod tests {
         assert_eq!(at_most_of("Tile", &[one.clone(), values(&[1 << 40])]), Some(1 << 40));
         let range = [values(&[i64::MIN]), values(&[i64::MAX]), values(&[1])];
         assert_eq!(at_most_of("Range", &range), Some(1 << 64));
+        let range = |numbers: [f32; 3]| {
+            at_most_of("Range", &numbers.map(|number| TensorData::f32(&[], &[number])))
+        };
+        assert_eq!(range([0.0, 40.0, 1.0]), Some(41));
+        assert_eq!(range([1.0, 0.0, -0.25]), Some(5));
+        assert_eq!(range([1.0, 0.0, 0.25]), Some(1));
+        assert_eq!(range([0.0, 1.0, 0.0]), None);
+        assert_eq!(range([0.0, f32::INFINITY, 1.0]), None);
+        assert_eq!(range([0.0, f32::MAX, f32::MIN_POSITIVE]), None);
+        assert_eq!(range([f32::NAN, 1.0, 1.0]), None);
         let vector = TensorData::f32(&[1000], &[0.0; 1000]);
         let column = TensorData { shape: vec![1000, 1], ..vector.clone() };
         assert_eq!(at_most_of("Add", &[vector.clone(), column.clone()]), Some(1_000_000));

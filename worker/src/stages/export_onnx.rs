@@ -17,6 +17,9 @@ use crate::{Error, Result, passes, quant};
 /// Largest batch with which an exported model is run once; a larger one is trusted to differ in nothing.
 const TRIED: i64 = 4;
 
+/// Height and width of the images with which a model is run once that leaves them free: the strides of detectors divide it.
+const FREE_SIDE: i64 = 256;
+
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
     let config: ExportOnnx = context.config()?;
@@ -109,23 +112,35 @@ fn of_fixed_batch(error: Error, own: Option<i64>, tried: i64) -> Error {
     }
 }
 
-/// Runs the model once, which shows that its shapes fit at this batch, and notes the shape of its output.
+/// Runs the model once, which shows that its shapes fit at this batch, and notes the shape of its output where nothing but the batch is free.
 fn try_out(model: &mut Model) -> Result<()> {
     let mut program = Program::compile(model, &Options::default())?;
     let mut images = Vec::new();
     let mut batch = 2;
+    let mut free = false;
     for input in &model.graph.inputs {
-        let extents = input.shape.iter().flatten().enumerate().map(|(axis, dim)| match dim {
-            Dim::Fixed(extent) if axis == 0 => (*extent).min(TRIED),
-            Dim::Fixed(extent) => *extent,
+        let shape = input.shape.as_deref().unwrap_or_default();
+        let extents = shape.iter().enumerate().map(|(axis, dim)| match (axis, dim) {
+            (0, Dim::Fixed(extent)) => (*extent).min(TRIED),
+            (_, Dim::Fixed(extent)) => *extent,
+            (2 | 3, _) if shape.len() == 4 => FREE_SIDE,
             _ => 2,
         });
         let extents: Vec<i64> = extents.collect();
+        free |= shape.iter().skip(1).any(|dim| !matches!(dim, Dim::Fixed(_)));
         batch = extents.first().copied().unwrap_or(1);
         images.push(Tensor::f_zeros(&extents, (tch::Kind::Float, tch::Device::Cpu))?);
     }
     let _no_grad = tch::no_grad_guard();
-    let outputs = program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?;
+    let outputs = program.forward(&images, Mode::Eval, &mut |_, _| Ok(())).map_err(|error| {
+        if !free {
+            return error;
+        }
+        error.help(format!(
+            "the model leaves the size of its images free, and was tried with {FREE_SIDE} pixels: say which it is for where a stage reads the file, model = {{ onnx = \"…\", \
+             image_size = 224 }}"
+        ))
+    })?;
     let first = model.graph.inputs.first().and_then(|input| input.shape.as_ref()?.first().cloned());
     for (output, value) in model.graph.outputs.iter_mut().zip(&outputs) {
         let mut shape: Vec<Dim> = value.size().into_iter().map(Dim::Fixed).collect();
@@ -139,7 +154,10 @@ fn try_out(model: &mut Model) -> Result<()> {
             }
             own.clone_from(given);
         }
-        output.shape = Some(shape);
+        // What follows from the size of these images holds for no others.
+        if !free {
+            output.shape = Some(shape);
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qpipe::stages::contract::PLACEHOLDER;
-use qpipe::stages::model_source::ModelSource;
+use qpipe::stages::model_source::{ModelSource, OnnxFile};
 
 use super::Context;
 use crate::data::Dataset;
@@ -20,13 +20,17 @@ pub fn model(context: &Context, source: &ModelSource) -> Result<Model> {
 pub fn model_at(
     context: &Context,
     source: &ModelSource,
-    port: &str,
+    port: &'static str,
     weights: &str,
 ) -> Result<Model> {
     match source {
         ModelSource::Stage(_) | ModelSource::File(_) => {
             let path = context.need(port)?;
             let mut model = onnx::read(path)?;
+            if let ModelSource::File(OnnxFile { image_size: Some(size), .. }) = source {
+                passes::set_image_size(&mut model, size.height_width())
+                    .map_err(|error| error.at(path.display()).key(port))?;
+            }
             passes::inference_form(&mut model).map_err(|error| error.at(path.display()))?;
             Ok(model)
         }

@@ -100,7 +100,8 @@ def main(folder):
         made = network(torch.stack([image for image, _ in scenes[:32]]))
     print(f"loss {loss.item():.3f}, {int((made[:, 4:].amax(1) > 0.25).sum())} anchors above 0.25 in 32 images")
     example = torch.zeros(2, 3, SIDE, SIDE)
-    free = {"images": {0: "batch"}, "output0": {0: "batch"}}
+    # As Ultralytics' `dynamic=True`.
+    free = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 2: "anchors"}}
     detectors.export(network, example, folder / "model.onnx", False, 13, dynamic_axes=free, output_names=["output0"])
     detectors.export(network, example, folder / "compiled.onnx", True, 18)
     (folder / "images").mkdir()
