@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{At, Result};
 use super::journal_line::{boot, checksum, is_whole, now, numbered, plain, torn};
-use super::{Digest, files, flock};
+use super::{Digest, files, flock, network};
 
 pub(crate) use super::journal_line::Line;
 
@@ -110,7 +110,7 @@ impl Journal {
     /// Reads what was appended since it was read last.
     pub fn refresh(&mut self) -> Result<()> {
         let metadata = match std::fs::metadata(&self.path) {
-            Ok(metadata) => metadata,
+            Ok(metadata) => network::current(&self.path, metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.forget(None, 0);
                 return Ok(());

@@ -15,7 +15,7 @@ pub(crate) mod journal;
 mod journal_line;
 mod key;
 mod lock_file;
-mod network;
+pub(crate) mod network;
 mod object;
 mod processes;
 mod record;

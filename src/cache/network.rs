@@ -9,10 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Whether a file is on a file system of a server (statfs(2), `linux/magic.h`), FUSE among them.
+/// Whether a file is on a file system of a server (statfs(2), `linux/magic.h` and the file systems' own sources), FUSE among them.
 pub fn is_remote(file: &File) -> bool {
-    const REMOTE: [u32; 13] = [
+    const REMOTE: [u32; 14] = [
         0x5346_414f, // AFS
+        0x1983_0326, // BeeGFS
         0x00c3_6400, // Ceph
         0xff53_4d42, // CIFS
         0xfe53_4d42, // SMB 2
@@ -59,8 +60,9 @@ pub fn current(path: &Path, seen: Metadata) -> Metadata {
     std::fs::metadata(path).unwrap_or(seen)
 }
 
-/// Has the system ask the server for what it knows of a file; where it cannot, nothing changes.
-fn ask(path: &Path) {
+/// Has the system ask the server for what it knows of a file, or of a folder: of that, which names are in it, too (that a name was not there is
+/// remembered as long as the folder seems unchanged). Where it cannot, nothing changes.
+pub fn ask(path: &Path) {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return };
     // SAFETY: an all-zero `statx` is one.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };

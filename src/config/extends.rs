@@ -16,7 +16,8 @@ pub(super) const KEY: &str = "extends";
 /// Longer files are not read, bytes: a device has no end.
 const LONGEST: u64 = 64 << 20;
 
-/// The text of a file.
+/// The text of a file. Lines end as here: a command of several lines, in a file that was saved on Windows, has no carriage return at the end of
+/// each (TOML leaves it to the reader).
 ///
 /// # Errors
 ///
@@ -29,11 +30,14 @@ pub(super) fn text(path: &Path, name: &str) -> Result<String, String> {
     if bytes.len() as u64 > LONGEST {
         return Err(format!("{name} has more than {} MiB: it is no pipeline file", LONGEST >> 20));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
-        format!("{name} is not UTF-8 text (line {line}, byte {good}): save it as UTF-8")
-    })
+    let text = String::from_utf8(bytes);
+    text.map(|text| if text.contains("\r\n") { text.replace("\r\n", "\n") } else { text }).map_err(
+        |error| {
+            let good = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            format!("{name} is not UTF-8 text (line {line}, byte {good}): save it as UTF-8")
+        },
+    )
 }
 
 /// The tree of the file whose text is source 0, put over those that it extends.

@@ -1,6 +1,7 @@
 //! Facts of the machine that need no library: its processor and its identity.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::nvidia;
 use crate::cache::Digest;
@@ -19,12 +20,33 @@ pub fn threads() -> usize {
     cores.min(given.unwrap_or(cores)).max(1)
 }
 
-/// Bytes of memory that this process may use: the machine's, or the control group's limit.
+/// Bytes of memory that this process may use: the machine's, or the least limit of its control groups, such as those of a container and of a Slurm job.
 pub fn memory() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let total = memory_of(&read("/proc/meminfo")).unwrap_or(u64::MAX);
-    let limit = read("/sys/fs/cgroup/memory.max").trim().parse().unwrap_or(u64::MAX);
-    total.min(limit)
+    total.min(memory_limit(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")))
+}
+
+/// The least limit of the groups that a process is in and of those above, of both versions (cgroups(7)). A container sees its own groups' files alone, and names them as
+/// the machine does, or as the root: what is not there has no limit.
+fn memory_limit(groups: &str, mounted: &Path) -> u64 {
+    let limits = groups.lines().flat_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        let (base, file) = match controllers {
+            "" => (mounted.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                (mounted.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => return Vec::new(),
+        };
+        let own = Path::new(group.trim_start_matches('/'));
+        let limit = |group: &Path| {
+            std::fs::read_to_string(base.join(group).join(file)).ok()?.trim().parse::<u64>().ok()
+        };
+        own.ancestors().filter_map(limit).collect()
+    });
+    limits.min().unwrap_or(u64::MAX)
 }
 
 fn memory_of(meminfo: &str) -> Option<u64> {
@@ -105,6 +127,33 @@ mod tests {
     fn memory_is_in_bytes() {
         assert_eq!(memory_of("MemTotal:  2 kB\nMemFree: 1 kB\n"), Some(2048));
         assert!(memory() > 1 << 20);
+    }
+
+    #[test]
+    fn memory_is_limited_by_each_group_above() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let limit = |groups: &str| memory_limit(groups, folder.path());
+        assert_eq!(limit("0::/\n"), u64::MAX);
+        assert_eq!(limit(""), u64::MAX);
+        // A step of a Slurm job: the job's limit counts, as the root's would.
+        write("system.slice/slurmstepd.scope/job_7/memory.max", "4096\n");
+        write("system.slice/slurmstepd.scope/job_7/step_0/memory.max", "max\n");
+        let step = "0::/system.slice/slurmstepd.scope/job_7/step_0\n";
+        assert_eq!(limit(step), 4096);
+        assert_eq!(limit("0::/system.slice\n"), u64::MAX);
+        write("memory.max", "1024\n");
+        assert_eq!(limit(step), 1024);
+        // Version 1; in a container its own group is the root of the mount.
+        write("memory/memory.limit_in_bytes", "512\n");
+        write("memory/docker/a/memory.limit_in_bytes", "9223372036854771712\n");
+        let old = "5:cpu,cpuacct:/docker/a\n4:memory:/docker/a\n";
+        assert_eq!(limit(old), 512);
+        assert_eq!(limit("5:cpu,cpuacct:/docker/a\n"), u64::MAX);
     }
 
     #[test]

@@ -41,6 +41,28 @@ fn diamond() -> Project {
     project
 }
 
+#[test]
+fn a_file_with_the_line_ends_of_windows_runs_as_any_other() {
+    let text = r#"
+[stages.a]
+kind = "command"
+run = """
+if true; then
+  printf 'one\r\n' > $QPIPE_OUT_X
+fi
+"""
+outputs = { x = "x" }
+"#;
+    let project = Project::new(&text.replace('\n', "\r\n"));
+    let said = project.run(&[]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(project.artifact("a/x"), "one\r\n");
+    // The same stage, from a file of the other kind.
+    project.write("p.toml", text);
+    let said = project.run(&[]);
+    assert!(said.stderr.starts_with("a: cached"), "{}", said.stderr);
+}
+
 /// The next stage of the run uses the folder of the last one again.
 #[test]
 fn what_a_stage_leaves_is_nothing_to_the_next() {

@@ -44,12 +44,12 @@ impl Failure {
             Error::AlreadyExists { .. } | Error::Precondition { .. } => Self::Exists,
             Error::NotImplemented { .. } | Error::NotSupported { .. } => Self::Refused(reason),
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                let stranger =
-                    ["SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken"];
-                let identity = matches!(error, Error::Unauthenticated { .. })
-                    || stranger.iter().any(|code| reason.contains(code));
+                let identity =
+                    matches!(error, Error::Unauthenticated { .. }) || is_of_who_asks(&reason);
                 Self::Denied { reason, identity }
             }
+            // S3 says it with status 400.
+            _ if is_of_who_asks(&reason) => Self::Denied { reason, identity: true },
             _ if RANGES.iter().any(|words| reason.starts_with(words)) => Self::Refused(reason),
             _ => match status(&reason) {
                 Some(408 | 425 | 429 | 500 | 502..=599) | None => Self::Transient(reason),
@@ -71,6 +71,19 @@ impl Failure {
             Self::Local(error) => error.to_string(),
         }
     }
+}
+
+/// Whether a service refuses who asks, not what is asked: codes of S3 (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>).
+fn is_of_who_asks(reason: &str) -> bool {
+    const CODES: [&str; 6] = [
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    ];
+    CODES.iter().any(|code| reason.contains(code))
 }
 
 /// What the client says of a server that does not do what a request for a range asks for.
@@ -151,6 +164,9 @@ mod tests {
             let text: &'static str = format!("{SERVER}{refused}").leak();
             assert!(matches!(of(text), Failure::Refused(_)), "{refused}");
         }
+        let expired = "400 Bad Request: <Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
+        let expired: &'static str = format!("{SERVER}{expired}").leak();
+        assert!(matches!(of(expired), Failure::Denied { identity: true, .. }));
         let denied = object_store::Error::PermissionDenied {
             path: "x".to_owned(),
             source: Box::new(Text("AccessDenied")),

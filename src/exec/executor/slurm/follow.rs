@@ -1,6 +1,7 @@
 //! Following jobs: their events as they write them, their states as Slurm tells them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::job::{JobId, Seen};
 use super::keys::HandOver;
 use super::outcome::End;
 use super::submit::Followed;
-use crate::cache::Digest;
+use crate::cache::{Digest, network};
 use crate::exec::error::Result as RunResult;
 use crate::exec::event::Event;
 use crate::exec::failure::{StageFailure, failure};
@@ -59,8 +60,10 @@ const MANY: usize = 32;
 /// another machine writes may be seen late.
 const PATIENCE: usize = 3;
 
-/// How often the result of a success is looked for, once a [`TICK`], before it counts as lost.
-const LOOKS: usize = 50;
+/// How long the result of a success is looked for before it counts as lost; and on a server's file system, where what a machine knows may be a minute old
+/// (nfs(5), `acdirmax`) and the server may not be asked (old kernels).
+const LOST: Duration = Duration::from_secs(10);
+const LOST_ON_SERVER: Duration = Duration::from_secs(90);
 
 /// How long Slurm's word is awaited after a job told of a failure. A job that is cancelled or whose time
 /// is up may need as long to end (`KillWait`, 30 s where nobody changed it).
@@ -79,8 +82,8 @@ struct Open {
     /// It told that it failed, so many seconds after its start: what Slurm says is awaited, which may
     /// have ended it.
     failure: Option<(f64, StageFailure, Instant)>,
-    /// How often its key and record were looked for since.
-    looked: usize,
+    /// Since when its key and record are looked for.
+    looked: Option<Instant>,
     since: Instant,
 }
 
@@ -90,6 +93,8 @@ pub struct Follower<'a> {
     slurm: Slurm,
     folder: &'a Folder,
     keys: HandOver,
+    /// [`LOST`] or [`LOST_ON_SERVER`].
+    lost: Duration,
     program: PathBuf,
     keep_going: bool,
     open: BTreeMap<usize, Open>,
@@ -121,16 +126,18 @@ impl<'a> Follower<'a> {
                     over: 0,
                     success: None,
                     failure: None,
-                    looked: 0,
+                    looked: None,
                     since,
                 },
             )
         });
+        let on_server = File::open(folder.jobs()).is_ok_and(|jobs| network::is_remote(&jobs));
         Self {
             plan,
             slurm: Slurm,
             folder,
             keys: HandOver::new(folder.keys()),
+            lost: if on_server { LOST_ON_SERVER } else { LOST },
             program,
             keep_going,
             open: open.collect(),
@@ -245,8 +252,7 @@ impl<'a> Follower<'a> {
             self.open.remove(&index);
             return Ok(());
         }
-        open.looked += 1;
-        if open.looked >= LOOKS {
+        if open.looked.get_or_insert_with(Instant::now).elapsed() >= self.lost {
             let seconds = open.since.elapsed().as_secs_f64();
             let message =
                 format!("job {} succeeded, but its result is not in this cache", open.job.id);

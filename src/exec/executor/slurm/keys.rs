@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::error::Result;
 use super::folder::at;
-use crate::cache::{Digest, files, plain_name};
+use crate::cache::{Digest, files, network, plain_name};
 
 /// Keys of stages, a file each.
 #[derive(Clone, Debug)]
@@ -27,7 +27,13 @@ impl HandOver {
 
     /// The key of what the stage came to, if it has come to something.
     pub fn get(&self, stage: &str) -> Option<Digest> {
-        let text = std::fs::read_to_string(self.path(stage)).ok()?;
+        let path = self.path(stage);
+        let text = std::fs::read_to_string(&path).or_else(|_| {
+            // Another machine may have written it since it was not there.
+            network::ask(&self.folder);
+            std::fs::read_to_string(&path)
+        });
+        let text = text.ok()?;
         Digest::try_from(text.trim().to_owned()).ok()
     }
 
