@@ -46,6 +46,39 @@ impl<'a> Prepare<'a> {
     }
 }
 
+/// The elements of a small input that the processor reads: of a constant before anything runs, since a GPU would be waited for in each pass, which no CUDA
+/// graph can hold.
+pub struct Few {
+    index: usize,
+    known: Option<Vec<f64>>,
+}
+
+impl Few {
+    /// Of input `index`.
+    pub fn new(prepare: &Prepare, index: usize) -> Self {
+        let read = |data: &TensorData| doubles(&torch::to_tensor(data, Device::Cpu)?);
+        Self { index, known: prepare.constant(index).and_then(|data| read(data).ok()) }
+    }
+
+    /// The elements, row by row; `None` where the input is left out.
+    pub fn of(&self, arguments: &Arguments) -> Result<Option<Vec<f64>>> {
+        match &self.known {
+            Some(known) => Ok(Some(known.clone())),
+            None => arguments.optional(self.index).map(doubles).transpose(),
+        }
+    }
+
+    /// The first of them, if there is one.
+    pub fn first(&self, arguments: &Arguments) -> Result<Option<f64>> {
+        Ok(self.of(arguments)?.and_then(|all| all.first().copied()))
+    }
+}
+
+fn doubles(tensor: &Tensor) -> Result<Vec<f64>> {
+    let row = tensor.f_to_kind(tch::Kind::Double)?.f_reshape([-1])?.f_to_device(Device::Cpu)?;
+    Ok(Vec::try_from(row)?)
+}
+
 /// What a prepared node is given to run.
 pub struct Arguments<'a> {
     /// Its inputs; `None` where one is left out.
@@ -198,5 +231,31 @@ pub fn axis_from_front(axis: i64, rank: usize) -> Result<i64> {
         Ok(from_front)
     } else {
         Err(Error::user(format!("axis {axis} of a tensor of rank {rank}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constant_is_read_before_anything_runs() {
+        let node = Node::new("n", "Pad", &["x", "p", "v"], &["y"]);
+        let large = TensorData::i64(&[1], &[(1 << 40) + 1]);
+        let prepare = Prepare {
+            node: &node,
+            opset: 17,
+            device: Device::Cpu,
+            constants: vec![None, None, Some(&large)],
+            types: vec![None; 3],
+        };
+        let [computed, constant] = [1, 2].map(|index| Few::new(&prepare, index));
+        let given = Tensor::from_slice(&[2.5_f32, 3.0]).view([2, 1]);
+        let tensors = [Some(&given); 3];
+        let arguments = Arguments::of(&tensors);
+        assert_eq!(computed.of(&arguments).unwrap(), Some(vec![2.5, 3.0]));
+        assert_eq!(constant.first(&arguments).unwrap(), Some(1_099_511_627_777.0));
+        assert_eq!(constant.first(&Arguments::of(&[])).unwrap(), Some(1_099_511_627_777.0));
+        assert_eq!(computed.of(&Arguments::of(&[])).unwrap(), None);
     }
 }

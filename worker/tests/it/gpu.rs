@@ -5,6 +5,7 @@ use std::path::Path;
 use qpipe::stages::build_engine::{Backend, Precision};
 use qpipe::stages::finetune::{Distillation, ScaleEma};
 use qpipe::stages::insert_qdq::Target;
+use qpipe::stages::training::Optimizer;
 use qpipe_worker::data::Dataset;
 use qpipe_worker::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
 use qpipe_worker::interp::{Mode, Options, Program, Scales};
@@ -115,6 +116,43 @@ fn recorded_passes_train_as_those_launched_kernel_by_kernel() {
         assert_eq!(launched.history, recorded.history, "{name}");
         assert_eq!(launched.constants, recorded.constants, "{name}");
     }
+    torch::deterministic(false).unwrap();
+}
+
+/// What an operator reads of a constant is read before it runs, so that a network with dropout is recorded; each pass draws what it would without a graph.
+#[test]
+#[ignore = "needs a GPU"]
+fn dropout_is_recorded_and_draws_in_each_pass() {
+    open();
+    torch::deterministic(true).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 28);
+    let with_ratio = |ratio: f32| {
+        let mut model = small_resnet();
+        let graph = &mut model.graph;
+        let last = graph.nodes.iter_mut().rev().find(|node| node.op_type == "Gemm").unwrap();
+        let features = std::mem::replace(&mut last.inputs[0], "dropped".to_owned());
+        graph.initializers.insert("ratio".to_owned(), TensorData::f32(&[], &[ratio]));
+        let at = graph.nodes.iter().position(|node| node.op_type == "Gemm").unwrap();
+        graph.nodes.insert(at, Node::new("drop", "Dropout", &[&features, "ratio"], &["dropped"]));
+        model
+    };
+    let run = |ratio: f32, cuda_graph: bool| {
+        let checkpoints = tempfile::tempdir().unwrap();
+        // Weights stay: losses differ by what is dropped.
+        let optimizer =
+            Optimizer::Sgd { lr: 1e-30, momentum: 0.0, weight_decay: 0.0, nesterov: false };
+        let fit = Fit { cuda_graph, optimizer, ..settings(&dataset, checkpoints.path()) };
+        train(&fit, &with_ratio(ratio), &Options::default(), None)
+    };
+    let (recorded, again) = (run(0.5, true), run(0.5, true));
+    let log = &recorded.log;
+    assert!(log.iter().any(|line| line.contains("was recorded")), "{log:?}");
+    assert_eq!(recorded.history, again.history);
+    // Recording draws in the first epoch; each begins anew.
+    let second = |trained: &Trained| trained.history[1].train_loss.unwrap();
+    assert_eq!(second(&recorded), second(&run(0.5, false)));
+    assert_ne!(second(&recorded), second(&run(0.0, true)));
     torch::deterministic(false).unwrap();
 }
 

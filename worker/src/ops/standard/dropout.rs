@@ -7,7 +7,7 @@
 use tch::{Kind, Tensor};
 
 use crate::Result;
-use crate::ops::kernel::{Kernel, Op, Prepare};
+use crate::ops::kernel::{Few, Kernel, Op, Prepare};
 use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], prepare).shapes(rules::dropout);
@@ -17,11 +17,12 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
     let masks_are_bool = prepare.opset >= 10;
     let wants_mask = prepare.node.outputs.get(1).is_some_and(|name| !name.is_empty());
     let fixed = f64::from(prepare.node.float("ratio", 0.5)?);
+    let [ratio, mode] = [1, 2].map(|index| Few::new(prepare, index));
     Ok(Box::new(move |a| {
         let x = a.get(0)?;
-        let given = |index: usize| a.optional(index).filter(|_| inputs);
-        let ratio = given(1).map_or(Ok(fixed), |ratio| ratio.f_double_value(&[]))?;
-        let asked = given(2).map_or(Ok(0), |mode| mode.f_int64_value(&[]))? != 0;
+        let given = |few: &Few| if inputs { few.first(a) } else { Ok(None) };
+        let ratio = given(&ratio)?.unwrap_or(fixed);
+        let asked = given(&mode)?.unwrap_or(0.0) != 0.0;
         let drops = ratio > 0.0 && (a.training || asked);
         if !wants_mask {
             return Ok(vec![if drops { x.f_dropout(ratio, true)? } else { x.shallow_clone() }]);

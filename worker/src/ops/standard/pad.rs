@@ -6,7 +6,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::ops::kernel::{Kernel, Op, Prepare, axis_from_front, single};
+use crate::ops::kernel::{Few, Kernel, Op, Prepare, axis_from_front, single};
 use crate::shapes::rules;
 use crate::{Error, Result, torch};
 
@@ -39,17 +39,15 @@ fn prepare(prepare: &Prepare) -> Result<Kernel> {
     let from_input = prepare.opset >= 11;
     let fixed_pads = prepare.moved_ints("pads", 11)?;
     let fixed_value = f64::from(node.float("value", 0.0)?);
+    let given_value = Few::new(prepare, 2);
     single(move |a| {
         let input = a.get(0)?;
         let rank = input.dim();
         let pads = if from_input { a.ints(1)? } else { fixed_pads.clone() };
         let pads = pads.ok_or_else(|| Error::user("`pads` are missing"))?;
-        let value = match (from_input, a.optional(2)) {
-            (true, Some(value)) if value.numel() > 0 => {
-                value.f_reshape([-1])?.f_double_value(&[0])?
-            }
-            (true, _) => 0.0,
-            (false, _) => fixed_value,
+        let value = match from_input {
+            true => given_value.first(a)?.unwrap_or(0.0),
+            false => fixed_value,
         };
         let axes = a.ints(3)?.unwrap_or_else(|| (0..rank as i64).collect());
         if pads.len() != 2 * axes.len() {

@@ -8,7 +8,7 @@
 use tch::Tensor;
 
 use crate::ops::interpolation::{Axis, Coordinates, Filter, Method, Rounding, resize};
-use crate::ops::kernel::{Arguments, Kernel, Op, Prepare, axis_from_front, single};
+use crate::ops::kernel::{Arguments, Few, Kernel, Op, Prepare, axis_from_front, single};
 use crate::shapes::rules;
 use crate::{Error, Result};
 
@@ -24,9 +24,10 @@ fn prepare_10(prepare: &Prepare) -> Result<Kernel> {
         "linear" => true,
         other => return Err(Error::user(format!("`mode` = {other} is not defined"))),
     };
+    let scales = Few::new(prepare, 1);
     single(move |a| {
         let input = a.get(0)?;
-        let axes = by_scales(input, &a.floats(1)?.unwrap_or_default(), None, &[])?;
+        let axes = by_scales(input, &floats(a, &scales)?.unwrap_or_default(), None, &[])?;
         let resize_one = |x: &Tensor, axis: &Axis| {
             let rounding = if axis.scale < 1.0 { Rounding::Ceil } else { Rounding::Floor };
             let filter = if linear { Filter::Linear } else { Filter::Nearest(rounding) };
@@ -62,14 +63,15 @@ fn prepare_11(prepare: &Prepare) -> Result<Kernel> {
         "not_smaller" => Policy::NotSmaller,
         other => return Err(undefined("keep_aspect_ratio_policy", other)),
     };
+    let [roi, scales] = [1, 2].map(|index| Few::new(prepare, index));
     single(move |a| {
         let input = a.get(0)?;
         let roi = if method.coordinates == Coordinates::CropAndResize {
-            floats(a, 1)?.ok_or_else(|| Error::user("input `roi` is missing"))?
+            floats(a, &roi)?.ok_or_else(|| Error::user("input `roi` is missing"))?
         } else {
             Vec::new()
         };
-        let axes = match (floats(a, 2)?, a.ints(3)?.filter(|sizes| !sizes.is_empty())) {
+        let axes = match (floats(a, &scales)?, a.ints(3)?.filter(|sizes| !sizes.is_empty())) {
             (Some(scales), None) => by_scales(input, &scales, axes.as_deref(), &roi)?,
             (None, Some(sizes)) => by_sizes(input, &sizes, axes.as_deref(), &roi, policy)?,
             _ => {
@@ -117,9 +119,10 @@ fn method(prepare: &Prepare) -> Result<Method> {
     })
 }
 
-/// Input `index`, where it is neither left out nor empty.
-fn floats(a: &Arguments, index: usize) -> Result<Option<Vec<f32>>> {
-    Ok(a.floats(index)?.filter(|values| !values.is_empty()))
+/// An input, where it is neither left out nor empty.
+pub(super) fn floats(a: &Arguments, few: &Few) -> Result<Option<Vec<f32>>> {
+    let single = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+    Ok(few.of(a)?.filter(|values| !values.is_empty()).map(single))
 }
 
 /// The axes that values are given for: all, or those named.

@@ -6,8 +6,8 @@
 
 use crate::Error;
 use crate::ops::interpolation::{Coordinates, Filter, Method, Rounding, resize};
-use crate::ops::kernel::{Op, single};
-use crate::ops::standard::resize::by_scales;
+use crate::ops::kernel::{Few, Op, single};
+use crate::ops::standard::resize::{by_scales, floats};
 use crate::shapes::rules;
 
 pub const OP: Op = Op::new("Upsample", &[7, 9], |prepare| {
@@ -18,6 +18,7 @@ pub const OP: Op = Op::new("Upsample", &[7, 9], |prepare| {
     };
     let fixed = prepare.node.floats("scales")?.map(<[f32]>::to_vec);
     let fixed = if prepare.opset < 9 { Some(fixed.unwrap_or_default()) } else { None };
+    let given = Few::new(prepare, 1);
     let method = Method {
         coordinates: Coordinates::Asymmetric,
         filter,
@@ -28,7 +29,7 @@ pub const OP: Op = Op::new("Upsample", &[7, 9], |prepare| {
     single(move |a| {
         let scales = match &fixed {
             Some(scales) => scales.clone(),
-            None => a.floats(1)?.ok_or_else(|| Error::user("input `scales` is missing"))?,
+            None => floats(a, &given)?.ok_or_else(|| Error::user("input `scales` is missing"))?,
         };
         if let Some(scale) = scales.iter().find(|&&scale| scale < 1.0) {
             return Err(Error::user(format!("a scale of {scale} makes smaller")));
