@@ -97,11 +97,11 @@ pub enum Event {
     },
 }
 
-/// What the worker says of a model that a stage trains or calibrates: `qpipe-worker model trainable FILE… calibratable FILE…`
-/// prints a list of them.
+/// What the worker says of a model that a stage trains, calibrates or builds an engine of: `qpipe-worker model trainable FILE… calibratable FILE…
+/// buildable FILE…` prints a list of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsableModel {
-    /// What was asked: `trainable` or `calibratable`.
+    /// What was asked: `trainable`, `calibratable` or `buildable`.
     pub word: String,
     /// The file, as it was named.
     pub file: PathBuf,

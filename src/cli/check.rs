@@ -51,7 +51,7 @@ fn once(args: &Args, seen: &mut Seen) -> Exit {
     Exit::Success
 }
 
-/// Asks the worker about ONNX files that stages train or calibrate: one process for all of them, none where there are none. Where it
+/// Asks the worker about ONNX files that stages train, calibrate or build engines of: one process for all of them, none where there are none. Where it
 /// cannot be asked, that is no mistake of the file.
 fn usable(args: &Args, pipeline: &Pipeline) -> Result<(), Exit> {
     let each =

@@ -245,6 +245,41 @@ fn a_model_that_cannot_be_calibrated_is_a_mistake_at_its_key() {
     assert!(said.stderr.ends_with("p.toml: 1 mistake\n"), "{}", said.stderr);
 }
 
+/// Through the stages that hand the model on, and where none of them says the size of its images.
+#[test]
+fn an_engine_of_a_file_of_free_image_size_is_a_mistake_at_the_files_key() {
+    let project = trained();
+    let text = project.read("p.toml");
+    let (data, _) = text.split_once("[stages.fp32]").unwrap();
+    let stages = "[stages.onnx]\nkind = \"export-onnx\"\nmodel = { onnx = \"model.onnx\" }\n\
+                  [stages.engine]\nkind = \"build-engine\"\nmodel = \"onnx.model\"\nbackend = \"onnxruntime\"\n";
+    project.write("p.toml", &format!("{data}{stages}"));
+    let file = project.path("model.onnx");
+    let refused = serde_json::json!({ "blame": "user", "message": "its input must be fixed", "help": "say the size" });
+    let told = serde_json::json!([{ "word": "buildable", "file": file, "refused": refused }]);
+    project.write("told", &told.to_string());
+    let check = || {
+        let mut command = project.command(&["check", "p.toml"]);
+        project.said(command.env("QPIPE_WORKER", project.path("worker")))
+    };
+    let said = check();
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert_eq!(project.read("asked"), format!("model buildable {}\n", file.display()));
+    for part in [
+        "qpipe::config::unbuildable",
+        "p.toml:8:18",
+        "`engine` builds an engine of what comes of it",
+        "say the size",
+    ] {
+        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+    }
+    fs::remove_file(project.path("asked")).unwrap();
+    let sized = stages.replace("\"model.onnx\" }", "\"model.onnx\", image_size = [8, 16] }");
+    project.write("p.toml", &format!("{data}{sized}"));
+    let said = check();
+    assert_eq!((said.code, project.read("asked")), (Some(0), String::new()), "{said:?}");
+}
+
 #[test]
 fn a_worker_that_is_not_there_is_no_mistake_of_the_file() {
     let project = trained();

@@ -2,7 +2,7 @@
 //!
 //! Also `facts NAME…` (a JSON object: facts of the machine for cache keys, and the files they were read from),
 //! `doctor` (a JSON list of components), `model inspect FILE` and `model diff A B` (text, or JSON with `--json` behind
-//! them), `model trainable FILE… calibratable FILE…` (a JSON list, for `qpipe check`) and `--version`.
+//! them), `model trainable FILE… calibratable FILE… buildable FILE…` (a JSON list, for `qpipe check`) and `--version`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

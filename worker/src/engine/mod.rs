@@ -21,7 +21,7 @@ use std::path::Path;
 
 use crate::Result;
 
-pub use note::{FurtherOutput, Layer, Note, OnGpu};
+pub use note::{FurtherOutput, Layer, Note, OnGpu, image_of};
 pub use table::{
     BACKENDS, Backend, Build, Built, Clock, Engine, Show, Tell, Threads, Timing, Told, build,
     clock, load, load_noted, shows,

@@ -88,6 +88,32 @@ pub struct Layer {
     pub precision: String,
 }
 
+fn fixed(dim: &Dim) -> Option<usize> {
+    match dim {
+        Dim::Fixed(extent) => usize::try_from(*extent).ok(),
+        _ => None,
+    }
+}
+
+/// The batch of a model's input, `None` where it is free, and the extents of its images: channels, height, width.
+///
+/// # Errors
+/// An input that is no image of one size.
+pub fn image_of(input: &ValueInfo) -> Result<(Option<usize>, [usize; 3])> {
+    let shape = input.shape.as_deref().unwrap_or_default();
+    let extents: Vec<Option<usize>> = shape.iter().map(fixed).collect();
+    let &[batch, Some(channels), Some(height), Some(width)] = &extents[..] else {
+        return Err(Error::user(format!(
+            "the model's input `{}` must be [batch, channels, height, width] with the last three fixed",
+            input.name
+        ))
+        .help(
+            "say the size of the images where a stage reads the file: model = { onnx = \"…\", image_size = 224 }, or [height, width]",
+        ));
+    };
+    Ok((batch, [channels, height, width]))
+}
+
 impl Note {
     /// Images of one run where there are `count`: the engine's own batch where it is fixed, else as many as there are and as it takes.
     pub fn run_of(&self, count: usize) -> usize {
@@ -117,19 +143,7 @@ impl Note {
                 model.graph.outputs.len()
             )));
         };
-        let fixed = |dim: &Dim| match dim {
-            Dim::Fixed(extent) => usize::try_from(*extent).ok(),
-            _ => None,
-        };
-        let shape = input.shape.as_deref().unwrap_or_default();
-        let extents: Vec<Option<usize>> = shape.iter().map(fixed).collect();
-        let &[batch, Some(channels), Some(height), Some(width)] = &extents[..] else {
-            return Err(Error::user(format!(
-                "the model's input `{}` must be [batch, channels, height, width] with the last three fixed",
-                input.name
-            ))
-            .help("say the size of the images where a stage reads the file: model = { onnx = \"…\", image_size = 224 }, or [height, width]"));
-        };
+        let (batch, image) = image_of(input)?;
         let behind = |output: &ValueInfo| -> Result<Vec<usize>> {
             let dims = output.shape.as_deref().unwrap_or_default().get(1..).unwrap_or_default();
             let extents: Option<Vec<usize>> = dims.iter().map(fixed).collect();
@@ -153,7 +167,7 @@ impl Note {
             file: file.to_owned(),
             batch,
             input_name: input.name.clone(),
-            input: [channels, height, width],
+            input: image,
             output_name: output.name.clone(),
             classes: shape.iter().product(),
             quantized: model.graph.nodes.iter().any(|node| node.op_type == "DequantizeLinear"),

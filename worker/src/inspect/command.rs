@@ -5,6 +5,7 @@ use std::path::Path;
 use qpipe::task::{Failure, UsableModel};
 
 use super::{Difference, Lint, Summary};
+use crate::engine;
 use crate::graph::Model;
 use crate::interp::check_trainable;
 use crate::quant::calibrate::check_calibration;
@@ -12,7 +13,7 @@ use crate::quant::prepare::prepare;
 use crate::{Error, Result, onnx, passes};
 
 /// Does `inspect FILE [--json]`, `diff A B [--json]`, `lint FILE [--target RUNTIME] [--json]`, or `trainable FILE…
-/// calibratable FILE…`, which is always JSON; gives what is to be printed.
+/// calibratable FILE… buildable FILE…`, which is always JSON; gives what is to be printed.
 ///
 /// # Errors
 /// A file that cannot be read; arguments that say neither.
@@ -58,6 +59,11 @@ fn check_of(word: &str) -> Option<Check> {
             onnx::check_numbers(model)?;
             prepare(model)?;
             check_calibration(model)
+        }),
+        // An engine's note says how large its images are; the output's shape is found by running it.
+        "buildable" => Some(|model| {
+            let [input] = &model.graph.inputs[..] else { return Ok(()) };
+            engine::image_of(input).map(|_| ())
         }),
         _ => None,
     }
@@ -117,12 +123,24 @@ mod tests {
         assert!(bad.contains("node \"last\" (Shape), opset 17: this operator has no gradient"));
         assert!(bad.starts_with(&files[1]) && missing.contains("missing"), "{text}");
         // Calibration stops at nothing that only gradients do.
-        let text = run(&["trainable", bad_path, "calibratable", good_path, bad_path]).unwrap();
+        let words = ["trainable", bad_path, "calibratable", good_path, bad_path];
+        let text = run(&words).unwrap();
         let told: Vec<UsableModel> = serde_json::from_str(&text).unwrap();
         let found: Vec<_> =
             told.iter().map(|it| (it.word.as_str(), it.refused.is_some())).collect();
         let expected = [("trainable", true), ("calibratable", false), ("calibratable", false)];
         assert_eq!(found, expected, "{text}");
+        // An engine is of images of one size.
+        let text = run(&["buildable", good_path]).unwrap();
+        assert!(text.contains("the model's input `x` must be [batch, channels"), "{text}");
+        assert!(text.contains("image_size = 224"), "{text}");
+        let mut model = onnx::read(Path::new(good_path)).unwrap();
+        let sizes = [Dim::Unknown, Dim::Fixed(3), Dim::Fixed(8), Dim::Fixed(8)];
+        model.graph.inputs[0].shape = Some(sizes.to_vec());
+        onnx::write_one_file(&model, Path::new(good_path)).unwrap();
+        let told: Vec<UsableModel> =
+            serde_json::from_str(&run(&["buildable", good_path]).unwrap()).unwrap();
+        assert_eq!(told[0].refused, None);
     }
 
     /// Strings as numbers, then a layer: each node by itself is executed.
