@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::error::{At as _, CacheError, Result};
+use super::error::{CacheError, Result};
 use super::{ActionKey, ActionRecord, Digest, files, key};
 use crate::config::{long_key, plain_depth};
 
@@ -167,15 +165,16 @@ impl LockFile {
         files::read(path)?.map(|bytes| Self::parse(path, &bytes)).transpose()
     }
 
-    /// Refuses to write over the lock file of a newer qpipe; any other is made anew where it is broken.
-    pub fn check_writable(path: &Path) -> Result<()> {
-        // Its beginning says it.
-        const BEGINNING: u64 = 4096;
-        let mut bytes = Vec::new();
-        match File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes)) {
-            Ok(_) => not_newer(path, &bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).at("read", path),
+    /// Reads a lock file that is to be written anew: `None` where there is none, or one of an older form.
+    ///
+    /// # Errors
+    /// One of a newer qpipe; one that is damaged, as by a merge: what it says of stages that do not run would be lost.
+    pub fn read_to_replace(path: &Path) -> Result<Option<Self>> {
+        let Some(bytes) = files::read(path)? else { return Ok(None) };
+        let format = format_of(&bytes).and_then(|format| format.parse().ok());
+        match Self::parse(path, &bytes) {
+            Err(_) if format.is_some_and(|format: u64| format < u64::from(FORMAT)) => Ok(None),
+            read => read.map(Some),
         }
     }
 

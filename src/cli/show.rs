@@ -54,9 +54,10 @@ fn show(args: &Args) -> Result<Exit, Exit> {
     let plan = Plan::new(&pipeline);
     match plan.named(&args.what) {
         Ok(stages) => {
-            let mut found = Vec::new();
+            let (mut found, current) = (Vec::new(), exec::up_to_date(&plan, &cache));
             for index in stages {
-                found.extend(exec::provenance(&plan, &cache, &runs, index).map_err(fail)?);
+                found
+                    .extend(exec::provenance(&plan, &cache, &runs, &current, index).map_err(fail)?);
             }
             if found.is_empty() {
                 eprintln!("error: the cache knows no result of {}", args.what);
@@ -158,6 +159,11 @@ fn stage_text(found: &Provenance) -> String {
         seconds(made.seconds),
         made.version
     ));
+    if !found.current {
+        text.push_str(
+            "  of the last run: the file, its inputs or this machine have changed since\n",
+        );
+    }
     let run = found.run.as_deref().unwrap_or("no longer known");
     text.push_str(&format!("  run: {run}\n"));
     if let Some(commit) = &found.commit {

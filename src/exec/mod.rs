@@ -75,7 +75,7 @@ pub use history::{RunRecord, StageRun, newest_first, runs};
 pub use inputs::user_files;
 pub use options::{ExecutorChoice, Locked, Options, Part};
 pub use preview::{Action, LastTime, Preview, Success, counts, preview};
-pub use provenance::{Link, Output, Provenance, Source, provenance};
+pub use provenance::{Link, Output, Provenance, Source, provenance, up_to_date};
 pub use reason::Change;
 pub use review::{Figure, Guarding, Review};
 pub use runner::{Run, Status, run};

@@ -54,6 +54,16 @@ impl<'a> Past<'a> {
         Ok(self.lock().stages.get(&cell.id).map(|stage| stage.outputs.clone()))
     }
 
+    /// Reads the lock file, which a run will write anew.
+    ///
+    /// # Errors
+    /// [`LockFile::read_to_replace`]'s.
+    pub fn check_lock(&self) -> Result<()> {
+        let read = LockFile::read_to_replace(&self.pipeline.lock_file())?.unwrap_or_default();
+        self.lock.get_or_init(|| read);
+        Ok(())
+    }
+
     /// The lock file; an empty one where there is none, or one that cannot be read.
     pub fn lock(&self) -> &LockFile {
         let path = self.pipeline.lock_file();

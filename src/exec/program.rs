@@ -36,6 +36,7 @@ pub fn launch(
     };
     let mut env: Vec<(String, OsString)> = vec![
         ("QPIPE_OUT".to_owned(), scratch.out().into_os_string()),
+        ("QPIPE_SEED".to_owned(), cell.seed.to_string().into()),
         ("TMPDIR".to_owned(), scratch.temporary().into_os_string()),
     ];
     for (port, path) in &scratch.inputs {

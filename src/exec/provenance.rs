@@ -10,8 +10,8 @@ use super::error::Result;
 use super::explain::maker;
 use super::history::RunRecord;
 use super::past::label;
-use super::preview::Success;
-use super::{program, reason, shell};
+use super::preview::{Outlook, Success};
+use super::{Options, program, reason, shell};
 use crate::cache::{ActionRecord, Cache, Digest};
 use crate::config::{Origin, Pipeline, StageCell, secrets};
 use crate::plan::Plan;
@@ -29,6 +29,8 @@ pub struct Provenance {
     pub kind_version: u32,
     /// When, where and by which qpipe it was made, and its key.
     pub made: Success,
+    /// Whether a run of the file as it is would take this result; otherwise it is that of the last run.
+    pub current: bool,
     /// The run that made it, where that is still known.
     pub run: Option<String>,
     /// The commit that the pipeline file's folder was at.
@@ -91,8 +93,15 @@ pub struct Output {
     pub path: PathBuf,
 }
 
-/// Where the last result of the stage at a position comes from; `None` where the cache knows none.
-/// `runs`: those of the pipeline, newest first.
+/// Records of the stages that are up to date; none where an input cannot be read.
+pub fn up_to_date(plan: &Plan, cache: &Cache) -> BTreeMap<String, ActionRecord> {
+    let looked = Outlook::new(plan, cache, &Options::default())
+        .and_then(|mut outlook| outlook.all().map(|_| outlook.done));
+    looked.unwrap_or_default()
+}
+
+/// Where the result of the stage at a position comes from: that of the pipeline as it is ([`up_to_date`]), else the last one; `None` where the cache
+/// knows none. `runs`: those of the pipeline, newest first.
 ///
 /// # Errors
 ///
@@ -101,10 +110,16 @@ pub fn provenance(
     plan: &Plan,
     cache: &Cache,
     runs: &[RunRecord],
+    up_to_date: &BTreeMap<String, ActionRecord>,
     index: usize,
 ) -> Result<Option<Provenance>> {
     let (pipeline, cell) = (plan.pipeline(), plan.stage(index));
-    let Some(record) = cache.last_record(&label(pipeline, cell))? else { return Ok(None) };
+    let current = up_to_date.get(&cell.id).cloned();
+    let is_current = current.is_some();
+    let last = || cache.last_record(&label(pipeline, cell));
+    let Some(record) = current.map_or_else(last, |record| Ok(Some(record)))? else {
+        return Ok(None);
+    };
     let made = Success::from(&record);
     let run = maker(runs, &cell.id, &made.key);
     let chain = chain(plan, cache, runs, cell, &record)?;
@@ -130,6 +145,7 @@ pub fn provenance(
         commands: commands(pipeline, cell, run),
         program: own_program(pipeline, cache, cell, &record, runs)?,
         made,
+        current: is_current,
     }))
 }
 
@@ -217,7 +233,9 @@ fn commands(pipeline: &Pipeline, cell: &StageCell, run: Option<&RunRecord>) -> V
     let file = pipeline.file.strip_prefix(&pipeline.folder).unwrap_or(&pipeline.file);
     let file = file.to_string_lossy().into_owned();
     let mut words = vec!["qpipe", "run", &file, &cell.id];
-    words.extend(run.iter().flat_map(|run| run.arguments.iter().map(String::as_str)));
+    // Of a run that is no longer known, those with which it is looked at.
+    let arguments = run.map_or(&pipeline.arguments, |run| &run.arguments);
+    words.extend(arguments.iter().map(String::as_str));
     commands.push(shell::line(words));
     commands
 }
@@ -239,6 +257,7 @@ fn own_program(
     let mut words = Vec::new();
     let mut set = |name: &str, value: &str| words.push(format!("{name}={}", shell::word(value)));
     set("QPIPE_OUT", "out");
+    set("QPIPE_SEED", &record.key.seed.to_string());
     for input in &cell.inputs {
         let name = format!("QPIPE_IN_{}", program::variable(&input.port));
         let path = match &input.origin {
@@ -260,8 +279,10 @@ fn own_program(
             set(&name, &path.to_string_lossy());
         }
     }
+    let mut folders = BTreeSet::from([PathBuf::from("out")]);
     for (port, output) in &record.outputs {
         let path = Path::new("out").join(&output.file);
+        folders.extend(path.parent().map(Path::to_owned));
         set(&format!("QPIPE_OUT_{}", program::variable(port)), &path.to_string_lossy());
     }
     for (name, value) in &config.env {
@@ -276,5 +297,7 @@ fn own_program(
         Run::Shell(text) => words.push(shell::line(["sh", "-c", text.as_str()])),
         Run::Arguments(arguments) => words.push(shell::line(arguments.iter().map(String::as_str))),
     }
-    Ok(Some(words.join(" ")))
+    let folders: Vec<String> =
+        folders.iter().map(|folder| shell::word(&folder.to_string_lossy())).collect();
+    Ok(Some(format!("mkdir -p {} && {}", folders.join(" "), words.join(" "))))
 }

@@ -216,7 +216,7 @@ fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<Change>) {
             }
         }
         _ if old != new => found.push(Change {
-            short: format!("{path}: {} → {}", brief(old), brief(new)),
+            short: format!("{path}: {}", apart(&whole(old), &whole(new))),
             what: path.to_owned(),
             old: Some(whole(old)),
             new: Some(whole(new)),
@@ -233,12 +233,30 @@ fn whole(value: &Value) -> String {
 
 /// A value on part of a line.
 fn brief(value: &Value) -> String {
-    const WIDTH: usize = 40;
-    let text = whole(value).replace(['\n', '\r'], " ");
-    if text.chars().count() <= WIDTH {
-        return text;
+    cut(&whole(value), 0)
+}
+
+/// Two values that differ on part of a line, so that it is seen in what.
+fn apart(old: &str, new: &str) -> String {
+    let (from_start, to_start) = (cut(old, 0), cut(new, 0));
+    if from_start != to_start {
+        return format!("{from_start} → {to_start}");
     }
-    text.chars().take(WIDTH - 1).chain(['…']).collect()
+    // Some of what is the same, then the first difference.
+    const BEFORE: usize = 10;
+    let same = old.chars().zip(new.chars()).take_while(|(old, new)| old == new).count();
+    let skipped = same.saturating_sub(BEFORE);
+    format!("{} → {}", cut(old, skipped), cut(new, skipped))
+}
+
+/// A text from a letter on, with marks where it was cut.
+fn cut(text: &str, skipped: usize) -> String {
+    const WIDTH: usize = 40;
+    let rest: Vec<char> = text.replace(['\n', '\r'], " ").chars().skip(skipped).collect();
+    let kept = if rest.len() > WIDTH { &rest[..WIDTH - 1] } else { &rest[..] };
+    let mark = |is: bool| if is { "…" } else { "" };
+    let text: String = kept.iter().collect();
+    format!("{}{text}{}", mark(skipped > 0), mark(kept.len() < rest.len()))
 }
 
 #[cfg(test)]
@@ -251,6 +269,20 @@ mod tests {
         let mut found = Vec::new();
         differences("", old, new, &mut found);
         found.into_iter().map(|change| change.short).collect()
+    }
+
+    #[test]
+    fn long_texts_are_told_from_their_first_difference_on() {
+        let long =
+            |end: &str| json!({ "run": format!("{}{end}", "find . -name '*.png' ".repeat(4)) });
+        assert_eq!(
+            reasons(&long("| sort"), &long("| sort -r")),
+            ["run: …ng' | sort → …ng' | sort -r"]
+        );
+        assert_eq!(
+            reasons(&json!({ "run": "a\nb" }), &json!({ "run": "a b" })),
+            ["run: a b → a b"]
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::reason::{self, Change};
 use super::scheduler::Scheduler;
 use super::scratch::Spares;
 use super::{ExecutorChoice, Locked, Options, history};
-use crate::cache::{ActionKey, ActionRecord, Cache, Digest, LockFile, Lookup, Session, files};
+use crate::cache::{ActionKey, ActionRecord, Cache, Digest, Lookup, Session, files};
 use crate::config::StageCell;
 use crate::plan::Plan;
 use crate::task::Failure;
@@ -166,8 +166,9 @@ impl<'a> Run<'a> {
             return Err(RunError::LockedSweep);
         }
         // Before anything runs in vain.
+        let past = Past::new(cache, pipeline);
         if pipeline.sweep.is_none() && !options.no_lock {
-            LockFile::check_writable(&pipeline.lock_file())?;
+            past.check_lock()?;
         }
         let mut forced = BTreeSet::new();
         for name in &options.force {
@@ -183,7 +184,7 @@ impl<'a> Run<'a> {
             cache,
             options,
             reporter: RefCell::new(reporter),
-            past: Past::new(cache, pipeline),
+            past,
             locked,
             keys: RefCell::new(Keys::new(cache, plan, Rc::clone(&gpus))),
             gpus,

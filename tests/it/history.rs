@@ -221,7 +221,6 @@ fn an_artifact_knows_where_it_comes_from_and_how_it_is_made_again() {
     assert_eq!(found["metrics"]["letters"], 4);
     // The command lines make the same bytes again.
     let a = &json(&project, &["show", "p.toml", "a"])["stages"][0];
-    std::fs::create_dir(project.path("out")).unwrap();
     for stage in [a, found] {
         let folder = project.path("").canonicalize().unwrap();
         let line = stage["program"].as_str().unwrap();
@@ -238,6 +237,29 @@ fn an_artifact_knows_where_it_comes_from_and_how_it_is_made_again() {
     let text = project.qpipe(&["show", "p.toml", "b"]).stdout;
     let dirty = format!("git checkout {commit}  # with changes that were not committed\n");
     assert!(text.contains(&dirty), "{text}");
+}
+
+/// Not what ran last, which may be that of other values.
+#[test]
+fn the_result_of_the_file_as_it_is_asked_about_is_shown() {
+    let project = project();
+    project.run(&[]);
+    project.run(&["--set", "params.word=longer"]);
+    let letters = |more: &[&str]| {
+        let found = &json(&project, &[&["show", "p.toml", "b"], more].concat())["stages"][0];
+        (found["metrics"]["letters"].clone(), found["current"].clone())
+    };
+    assert_eq!(letters(&[]), (3.into(), true.into()));
+    assert_eq!(letters(&["--set", "params.word=longer"]), (6.into(), true.into()));
+    // What was never run: the last result, which is said.
+    assert_eq!(letters(&["--set", "params.word=none"]), (6.into(), false.into()));
+    let said = project.qpipe(&["show", "p.toml", "b", "--set", "params.word=none"]);
+    assert!(said.stdout.contains("  of the last run: the file, its inputs"), "{}", said.stdout);
+    // Of a run that is no longer known, the command has the values with which it is asked about.
+    std::fs::remove_dir_all(project.path("cache/runs")).unwrap();
+    let more = ["--set", "params.word=longer"];
+    let found = &json(&project, &[&["show", "p.toml", "b"][..], &more].concat())["stages"][0];
+    assert_eq!(found["commands"][1], "qpipe run p.toml b --set params.word=longer");
 }
 
 /// Two files of one name in one cache: each has its own runs, and it is told once what they share.

@@ -400,9 +400,24 @@ fn a_lock_file_of_a_newer_qpipe_is_not_written_over() {
     );
     assert!(project.read("p.lock").ends_with("format = 3\n"));
     assert!(project.ran().is_empty(), "nothing ran in vain");
-    project.write("p.lock", "<<<<<<< ours\n");
+    project.write("p.lock", "format = 1\n");
     project.run(&[]);
-    assert!(project.read("p.lock").contains("format = 2\n"), "a broken one is made anew");
+    let whole = project.read("p.lock");
+    assert!(whole.contains("format = 2\n"), "one of an older form is made anew");
+    // As a merge leaves it: a run of one stage would forget the others.
+    let merged = whole.clone() + "<<<<<<< ours\n";
+    project.write("p.lock", &merged);
+    let said = project.qpipe(&["run", "p.toml", "a"]);
+    assert_eq!(said.code, Some(4), "{}", said.stderr);
+    for part in ["[DIR]/p.lock is no lock file of qpipe: line ", "restore it from version control"]
+    {
+        assert!(said.stderr.contains(part), "{}", said.stderr);
+    }
+    assert_eq!(project.read("p.lock"), merged);
+    assert_eq!(project.qpipe(&["run", "p.toml", "a", "--no-lock"]).code, Some(0));
+    std::fs::remove_file(project.path("p.lock")).unwrap();
+    project.run(&[]);
+    assert_eq!(project.read("p.lock"), whole);
 }
 
 /// The lock file is committed: a trial does not put its results in the place of those of the file as it stands.

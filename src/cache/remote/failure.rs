@@ -48,6 +48,10 @@ impl Failure {
                     matches!(error, Error::Unauthenticated { .. }) || is_of_who_asks(&reason);
                 Self::Denied { reason, identity }
             }
+            // Of a folder that may only be read.
+            _ if system_error(error).is_some_and(is_forbidden) => {
+                Self::Denied { reason, identity: false }
+            }
             // S3 says it with status 400.
             _ if is_of_who_asks(&reason) => Self::Denied { reason, identity: true },
             _ if RANGES.iter().any(|words| reason.starts_with(words)) => Self::Refused(reason),
@@ -84,6 +88,23 @@ fn is_of_who_asks(reason: &str) -> bool {
         "TokenRefreshRequired",
     ];
     CODES.iter().any(|code| reason.contains(code))
+}
+
+/// What the operating system said.
+fn system_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e std::io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<std::io::Error>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn is_forbidden(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
 }
 
 /// What the client says of a server that does not do what a request for a range asks for.
@@ -163,6 +184,11 @@ mod tests {
         for refused in ["501 Not Implemented: ", "400 Bad Request: ", "405 Method Not Allowed: "] {
             let text: &'static str = format!("{SERVER}{refused}").leak();
             assert!(matches!(of(text), Failure::Refused(_)), "{refused}");
+        }
+        for kind in [std::io::ErrorKind::PermissionDenied, std::io::ErrorKind::ReadOnlyFilesystem] {
+            let source = Box::new(std::io::Error::from(kind));
+            let forbidden = object_store::Error::Generic { store: "LocalFileSystem", source };
+            assert!(matches!(Failure::of(&forbidden), Failure::Denied { identity: false, .. }));
         }
         let expired = "400 Bad Request: <Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
         let expired: &'static str = format!("{SERVER}{expired}").leak();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use super::compress::Size;
 use super::download::Wanted;
@@ -182,7 +182,19 @@ impl Remote {
             }
             done
         });
-        stream::iter(each).buffer_unordered(self.limits.parallel).try_collect::<()>().await
+        let mut each = std::pin::pin!(stream::iter(each).buffer_unordered(self.limits.parallel));
+        let mut wrong = None;
+        while let Some(done) = each.next().await {
+            match done {
+                Ok(()) => {}
+                // All that are wrong are found, so that the next push replaces them together.
+                Err(failure @ Failure::Wrong(_)) => {
+                    wrong.get_or_insert(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        wrong.map_or(Ok(()), Err)
     }
 
     /// The manifests of a record's folders, each checked against the record.

@@ -65,6 +65,28 @@ fn a_flipped_bit_is_never_used_and_the_next_push_mends_it() {
     }
 }
 
+/// One push mends all of them, not one after the other.
+#[test]
+fn several_damaged_objects_are_found_together() {
+    let server = S3::start();
+    let one = Machine::new(&bucket(server.address));
+    let contents: Vec<Vec<u8>> = (0..5_u8).map(|number| vec![number; 20]).collect();
+    let names = ["a", "b", "c", "d", "e"];
+    let files: Vec<(&str, &[u8])> =
+        names.iter().zip(&contents).map(|(name, content)| (*name, &content[..])).collect();
+    let record = one.result(1, &files);
+    one.push(&record).unwrap();
+    for output in record.outputs.values().take(4) {
+        put(&object(&server, &output.digest, ""), &[9; 20]);
+    }
+    let two = Machine::new(&bucket(server.address));
+    refused(&two, &record.key.digest(), "the remote's result of p/a: object");
+    let made = two.result(1, &files);
+    assert_eq!(two.push(&made).unwrap().objects, 4);
+    let three = Machine::new(&bucket(server.address));
+    assert!(three.pull(&record.key.digest()).is_some(), "{:?}", three.warnings());
+}
+
 #[test]
 fn an_object_that_is_gone_is_a_miss_and_the_next_push_mends_it() {
     let server = S3::start();
