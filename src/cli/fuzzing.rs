@@ -34,8 +34,7 @@ pub fn run_record(bytes: &[u8]) {
         for stage in run.stages.keys() {
             assert!(run.log(&cache, stage).is_none());
         }
-        let states = [Status::Ran, Status::Cached, Status::Pulled, Status::Failed];
-        let counted: usize = states.iter().map(|status| run.count(*status)).sum();
+        let counted: usize = Status::ALL.iter().map(|status| run.count(*status)).sum();
         assert_eq!(counted, run.stages.len());
         let name = exec::find_run(&runs, &run.id).map(|found| &found.id);
         assert!(

@@ -94,6 +94,7 @@ fn json(run: &RunRecord) -> serde_json::Value {
         "cached": run.count(Status::Cached),
         "pulled": run.count(Status::Pulled),
         "failed": run.count(Status::Failed),
+        "interrupted": run.count(Status::Interrupted),
         "skipped": run.skipped.len(),
     })
 }
@@ -112,6 +113,7 @@ pub(super) fn counts(run: &RunRecord) -> String {
     let more = [
         (run.count(Status::Pulled), "pulled"),
         (run.count(Status::Failed), "failed"),
+        (run.count(Status::Interrupted), "interrupted"),
         (run.skipped.len(), "not run"),
     ];
     let more = more.into_iter().filter(|(count, _)| *count > 0);

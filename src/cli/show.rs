@@ -93,7 +93,7 @@ fn show(args: &Args) -> Result<Exit, Exit> {
 fn metrics(cache: &Cache, run: &RunRecord) -> Result<BTreeMap<String, Metrics>, RunError> {
     let mut metrics = BTreeMap::new();
     for (id, stage) in &run.stages {
-        if stage.status == Status::Failed {
+        if !stage.status.has_result() {
             continue;
         }
         let record = cache.record_of(&stage.key)?;
@@ -126,6 +126,7 @@ pub(super) fn run_text(run: &RunRecord, metrics: &BTreeMap<String, Metrics>) -> 
             Status::Cached => "cached".to_owned(),
             Status::Ran => format!("ran in {took}: {}", stage.reason),
             Status::Pulled => format!("pulled in {took}: {}", stage.reason),
+            Status::Interrupted => format!("interrupted after {took}: {}", stage.reason),
             Status::Failed => {
                 let message = stage.failure.as_ref().map(|failure| failure.message.as_str());
                 format!("failed after {took}: {}", message.unwrap_or_default())

@@ -61,6 +61,7 @@ fn show(args: &Args) -> Result<Exit, Exit> {
                 "cached": run.count(Status::Cached),
                 "pulled": run.count(Status::Pulled),
                 "failed": run.count(Status::Failed),
+                "interrupted": run.count(Status::Interrupted),
                 "skipped": run.skipped.len(),
             })
         });

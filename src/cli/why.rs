@@ -107,6 +107,7 @@ fn text(explanation: &Explanation) -> String {
     }
     if let Some(time) = &preview.last_time {
         let how = match (&time.message, &time.skipped) {
+            _ if time.interrupted => "interrupted".to_owned(),
             (Some(message), _) => format!("failed: {message}"),
             (None, Some(stage)) => format!("did not run, because {stage} failed"),
             (None, None) => "failed".to_owned(),

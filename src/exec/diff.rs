@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::error::Result;
 use super::history::RunRecord;
 use super::reason::{self, Change};
-use super::runner::Status;
 use crate::cache::{ActionKey, Cache, Digest, LockFile, LockedStage};
 use crate::config::Pipeline;
 
@@ -52,7 +51,7 @@ impl Snapshot {
     pub fn of_run(cache: &Cache, run: &RunRecord) -> Result<Self> {
         let mut stages = BTreeMap::new();
         for (id, stage) in &run.stages {
-            let failed = stage.status == Status::Failed;
+            let failed = !stage.status.has_result();
             let record = if failed { None } else { cache.record_of(&stage.key)? };
             let known = record.map(|record| Known {
                 key: record.key.clone(),

@@ -66,7 +66,7 @@ impl From<&ActionRecord> for Success {
     }
 }
 
-/// A run in which a stage failed or was left out.
+/// A run in which a stage failed, was interrupted or was left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LastTime {
     /// The run.
@@ -76,6 +76,9 @@ pub struct LastTime {
     /// What happened, where the stage itself failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whether it ran when the run was ended.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// Its lines, where it printed any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<PathBuf>,
@@ -272,15 +275,18 @@ impl<'a> Outlook<'a> {
                     run: id.clone(),
                     started: started.clone(),
                     message: None,
+                    interrupted: false,
                     log: None,
                     skipped: run.skipped.get(&preview.stage).cloned(),
                 };
                 if let Some(stage) = run.stages.get(&preview.stage) {
-                    if stage.status == Status::Failed {
+                    if !stage.status.has_result() {
                         let failure = stage.failure.as_ref();
                         let message = failure.map(|failure| failure.message.clone());
+                        let interrupted = stage.status == Status::Interrupted;
                         let log = run.log(self.cache, &preview.stage);
-                        preview.last_time = Some(LastTime { message, log, skipped: None, ..time });
+                        preview.last_time =
+                            Some(LastTime { message, interrupted, log, skipped: None, ..time });
                     }
                     return false;
                 }

@@ -113,6 +113,19 @@ pub enum Status {
     Ran,
     /// It ran and failed.
     Failed,
+    /// It ran when the run was ended, by a signal or by an error of another kind.
+    Interrupted,
+}
+
+impl Status {
+    /// All.
+    pub const ALL: [Self; 5] =
+        [Self::Cached, Self::Pulled, Self::Ran, Self::Failed, Self::Interrupted];
+
+    /// Whether the stage came to a result.
+    pub fn has_result(self) -> bool {
+        !matches!(self, Self::Failed | Self::Interrupted)
+    }
 }
 
 /// A stage that is not up to date.
@@ -365,6 +378,15 @@ impl<'a> Run<'a> {
             tail: &failed.tail,
             log: failed.log.as_deref(),
         });
+    }
+
+    /// Takes note that a stage did not come to its end, if it had begun.
+    pub fn interrupted(&self, needed: &Needed) {
+        let begun = self.begun.borrow().get(&needed.stage).copied();
+        if let Some(begun) = begun {
+            let seconds = begun.elapsed().as_secs_f64();
+            self.note(needed.stage, Note::of(needed, Status::Interrupted, None, seconds));
+        }
     }
 
     /// Takes note that stages cannot run because one that they need failed.

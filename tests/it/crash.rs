@@ -184,6 +184,13 @@ fn an_interrupt_asks_and_nothing_is_kept() {
     assert!(!lives(&project.read("pid")));
     let plan = project.qpipe(&["plan", "p.toml"]).stdout;
     assert!(plan.starts_with("a  runs (?): never ran\n"), "{plan}");
+    // The run is known, and what it was at.
+    let log = project.qpipe(&["log", "p.toml"]).stdout;
+    assert!(log.contains("  0 ran, 0 cached, 1 interrupted  "), "{log}");
+    let show = project.qpipe(&["show", "p.toml", "last"]).stdout;
+    assert!(show.contains("\na: interrupted after ") && show.ends_with(": never ran\n"), "{show}");
+    let why = project.qpipe(&["why", "p.toml", "a"]).stdout;
+    assert!(why.contains("  last time, in run ") && why.contains(": interrupted\n"), "{why}");
 }
 
 #[test]

@@ -289,6 +289,9 @@ impl<'r, 'p> Progress<'r, 'p> {
             }
             Wake::Ended(needed, grant, result) => {
                 self.pool.give_back(&grant);
+                if matches!(result, Err(RunError::Interrupted)) {
+                    self.run.interrupted(&needed);
+                }
                 (needed, result?)
             }
         };
