@@ -123,7 +123,7 @@ impl Cache {
                 sweep.remove(&path)?;
             }
         }
-        for folder in ["logs", "runs"] {
+        for folder in ["logs", "runs", "data"] {
             for path in files::list(&self.place(folder))? {
                 // A run writes its record at its end, beside a collection.
                 let writes = files::is_temporary(&path) && !files::is_leftover(&path);
@@ -275,6 +275,7 @@ const CONTENT: &[&str] = &[
     "remote",
     "pipelines",
     "index",
+    "data",
     "facts.json",
 ];
 

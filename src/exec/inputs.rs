@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::companions;
 use super::error::Result;
-use crate::cache::{Cache, Digest, FileChanges, InputIndex};
+use crate::cache::{Cache, Digest, FileChanges, InputIndex, files};
 use crate::config::{Data, Origin, Pipeline, StageCell};
 use crate::plan::Plan;
 use crate::stages::data::DataFormat;
@@ -17,6 +17,10 @@ pub struct Inputs {
     taken: HashMap<PathBuf, Digest>,
     /// Of the files that an input names.
     named: HashMap<PathBuf, Option<Digest>>,
+    /// What digests of data sets are made from.
+    described: BTreeMap<Digest, serde_json::Value>,
+    /// Where that is kept, a file each, so that a later run can tell what of a description changed.
+    descriptions: PathBuf,
 }
 
 /// Whether an input is a table of images.
@@ -38,6 +42,8 @@ impl Inputs {
             index: InputIndex::load(cache.place("index")),
             taken: HashMap::new(),
             named: HashMap::new(),
+            described: BTreeMap::new(),
+            descriptions: cache.place("data"),
         }
     }
 
@@ -94,7 +100,19 @@ impl Inputs {
             paths.insert(port, self.digest(path)?);
         }
         let images = table(data).map(|table| self.named(table, Table::Yes)).transpose()?;
-        Ok(of_data(data, &paths, images.flatten()))
+        let text = description(data, &paths, images.flatten());
+        let digest = Digest::of(text.to_string().as_bytes());
+        self.described.insert(digest, text);
+        Ok(digest)
+    }
+
+    /// What a data set of that digest is made from: `spec`, as in the pipeline file, and the digests of its files.
+    pub fn described(&self, digest: &Digest) -> Option<serde_json::Value> {
+        if let Some(known) = self.described.get(digest) {
+            return Some(known.clone());
+        }
+        let text = std::fs::read(self.descriptions.join(digest.hex())).ok()?;
+        (Digest::of(&text) == *digest).then(|| serde_json::from_slice(&text).ok())?
     }
 
     /// In which files an input with another digest now differs from the time of digest `old`; `None`
@@ -135,7 +153,8 @@ impl Inputs {
             images = self.index.digest_of_all_before(folder, &files).filter(|_| !files.is_empty());
             changes.extend(self.index.difference_of_all(folder, &files));
         }
-        (of_data(data, &before, images) == *old).then_some(changes)
+        let text = description(data, &before, images).to_string();
+        (Digest::of(text.as_bytes()) == *old).then_some(changes)
     }
 
     /// The files and folders of a stage that are no longer what this run first saw.
@@ -161,18 +180,28 @@ impl Inputs {
 
     /// Writes what was learnt.
     pub fn save(&mut self) -> Result<()> {
+        for (digest, text) in &self.described {
+            let path = self.descriptions.join(digest.hex());
+            if !path.exists() {
+                files::publish_unflushed(&path, text.to_string().as_bytes())?;
+            }
+        }
         Ok(self.index.save()?)
     }
 }
 
-/// Digest of a data set: of its description, what its paths hold, and the images that a table names.
-fn of_data(data: &Data, paths: &BTreeMap<&String, Digest>, images: Option<Digest>) -> Digest {
+/// What a data set is: its table in the pipeline file, what its paths hold, and the images that a table names.
+fn description(
+    data: &Data,
+    paths: &BTreeMap<&String, Digest>,
+    images: Option<Digest>,
+) -> serde_json::Value {
     let mut canonical = serde_json::json!({ "spec": data.spec, "paths": paths });
     if let Some(images) = images {
         canonical["images"] = serde_json::json!(images);
     }
     canonical.sort_all_objects();
-    Digest::of(canonical.to_string().as_bytes())
+    canonical
 }
 
 /// The user's files and folders that the selected stages read, each once, with the files that models

@@ -76,6 +76,17 @@ pub fn changes_with_files(
         if let Some(files) = &change.files {
             change.short.push_str(&format!(" ({})", files.counts()));
         }
+        if let Origin::Data(name) = &input.origin
+            && let (Some(old), Some(new)) = (inputs.described(before), inputs.described(after))
+        {
+            let mut of_table = Vec::new();
+            differences(&format!("data.{name}"), &old["spec"], &new["spec"], &mut of_table);
+            // Nothing but its table has changed.
+            if old["paths"] == new["paths"] && old["images"] == new["images"] {
+                found.retain(|change| change.what != what);
+            }
+            found.extend(of_table);
+        }
     }
     found
 }
