@@ -13,6 +13,8 @@ use super::{ActionRecord, Cache, Claimed, Digest, InputIndex, LockFile, files};
 pub struct Collected {
     /// Records of actions that stay.
     pub kept: usize,
+    /// Their size, bytes.
+    pub kept_bytes: u64,
     /// Records of actions that went.
     pub actions: usize,
     /// Objects that went.
@@ -89,8 +91,8 @@ impl Cache {
             needed.extend(lock.stages.values().map(|stage| stage.key));
         }
         let mut sweep = Sweep { dry, trees: self.place("trees"), collected: Collected::default() };
-        let (kept, live) = self.choose(keep, &needed)?;
-        sweep.collected.kept = kept.len();
+        let Chosen { kept, live, bytes } = self.choose(keep, &needed)?;
+        (sweep.collected.kept, sweep.collected.kept_bytes) = (kept.len(), bytes);
         sweep.collected.actions = self.journal().len() - kept.len();
         if !dry {
             self.journal().compact(|key| kept.contains(key))?;
@@ -176,11 +178,7 @@ impl Cache {
 
     /// The records that stay, and the files that they need: those that are needed, then those that
     /// were used within the time, latest first, as long as there is room.
-    fn choose(
-        &self,
-        keep: &Keep,
-        needed: &BTreeSet<Digest>,
-    ) -> Result<(HashSet<Digest>, HashSet<PathBuf>)> {
+    fn choose(&self, keep: &Keep, needed: &BTreeSet<Digest>) -> Result<Chosen> {
         let now = super::journal_line::now();
         let mut records: Vec<(Digest, ActionRecord, u64)> = Vec::new();
         for (record, used) in self.records()? {
@@ -201,7 +199,7 @@ impl Cache {
                 live.extend(files);
             }
         }
-        Ok((kept, live))
+        Ok(Chosen { kept, live, bytes })
     }
 
     /// Ends what killed runs left running, and removes the locks that nobody holds. Returns the
@@ -278,6 +276,16 @@ const CONTENT: &[&str] = &[
     "data",
     "facts.json",
 ];
+
+/// What a collection leaves.
+struct Chosen {
+    /// Keys of records.
+    kept: HashSet<Digest>,
+    /// The files and folders that they need.
+    live: HashSet<PathBuf>,
+    /// Size of these.
+    bytes: u64,
+}
 
 struct Sweep {
     dry: bool,

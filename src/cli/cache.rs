@@ -146,6 +146,13 @@ fn gc(cache: &Cache, keep: &Keep, dry: bool) -> Result<Exit, CacheError> {
         BinaryBytes(collected.bytes),
         count(collected.kept, "result"),
     );
+    if let Some(limit) = keep.bytes.filter(|limit| collected.kept_bytes > *limit) {
+        eprintln!(
+            "note: what lock files and running stages need has {}, more than --max-size {}",
+            BinaryBytes(collected.kept_bytes),
+            BinaryBytes(limit),
+        );
+    }
     Ok(Exit::Success)
 }
 

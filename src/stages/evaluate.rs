@@ -183,7 +183,7 @@ fn default_batch_size() -> u32 {
 
 impl Contract for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "accuracy of a model or an engine; agreement of a detector's boxes";
     const DEMAND: Demand = Demand::Whole;
 

@@ -104,7 +104,7 @@ impl Sensitivity {
 
 impl Contract for Sensitivity {
     const NAME: &'static str = "sensitivity";
-    const VERSION: u32 = 9;
+    const VERSION: u32 = 10;
     const ABOUT: &'static str = "what quantizing each layer costs";
     const DEMAND: Demand = Demand::Whole;
 

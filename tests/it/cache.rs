@@ -119,6 +119,13 @@ fn a_collection_keeps_what_a_lock_file_names() {
     assert_eq!(dry.replace("would remove", "removed"), said);
     assert!(said.starts_with("removed 2 results and 2 objects: "), "{said}");
     assert!(said.ends_with("; 2 results kept\n"), "{said}");
+    let small = project.qpipe(&["cache", "gc", "--max-size", "0.002 kB"]);
+    assert_eq!(small.code, Some(0), "{small:?}");
+    assert!(
+        small.stderr.starts_with("note: what lock files and running stages need has ")
+            && small.stderr.ends_with(" B, more than --max-size 2 B\n"),
+        "{small:?}"
+    );
     project.verify();
     project.run(&[]);
     assert!(project.ran().is_empty());

@@ -54,7 +54,9 @@ fn a_training_gives_the_same_bytes_also_after_its_worker_was_killed() {
     let said = why("data.train.limit=1900");
     assert!(said.contains("\n  data.train.limit: 2000 → 1900\n"), "{said}");
     assert!(!said.contains("data train changed"), "{said}");
-    let said = why("data.train.transform=[{ random_crop = { size = 28, padding = 3 } }, { normalize = { mean = [0.286], std = [0.353] } }]");
+    let said = why(
+        "data.train.transform=[{ random_crop = { size = 28, padding = 3 } }, { normalize = { mean = [0.286], std = [0.353] } }]",
+    );
     assert!(said.contains("\n  data.train.transform.0.random_crop.padding: 2 → 3\n"), "{said}");
 
     let killed = project(PIPELINE);

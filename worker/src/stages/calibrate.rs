@@ -23,7 +23,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?.read_once();
     dataset.notes().into_iter().for_each(|note| context.events.log(note));
-    check_images(&model, &dataset)?;
+    check_images(&model, &dataset, config.batch_size as usize)?;
     let samples = context.samples(config.samples, &dataset);
     let mut methods = config.methods.clone();
     methods.sort_unstable();

@@ -86,7 +86,7 @@ fn moments(
     if config.data.is_none() {
         return moments_of_norms(folded);
     }
-    let dataset = dataset(context, model)?;
+    let dataset = dataset(context, model, config.batch_size() as usize)?;
     let samples = context.samples(config.samples(), &dataset);
     let how = (samples, config.batch_size() as usize, context.task.seed, context.task.threads);
     measured_moments(model, &dataset, how, &|done, total| {
@@ -103,15 +103,15 @@ fn line(absorbed: &Absorbed) -> String {
     }
 }
 
-fn dataset(context: &Context, model: &Model) -> Result<Dataset> {
+fn dataset(context: &Context, model: &Model, batch: usize) -> Result<Dataset> {
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?.read_once();
-    check_images(model, &dataset)?;
+    check_images(model, &dataset, batch)?;
     Ok(dataset)
 }
 
 fn smoothquant(context: &Context, config: &Equalize, model: &mut Model) -> Result<Metrics> {
-    let dataset = dataset(context, model)?;
+    let dataset = dataset(context, model, config.batch_size() as usize)?;
     let options = Smoothing {
         alpha: config.alpha(),
         samples: context.samples(config.samples(), &dataset),

@@ -92,7 +92,8 @@ pub(super) fn run(context: &Context, config: &Evaluate) -> Result<Metrics> {
 
 /// What finds boxes.
 enum Detector {
-    Simulation(Box<Program>),
+    /// With the batch that it keeps, if it does.
+    Simulation(Box<Program>, Option<usize>),
     Engine(Box<Note>, Box<dyn Engine>),
 }
 
@@ -102,9 +103,10 @@ impl Detector {
         passes::simplify(&mut model)?;
         finalize::finalize(&mut model, None)?;
         passes::set_batch(&mut model, None)?;
-        check_images(&model, dataset)?;
+        let own = passes::fixed_batch(&model).and_then(|own| usize::try_from(own).ok());
+        check_images(&model, dataset, own.unwrap_or(1))?;
         let program = Program::compile(&model, &Options::default())?;
-        Ok(Self::Simulation(Box::new(program)))
+        Ok(Self::Simulation(Box::new(program), own))
     }
 
     fn of_engine(folder: &std::path::Path, dataset: &Dataset, threads: usize) -> Result<Self> {
@@ -115,21 +117,21 @@ impl Detector {
 
     fn batch(&self) -> Option<usize> {
         match self {
-            Self::Simulation(_) => None,
+            Self::Simulation(_, own) => *own,
             Self::Engine(note, engine) => note.batch.map(|own| own * engine.at_once()),
         }
     }
 
     fn subject(&self) -> &'static str {
         match self {
-            Self::Simulation(_) => "simulation",
+            Self::Simulation(..) => "simulation",
             Self::Engine(..) => "engine",
         }
     }
 
     fn backend(&self) -> &str {
         match self {
-            Self::Simulation(_) => "libtorch",
+            Self::Simulation(..) => "libtorch",
             Self::Engine(note, _) => &note.backend,
         }
     }
@@ -137,7 +139,7 @@ impl Detector {
     /// The outputs for these images that are read of this form: the first, or both.
     fn outputs(&mut self, images: &Tensor, form: Option<BoxForm>) -> Result<Vec<Output>> {
         match self {
-            Self::Simulation(program) => {
+            Self::Simulation(program, _) => {
                 let _no_grad = tch::no_grad_guard();
                 let images = [images.shallow_clone()];
                 let made = program.forward(&images, Mode::Eval, &mut |_, _| Ok(()))?;

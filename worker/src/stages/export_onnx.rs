@@ -66,7 +66,16 @@ pub fn fix_batch(model: &mut Model, batch: Batch) -> Result<()> {
         Batch::Fixed(batch) => Some(batch),
         Batch::Dynamic => None,
     };
-    passes::set_batch(model, batch)?;
+    passes::set_batch(model, batch).map_err(|error| error.key("batch"))?;
+    if let (None, Some(own)) = (batch, passes::fixed_batch(model)) {
+        return Err(Error::user(format!(
+            "the file was exported for a batch of {own}, which a node of it keeps: its batch cannot be free"
+        ))
+        .help(format!(
+            "export it from PyTorch with a dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter), or say batch = {own}"
+        ))
+        .key("batch"));
+    }
     if batch.is_some() {
         quant::finalize::keep_products(model)?;
     }
@@ -147,8 +156,9 @@ fn try_out(model: &mut Model) -> Result<()> {
         if let (Some(own), Some(given)) = (shape.first_mut(), &first) {
             if *own != Dim::Fixed(batch) {
                 return Err(Error::user(format!(
-                    "output `{}` has {own:?} rows for {batch} images: the batch is fixed somewhere inside the model",
-                    output.name
+                    "output `{}` has {} rows for {batch} images: the batch is fixed somewhere inside the model",
+                    output.name,
+                    value.size()[0],
                 ))
                 .help("export it from PyTorch with a dynamic batch axis"));
             }

@@ -7,7 +7,7 @@ use qpipe::stages::model_source::{ModelSource, OnnxFile};
 
 use super::Context;
 use crate::data::Dataset;
-use crate::graph::Model;
+use crate::graph::{Dim, Model};
 use crate::{Error, Result, interp, onnx, passes, zoo};
 
 /// The model that `source` names: read from input port `model`, or built by the zoo with the weights at
@@ -29,6 +29,7 @@ pub fn model_at(
             let mut model = onnx::read(path)?;
             if let ModelSource::File(OnnxFile { image_size: Some(size), .. }) = source {
                 passes::set_image_size(&mut model, size.height_width())
+                    .and_then(|()| check_declared(&model))
                     .map_err(|error| error.at(path.display()).key(port))?;
             }
             passes::inference_form(&mut model).map_err(|error| error.at(path.display()))?;
@@ -45,11 +46,27 @@ pub fn model_at(
     }
 }
 
+/// Refuses a size of the images, as the model declares it, that its layers cannot take.
+fn check_declared(model: &Model) -> Result<()> {
+    let sizes = model.graph.inputs.iter().map(|input| {
+        let extents = input.shape.as_deref()?.iter().enumerate().map(|(axis, dim)| match dim {
+            Dim::Fixed(extent) => Some(*extent),
+            _ => (axis == 0).then_some(1),
+        });
+        extents.collect::<Option<Vec<i64>>>()
+    });
+    let Some(sizes) = sizes.collect::<Option<Vec<_>>>() else { return Ok(()) };
+    let sizes: Vec<&[i64]> = sizes.iter().map(Vec::as_slice).collect();
+    interp::check_sizes(model, &sizes)
+}
+
 /// Refuses a data set whose images are of a size that the model cannot take, before anything runs. Images of several sizes are left to
-/// the loader.
-pub fn check_images(model: &Model, dataset: &Dataset) -> Result<()> {
+/// the loader. And a `batch` that is not the model's own, where that is fixed for good.
+pub fn check_images(model: &Model, dataset: &Dataset, batch: usize) -> Result<()> {
+    passes::check_batch(model, batch).map_err(|error| error.key("batch_size"))?;
     let Some((height, width)) = dataset.size() else { return Ok(()) };
-    let image = [1, dataset.channels() as i64, height as i64, width as i64];
+    let batch = passes::fixed_batch(model).unwrap_or(1);
+    let image = [batch, dataset.channels() as i64, height as i64, width as i64];
     interp::check_sizes(model, &[&image]).map_err(|error| error.key("data"))
 }
 

@@ -18,7 +18,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let model = model(context, &config.model)?;
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?.read_once();
-    check_images(&model, &dataset)?;
+    check_images(&model, &dataset, config.batch_size as usize)?;
     let samples = context.samples(config.samples, &dataset);
     let adaround = config.adaround.as_ref().map(|adaround| ladder::Adaround {
         unit: match adaround.unit {

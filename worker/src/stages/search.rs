@@ -30,7 +30,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?;
-    check_images(&model, &dataset)?;
+    check_images(&model, &dataset, config.batch_size as usize)?;
     let samples = context.samples(config.samples, &dataset);
     let request = Request {
         target: config.target,

@@ -5,7 +5,7 @@ use qpipe::stages::sensitivity::Sensitivity;
 use serde_json::json;
 
 use super::Context;
-use super::model::{model, write_json};
+use super::model::{check_images, model, write_json};
 use crate::analysis::{self, Options};
 use crate::data::Dataset;
 use crate::quant::formats::Formats;
@@ -22,6 +22,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
     let (spec, paths) = context.data("data")?;
     let dataset = Dataset::open(spec, paths)?;
+    check_images(&model, &dataset, config.batch_size as usize)?;
     let mut measure = config.measure.clone();
     measure.sort_unstable();
     measure.dedup();

@@ -25,7 +25,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let fixed = fixed_batch(&exported);
     let batch = fixed.unwrap_or(config.batch_size as usize);
     passes::set_batch(&mut reference, None)?;
-    check_images(&reference, &dataset)?;
+    check_images(&reference, &dataset, batch)?;
     let names = common(&reference, &exported);
     if !exported.graph.outputs.iter().all(|output| names.contains(&output.name)) {
         return Err(Error::user(format!(

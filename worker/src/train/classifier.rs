@@ -32,8 +32,10 @@ impl Classifier {
     /// # Errors
     /// As [`Classifier::new`]; what the options name and the model does not have.
     pub fn with(mut model: Model, dataset: &Dataset, options: &Options) -> Result<Self> {
-        let input = fits(&model, dataset)?;
+        let mut input = fits(&model, dataset)?;
         passes::set_batch(&mut model, None)?;
+        let own = passes::fixed_batch(&model).unwrap_or(1);
+        input[0] = own;
         interp::check_sizes(&model, &[&input])?;
         let mut program = Program::compile(&model, options)?;
         // What the model makes of one image says how many classes it has, whatever the file notes.
@@ -43,12 +45,13 @@ impl Classifier {
             program.forward(&[image], Mode::Eval, &mut |_, _| Ok(()))?.remove(0)
         };
         let shape = logits.size();
-        let &[1, classes] = &shape[..] else {
+        let &[rows, classes] = &shape[..] else {
             return Err(Error::user(format!(
-                "the model's output for one image is {shape:?}: expected [1, classes]"
+                "the model's output for {own} images is {shape:?}: expected [{own}, classes]"
             ))
             .help("it must be a classifier that ends in logits"));
         };
+        check_rows(rows, own)?;
         dataset.check_labels(classes as usize)?;
         Ok(Self { model, program, classes: classes as usize })
     }
@@ -78,6 +81,7 @@ impl Classifier {
         limit: Option<u64>,
         each: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
     ) -> Result<Score> {
+        passes::check_batch(&self.model, batch).map_err(|error| error.key("batch_size"))?;
         let mut score = Score::new(self.classes);
         let loader = Loader::new(dataset, batch, Order::Sequential, false, threads);
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
@@ -85,12 +89,22 @@ impl Classifier {
         for loaded in loader.take(limit) {
             let loaded = loaded?;
             let logits = self.logits(&loaded.images)?;
+            check_rows(logits.size()[0], loaded.images.size()[0])?;
             score.add(&logits, &loaded.labels)?;
             samples += logits.size()[0] as u64;
             each(samples, &logits)?;
         }
         Ok(score)
     }
+}
+
+/// A file that keeps the batch of its export may make one row of any number of images.
+fn check_rows(rows: i64, images: i64) -> Result<()> {
+    if rows == images {
+        return Ok(());
+    }
+    Err(Error::user(format!("the model makes {rows} rows of logits of {images} images"))
+        .help("export it from PyTorch with a dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter)"))
 }
 
 /// Checks that the model's input takes the data's images; gives the shape of one image, `[1, C, H, W]`.

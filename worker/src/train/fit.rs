@@ -19,6 +19,7 @@ use super::score::Figures;
 use crate::Result;
 use crate::data::Dataset;
 use crate::interp::Program;
+use crate::passes;
 use crate::torch::{self, Half, KernelSearch};
 
 /// Steps from which compiled kernels of depthwise layers are worth it: MobileNetV2 takes 2 to 3 ms a step less with them on an H200, and 7 to 10 s once.
@@ -119,6 +120,8 @@ impl Fit<'_> {
         teacher: Option<&mut Teacher>,
         watch: &mut dyn Watch,
     ) -> Result<Fitted> {
+        passes::check_batch(&classifier.model, self.batch_size)
+            .map_err(|error| error.key("batch_size"))?;
         classifier.program.train(true);
         let (mut state, mut checkpoint) = self.begin(classifier, teacher, watch)?;
         if self.epoch_zero && checkpoint.history.is_empty() {
