@@ -179,9 +179,14 @@ fn a_lock_file_with_names_that_traverse_writes_nothing() {
             said.code == Some(4) && said.stderr.contains("p.lock is no lock file of qpipe: "),
             "{text:?}: {said:?}"
         );
-        // Without --locked it is written anew.
-        project.run(&[]);
-        assert_eq!(project.read("p.lock"), lock);
+        // Without --locked too, since what it says would be lost; one of an older form is written anew.
+        if text == "format = 1\n" {
+            project.run(&[]);
+            assert_eq!(project.read("p.lock"), lock);
+        } else {
+            let said = project.qpipe(&["run", "p.toml"]);
+            assert_eq!((said.code, project.read("p.lock").as_str()), (Some(4), text), "{said:?}");
+        }
     }
 }
 
@@ -275,6 +280,7 @@ outputs = { env = "env", pwd = "pwd", in = "in", fd = "fd" }
         "QPIPE_OUT_FD",
         "QPIPE_OUT_IN",
         "QPIPE_OUT_PWD",
+        "QPIPE_SEED",
         "TMPDIR",
     ];
     assert_eq!(added, expected);
