@@ -34,5 +34,5 @@ fn paddles_networks_run_train_and_come_back() {
 #[test]
 #[ignore = "needs Ultralytics: `make test-exporters`"]
 fn ultralytics_detectors_run_train_and_come_back() {
-    all("ultralytics", "ultralytics_export.py", 8);
+    all("ultralytics", "ultralytics_export.py", 9);
 }

@@ -28,11 +28,13 @@ EXPORTS = (
     ("yolov5n", False, 11), ("yolov5n", False, 17), ("yolov5n", True, 18),
     ("yolov8n", False, 11), ("yolov8n", False, 13), ("yolov8n", True, 21),
     ("yolo11n", False, 17), ("yolo11n", True, 18),
+    # As `dynamic=True`: batch, height and width are free.
+    ("yolov8n-free", False, 17),
 )
 SIDE = 96
 
 
-def build(name):
+def build(name, free):
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(0)
@@ -45,7 +47,7 @@ def build(name):
             nn.init.uniform_(module.weight, 0.8, 1.2)
             nn.init.normal_(module.bias, 0, 0.1)
     head = network.model[-1]
-    head.export, head.format, head.dynamic = True, "onnx", False
+    head.export, head.format, head.dynamic = True, "onnx", free
     return network
 
 
@@ -58,11 +60,14 @@ def main(folder, names):
             continue
         quiet = io.StringIO()
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            network = build(name)
+            free = name.endswith("-free")
+            network = build(name.removesuffix("-free"), free)
             logging.disable(logging.WARNING)
             x = torch.randn(1, 3, SIDE, SIDE)
             network(x)
             more = {"opset_version": opset, "dynamo": dynamo, "input_names": ["images"]}
+            if free:
+                more["dynamic_axes"] = {"images": {0: "batch", 2: "height", 3: "width"}}
             torch.onnx.export(network, (x,), str(path), **more, **({"external_data": False} if dynamo else {}))
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         made = session.run(None, {session.get_inputs()[0].name: x.numpy()})
