@@ -85,7 +85,7 @@ pub fn fix_batch(model: &mut Model, batch: Batch) -> Result<()> {
 /// Compares each value of the exported model with the one before, on normally distributed images, on libtorch and on ONNX Runtime without
 /// fusion; not where the input's size is free.
 fn compare(context: &Context, before: &Model, after: &Model) -> Result<Metrics> {
-    let own = batch_of(before);
+    let own = passes::fixed_batch(before);
     let (before, after) = (any_batch(before)?, any_batch(after)?);
     let Some(images) = random_images(&after, context.task.seed)? else { return Ok(Metrics::new()) };
     let names = common(&before, &after);
@@ -100,14 +100,6 @@ fn compare(context: &Context, before: &Model, after: &Model) -> Result<Metrics> 
         (format!("{key}_sqnr_db"), json!(comparison.worst_sqnr()))
     };
     Ok(forms.comparisons().map(worst).collect())
-}
-
-/// The batch that a model declares, where it is fixed.
-fn batch_of(model: &Model) -> Option<i64> {
-    match model.graph.inputs.first()?.shape.as_ref()?.first()? {
-        Dim::Fixed(extent) => Some(*extent),
-        _ => None,
-    }
 }
 
 /// What failed with `tried` images: a model of another batch may keep that one in its nodes.
@@ -175,7 +167,7 @@ fn try_out(model: &mut Model) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Graph, Node, ValueInfo};
+    use crate::graph::{Attribute, Graph, Node, TensorData, ValueInfo};
 
     /// One node, in the opset that PyTorch exported it with; the opset that it is written in, or the refusal.
     fn written(op_type: &str, own: i64, wanted: Option<u32>) -> Result<i64> {
@@ -187,13 +179,79 @@ mod tests {
         Ok(opset)
     }
 
+    /// Three poolings by 4, and a product of what is left of 224 pixels where `dense`.
+    fn of_any_size(dense: bool) -> Model {
+        let mut graph = Graph::default();
+        let named =
+            |names: &[&str]| names.iter().map(|&name| Dim::Named(name.to_owned())).collect();
+        let mut dims: Vec<Dim> = named(&["batch", "c", "h", "w"]);
+        dims[1] = Dim::Fixed(2);
+        graph.inputs.push(ValueInfo::f32("x", dims));
+        for (index, (from, to)) in [("x", "a"), ("a", "b"), ("b", "p")].into_iter().enumerate() {
+            let four = || Attribute::Ints(vec![4, 4]);
+            let node = Node::new(&format!("pool{index}"), "MaxPool", &[from], &[to]);
+            graph.nodes.push(node.with("kernel_shape", four()).with("strides", four()));
+        }
+        let mut output = "p";
+        if dense {
+            graph.nodes.push(Node::new("flat", "Flatten", &["p"], &["f"]));
+            graph.nodes.push(Node::new("fc", "MatMul", &["f", "w"], &["y"]));
+            graph.initializers.insert("w".to_owned(), TensorData::f32(&[18, 5], &[0.5; 90]));
+            output = "y";
+        }
+        let shape =
+            if dense { named(&["batch", "classes"]) } else { named(&["batch", "c", "u", "v"]) };
+        graph.outputs.push(ValueInfo::f32(output, shape));
+        Model::new(graph, 17)
+    }
+
+    #[test]
+    fn what_follows_from_a_free_size_is_not_written_down() {
+        let mut model = of_any_size(false);
+        let before = model.graph.outputs[0].shape.clone();
+        fix_batch(&mut model, Batch::Dynamic).unwrap();
+        assert_eq!(model.graph.outputs[0].shape, before);
+        passes::set_image_size(&mut model, [128, 192]).unwrap();
+        fix_batch(&mut model, Batch::Fixed(3)).unwrap();
+        let fixed: Vec<Dim> = [3, 2, 2, 3].map(Dim::Fixed).to_vec();
+        assert_eq!(model.graph.outputs[0].shape, Some(fixed));
+        // It is for images of one size, and does not say so.
+        let error = fix_batch(&mut of_any_size(true), Batch::Dynamic).unwrap_err();
+        assert!(error.help.as_ref().unwrap().contains("image_size = 224"), "{error:?}");
+        let mut model = of_any_size(true);
+        passes::set_image_size(&mut model, [224, 224]).unwrap();
+        fix_batch(&mut model, Batch::Dynamic).unwrap();
+        let rows = vec![Dim::Named("batch".to_owned()), Dim::Fixed(5)];
+        assert_eq!(model.graph.outputs[0].shape, Some(rows));
+    }
+
+    #[test]
+    fn a_batch_that_a_node_keeps_cannot_be_free() {
+        let mut graph = Graph::default();
+        let dims = |extents: &[i64]| extents.iter().copied().map(Dim::Fixed).collect();
+        graph.inputs.push(ValueInfo::f32("x", dims(&[1, 6, 2])));
+        graph.outputs.push(ValueInfo::f32("y", dims(&[1, 12])));
+        for (name, shape) in [("s", [6, 2]), ("t", [1, 12])] {
+            graph.initializers.insert(name.to_owned(), TensorData::i64(&[2], &shape));
+        }
+        graph.nodes.push(Node::new("heads", "Reshape", &["x", "s"], &["h"]));
+        graph.nodes.push(Node::new("row", "Reshape", &["h", "t"], &["y"]));
+        let model = Model::new(graph, 17);
+        fix_batch(&mut model.clone(), Batch::Fixed(1)).unwrap();
+        let error = fix_batch(&mut model.clone(), Batch::Dynamic).unwrap_err();
+        assert!(error.help.as_ref().unwrap().ends_with("or say batch = 1"), "{error:?}");
+        let error = fix_batch(&mut model.clone(), Batch::Fixed(3)).unwrap_err();
+        assert!(error.message.contains("node \"heads\""), "{error:?}");
+    }
+
     #[test]
     fn a_file_of_a_fixed_batch_is_told_as_such() {
         let dims = [Dim::Fixed(2), Dim::Fixed(3)];
         let inputs = vec![ValueInfo::f32("x", dims.to_vec())];
         let model = Model::new(Graph { inputs, ..Graph::default() }, 17);
-        let error =
-            |tried| of_fixed_batch(Error::user("sizes must match"), batch_of(&model), tried);
+        let error = |tried| {
+            of_fixed_batch(Error::user("sizes must match"), passes::fixed_batch(&model), tried)
+        };
         assert!(error(4).help.unwrap().starts_with("the file was exported for a batch of 2"));
         assert_eq!(error(2).help, None, "it failed for another reason");
     }
