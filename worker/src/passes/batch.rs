@@ -8,7 +8,7 @@ use crate::shapes::Extent;
 use crate::{Error, Result};
 
 /// What to do where a file is for one batch alone.
-const EXPORT_ANY_BATCH: &str = "export it from PyTorch with a dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter)";
+pub const EXPORT_ANY_BATCH: &str = "export it from PyTorch with a dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter)";
 
 /// Fixes the first extent of inputs and outputs, or frees it (`None`). Types of values in between are dropped: they
 /// may hold the old one. A Reshape to the old fixed batch copies the extent of its input instead.
@@ -82,18 +82,7 @@ pub fn check_batch(model: &Model, batch: usize) -> Result<()> {
 /// output that has as many rows as before.
 fn kept_batch(model: &Model, old: i64) -> Option<String> {
     let other = old + 1;
-    let sizes = |batch: i64| -> Option<Vec<Vec<i64>>> {
-        let each = model.graph.inputs.iter().map(|input| {
-            let extents = input.shape.as_deref()?.iter().enumerate().map(|(axis, dim)| match dim {
-                _ if axis == 0 => Some(batch),
-                Dim::Fixed(extent) => Some(*extent),
-                _ => None,
-            });
-            extents.collect()
-        });
-        each.collect()
-    };
-    let (own, changed) = (sizes(old)?, sizes(other)?);
+    let (own, changed) = (input_sizes(model, old)?, input_sizes(model, other)?);
     let of = |sizes: &[Vec<i64>]| {
         let sizes: Vec<&[i64]> = sizes.iter().map(Vec::as_slice).collect();
         Shapes::of_sizes(model, &sizes)
@@ -113,6 +102,19 @@ fn kept_batch(model: &Model, old: i64) -> Option<String> {
         computed.contains(output.name.as_str()) && rows(&output.name) == Some(old)
     })?;
     Some(format!("its output `{}` has {old} rows for {other} images", output.name))
+}
+
+/// The sizes of a model's inputs with that batch; `None` where another extent is free.
+pub fn input_sizes(model: &Model, batch: i64) -> Option<Vec<Vec<i64>>> {
+    let each = model.graph.inputs.iter().map(|input| {
+        let extents = input.shape.as_deref()?.iter().enumerate().map(|(axis, dim)| match dim {
+            _ if axis == 0 => Some(batch),
+            Dim::Fixed(extent) => Some(*extent),
+            _ => None,
+        });
+        extents.collect()
+    });
+    each.collect()
 }
 
 /// Values that are computed from an input.
@@ -232,6 +234,9 @@ mod tests {
         let heads: [&[i64]; 2] = [&[6, 1, 4], &[1, 6, 4]];
         assert_eq!(freed(&heads), (vec![vec![6, 1, 4], vec![1, 6, 4]], Some(1)));
         let mut model = reshaped(&heads);
+        check_batch(&model, 1).unwrap();
+        let help = check_batch(&model, 4).unwrap_err().help.unwrap();
+        assert!(help.ends_with("or say batch_size = 1"), "{help}");
         set_batch(&mut model, Some(1)).unwrap();
         assert_eq!(fixed_batch(&model), Some(1));
         let error = set_batch(&mut model, Some(3)).unwrap_err();

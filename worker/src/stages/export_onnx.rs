@@ -71,9 +71,7 @@ pub fn fix_batch(model: &mut Model, batch: Batch) -> Result<()> {
         return Err(Error::user(format!(
             "the file was exported for a batch of {own}, which a node of it keeps: its batch cannot be free"
         ))
-        .help(format!(
-            "export it from PyTorch with a dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter), or say batch = {own}"
-        ))
+        .help(format!("{}, or say batch = {own}", passes::EXPORT_ANY_BATCH))
         .key("batch"));
     }
     if batch.is_some() {

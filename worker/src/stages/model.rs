@@ -7,7 +7,7 @@ use qpipe::stages::model_source::{ModelSource, OnnxFile};
 
 use super::Context;
 use crate::data::Dataset;
-use crate::graph::{Dim, Model};
+use crate::graph::Model;
 use crate::{Error, Result, interp, onnx, passes, zoo};
 
 /// The model that `source` names: read from input port `model`, or built by the zoo with the weights at
@@ -48,14 +48,8 @@ pub fn model_at(
 
 /// Refuses a size of the images, as the model declares it, that its layers cannot take.
 fn check_declared(model: &Model) -> Result<()> {
-    let sizes = model.graph.inputs.iter().map(|input| {
-        let extents = input.shape.as_deref()?.iter().enumerate().map(|(axis, dim)| match dim {
-            Dim::Fixed(extent) => Some(*extent),
-            _ => (axis == 0).then_some(1),
-        });
-        extents.collect::<Option<Vec<i64>>>()
-    });
-    let Some(sizes) = sizes.collect::<Option<Vec<_>>>() else { return Ok(()) };
+    let batch = passes::fixed_batch(model).unwrap_or(1);
+    let Some(sizes) = passes::input_sizes(model, batch) else { return Ok(()) };
     let sizes: Vec<&[i64]> = sizes.iter().map(Vec::as_slice).collect();
     interp::check_sizes(model, &sizes)
 }

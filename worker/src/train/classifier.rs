@@ -104,7 +104,7 @@ fn check_rows(rows: i64, images: i64) -> Result<()> {
         return Ok(());
     }
     Err(Error::user(format!("the model makes {rows} rows of logits of {images} images"))
-        .help("export it from PyTorch with a dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter)"))
+        .help(passes::EXPORT_ANY_BATCH))
 }
 
 /// Checks that the model's input takes the data's images; gives the shape of one image, `[1, C, H, W]`.
