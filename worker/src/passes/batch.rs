@@ -80,7 +80,7 @@ pub fn check_batch(model: &Model, batch: usize) -> Result<()> {
 
 /// Why a model cannot be run with another batch than `old`, as far as that is known before anything runs: a node whose inputs do not fit, or an
 /// output that has as many rows as before.
-fn kept_batch(model: &Model, old: i64) -> Option<String> {
+pub fn kept_batch(model: &Model, old: i64) -> Option<String> {
     let other = old + 1;
     let (own, changed) = (input_sizes(model, old)?, input_sizes(model, other)?);
     let of = |sizes: &[Vec<i64>]| {

@@ -10,7 +10,7 @@ const AXES: [usize; 2] = [2, 3];
 /// dropped: they may hold the names.
 ///
 /// # Errors
-/// No input of rank 4; one of another fixed size.
+/// No input of rank 4; one of another fixed size; two sizes for sides of one name.
 pub fn set_image_size(model: &mut Model, size: [u32; 2]) -> Result<()> {
     let graph = &mut model.graph;
     let mut named = Vec::new();
@@ -33,6 +33,16 @@ pub fn set_image_size(model: &mut Model, size: [u32; 2]) -> Result<()> {
             ))
             .help("leave `image_size` out, or export the file for that size, or with height and width free (`dynamic=True` of Ultralytics, `dynamic_axes` of \
                    PyTorch)"));
+        }
+        if let (Dim::Named(height), Dim::Named(width)) = (&shape[AXES[0]], &shape[AXES[1]])
+            && height == width
+            && size[0] != size[1]
+        {
+            return Err(Error::user(format!(
+                "input `{}` takes square images, both sides are `{height}`, and `image_size` says {} × {}",
+                input.name, size[0], size[1]
+            ))
+            .help("give one number, or export the file with height and width under two names"));
         }
         for (axis, pixels) in AXES.into_iter().zip(size) {
             let fixed = Dim::Fixed(i64::from(pixels));
@@ -94,6 +104,16 @@ mod tests {
             "input `x` takes images of 32 × 48, and `image_size` says 48 × 32"
         );
         assert_eq!(model.graph.inputs[0].shape.as_deref(), Some(&input[..]));
+    }
+
+    #[test]
+    fn sides_of_one_name_have_one_size() {
+        let square = || of_shape(vec![named("batch"), Dim::Fixed(3), named("side"), named("side")]);
+        let error = set_image_size(&mut square(), [32, 48]).unwrap_err();
+        assert!(error.message.contains("both sides are `side`"), "{error:?}");
+        let mut model = square();
+        set_image_size(&mut model, [32, 32]).unwrap();
+        assert_eq!(model.graph.outputs[0].shape, model.graph.inputs[0].shape);
     }
 
     #[test]

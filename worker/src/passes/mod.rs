@@ -24,7 +24,7 @@ mod sums;
 mod tensorrt_pairs;
 
 pub use affine::fold as fold_affine;
-pub use batch::{EXPORT_ANY_BATCH, check_batch, fixed_batch, input_sizes, set_batch};
+pub use batch::{EXPORT_ANY_BATCH, check_batch, fixed_batch, input_sizes, kept_batch, set_batch};
 pub use batch_norm::{Folded, fold_and_tell, fold_batch_norm, unfold_batch_norm};
 pub use constants::fold as fold_constants;
 pub use dead::remove_dead;

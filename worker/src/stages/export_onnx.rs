@@ -117,10 +117,11 @@ fn try_out(model: &mut Model) -> Result<()> {
     let mut images = Vec::new();
     let mut batch = 2;
     let mut free = false;
+    let kept = passes::fixed_batch(model).filter(|own| passes::kept_batch(model, *own).is_some());
     for input in &model.graph.inputs {
         let shape = input.shape.as_deref().unwrap_or_default();
         let extents = shape.iter().enumerate().map(|(axis, dim)| match (axis, dim) {
-            (0, Dim::Fixed(extent)) => (*extent).min(TRIED),
+            (0, Dim::Fixed(extent)) => kept.unwrap_or(TRIED).min(*extent),
             (_, Dim::Fixed(extent)) => *extent,
             (2 | 3, _) if shape.len() == 4 => FREE_SIDE,
             _ => 2,
@@ -225,16 +226,21 @@ mod tests {
 
     #[test]
     fn a_batch_that_a_node_keeps_cannot_be_free() {
-        let mut graph = Graph::default();
-        let dims = |extents: &[i64]| extents.iter().copied().map(Dim::Fixed).collect();
-        graph.inputs.push(ValueInfo::f32("x", dims(&[1, 6, 2])));
-        graph.outputs.push(ValueInfo::f32("y", dims(&[1, 12])));
-        for (name, shape) in [("s", [6, 2]), ("t", [1, 12])] {
-            graph.initializers.insert(name.to_owned(), TensorData::i64(&[2], &shape));
-        }
-        graph.nodes.push(Node::new("heads", "Reshape", &["x", "s"], &["h"]));
-        graph.nodes.push(Node::new("row", "Reshape", &["h", "t"], &["y"]));
-        let model = Model::new(graph, 17);
+        let of_batch = |batch: i64| {
+            let mut graph = Graph::default();
+            let dims = |extents: &[i64]| extents.iter().copied().map(Dim::Fixed).collect();
+            graph.inputs.push(ValueInfo::f32("x", dims(&[batch, 6, 2])));
+            graph.outputs.push(ValueInfo::f32("y", dims(&[batch, 12])));
+            for (name, shape) in [("s", [6 * batch, 2]), ("t", [batch, 12])] {
+                graph.initializers.insert(name.to_owned(), TensorData::i64(&[2], &shape));
+            }
+            graph.nodes.push(Node::new("heads", "Reshape", &["x", "s"], &["h"]));
+            graph.nodes.push(Node::new("row", "Reshape", &["h", "t"], &["y"]));
+            Model::new(graph, 17)
+        };
+        // It is tried with its own batch, also where that is a great one.
+        fix_batch(&mut of_batch(8), Batch::Fixed(8)).unwrap();
+        let model = of_batch(1);
         fix_batch(&mut model.clone(), Batch::Fixed(1)).unwrap();
         let error = fix_batch(&mut model.clone(), Batch::Dynamic).unwrap_err();
         assert!(error.help.as_ref().unwrap().ends_with("or say batch = 1"), "{error:?}");
