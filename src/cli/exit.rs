@@ -21,7 +21,7 @@ pub enum Exit {
     Blocked = 4,
     /// A guard of `qpipe ci` is broken.
     GuardBroken = 5,
-    /// A run would do something, and `--exit-code` asked for that.
+    /// There is something to look at, and `--exit-code` asked for that: a run would do something, models differ, a linter found something.
     Pending = 10,
     /// The program itself is at fault.
     Bug = 70,
@@ -38,7 +38,7 @@ Exit codes:
     3  the machine lacks something that a stage needs
     4  locked by another run, changed meanwhile, or damaged
     5  a guard of `qpipe ci` is broken
-   10  a run would do something (plan, status and why with --exit-code)
+   10  with --exit-code: a run would do something (plan, status, why), models differ or something is found (model diff and lint)
    70  a bug in qpipe
   130  interrupted";
 

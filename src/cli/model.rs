@@ -42,6 +42,9 @@ enum Action {
         /// As JSON, for programs.
         #[arg(long)]
         json: bool,
+        /// Ends with code 10 where they differ.
+        #[arg(long)]
+        exit_code: bool,
     },
     /// Looks at a quantized model, ours or a stranger's: what is wrong with its Q/DQ pairs or costs time or accuracy, which quantized operators
     /// the runtime cannot read, why, and what to do.
@@ -56,6 +59,9 @@ enum Action {
         /// As JSON, for programs.
         #[arg(long)]
         json: bool,
+        /// Ends with code 10 where something is found.
+        #[arg(long)]
+        exit_code: bool,
     },
 }
 
@@ -74,24 +80,28 @@ Examples:
 const DIFF_EXAMPLES: &str = "\
 Examples:
   qpipe model diff float.onnx int8.onnx
-  qpipe model diff float.onnx int8.onnx --json";
+  qpipe model diff float.onnx int8.onnx --json
+  qpipe model diff before.onnx after.onnx --exit-code   # 10: they differ";
 
 const LINT_EXAMPLES: &str = "\
 Examples:
   qpipe model lint int8.onnx
-  qpipe model lint int8.onnx --target tensorrt --json";
+  qpipe model lint int8.onnx --target tensorrt --json
+  qpipe model lint int8.onnx --exit-code                # 10: something is found";
 
 /// Does it: what the worker prints is printed, and how it ends is how this ends.
 pub fn run(args: &Args) -> Exit {
-    let (words, json): (Vec<OsString>, bool) = match &args.command {
-        Action::Inspect { file, json } => (vec!["inspect".into(), file.into()], *json),
-        Action::Diff { from, to, json } => (vec!["diff".into(), from.into(), to.into()], *json),
-        Action::Lint { file, target, json } => {
+    let (words, json, exit_code): (Vec<OsString>, bool, bool) = match &args.command {
+        Action::Inspect { file, json } => (vec!["inspect".into(), file.into()], *json, false),
+        Action::Diff { from, to, json, exit_code } => {
+            (vec!["diff".into(), from.into(), to.into()], *json, *exit_code)
+        }
+        Action::Lint { file, target, json, exit_code } => {
             let mut words = vec!["lint".into(), file.into()];
             if let Some(target) = target {
                 words.extend(["--target".into(), target.into()]);
             }
-            (words, *json)
+            (words, *json, *exit_code)
         }
     };
     let path = match worker::locate() {
@@ -103,6 +113,9 @@ pub fn run(args: &Args) -> Exit {
     if json {
         command.arg("--json");
     }
+    if exit_code {
+        command.arg("--exit-code");
+    }
     let status = match command.status() {
         Ok(status) => status,
         Err(error) => {
@@ -110,7 +123,7 @@ pub fn run(args: &Args) -> Exit {
             return Exit::Machine;
         }
     };
-    let known = [Exit::Success, Exit::StageFailed, Exit::Usage, Exit::Machine];
+    let known = [Exit::Success, Exit::StageFailed, Exit::Usage, Exit::Machine, Exit::Pending];
     let same = known.into_iter().find(|exit| status.code() == Some(*exit as i32));
     // 127: a library that it needs is not there, as the system has said already.
     let missing = (status.code() == Some(127)).then_some(Exit::Machine);

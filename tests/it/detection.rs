@@ -97,14 +97,16 @@ fn lint(pipeline: &Pipeline, target: &str) {
     let plan = pipeline.json("partial/plan.json");
     for variant in ["int8", "partial"] {
         let output = Command::new(env!("CARGO_BIN_EXE_qpipe"))
-            .args(["model", "lint", "--json"])
+            .args(["model", "lint", "--json", "--exit-code"])
             .arg(pipeline.artifact(&format!("onnx[{variant}]/model.onnx")))
             .output()
             .unwrap();
         let lint: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(lint["target"], target, "{lint}");
         assert!(lint["dequantize_linear"].as_u64() > Some(100), "{lint}");
-        for finding in lint["findings"].as_array().unwrap() {
+        let findings = lint["findings"].as_array().unwrap();
+        assert_eq!(output.status.code(), Some(if findings.is_empty() { 0 } else { 10 }));
+        for finding in findings {
             assert!(variant == "partial" && finding["rule"] == "float-island", "{finding}");
             let layers = plan["layers"].as_array().unwrap();
             let own = layers.iter().find(|layer| layer["node"] == finding["node"]).unwrap();

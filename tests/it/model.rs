@@ -67,6 +67,10 @@ fn two_models_are_compared() {
     let said = project.qpipe(&["model", "diff", "a.onnx", "a.onnx", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(json["same"], true);
+    for (other, code) in [("a.onnx", 0), ("b.onnx", 10), ("absent.onnx", 2)] {
+        let said = project.qpipe(&["model", "diff", "a.onnx", other, "--json", "--exit-code"]);
+        assert_eq!(said.code, Some(code), "{said:?}");
+    }
 }
 
 #[test]

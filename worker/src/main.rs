@@ -68,11 +68,15 @@ fn facts(names: &[&str]) -> ExitCode {
 /// Does `qpipe model`; its output and exit code are the runner's own.
 fn model(arguments: &[&str]) -> ExitCode {
     use std::io::Write as _;
+    let (asked, arguments) = match arguments {
+        [rest @ .., "--exit-code"] => (true, rest),
+        all => (false, all),
+    };
     match inspect::run(arguments) {
-        Ok(text) => {
+        Ok(told) => {
             // A reader that is gone needs no answer.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            let _ = std::io::stdout().write_all(told.text.as_bytes());
+            if asked && told.found { Exit::Pending.into() } else { ExitCode::SUCCESS }
         }
         Err(error) => {
             eprintln!("error: {}", error.message);

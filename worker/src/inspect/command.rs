@@ -12,27 +12,36 @@ use crate::quant::calibrate::check_calibration;
 use crate::quant::prepare::prepare;
 use crate::{Error, Result, onnx, passes};
 
+/// What is to be printed, and whether there is anything to look at: two models that differ, something that the linter finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Text or JSON.
+    pub text: String,
+    /// What `--exit-code` asks for.
+    pub found: bool,
+}
+
 /// Does `inspect FILE [--json]`, `diff A B [--json]`, `lint FILE [--target RUNTIME] [--json]`, or `trainable FILE…
-/// calibratable FILE… buildable FILE…`, which is always JSON; gives what is to be printed.
+/// calibratable FILE… buildable FILE…`, which is always JSON.
 ///
 /// # Errors
 /// A file that cannot be read; arguments that say neither.
-pub fn run(arguments: &[&str]) -> Result<String> {
+pub fn run(arguments: &[&str]) -> Result<Told> {
     let json = arguments.last() == Some(&"--json");
     let given = &arguments[..arguments.len() - usize::from(json)];
-    let text = match given {
+    let (text, found) = match given {
         ["inspect", file] => {
             let summary = Summary::read(Path::new(file))?;
-            if json { summary.json()? } else { summary.text() }
+            (if json { summary.json()? } else { summary.text() }, false)
         }
-        [word, ..] if check_of(word).is_some() => usable(given)?,
+        [word, ..] if check_of(word).is_some() => (usable(given)?, false),
         ["diff", a, b] => {
             let difference = Difference::read(Path::new(a), Path::new(b))?;
-            if json { difference.json()? } else { difference.text() }
+            (if json { difference.json()? } else { difference.text() }, !difference.same)
         }
         ["lint", file] | ["lint", file, "--target", _] => {
             let lint = Lint::read(Path::new(file), given.get(3).copied())?;
-            if json { lint.json()? } else { lint.text() }
+            (if json { lint.json()? } else { lint.text() }, !lint.findings.is_empty())
         }
         _ => {
             return Err(Error::user(
@@ -41,7 +50,8 @@ pub fn run(arguments: &[&str]) -> Result<String> {
             .help("qpipe model --help"));
         }
     };
-    Ok(if text.ends_with('\n') { text } else { text + "\n" })
+    let text = if text.ends_with('\n') { text } else { text + "\n" };
+    Ok(Told { text, found })
 }
 
 /// What is checked of a model.
@@ -114,7 +124,7 @@ mod tests {
         }
         let files = ["good", "bad", "missing"].map(path);
         let [good_path, bad_path, missing] = files.each_ref().map(String::as_str);
-        let text = run(&["trainable", good_path, bad_path, missing]).unwrap();
+        let text = run(&["trainable", good_path, bad_path, missing]).unwrap().text;
         let told: Vec<UsableModel> = serde_json::from_str(&text).unwrap();
         let why = told.iter().map(|told| told.refused.as_ref().map(|it| it.message.clone()));
         let [None, Some(bad), Some(missing)] = &why.collect::<Vec<_>>()[..] else {
@@ -124,14 +134,14 @@ mod tests {
         assert!(bad.starts_with(&files[1]) && missing.contains("missing"), "{text}");
         // Calibration stops at nothing that only gradients do.
         let words = ["trainable", bad_path, "calibratable", good_path, bad_path];
-        let text = run(&words).unwrap();
+        let text = run(&words).unwrap().text;
         let told: Vec<UsableModel> = serde_json::from_str(&text).unwrap();
         let found: Vec<_> =
             told.iter().map(|it| (it.word.as_str(), it.refused.is_some())).collect();
         let expected = [("trainable", true), ("calibratable", false), ("calibratable", false)];
         assert_eq!(found, expected, "{text}");
         // An engine is of images of one size.
-        let text = run(&["buildable", good_path]).unwrap();
+        let text = run(&["buildable", good_path]).unwrap().text;
         assert!(text.contains("the model's input `x` must be [batch, channels"), "{text}");
         assert!(text.contains("image_size = 224"), "{text}");
         let mut model = onnx::read(Path::new(good_path)).unwrap();
@@ -139,7 +149,7 @@ mod tests {
         model.graph.inputs[0].shape = Some(sizes.to_vec());
         onnx::write_one_file(&model, Path::new(good_path)).unwrap();
         let told: Vec<UsableModel> =
-            serde_json::from_str(&run(&["buildable", good_path]).unwrap()).unwrap();
+            serde_json::from_str(&run(&["buildable", good_path]).unwrap().text).unwrap();
         assert_eq!(told[0].refused, None);
     }
 
@@ -169,14 +179,14 @@ mod tests {
         };
         onnx::write_one_file(&Model::new(graph, 17), &path).unwrap();
         let path = path.to_str().unwrap();
-        let text = run(&["trainable", path, "calibratable", path]).unwrap();
+        let text = run(&["trainable", path, "calibratable", path]).unwrap().text;
         let told: Vec<UsableModel> = serde_json::from_str(&text).unwrap();
         let why = "its input `x` is a tensor of strings, and what is fed to it are numbers";
         assert_eq!(told.len(), 2);
         for told in told {
             assert_eq!(told.refused.unwrap().message, format!("{path}: {why}"));
         }
-        let text = run(&["inspect", path]).unwrap();
+        let text = run(&["inspect", path]).unwrap().text;
         for line in [
             "  input: x string, rank unknown\n".to_owned(),
             format!("  executable: no, 2 of 2 nodes: {why}\n"),

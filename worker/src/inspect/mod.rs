@@ -11,7 +11,7 @@ mod summary;
 mod summary_text;
 
 pub use abilities::{Abilities, Ability, Refused};
-pub use command::run;
+pub use command::{Told, run};
 pub use cost::Cost;
 pub use difference::{Changed, Difference, TensorChange};
 pub use lint::Lint;
