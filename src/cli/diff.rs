@@ -115,12 +115,29 @@ fn object(artifact: Option<&Artifact>) -> String {
 }
 
 fn figure(metric: &MetricDiff) -> String {
-    let value = |value: Option<f64>| value.map_or("nothing".to_owned(), |value| value.to_string());
+    let value = |value: Option<f64>| value.map_or("nothing".to_owned(), written);
     let MetricDiff { name, old, new, difference } = metric;
+    let larger = old.unwrap_or(0.0).abs().max(new.unwrap_or(0.0).abs());
     // Digits behind what two figures can tell apart are noise.
-    let round = |difference: f64| (difference * 1e9).round() / 1e9;
-    let difference = difference.map(|difference| format!(" ({:+})", round(difference)));
+    let rounded = |difference: f64| {
+        if difference.abs() < 1e-12 * larger {
+            return 0.0;
+        }
+        format!("{difference:.5e}").parse().unwrap_or(difference)
+    };
+    let difference = difference.map(rounded).map(|difference| {
+        let sign = if difference < 0.0 { "" } else { "+" };
+        format!(" ({sign}{})", written(difference))
+    });
     format!("{name} = {} → {}{}", value(*old), value(*new), difference.unwrap_or_default())
+}
+
+/// All digits; those of very great and very small numbers with an exponent.
+fn written(value: f64) -> String {
+    match value.abs() {
+        size if size != 0.0 && !(1e-5..1e15).contains(&size) => format!("{value:e}"),
+        _ => value.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -136,5 +153,11 @@ mod tests {
         assert_eq!(metric(Some(0.1), Some(0.3), Some(0.3 - 0.1)), "top1 = 0.1 → 0.3 (+0.2)");
         assert_eq!(metric(Some(2.0), Some(1.5), Some(-0.5)), "top1 = 2 → 1.5 (-0.5)");
         assert_eq!(metric(None, Some(1.0), None), "top1 = nothing → 1");
+        assert_eq!(metric(Some(1e-12), Some(3e-12), Some(2e-12)), "top1 = 1e-12 → 3e-12 (+2e-12)");
+        assert_eq!(metric(Some(1e300), Some(1e300), Some(0.0)), "top1 = 1e300 → 1e300 (+0)");
+        assert_eq!(
+            metric(Some(0.3), Some(0.1 + 0.2), Some(0.1 + 0.2 - 0.3)),
+            "top1 = 0.3 → 0.30000000000000004 (+0)"
+        );
     }
 }

@@ -11,6 +11,7 @@ use super::schema::{self, Link};
 use super::stage::{RawCell, RawStage};
 use super::tree::{Node, Place};
 use crate::stages::contract::{Input, PortType, Runs, Source};
+use crate::stages::report::Report;
 
 /// Cells of a stage by their texts.
 pub(super) type Cells<'p> = HashMap<&'p str, &'p RawCell>;
@@ -147,11 +148,63 @@ impl<'p> Names<'p> {
             let found = self.several(&Spot { text, accepts: input.accepts, node }, mistakes);
             origins.extend(found.into_iter().map(|origin| (origin, node.place)));
         }
+        self.check_baseline(cell, origins.iter().map(|(origin, _)| origin), mistakes);
         let connection = |(index, (origin, place))| {
             let input = ResolvedInput { port: format!("from.{index}"), origin };
             Connection { input, place }
         };
         origins.into_iter().enumerate().map(connection).collect()
+    }
+
+    /// The baseline of a report must be one of its rows, which are known before anything runs.
+    fn check_baseline<'o>(
+        &self,
+        cell: &RawCell,
+        origins: impl Iterator<Item = &'o Origin>,
+        mistakes: &mut Vec<Mistake>,
+    ) {
+        let config = cell.stage.as_ref().and_then(|it| it.as_any().downcast_ref::<Report>());
+        let Some((config, baseline)) = config.and_then(|it| Some((it, it.baseline.as_ref()?)))
+        else {
+            return;
+        };
+        let mut rows: Vec<String> = Vec::new();
+        for origin in origins {
+            let Origin::Stage { id, .. } = origin else { return };
+            let of_stage = |stage: &'p RawStage| {
+                let cells = stage.cells.as_ref()?;
+                Some((stage, cells.iter().find(|cell| cell.id == *id)?))
+            };
+            let Some((stage, source)) = self.stages.iter().find_map(of_stage) else { return };
+            let variables = source.combination.variables.iter();
+            let variables: Vec<_> =
+                variables.map(|(name, node)| (name.clone(), node.to_json())).collect();
+            let row = config.row(&variables).unwrap_or_else(|| stage.name.clone());
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
+        }
+        // What else tells rows apart is known from the figures alone.
+        let is_row = |row: &String| {
+            baseline
+                .strip_prefix(row.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
+        };
+        if rows.is_empty() || rows.iter().any(is_row) {
+            return;
+        }
+        let node = cell.tree.nearest(&["baseline".to_owned()]);
+        let message = format!("baseline \"{baseline}\" is no row of `{}`", cell.id);
+        mistakes.push(
+            Mistake::new(
+                "no-row",
+                node.place,
+                message,
+                "expected a value of the rows, or the name of a stage",
+            )
+            .also(node.from, "the value comes from here")
+            .help(format!("rows: {}", rows.join(", "))),
+        );
     }
 
     /// Figures of all evaluations, benchmarks and commands, in file order.

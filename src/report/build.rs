@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::figures::{self, Benchmark, Detection, Evaluation, Figures, Subject};
 use super::number;
+use super::rows::{self, Identity};
 use super::table::{Report, Row, Timing, TimingColumn};
 use crate::stages::contract::Metrics;
 use crate::stages::report::Report as Config;
@@ -40,6 +41,7 @@ pub fn build(
         format: 1,
         title: config.title.clone().unwrap_or_else(|| pipeline.to_owned()),
         rows_by: config.rows.clone(),
+        axes: Vec::new(),
         baseline: 0,
         engines: Vec::new(),
         timings: Vec::new(),
@@ -48,14 +50,22 @@ pub fn build(
         failures: Vec::new(),
         notes: Vec::new(),
     };
-    let mut conditions = Vec::new();
-    let mut advice: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut read = Vec::new();
     for (source, metrics) in sources {
         let figures = Figures::read(metrics).map_err(|error| {
             let help = "a metrics file with the key `batches` or `subject` is read as figures of a benchmark or of an evaluation: where they are others, give the key another name";
             (format!("stage `{}`: {error}", source.id), help.to_owned())
         })?;
-        let row = report.row(config, source);
+        read.push((source, figures));
+    }
+    report.axes = rows::axes(config, &read);
+    let mut conditions = Vec::new();
+    let mut advice: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut identities = Vec::new();
+    for ((source, figures), (_, metrics)) in read.into_iter().zip(sources) {
+        let identity = Identity::of(config, &report.axes, source);
+        let row = report.row(config, &mut identities, identity);
+        report.rows[row].stages.push(source.id.clone());
         for line in figures::advice(metrics) {
             match advice.iter_mut().find(|(known, _)| *known == line) {
                 Some((_, rows)) if rows.contains(&row) => {}
@@ -71,19 +81,21 @@ pub fn build(
                 if !conditions.contains(&condition) {
                     conditions.push(condition);
                 }
-                report.add_benchmark(row, &benchmark);
+                report.add_benchmark(row, source, &benchmark);
             }
-            Figures::Other(values) => report.add_others(row, values),
+            Figures::Other(values) => report.add_others(row, source, values),
         }
     }
     report.square();
-    let rows: Vec<&str> = report.rows.iter().map(|row| row.key.as_str()).collect();
     if let Some(baseline) = &config.baseline {
-        report.baseline = rows.iter().position(|key| key == baseline).ok_or_else(|| {
+        let rows: Vec<&str> = report.rows.iter().map(|row| row.key.as_str()).collect();
+        let whole = rows.iter().position(|key| key == baseline);
+        let named = || identities.iter().position(|identity| identity.name() == baseline);
+        report.baseline = whole.or_else(named).ok_or_else(|| {
             (format!("baseline \"{baseline}\" is no row"), format!("rows: {}", rows.join(", ")))
         })?;
     }
-    report.compare();
+    report.compare(&identities);
     report.notes.extend(conditions);
     for (line, rows) in advice {
         let titles: Vec<&str> = rows.iter().map(|&row| report.rows[row].title.as_str()).collect();
@@ -93,19 +105,13 @@ pub fn build(
 }
 
 impl Report {
-    /// The row that a stage belongs to.
-    fn row(&mut self, config: &Config, source: &Source) -> usize {
-        let value = source.cell.iter().find(|(name, _)| *name == config.rows);
-        let key = match value {
-            Some((_, serde_json::Value::String(text))) => text.clone(),
-            Some((_, value)) => value.to_string(),
-            None => source.name.clone(),
-        };
-        let found = self.rows.iter().position(|row| row.key == key);
-        let index = found.unwrap_or_else(|| {
+    /// The row of that identity, made where it is the first of it.
+    fn row(&mut self, config: &Config, known: &mut Vec<Identity>, identity: Identity) -> usize {
+        known.iter().position(|other| *other == identity).unwrap_or_else(|| {
             self.rows.push(Row {
-                title: config.labels.get(&key).unwrap_or(&key).clone(),
-                key,
+                title: identity.title(config),
+                key: identity.key(),
+                against: None,
                 simulation: None,
                 engines: Vec::new(),
                 boxes: None,
@@ -115,10 +121,17 @@ impl Report {
                 others: Vec::new(),
                 stages: Vec::new(),
             });
-            self.rows.len() - 1
-        });
-        self.rows[index].stages.push(source.id.clone());
-        index
+            known.push(identity);
+            known.len() - 1
+        })
+    }
+
+    /// Notes that a row has another figure than the one that is shown.
+    fn another(&mut self, row: usize, figure: &str, first: &str, source: &Source, second: &str) {
+        self.notes.push(format!(
+            "{}: the first {figure} is shown, {first}; `{}` has {second}.",
+            self.rows[row].title, source.id
+        ));
     }
 
     fn add_evaluation(&mut self, row: usize, source: &Source, evaluation: &Evaluation) {
@@ -134,11 +147,7 @@ impl Report {
             None => *place = Some(accuracy),
             Some(first) if (first.top1 - accuracy.top1).abs() >= 5e-5 => {
                 let (first, second) = (number::percent(first.top1), number::percent(accuracy.top1));
-                let note = format!(
-                    "{}: the first top-1 is shown, {first}; `{}` has {second}.",
-                    self.rows[row].title, source.id
-                );
-                self.notes.push(note);
+                self.another(row, "top-1", &first, source, &second);
             }
             Some(_) => {}
         }
@@ -157,16 +166,13 @@ impl Report {
             None => *place = Some(boxes),
             Some(first) if (first.map50 - boxes.map50).abs() >= 5e-5 => {
                 let (first, second) = (number::percent(first.map50), number::percent(boxes.map50));
-                self.notes.push(format!(
-                    "{}: the first mAP@0.5 is shown, {first}; `{}` has {second}.",
-                    self.rows[row].title, source.id
-                ));
+                self.another(row, "mAP@0.5", &first, source, &second);
             }
             Some(_) => {}
         }
     }
 
-    fn add_benchmark(&mut self, row: usize, benchmark: &Benchmark) {
+    fn add_benchmark(&mut self, row: usize, source: &Source, benchmark: &Benchmark) {
         for timed in &benchmark.batches {
             let wanted = TimingColumn {
                 backend: benchmark.backend.clone(),
@@ -175,20 +181,43 @@ impl Report {
             };
             let column = column(&mut self.timings, &wanted);
             let place = slot(&mut self.rows[row].timings, column);
-            place.get_or_insert(Timing {
+            let own = Timing {
                 iterations: timed.iterations,
                 latency_ms: timed.latency_ms,
                 throughput: timed.throughput,
                 speedup: None,
                 quantized: benchmark.quantized,
-            });
+            };
+            match *place {
+                None => *place = Some(own),
+                Some(first) => {
+                    let ms = |timing: Timing| {
+                        format!("{} ms", number::milliseconds(timing.latency_ms.median))
+                    };
+                    let figure = format!("median of batch {}", timed.batch);
+                    self.another(row, &figure, &ms(first), source, &ms(own));
+                }
+            }
         }
     }
 
-    fn add_others(&mut self, row: usize, values: Vec<(String, serde_json::Value)>) {
+    fn add_others(
+        &mut self,
+        row: usize,
+        source: &Source,
+        values: Vec<(String, serde_json::Value)>,
+    ) {
         for (name, value) in values {
             let column = column(&mut self.others, &name);
-            slot(&mut self.rows[row].others, column).get_or_insert(value);
+            let place = slot(&mut self.rows[row].others, column);
+            match place {
+                None => *place = Some(value),
+                Some(first) if *first != value => {
+                    let (first, second) = (first.to_string(), value.to_string());
+                    self.another(row, &name, &first, source, &second);
+                }
+                Some(_) => {}
+            }
         }
     }
 
@@ -417,6 +446,95 @@ FP32          1.00×
         ];
         assert_eq!(report.notes[..2], noted);
         assert_eq!(report.rows[4].timings[0].expect("timed").speedup, Some(2.5));
+    }
+
+    /// Two networks in float and INT8: each is compared with its own float row, and none is hidden behind another.
+    #[test]
+    fn rows_are_told_apart_by_other_variables_where_figures_would_hide_each_other() {
+        let mut sources = Vec::new();
+        for (net, variant, median) in
+            [("r", "fp32", 2.0), ("r", "int8", 1.0), ("m", "fp32", 4.0), ("m", "int8", 8.0)]
+        {
+            let cell = [("net", json!(net)), ("variant", json!(variant)), ("batch", json!(1))];
+            let mut figures = benchmark(1, median);
+            figures["quantized"] = json!(variant == "int8");
+            sources.push(source(&format!("bench[{net},{variant}]"), "bench", &cell, &figures));
+        }
+        let toml = "labels = { fp32 = \"FP32\", m = \"MobileNet\" }\nbaseline = \"fp32\"";
+        let report = build(&config(toml), "p", &sources).expect("a report");
+        assert_eq!(report.axes, ["net"]);
+        let titles: Vec<&str> = report.rows.iter().map(|row| row.title.as_str()).collect();
+        assert_eq!(titles, ["FP32, r", "int8, r", "FP32, MobileNet", "int8, MobileNet"]);
+        let speedups = report.rows.iter().map(|row| row.timings[0].and_then(|it| it.speedup));
+        assert_eq!(speedups.collect::<Vec<_>>(), [1.0, 2.0, 1.0, 0.5].map(Some));
+        let failed = "int8, MobileNet is slower than FP32, MobileNet at batch 1: 0.50×. Quantization does not pay there.";
+        assert_eq!(report.failures, [failed]);
+        let text = report.text(100);
+        assert!(text.contains("\nvariant, net "), "{text}");
+        // One network alone is a table as ever.
+        let report = build(&config(toml), "p", &sources[..2]).expect("a report");
+        assert!(report.axes.is_empty());
+        assert_eq!(report.rows[1].key, "int8");
+    }
+
+    #[test]
+    fn a_second_figure_of_one_place_is_noted() {
+        let int8 = [("variant", json!("int8"))];
+        let sources = [
+            source("one[int8]", "one", &int8, &benchmark(1, 0.5)),
+            source("two[int8]", "two", &int8, &benchmark(1, 0.25)),
+            source("a[int8]", "a", &int8, &json!({"sqnr_db": 20.5})),
+            source("b[int8]", "b", &int8, &json!({"sqnr_db": 10.0})),
+        ];
+        let report = build(&config(""), "p", &sources).expect("a report");
+        let noted = [
+            "int8: the first median of batch 1 is shown, 0.500 ms; `two[int8]` has 0.250 ms.",
+            "int8: the first sqnr_db is shown, 20.5; `b[int8]` has 10.0.",
+        ];
+        assert_eq!(report.notes[..2], noted);
+        // A stage of the name of a variant is a row of its own.
+        let sources = [
+            source("eng[int8]", "eng", &int8, &evaluation("engine", 0.5)),
+            source("int8", "int8", &[], &evaluation("engine", 0.9)),
+        ];
+        let report = build(&config(""), "p", &sources).expect("a report");
+        assert_eq!(report.rows.len(), 2);
+    }
+
+    #[test]
+    fn without_a_float_engine_a_slower_one_is_no_failure() {
+        let timed = |variant: &str, median: f64| {
+            let mut figures = benchmark(1, median);
+            figures["quantized"] = json!(true);
+            source(variant, "bench", &[("variant", json!(variant))], &figures)
+        };
+        let report =
+            build(&config(""), "p", &[timed("ptq", 1.0), timed("qat", 1.1)]).expect("a report");
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_eq!(report.notes[0], "qat is slower than ptq at batch 1: 0.91×.");
+    }
+
+    #[test]
+    fn accuracies_of_other_images_have_no_difference() {
+        let of = |variant: &str, subject: &str, top1: f64, samples: u64| {
+            let mut figures = evaluation(subject, top1);
+            figures["samples"] = json!(samples);
+            source(variant, subject, &[("variant", json!(variant))], &figures)
+        };
+        let sources = [
+            of("fp32", "engine", 0.9, 100),
+            of("fp32", "simulation", 0.92, 1000),
+            of("ptq", "engine", 0.95, 20),
+            of("ptq", "simulation", 0.91, 1000),
+            of("qat", "engine", 0.95, 20),
+        ];
+        let report = build(&config(""), "p", &sources).expect("a report");
+        let delta = |row: usize| report.rows[row].delta_points.map(|it| (it * 100.0).round());
+        assert_eq!((delta(1), delta(2)), (Some(-100.0), None));
+        assert_eq!(
+            report.notes[0],
+            "qat has no Δ: its top-1 is of 20 images, that of fp32 of 100."
+        );
     }
 
     #[test]

@@ -30,6 +30,18 @@ impl Report {
         groups
     }
 
+    /// Whether a row is compared with another one.
+    fn is_compared(&self, row: usize) -> bool {
+        self.rows[row].against.is_some_and(|against| against != row)
+    }
+
+    /// What rows are: `variant`, `variant, net`.
+    pub(super) fn heading(&self) -> String {
+        let names: Vec<&str> =
+            std::iter::once(&self.rows_by).chain(&self.axes).map(String::as_str).collect();
+        names.join(", ")
+    }
+
     fn column(&self, title: &str, cell: impl Fn(usize) -> Option<String>) -> Column {
         let cells = (0..self.rows.len()).map(|row| cell(row).unwrap_or_default()).collect();
         Column { title: title.to_owned(), cells }
@@ -96,13 +108,13 @@ impl Report {
             self.column("p99 ms", |row| figure(row, &|it| ms(it.latency_ms.p99))),
             self.column("img/s", |row| figure(row, &|it| number::rate(it.throughput))),
         ];
-        let others = (0..self.rows.len()).filter(|&row| row != self.baseline);
+        let others = (0..self.rows.len()).filter(|&row| self.is_compared(row));
         let mut speedups = others.filter_map(|row| self.rows[row].timings[index]?.speedup);
         if speedups.next().is_some() {
             let speedup = |row: usize| self.rows[row].timings[index]?.speedup;
             columns.push(self.column("speed-up", |row| speedup(row).map(number::times)));
-            let other = |row: &usize| *row != self.baseline;
-            let gain = |row: usize| Some(row).filter(other).and_then(speedup).map(number::gain);
+            let other = |row: usize| self.is_compared(row).then_some(row);
+            let gain = |row: usize| other(row).and_then(speedup).map(number::gain);
             columns.push(self.column("gain", gain));
         }
         Group { title, columns }

@@ -50,7 +50,7 @@ impl Report {
             let (span, title) = (group.columns.len(), escape(&group.title));
             let _ = write!(text, "<th class=\"first\" colspan=\"{span}\">{title}</th>");
         }
-        let _ = write!(text, "</tr>\n<tr><th>{}</th>", escape(&self.rows_by));
+        let _ = write!(text, "</tr>\n<tr><th>{}</th>", escape(&self.heading()));
         for group in &groups {
             for (index, column) in group.columns.iter().enumerate() {
                 let class = if index == 0 { " class=\"first\"" } else { "" };
@@ -64,7 +64,7 @@ impl Report {
         let groups = self.groups();
         text.push_str("<tbody>\n");
         for (index, row) in self.rows.iter().enumerate() {
-            let class = if index == self.baseline { " class=\"baseline\"" } else { "" };
+            let class = if row.against == Some(index) { " class=\"baseline\"" } else { "" };
             let _ = write!(text, "<tr{class}><td>{}</td>", escape(&row.title));
             for group in &groups {
                 for (position, column) in group.columns.iter().enumerate() {

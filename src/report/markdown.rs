@@ -6,7 +6,7 @@ impl Report {
     /// A heading, one table (GitHub's dialect), what failed, the notes.
     pub fn markdown(&self) -> String {
         let groups = self.groups();
-        let mut headings = vec![escape(&self.rows_by)];
+        let mut headings = vec![escape(&self.heading())];
         for group in &groups {
             for column in &group.columns {
                 let heading = format!("{} {}", group.title, column.title);

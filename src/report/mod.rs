@@ -11,6 +11,7 @@ mod grid;
 mod html;
 mod markdown;
 mod number;
+mod rows;
 mod sweep;
 mod sweep_figures;
 mod table;

@@ -146,12 +146,15 @@ const NEUTRAL: &[&str] = &[
 
 /// Which values of a figure are better, where its name tells: the last word of its last part counts,
 /// or else that of the part before, as in `top1.int8`. So `accuracy_loss` is a loss, and
-/// `loss_weight` is not.
+/// `loss_weight` is not. Of a rate (`images_per_ms`) its unit says nothing.
 fn better(name: &str) -> Option<Better> {
     let name = name.to_lowercase().replace("top-", "top").replace("top_", "top");
     name.rsplit('.').find_map(|part| {
         let mut words = part.rsplit(['_', '-', ' ', '/']);
         let word = words.find(|word| !NEUTRAL.contains(word))?;
+        if words.next() == Some("per") {
+            return None;
+        }
         let of = |(better, words): &(Better, &[&str])| words.contains(&word).then_some(*better);
         WORDS.iter().find_map(of)
     })
@@ -201,7 +204,9 @@ mod tests {
         for name in ["loss", "accuracy_loss", "latency_ms.median", "size.bytes", "top1_error"] {
             assert_eq!(better(name), Some(Better::Lower), "{name}");
         }
-        for name in ["steps", "samples", "loss_weight", "glossary", "n"] {
+        for name in
+            ["steps", "samples", "loss_weight", "glossary", "n", "images_per_ms", "bytes/per/ms"]
+        {
             assert_eq!(better(name), None, "{name}");
         }
     }

@@ -11,7 +11,10 @@ pub struct Report {
     pub title: String,
     /// What a row is: the matrix variable.
     pub rows_by: String,
-    /// Position of the row that the others are compared with.
+    /// Other matrix variables that rows are told apart by, since a row would have two figures for one place without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub axes: Vec<String>,
+    /// Position of the row that the others are compared with; the first of them where there is one for each value of [`Report::axes`].
     pub baseline: usize,
     /// Runtimes whose engines were evaluated, in the order of [`Row::engines`].
     pub engines: Vec<String>,
@@ -35,6 +38,9 @@ pub struct Row {
     pub key: String,
     /// What is shown.
     pub title: String,
+    /// Position of the row that it is compared with; `None`: none is of the same [`Report::axes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<usize>,
     /// Accuracy in simulation.
     pub simulation: Option<Accuracy>,
     /// Accuracy of the engine of each of [`Report::engines`].

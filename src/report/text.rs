@@ -12,8 +12,9 @@ impl Report {
     /// The table as aligned text, in lines of at most `columns`. What does not fit side by side goes
     /// into a block of its own below, the rows named again; long names are cut, notes are wrapped.
     pub fn text(&self, columns: usize) -> String {
+        let heading = self.heading();
         let titles = self.rows.iter().map(|row| row.title.as_str());
-        let names = [self.rows_by.as_str()].into_iter().chain(titles);
+        let names = [heading.as_str()].into_iter().chain(titles);
         let longest = (columns / 2).max(NAME);
         let names: Vec<String> = names.map(|name| cut(name, longest)).collect();
         let name_width = names.iter().map(|name| width(name)).max().unwrap_or(0);

@@ -10,7 +10,9 @@ use super::contract::{Contract, Input, Output, PortType, Ref, Runs};
 /// Puts the figures of all `evaluate` and `benchmark` stages side by side: a row a variant.
 ///
 /// A stage belongs to the row that the matrix variable `rows` names; one without that variable is
-/// a row of its own. Outputs: `table` (Markdown), `html`, `json`.
+/// a row of its own. Where two stages of a row have a figure for the same place and differ in another variable of their matrix, there is a row for each of its
+/// values (`int8, mobilenet`), compared with the baseline of the same value. Of stages that do not differ so the first figure is shown, and a note tells the
+/// other. Δ compares accuracies of equally many images. Outputs: `table` (Markdown), `html`, `json`.
 ///
 /// A quantized engine that is slower than the fastest float one of the same runtime, threads and batch is told as a failure of the experiment
 /// (`FAILED: …`, `failures` in `json`). The run succeeds all the same; `[guards.NAME]` with `baseline` makes it fail.
@@ -35,13 +37,29 @@ pub struct Report {
     pub title: Option<String>,
 }
 
+impl Report {
+    /// The row of a stage with these matrix variables, as text; `None`: it is a row of its own, of its name.
+    pub fn row(&self, cell: &[(String, serde_json::Value)]) -> Option<String> {
+        value_of(cell, &self.rows)
+    }
+}
+
+/// Value of a matrix variable as text.
+pub fn value_of(cell: &[(String, serde_json::Value)], variable: &str) -> Option<String> {
+    let (_, value) = cell.iter().find(|(name, _)| name == variable)?;
+    Some(match value {
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    })
+}
+
 fn default_rows() -> String {
     "variant".to_owned()
 }
 
 impl Contract for Report {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "one table of all variants";
     const RUNS: Runs = Runs::Runner;
 
