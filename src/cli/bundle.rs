@@ -10,7 +10,7 @@ use super::{Exit, PipelineArgs, fail};
 use crate::cache::bundle::{self, BundleError, Packing};
 use crate::cache::{Cache, CacheError, LockFile, Lookup, files_below};
 use crate::config::Pipeline;
-use crate::exec::user_files;
+use crate::exec::{shell, stdout, user_files};
 use crate::plan::Plan;
 use crate::stages::quantity;
 
@@ -147,7 +147,7 @@ fn packed(args: &Args, pipeline: &Pipeline) -> Result<Exit, BundleError> {
     let packed = packing.write(&cache, &output)?;
     let of =
         |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    println!(
+    stdout::line(format_args!(
         "{}: {}, {}, {}; {} of {}",
         output.display(),
         of(packed.files, "file"),
@@ -155,7 +155,7 @@ fn packed(args: &Args, pipeline: &Pipeline) -> Result<Exit, BundleError> {
         of(packed.objects, "object"),
         BinaryBytes(packed.packed),
         BinaryBytes(packed.bytes)
-    );
+    ));
     Ok(Exit::Success)
 }
 
@@ -222,13 +222,14 @@ pub fn unpack(args: &UnbundleArgs) -> Exit {
     let open = |beside: &Path| Cache::open(&args.cache.root(beside));
     match bundle::unpack(&args.bundle, &folder, open, args.force) {
         Ok(unpacked) => {
-            println!(
+            stdout::line(format_args!(
                 "{} files, {} results; {} were in the cache already",
                 unpacked.files, unpacked.records, unpacked.known
-            );
+            ));
             let shown = folder
                 .join(unpacked.pipeline.strip_prefix(&absolute).unwrap_or(&unpacked.pipeline));
-            println!("now: qpipe run {}", shown.display());
+            let shown = shell::word(&shown.to_string_lossy());
+            stdout::line(format_args!("now: qpipe run {shown}"));
             Exit::Success
         }
         Err(error) => shown(&error),

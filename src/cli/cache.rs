@@ -9,6 +9,7 @@ use indicatif::BinaryBytes;
 use super::pipeline_args::CacheArgs;
 use super::{Exit, fail, remote};
 use crate::cache::{Cache, CacheError, Keep, LockFile};
+use crate::exec::stdout;
 use crate::stages::quantity;
 
 /// Looks after the artifact cache.
@@ -114,17 +115,28 @@ pub(super) fn shown(error: CacheError) -> Exit {
 fn status(cache: &Cache, json: bool) -> Result<Exit, CacheError> {
     let status = cache.status()?;
     if json {
-        println!("{}", serde_json::json!({ "cache": cache.root(), "status": status }));
+        stdout::line(format_args!(
+            "{}",
+            serde_json::json!({ "cache": cache.root(), "status": status })
+        ));
         return Ok(Exit::Success);
     }
-    println!("{}", cache.root().display());
-    println!("  {} results of {}", status.actions, count(status.pipelines, "pipeline"));
-    println!("  {}, {}", count(status.objects, "object"), BinaryBytes(status.object_bytes));
-    println!(
+    stdout::line(format_args!("{}", cache.root().display()));
+    stdout::line(format_args!(
+        "  {} results of {}",
+        status.actions,
+        count(status.pipelines, "pipeline")
+    ));
+    stdout::line(format_args!(
+        "  {}, {}",
+        count(status.objects, "object"),
+        BinaryBytes(status.object_bytes)
+    ));
+    stdout::line(format_args!(
         "  {}, logs and scratch: {}",
         count(status.checkpoints, "checkpoint"),
         BinaryBytes(status.other_bytes)
-    );
+    ));
     Ok(Exit::Success)
 }
 
@@ -138,14 +150,14 @@ fn gc(cache: &Cache, keep: &Keep, dry: bool) -> Result<Exit, CacheError> {
         return Err(CacheError::LockFileMissing { path: missing.clone() });
     }
     let collected = cache.collect(keep, dry)?;
-    println!(
+    stdout::line(format_args!(
         "{} {} and {}: {}; {} kept",
         if dry { "would remove" } else { "removed" },
         count(collected.actions, "result"),
         count(collected.objects, "object"),
         BinaryBytes(collected.bytes),
         count(collected.kept, "result"),
-    );
+    ));
     if let Some(limit) = keep.bytes.filter(|limit| collected.kept_bytes > *limit) {
         eprintln!(
             "note: what lock files and running stages need has {}, more than --max-size {}",
@@ -161,7 +173,7 @@ fn verify(cache: &Cache, repair: bool) -> Result<Exit, CacheError> {
     for fault in &verified.faults {
         eprintln!("damaged: {fault}");
     }
-    println!(
+    stdout::line(format_args!(
         "{}, {}, {}: {}",
         count(verified.objects, "object"),
         BinaryBytes(verified.bytes),
@@ -171,13 +183,13 @@ fn verify(cache: &Cache, repair: bool) -> Result<Exit, CacheError> {
         } else {
             count(verified.faults.len(), "fault")
         },
-    );
+    ));
     if verified.faults.is_empty() {
         return Ok(Exit::Success);
     }
     if repair {
         cache.repair(&verified)?;
-        println!("removed what was damaged; the next run makes it anew");
+        stdout::line(format_args!("removed what was damaged; the next run makes it anew"));
         return Ok(Exit::Success);
     }
     eprintln!(
@@ -193,7 +205,7 @@ fn clear(cache: &Cache, yes: bool) -> Result<Exit, CacheError> {
         return Ok(Exit::Usage);
     }
     let bytes = cache.clear()?;
-    println!("removed {}", BinaryBytes(bytes));
+    stdout::line(format_args!("removed {}", BinaryBytes(bytes)));
     Ok(Exit::Success)
 }
 

@@ -3,7 +3,7 @@
 use super::pipeline_args::CacheArgs;
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
-use crate::exec;
+use crate::exec::{self, stdout};
 use crate::plan::Plan;
 
 /// Cancels a pipeline's jobs on the cluster, whichever run submitted them.
@@ -26,11 +26,11 @@ Examples:
 pub fn run(args: &Args) -> Exit {
     match cancel(args) {
         Ok(0) => {
-            println!("no jobs are pending or running");
+            stdout::line(format_args!("no jobs are pending or running"));
             Exit::Success
         }
         Ok(jobs) => {
-            println!("cancelled {jobs} job{}", if jobs == 1 { "" } else { "s" });
+            stdout::line(format_args!("cancelled {jobs} job{}", if jobs == 1 { "" } else { "s" }));
             Exit::Success
         }
         Err(exit) => exit,

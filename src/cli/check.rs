@@ -1,13 +1,12 @@
 //! `qpipe check`.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 
 use super::pipeline_args::WatchArgs;
 use super::watch::{Seen, watch};
 use super::{Exit, PipelineArgs};
 use crate::config::{Pipeline, Purpose};
-use crate::exec::worker;
+use crate::exec::{stdout, worker};
 use crate::plan::Plan;
 
 /// Checks a pipeline file and shows all its mistakes.
@@ -46,8 +45,7 @@ fn once(args: &Args, seen: &mut Seen) -> Exit {
         return exit;
     }
     let file = args.pipeline.file.display();
-    // A reader that is gone needs no answer.
-    let _ = writeln!(std::io::stdout(), "{file}: ok, {}", summary(&pipeline));
+    stdout::line(format_args!("{file}: ok, {}", summary(&pipeline)));
     Exit::Success
 }
 

@@ -1,11 +1,10 @@
 //! `qpipe completions`.
 
-use std::io::Write as _;
-
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::{Cli, Exit};
+use crate::exec::stdout;
 
 /// Prints a script that completes commands and options in a shell.
 #[derive(Debug, clap::Args)]
@@ -27,8 +26,7 @@ Examples:
 pub fn run(args: &Args) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "qpipe", &mut script);
-    // A reader that is gone needs no answer.
-    let _ = std::io::stdout().write_all(&script);
+    stdout::write(&script);
     Exit::Success
 }
 

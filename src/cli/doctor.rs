@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::Exit;
-use crate::exec::{answer, worker};
+use crate::exec::{answer, stdout, worker};
 use crate::task::Component;
 
 /// Lists what qpipe needs: each component, its version, where it was found and how to get it.
@@ -32,14 +32,14 @@ pub fn run(args: &Args) -> Exit {
     let complete = components.iter().all(|c| c.version.is_some() || !c.required);
     if args.json {
         match serde_json::to_string_pretty(&components) {
-            Ok(text) => println!("{text}"),
+            Ok(text) => stdout::line(format_args!("{text}")),
             Err(error) => {
                 eprintln!("error: {error}");
                 return Exit::Bug;
             }
         }
     } else {
-        print!("{}", text(&components));
+        stdout::write(text(&components).as_bytes());
         if !complete {
             eprintln!("error: something that stages need is missing");
         }

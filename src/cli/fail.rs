@@ -3,7 +3,7 @@
 use super::Exit;
 use crate::cache::CacheError;
 use crate::exec::reporter::terminal;
-use crate::exec::{RunError, SlurmError};
+use crate::exec::{RunError, SlurmError, stdout};
 
 /// Shows an error with its help, and gives its exit code back.
 pub fn show(error: &impl miette::Diagnostic, exit: Exit) -> Exit {
@@ -24,7 +24,7 @@ pub fn run(error: RunError, json: bool) -> Exit {
         let event = serde_json::json!({
             "event": "error", "message": error.to_string(), "help": help, "exit": exit as u8,
         });
-        println!("{event}");
+        stdout::line(format_args!("{event}"));
     }
     show(&error, exit)
 }
@@ -37,7 +37,9 @@ impl From<&RunError> for Exit {
             | RunError::Lacking { .. }
             | RunError::TooLarge { .. }
             | RunError::Io { .. } => Self::Machine,
-            RunError::Target(_) | RunError::LockedSweep => Self::Usage,
+            RunError::Target(_) | RunError::LockedSweep | RunError::GuardedSweep { .. } => {
+                Self::Usage
+            }
             RunError::InputChanged { .. }
             | RunError::Locked { .. }
             | RunError::Definition { .. }

@@ -1,9 +1,8 @@
 //! `qpipe graph`.
 
-use std::io::Write as _;
-
 use super::pipeline_args::SelectArgs;
 use super::{Exit, PipelineArgs, fail};
+use crate::exec::stdout;
 use crate::plan::Plan;
 
 /// Draws the pipeline's graph of stages.
@@ -57,7 +56,6 @@ pub fn run(args: &Args) -> Exit {
         Format::Mermaid => plan.mermaid(),
         Format::Svg => plan.svg(),
     };
-    // A reader that is gone needs no answer.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    stdout::write(text.as_bytes());
     Exit::Success
 }

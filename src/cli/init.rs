@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Exit;
 use crate::config;
+use crate::exec::stdout;
 
 /// Writes a commented starter pipeline, and the schema by which editors complete and check it.
 #[derive(Debug, clap::Args)]
@@ -55,12 +56,10 @@ pub fn run(args: &Args) -> Exit {
     };
     match written.and_then(write) {
         Ok(()) => {
-            // A reader that is gone needs no answer.
-            let _ = writeln!(
-                std::io::stdout(),
+            stdout::line(format_args!(
                 "{shown} is written. Put your data's paths into it, then:\n\n  \
                  qpipe check {shown}\n  qpipe plan {shown}\n  qpipe run {shown}"
-            );
+            ));
             Exit::Success
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {

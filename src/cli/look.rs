@@ -7,7 +7,7 @@ use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
 use crate::config::Pipeline;
 use crate::exec::reporter::terminal;
-use crate::exec::{Action, Preview, RunError};
+use crate::exec::{Action, Preview, RunError, stdout};
 
 /// A pipeline and its cache; the cache may not be there.
 pub struct Look {
@@ -50,10 +50,9 @@ pub(super) fn plain(text: &str) -> Cow<'_, str> {
     if text.contains(obeyed) { text.replace(obeyed, " ").into() } else { text.into() }
 }
 
-/// Prints on standard output as it is. A reader that is gone needs no answer.
+/// Prints on standard output as it is.
 pub fn print_raw(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    stdout::write(text.as_bytes());
 }
 
 /// Prints JSON for programs.

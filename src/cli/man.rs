@@ -1,12 +1,12 @@
 //! `qpipe man`.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::CommandFactory as _;
 use clap_mangen::Man;
 
 use super::{Cli, Exit};
+use crate::exec::stdout;
 
 /// Prints a manual page, or writes all of them.
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,6 @@ pub fn run(args: &Args) -> Exit {
         eprintln!("error: {error}");
         return Exit::Bug;
     }
-    // A reader that is gone needs no answer.
-    let _ = std::io::stdout().write_all(&page);
+    stdout::write(&page);
     Exit::Success
 }

@@ -35,6 +35,8 @@ mod why;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::exec::stdout;
+
 pub use exit::Exit;
 pub use pipeline_args::PipelineArgs;
 
@@ -98,7 +100,7 @@ pub fn main() -> Exit {
         }
     };
     color::settle(cli.color);
-    match cli.command {
+    let exit = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Cancel(args) => cancel::run(&args),
         Command::Ci(args) => ci::run(&args),
@@ -119,7 +121,9 @@ pub fn main() -> Exit {
         Command::Schema(_) => schema::run(),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
-    }
+    };
+    // Who reads it would take a part for the whole.
+    if exit == Exit::Success && stdout::failed() { Exit::Machine } else { exit }
 }
 
 #[cfg(test)]

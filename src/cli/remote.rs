@@ -11,6 +11,7 @@ use super::{Exit, PipelineArgs};
 use crate::cache::remote::{Remote, RemoteEvent};
 use crate::cache::{Cache, CacheError, Digest, LockFile, Lookup};
 use crate::config::Pipeline;
+use crate::exec::stdout;
 
 /// Of which pipeline, and where to.
 #[derive(Debug, clap::Args)]
@@ -108,7 +109,11 @@ async fn push_all(transfer: &Transfer) -> Result<Exit, CacheError> {
         }
     }
     let (results, objects) = (count(results, "result"), count(objects, "new object"));
-    println!("{results} in {}: {objects}, {} sent", transfer.remote.url(), BinaryBytes(bytes));
+    stdout::line(format_args!(
+        "{results} in {}: {objects}, {} sent",
+        transfer.remote.url(),
+        BinaryBytes(bytes)
+    ));
     if missing > 0 {
         eprintln!("  help: `qpipe run` makes what is not in this cache");
     }
@@ -146,6 +151,9 @@ async fn pull_all(transfer: &Transfer) -> Result<Exit, CacheError> {
     }
     transfer.cache.flush()?;
     let pulled = count(pulled, "result");
-    println!("{pulled} pulled, {there} here already, {missing} not in {}", transfer.remote.url());
+    stdout::line(format_args!(
+        "{pulled} pulled, {there} here already, {missing} not in {}",
+        transfer.remote.url()
+    ));
     Ok(transfer.exit())
 }

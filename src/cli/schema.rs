@@ -1,9 +1,8 @@
 //! `qpipe schema`.
 
-use std::io::Write as _;
-
 use super::Exit;
 use crate::config;
+use crate::exec::stdout;
 
 /// Prints the JSON Schema of pipeline files, by which editors complete and check them.
 #[derive(Debug, clap::Args)]
@@ -17,7 +16,6 @@ Examples:
 
 /// Does it.
 pub fn run() -> Exit {
-    // A reader that is gone needs no answer.
-    let _ = std::io::stdout().write_all(config::editor_schema().as_bytes());
+    stdout::write(config::editor_schema().as_bytes());
     Exit::Success
 }

@@ -73,8 +73,6 @@ pub(super) fn combine(sweep: Sweep, pipelines: Vec<Pipeline>) -> Pipeline {
         combined.stages.extend(stages);
     }
     let mut combined = combined.expect("a sweep has points");
-    // They compare with a lock file, and a sweep has none.
-    combined.guards = Vec::new();
     combined.sweep = Some(sweep);
     combined
 }

@@ -132,6 +132,18 @@ pub enum RunError {
     #[error("--locked is for a pipeline, and --set with several values makes a sweep")]
     #[diagnostic(code(qpipe::run::locked_sweep), help("run each point alone, or without --locked"))]
     LockedSweep,
+    /// Guards hold the figures of one pipeline to its lock file.
+    #[error(
+        "`qpipe ci` holds one pipeline to its guards, and --set with several values makes a sweep of {points}"
+    )]
+    #[diagnostic(
+        code(qpipe::run::guarded_sweep),
+        help("hold each point alone, or `qpipe run` the sweep")
+    )]
+    GuardedSweep {
+        /// How many points it has.
+        points: usize,
+    },
     /// The system refused an operation.
     #[error("cannot {action} {}: {source}", path.display())]
     #[diagnostic(code(qpipe::run::io), help("check permissions, and the room left on the disk"))]

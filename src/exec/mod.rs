@@ -54,6 +54,7 @@ pub mod shell;
 mod signals;
 mod spawn;
 mod stage_run;
+pub mod stdout;
 mod supervised;
 mod sweep;
 #[cfg(test)]

@@ -310,7 +310,12 @@ fn needs(untold: &[(Fact, Untold)]) -> String {
     for (fact, why) in untold {
         match why {
             Untold::Worker(_) => unasked.push(fact.words()),
-            Untold::Missing { reason, .. } if of_libtorch(*fact) => told.push(reason.as_str()),
+            // So has the one that found TensorRT.
+            Untold::Missing { reason, .. }
+                if of_libtorch(*fact) || reason.starts_with("no NVIDIA GPU") =>
+            {
+                told.push(reason.as_str());
+            }
             Untold::Missing { .. } => missing.push(fact.words()),
         }
     }
@@ -369,5 +374,8 @@ mod tests {
         let first = "needs TensorRT (trtexec), which is missing here";
         assert_eq!(needs(std::slice::from_ref(&trtexec)), first);
         assert_eq!(needs(&[trtexec, gpu]), format!("{first}; {told}"));
+        // TensorRT is there.
+        let gpu = missing(Fact::TensorRt, "no NVIDIA GPU is visible here: it builds on one");
+        assert!(needs(&[gpu]).starts_with("cannot compute here: no NVIDIA GPU is visible"));
     }
 }

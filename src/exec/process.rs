@@ -114,6 +114,8 @@ pub async fn supervise(
         Some(status) => status,
         None => child.wait().await?,
     };
+    // Slurm tells all processes of a job at once, and a shell goes on after what it waited for was ended.
+    interrupted |= signals.came().await;
     Ok(Ended { status, interrupted, timed_out, survivors })
 }
 

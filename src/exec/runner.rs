@@ -20,6 +20,7 @@ use super::keys::{Done, Keys};
 use super::locked::Held;
 use super::past::{Past, label};
 use super::reason::{self, Change};
+use super::review::Guarding;
 use super::scheduler::Scheduler;
 use super::scratch::Spares;
 use super::{ExecutorChoice, Locked, Options, history};
@@ -177,6 +178,12 @@ impl<'a> Run<'a> {
         let pipeline = plan.pipeline();
         if options.locked != Locked::No && pipeline.sweep.is_some() {
             return Err(RunError::LockedSweep);
+        }
+        let holds = options.review.as_ref().is_some_and(|review| review.guards != Guarding::No);
+        if let Some(sweep) =
+            pipeline.sweep.as_ref().filter(|_| holds && !pipeline.guards.is_empty())
+        {
+            return Err(RunError::GuardedSweep { points: sweep.points.len() });
         }
         // Before anything runs in vain.
         let past = Past::new(cache, pipeline);

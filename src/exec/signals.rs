@@ -42,6 +42,15 @@ impl Signals {
         }
     }
 
+    /// Whether one came that [`Signals::next`] has not told yet, such as one that the system delivered just now.
+    pub async fn came(&self) -> bool {
+        // The first time lets the runtime see it, the next one the task that counts.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        self.count.has_changed().unwrap_or(false)
+    }
+
     /// Whether there was one.
     pub fn any(&self) -> bool {
         *self.count.borrow() > 0

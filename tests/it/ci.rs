@@ -50,6 +50,20 @@ fn git(project: &Project, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {output:?}");
 }
 
+/// It dropped all guards, said that there are none, and succeeded.
+#[test]
+fn a_sweep_is_not_held_to_guards() {
+    let project = Project::new(PIPELINE);
+    figures(&project, 0.9, 30.0);
+    let sweep = ["--set", "stages.other.run='true','false'"];
+    let said = ci(&project, &sweep);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.stderr.contains("makes a sweep of 2"), "{said:?}");
+    // Nothing is held where none is asked for.
+    let said = project.qpipe(&[&["run", "p.toml", "--keep-going"], &sweep[..]].concat());
+    assert!(!said.stderr.contains("guard"), "{said:?}");
+}
+
 #[test]
 fn a_broken_guard_leaves_the_lock_file_as_it_is() {
     let project = Project::new(PIPELINE);

@@ -208,3 +208,16 @@ fn a_second_interrupt_kills_what_does_not_listen() {
     assert!(start.elapsed() < Duration::from_secs(4), "before the five seconds of grace are over");
     assert!(!lives(&project.read("pid")));
 }
+
+/// As Slurm ends a job: all of its processes are told, and the shell of a stage goes on with the next line. What it leaves was taken for a result.
+#[test]
+fn a_stage_that_ends_as_the_run_is_asked_to_end_is_not_done() {
+    for _ in 0..10 {
+        let project = Project::new(
+            "[stages.a]\nkind = \"command\"\nrun = \"kill -TERM $PPID; echo part > $QPIPE_OUT_X\"\noutputs = { x = \"x\" }\n",
+        );
+        let said = project.qpipe(&["run", "p.toml"]);
+        assert_eq!(said.code, Some(130), "{said:?}");
+        assert!(!project.path("p.lock").exists());
+    }
+}

@@ -24,6 +24,7 @@ mod run;
 mod setup;
 mod slurm;
 mod slurm_cluster;
+mod stdout;
 mod sweep;
 mod training;
 mod watch;

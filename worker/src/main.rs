@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use qpipe::cli::Exit;
-use qpipe::exec::nvidia;
+use qpipe::exec::{nvidia, stdout};
 use qpipe::stages::contract::Fact;
 use qpipe::task::{Blame, Event, PROTOCOL, Task};
 use qpipe_worker::stages::{Context, Events, RUNS};
@@ -67,16 +67,18 @@ fn facts(names: &[&str]) -> ExitCode {
 
 /// Does `qpipe model`; its output and exit code are the runner's own.
 fn model(arguments: &[&str]) -> ExitCode {
-    use std::io::Write as _;
     let (asked, arguments) = match arguments {
         [rest @ .., "--exit-code"] => (true, rest),
         all => (false, all),
     };
     match inspect::run(arguments) {
         Ok(told) => {
-            // A reader that is gone needs no answer.
-            let _ = std::io::stdout().write_all(told.text.as_bytes());
-            if asked && told.found { Exit::Pending.into() } else { ExitCode::SUCCESS }
+            stdout::write(told.text.as_bytes());
+            match asked && told.found {
+                _ if stdout::failed() => Exit::Machine.into(),
+                true => Exit::Pending.into(),
+                false => ExitCode::SUCCESS,
+            }
         }
         Err(error) => {
             eprintln!("error: {}", error.message);

@@ -7,6 +7,7 @@ use indicatif::BinaryBytes;
 
 use super::{failure, guards, seconds, terminal};
 use crate::exec::event::{Event, Reporter, Summary};
+use crate::exec::stdout;
 
 /// Plain lines for pipes and logs.
 #[derive(Debug, Default)]
@@ -79,7 +80,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
 
 /// Prints what is wanted of a run: its tables, and a summary.
 pub(super) fn print_result(event: &Event) {
-    let _ = std::io::stdout().write_all(result(event).as_bytes());
+    stdout::write(result(event).as_bytes());
 }
 
 fn result(event: &Event) -> String {

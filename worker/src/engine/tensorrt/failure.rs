@@ -10,7 +10,7 @@ use crate::graph::{Model, Node};
 /// Where no GPU is.
 pub fn no_gpu() -> Error {
     Error::machine("no NVIDIA GPU is visible here: TensorRT builds, times and runs an engine on the GPU that it is for").help(
-        "run the pipeline on the machine with that GPU (nvidia-smi must list it, CUDA_VISIBLE_DEVICES must not hide it), here or through Slurm; \
+        "run the pipeline on the machine with that GPU (nvidia-smi must list it; CUDA_VISIBLE_DEVICES and --gpus must not hide it), here or through Slurm; \
          a shared cache brings the results here. Without one, backend = \"onnxruntime\" runs on the CPU and \"tensorrt-rtx\" builds without a GPU",
     )
 }
@@ -38,6 +38,13 @@ pub fn of(program: &Program, what: &str, ended: &Ended, model: Option<&Model>) -
         return Error::user(format!("{runtime} does not take its flags: {words}"))
             .help(format!("`{} --help` tells what each takes", program.path.display()))
             .key("flags");
+    }
+    if let Some(words) = log.said("Invalid usage") {
+        return Error::user(format!("{runtime} does not take its flags: {words}")).key("flags");
+    }
+    if let Some(words) = log.said("Saving engine to file failed") {
+        return Error::machine(format!("{runtime} {what}: {words}"))
+            .help("it is written into the folder of the cache: is there room on its disk, and may it be written?");
     }
     if let Some(words) = foreign(log) {
         return Error::user(format!(
@@ -275,6 +282,14 @@ mod tests {
                 && error.message.contains("got compute 8.9"),
             "{error}"
         );
+        let error = told(
+            "[t] [E] Invalid usage, setting fp16 mode is not allowed if graph is strongly typed.\n",
+            FAILED,
+        );
+        assert_eq!(error.key, Some("flags"), "{error}");
+        let error = told("[t] [E] Saving engine to file failed.\n", FAILED);
+        assert!(matches!(error.blame, qpipe::task::Blame::Machine), "{error}");
+        assert!(error.help.as_deref().unwrap().contains("room on its disk"), "{error}");
         let error = told("[t] [E] first\n[t] [E] last\n", FAILED);
         assert_eq!(error.message, "TensorRT 8.5.3 cannot build the model: first");
     }

@@ -147,10 +147,12 @@ impl Program {
     /// The program with its libraries beside it found, and GPUs numbered as `nvidia-smi` does.
     fn command(path: &Path) -> Command {
         let mut command = Command::new(path);
-        let beside = path.parent().map(|folder| folder.join("../lib"));
+        // Also where `/usr/local/bin/trtexec` is a link.
+        let files = [Some(path.to_path_buf()), path.canonicalize().ok()];
+        let beside = files.iter().flatten().filter_map(|file| Some(file.parent()?.join("../lib")));
         let named = std::env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join("lib"));
         let mut libraries: Vec<PathBuf> =
-            beside.into_iter().chain(named).filter(|folder| has_library(folder)).collect();
+            beside.chain(named).filter(|folder| has_library(folder)).collect();
         let old = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         libraries.extend(std::env::split_paths(&old));
         if !old.is_empty() || !libraries.is_empty() {
@@ -270,6 +272,26 @@ mod tests {
         assert!(error.message.starts_with("TRTEXEC="), "{error}");
         let error = find_in(None, Some(root.path().join("empty")), &path).unwrap_err();
         assert!(error.message.contains("expected a folder with bin/trtexec in it"), "{error}");
+    }
+
+    #[test]
+    fn the_libraries_beside_a_link_are_those_of_what_it_names() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["trt/bin", "trt/lib", "bin"] {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        for file in ["trt/bin/trtexec", "trt/lib/libnvinfer.so.10"] {
+            std::fs::write(root.path().join(file), "").unwrap();
+        }
+        symlink("../trt/bin/trtexec", root.path().join("bin/trtexec")).unwrap();
+        for named in ["trt/bin/trtexec", "bin/trtexec"] {
+            let command = Program::command(&root.path().join(named));
+            let path = command.get_envs().find(|(name, _)| *name == "LD_LIBRARY_PATH").unwrap().1;
+            let first = std::env::split_paths(path.unwrap()).next().unwrap();
+            let lib = root.path().join("trt/lib").canonicalize().unwrap();
+            assert_eq!(first.canonicalize().unwrap(), lib, "{named}");
+        }
     }
 
     /// One that waits for a driver that hangs kept `qpipe doctor` waiting without a word.
