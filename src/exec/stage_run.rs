@@ -56,6 +56,9 @@ pub enum End {
 /// A stage that waits longer for other runs on the machine says so.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How much later than a stage's program a job's runner may be told that its time is up.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Brings a stage up to date.
 ///
 /// # Errors
@@ -125,6 +128,14 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         if !matches!(result, Err(RunError::Interrupted)) {
             return Err(RunError::InputChanged { stage: cell.id.clone(), paths: changed });
         }
+    }
+    // The time of a job is up for one of its processes after the other.
+    let in_job = run.options.part.is_some();
+    if in_job
+        && matches!(result, Ok(Ok(_)))
+        && tokio::time::timeout(LATE, signals.next()).await.is_ok()
+    {
+        return Err(RunError::Interrupted);
     }
     let stored = match result? {
         Ok(worked) => {

@@ -146,11 +146,22 @@ impl Tap {
 /// The integer values of the runtime's graph, and what they are in the exported one: a fused node keeps the name of the layer that it
 /// began with, and gives what the QuantizeLinear behind that layer gives.
 fn taps(optimized: &Graph, exported: &Graph) -> Vec<Tap> {
-    let by_name = |name: &str| exported.nodes.iter().position(|node| node.name == name);
+    // Names of nodes are optional, and need not be unique.
+    let by_name = |name: &str| {
+        let mut named = exported.nodes.iter().enumerate().filter(|(_, node)| node.name == name);
+        let (index, _) = named.next()?;
+        (!name.is_empty() && named.next().is_none()).then_some(index)
+    };
     let fused = optimized.nodes.iter().filter(|node| node.op_type.starts_with("QLinear"));
     let tap = |node: &Node| {
-        let layer = by_name(&node.name).or_else(|| by_name(layer_name(&node.name)))?;
-        let quantize = quantizer(exported, layer)?;
+        let layer = by_name(&node.name).or_else(|| by_name(layer_name(&node.name)));
+        // A fused node may also give the very value that a QuantizeLinear gave.
+        let same = |quantize: &&Node| quantize.outputs == node.outputs;
+        let quantizers = || exported.nodes.iter().filter(|node| node.op_type == "QuantizeLinear");
+        let quantize = match layer {
+            Some(layer) => quantizer(exported, layer)?,
+            None => quantizers().find(same)?,
+        };
         let real = dequantized(exported, quantize)?;
         Some(Tap {
             own: node.outputs.first()?.clone(),
@@ -280,6 +291,36 @@ mod tests {
         assert_eq!((tap.own.as_str(), tap.name.as_str()), ("own", "real"));
         let quantized = Quantized { dtype: DType::U8, scale: 0.5, zero_point: 125 };
         assert_eq!(tap.quantized, Some(quantized));
+    }
+
+    /// As onnxruntime's own preparation leaves them where it takes a function apart: the first of them was taken for each.
+    #[test]
+    fn nodes_without_a_name_are_not_taken_for_one_another() {
+        let names = |graph: &Graph| -> Vec<String> {
+            let fused =
+                Node::new("", "QLinearMul", &["x", "xs", "xz", "w", "ws", "wz", "s", "z"], &["q2"]);
+            let optimized = Graph {
+                nodes: vec![fused],
+                initializers: graph.initializers.clone(),
+                ..Graph::default()
+            };
+            taps(&optimized, graph).into_iter().map(|tap| tap.name).collect()
+        };
+        let mut graph = Graph::default();
+        for (op_type, number) in [("HardSigmoid", 1), ("Mul", 2)] {
+            let value = |name: &str| format!("{name}{number}");
+            let [y, q, real] = ["y", "q", "real"].map(value);
+            graph.nodes.push(Node::new("", op_type, &["x"], &[&y]));
+            graph.nodes.push(Node::new("", "QuantizeLinear", &[&y, "s", "z"], &[&q]));
+            graph.nodes.push(Node::new("", "DequantizeLinear", &[&q, "s", "z"], &[&real]));
+        }
+        graph.initializers.insert("s".to_owned(), TensorData::f32(&[], &[0.5]));
+        graph.initializers.insert("z".to_owned(), TensorData::u8(&[], &[3]));
+        assert_eq!(names(&graph), ["real2"]);
+        // A value of another name may be any of them.
+        graph.nodes[4].outputs[0] = "other".to_owned();
+        graph.nodes[5].inputs[0] = "other".to_owned();
+        assert!(names(&graph).is_empty());
     }
 
     #[test]

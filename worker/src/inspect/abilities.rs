@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::graph::{DType, Model, Node};
-use crate::interp::{Trainable, check_executable, refusals};
+use crate::interp::{Role, Trainable, check_executable, refusals};
 use crate::onnx::check_numbers;
 use crate::ops::Shapes;
 use crate::quant::calibrate::check_inputs;
@@ -112,13 +112,20 @@ fn trainable(model: &Model) -> Ability {
         });
         nodes[place].parameters.push(blocked.parameter);
     }
-    let reason = if of == 0 {
+    let weight = trainable.parameters.iter().any(|(_, role)| *role == Role::Weight);
+    let stored = trainable.stored;
+    let reason = if of == 0 || (!weight && !stored.is_empty()) {
         Some(weightless(model))
     } else if blocked == 0 && (!refusals(model).is_empty() || check_numbers(model).is_err()) {
         Some("it cannot be executed".to_owned())
     } else {
         None
     };
+    if weight {
+        let what = "its weight is stored as integers, in 8 or in 16 bits, and stays as it is";
+        let stays = |&node: &usize| refused(model, &model.graph.nodes[node], what.to_owned());
+        nodes.extend(stored.iter().map(stays));
+    }
     let can = blocked == 0 && reason.is_none();
     Ability { can, count: of - blocked, of, reason, refused: nodes }
 }

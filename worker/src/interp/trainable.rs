@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::fuse;
-use super::parameters::{Role, roles};
+use super::parameters::{Role, origin, roles};
 use super::prepare::{check_executable, refusals};
 use crate::graph::{DType, Graph, Model, Node, TensorData};
 use crate::ops::{self, Gradient};
@@ -16,6 +16,8 @@ pub struct Trainable {
     pub parameters: Vec<(String, Role)>,
     /// Those of them that no gradient reaches.
     pub blocked: Vec<Blocked>,
+    /// Layers whose weight is no parameter, since it is stored as integers, in 8 or in 16 bits; indices of their nodes.
+    pub stored: Vec<usize>,
 }
 
 /// A parameter that no gradient reaches: every way from it to an output ends at a node that lets none through.
@@ -62,7 +64,7 @@ impl Trainable {
                 blocked.push(Blocked { parameter, node, reason });
             }
         }
-        Self { parameters, blocked }
+        Self { parameters, blocked, stored: stored(graph, &constants) }
     }
 }
 
@@ -72,7 +74,10 @@ impl Trainable {
 /// The first node that lets no gradient through, and the parameters before it.
 pub fn check_trainable(model: &Model) -> Result<()> {
     let trainable = Trainable::of(model);
-    let Some(first) = trainable.blocked.first() else { return check_used(model) };
+    let Some(first) = trainable.blocked.first() else {
+        check_weights(model, &trainable)?;
+        return check_used(model);
+    };
     let before: Vec<&str> = trainable
         .blocked
         .iter()
@@ -91,6 +96,23 @@ pub fn check_trainable(model: &Model) -> Result<()> {
     .at(place))
 }
 
+/// Refuses a model without any weight that could be trained: of a quantized file that stores integers biases would be trained alone.
+fn check_weights(model: &Model, trainable: &Trainable) -> Result<()> {
+    let mut roles = trainable.parameters.iter().map(|(_, role)| *role);
+    let trains = roles.any(|role| !matches!(role, Role::Bias | Role::Scale));
+    let weight = trainable.parameters.iter().any(|(_, role)| *role == Role::Weight);
+    match trainable.stored.first() {
+        Some(&node) if !weight => Err(Error::user(
+            "its weight is stored as integers, in 8 or in 16 bits, as those of all layers: there is no float weight to train",
+        )
+        .help("train or fine-tune the float model: insert-qdq with ranges of it gives the model of `finetune`")
+        .at(format!("{}, opset {}", model.graph.nodes[node].place(), model.opset()))),
+        None if !trains => Err(Error::user("the model has no parameter to train: no layer reads a constant weight")
+            .help("`qpipe model inspect` shows what each node is")),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a model with a node that cannot be executed, if an output depends on it: no gradient needs to pass it, but values do.
 fn check_used(model: &Model) -> Result<()> {
     let used = behind(&model.graph, |_| true);
@@ -100,6 +122,21 @@ fn check_used(model: &Model) -> Result<()> {
         false => Ok(()),
     }
 }
+
+/// Layers whose weight comes from a constant that is not float.
+fn stored(graph: &Graph, constants: &HashMap<&str, &TensorData>) -> Vec<usize> {
+    let producers = graph.producers();
+    let stored = |node: &Node| {
+        let weight = node.input(1).map(|weight| origin(graph, &producers, weight));
+        weight.and_then(|name| constants.get(name)).is_some_and(|data| !is_float(data))
+    };
+    let layers = graph.nodes.iter().enumerate();
+    let layers = layers.filter(|(_, node)| LAYERS.contains(&node.op_type.as_str()));
+    layers.filter(|(_, node)| stored(node)).map(|(index, _)| index).collect()
+}
+
+/// Operators whose second input is a weight.
+const LAYERS: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
 fn is_float(data: &TensorData) -> bool {
     matches!(data.dtype, DType::F32 | DType::F64)
@@ -218,6 +255,38 @@ mod tests {
         // One that no output depends on is no matter.
         let unread = Node::new("odd", "NoSuchOp", &["a"], &["nobody"]);
         assert_eq!(refused(vec![unread, Node::new("r", "Relu", &["a"], &["y"])]), "");
+    }
+
+    /// `finetune` of a quantizer's file trained biases alone, or ended in an error of libtorch where there was none.
+    #[test]
+    fn weights_that_are_stored_as_integers_are_not_trained() {
+        let of = |bias: bool, second: bool| {
+            let mut model = model(vec![Node::new("fc", "MatMul", &["a", "v"], &["y"])]);
+            let graph = &mut model.graph;
+            graph.nodes.insert(0, Node::new("d", "DequantizeLinear", &["i", "s"], &["w"]));
+            graph.initializers.shift_remove("w");
+            graph.initializers.insert("i".to_owned(), TensorData::i8(&[1, 1, 1, 1], &[1]));
+            if bias {
+                graph.nodes[1].inputs.push("b".to_owned());
+                graph.initializers.insert("b".to_owned(), TensorData::f32(&[1], &[1.0]));
+            }
+            if second {
+                graph.initializers.insert("v".to_owned(), TensorData::f32(&[1, 1], &[1.0]));
+            }
+            model
+        };
+        for bias in [false, true] {
+            let error = check_trainable(&of(bias, false)).unwrap_err();
+            assert!(
+                error.message.starts_with("node \"conv\" (Conv), opset 17: its weight is stored"),
+                "{error}"
+            );
+            assert!(error.help.unwrap().contains("insert-qdq"));
+        }
+        // One layer of several may be.
+        let model = of(true, true);
+        check_trainable(&model).unwrap();
+        assert_eq!(Trainable::of(&model).stored, [1]);
     }
 
     #[test]

@@ -162,7 +162,9 @@ fn same(node: &Node, old: i64, new: i64) -> bool {
     let exists = ops::first_version(&node.op_type).is_some_and(|first| first <= low);
     let set = |name: &str| match node.attributes.get(name) {
         None | Some(Attribute::Int(0)) => false,
-        Some(Attribute::Ints(values)) => values.iter().any(|&value| value != 1),
+        Some(Attribute::Ints(values)) if name == "dilations" => {
+            values.iter().any(|&value| value != 1)
+        }
         Some(_) => true,
     };
     // Until opset 13 it trained where it had more than one output.

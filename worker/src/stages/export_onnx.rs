@@ -54,6 +54,7 @@ pub fn finalize(model: &mut Model, wanted: Option<u32>, target: Option<Target>) 
     let mut opset = least.max(i64::from(wanted.unwrap_or(DEFAULT_OPSET)));
     match passes::set_opset(model, opset) {
         Err(_) if wanted.is_none() && model.opset() > opset => opset = model.opset(),
+        Err(error) if wanted.is_some() => return Err(error.key("opset")),
         done => done?,
     }
     quant::finalize::finalize(model, target)?;
@@ -266,6 +267,13 @@ mod tests {
         assert_eq!(written("Relu", 13, None).unwrap(), 17);
         assert_eq!(written("Gelu", 20, None).unwrap(), 20);
         assert_eq!(written("ReduceMean", 18, None).unwrap(), 18);
+        // Axis 1 alone is as much of a change as any other.
+        let axes = Attribute::Ints(vec![1]);
+        let nodes = vec![Node::new("n", "ReduceMean", &["x"], &["y"]).with("axes", axes)];
+        let outputs = vec![ValueInfo::f32("y", Vec::new())];
+        let mut model = Model::new(Graph { nodes, outputs, ..Graph::default() }, 17);
+        let error = finalize(&mut model, Some(21), None).unwrap_err();
+        assert_eq!((error.help.as_deref(), error.key), (Some("write opset = 17"), Some("opset")));
         let error = written("ReduceMean", 18, Some(17)).unwrap_err();
         assert_eq!(error.help.as_deref(), Some("write opset = 18"));
         // Its own opset is too old for pairs of each channel.

@@ -6,6 +6,7 @@ use qpipe::stages::finetune::{BatchNormMode, Finetune, Scales};
 use super::Context;
 use super::model::{model, model_at};
 use super::training::{Lesson, Settings, train};
+use crate::interp::check_trainable;
 use crate::passes::share_pair_scales;
 use crate::quant::prepare::prepare;
 use crate::{Error, Result, interp};
@@ -14,7 +15,12 @@ use crate::{Error, Result, interp};
 pub fn run(context: &Context) -> Result<Metrics> {
     let config: Finetune = context.config()?;
     let mut model = model(context, &config.model)?;
-    if !model.graph.nodes.iter().any(|node| node.op_type == "QuantizeLinear") {
+    let has = |op_type: &str| model.graph.nodes.iter().any(|node| node.op_type == op_type);
+    if has("DequantizeLinear") {
+        // It has no pairs, but it is no float model either.
+        check_trainable(&model)?;
+    }
+    if !has("QuantizeLinear") {
         return Err(Error::user("the model has no Q/DQ pairs: there is nothing to fine-tune for")
             .help("fine-tune the output of an `insert-qdq` stage: model = \"ptq.model\""));
     }

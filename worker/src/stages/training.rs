@@ -10,7 +10,7 @@ use super::model::{write_json, write_model};
 use super::{Context, Events};
 use crate::data::Dataset;
 use crate::graph::{Graph, Model};
-use crate::interp::{Options, Scales, check_trainable};
+use crate::interp::{Options, Scales, Trainable, check_trainable};
 use crate::quant::placement::matches;
 use crate::torch::Half;
 use crate::train::{Classifier, Fit, Teacher, Watch};
@@ -49,6 +49,14 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
     // Before any data is read: what cannot be trained needs none.
     onnx::check_numbers(&model)?;
     check_trainable(&model)?;
+    let stored = Trainable::of(&model).stored;
+    if let Some(&first) = stored.first() {
+        context.events.warn(format!(
+            "weights of {} layers are stored as integers, in 8 or in 16 bits, and stay as they are: {} is the first",
+            stored.len(),
+            model.graph.nodes[first].place()
+        ));
+    }
     let open = |port: &'static str| -> Result<Dataset> {
         let (spec, paths) = context.data(port)?;
         let dataset = Dataset::open(spec, paths)?;
