@@ -13,7 +13,7 @@ use super::stage::{self, RawStage};
 use super::suggest::did_you_mean;
 use super::tree::{Entry, Node, Place, Table, Value};
 use super::{
-    choices, classes, cycles, data, extends, guards, labels, overrides, profiles, remote,
+    choices, classes, cycles, data, extends, guards, labels, methods, overrides, profiles, remote,
     runtime_facts, schema, slurm, sweep,
 };
 
@@ -118,6 +118,7 @@ fn assemble(
     let connections = connect(&names, mistakes);
     labels::check(&stages, &connections, &sets, mistakes);
     classes::check(&stages, &connections, &sets, mistakes);
+    methods::check(&stages, &connections, mistakes);
     let guards =
         guards.into_iter().filter_map(|guard| guards::resolve(guard, &names, sources, mistakes));
     let guards = guards.collect();

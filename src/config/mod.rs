@@ -20,6 +20,7 @@ mod lookup;
 mod matrix;
 mod matrix_entries;
 mod merge;
+mod methods;
 mod mistakes;
 mod overrides;
 mod parse;

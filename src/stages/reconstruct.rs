@@ -13,8 +13,9 @@ use super::model_source::ModelSource;
 ///
 /// Images, and what the layers that are at work make of all of them, are in memory: lower `samples` where that is too much.
 ///
-/// Outputs: `model` (ONNX with Q/DQ; float weights that lie on the grid of their scales, so that quantization gives exactly the chosen integers),
-/// `layers` (JSON: of each layer the error with nearest and with learned rounding, and the shift of its means).
+/// Outputs: `model` (ONNX with Q/DQ; with `adaround` float weights that lie on the grid of their scales, so that quantization gives exactly the chosen integers;
+/// without it only biases change), `layers` (JSON: of each layer the error with nearest and with learned rounding, the largest shift of a channel's mean as a share
+/// of the output's standard deviation, and in `left` what was not done and why).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reconstruct {
@@ -30,7 +31,8 @@ pub struct Reconstruct {
     #[serde(default = "default_batch_size")]
     #[schemars(range(min = 1, max = 65536))]
     pub batch_size: u32,
-    /// Take the shift of the mean of each output channel from the biases (Nagel et al. 2019).
+    /// Take the shift of the mean of each output channel from the biases (Nagel et al. 2019): those of convolutions and Gemm, which get one where they have none, and
+    /// a constant that is added to all that a MatMul makes. A MatMul without is left, with a warning.
     #[serde(default = "super::contract::yes")]
     pub bias_correction: bool,
     /// Learn which of its two neighbours on the grid each weight goes to (Nagel et al. 2020); `{}` takes all defaults. Without it, weights go to the nearest.
@@ -143,7 +145,7 @@ fn default_warm_up() -> f64 {
 
 impl Contract for Reconstruct {
     const NAME: &'static str = "reconstruct";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "learn rounding and correct biases of a quantized model (PTQ)";
     const DEMAND: Demand = Demand::Whole;
 

@@ -170,7 +170,11 @@ impl Ranges {
                 known.join(", ")
             ))
             .key("method")
-            .help("add it to `methods` of the calibrate stage, or take another `method`")
+            .help(match (method, &self.calibration) {
+                (Method::Custom, Some(_)) => "a program of your own computes it from these ranges (docs/ranges.md); or take another `method`",
+                (_, Some(_)) => "add it to `methods` of the calibrate stage, or take another `method`",
+                (_, None) => "add it to `amax` of that tensor in the file, or take another `method`",
+            })
         })?;
         Ok(Seen { amax: *amax, abs_max: range.abs_max(), bounds: range.min.zip(range.max) })
     }

@@ -73,9 +73,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
             "`exclude_from` leaves no layer to quantize: the model stays float",
         );
     } else if quantized == 0 {
-        return Err(Error::user("no layer is left to quantize").help(
-            "`include` and `exclude` leave none that the target's rules cover in the types that are asked for",
-        ));
+        return Err(nothing_left(&config));
     }
     remarks(&plan, &ranges, &model.graph)
         .into_iter()
@@ -93,6 +91,24 @@ pub fn run(context: &Context) -> Result<Metrics> {
     ]))
 }
 
+/// Why nothing can be quantized, at the key that leaves the least.
+fn nothing_left(config: &InsertQdq) -> Error {
+    let error = Error::user("no layer is left to quantize");
+    if config.float_layers.is_some_and(|count| count > 0) {
+        return error
+            .help("`float_layers` leaves as many in float as can be quantized: lower it")
+            .key("float_layers");
+    }
+    let error = error.help(
+        "`include` and `exclude` leave none that the target's rules cover in the types that are asked for",
+    );
+    match (config.include.is_none(), config.exclude.is_empty()) {
+        (_, false) => error.key("exclude"),
+        (false, true) => error.key("include"),
+        (true, true) => error,
+    }
+}
+
 /// `check` says so before: this is for tasks that did not come through it.
 pub(super) fn unknown_version(expected: String) -> Error {
     Error::user("a TensorRT of that version is not known").help(expected).key("tensorrt_version")
@@ -102,11 +118,16 @@ pub(super) fn unknown_version(expected: String) -> Error {
 fn remarks(plan: &Plan, ranges: &Ranges, graph: &Graph) -> Vec<String> {
     let mut remarks = Vec::new();
     let method = plan.method.name();
-    for tensor in plan.tensors.iter().filter(|tensor| tensor.amax == 0.0) {
+    for tensor in &plan.tensors {
+        // No scale is that small, so that another was taken.
+        if tensor.amax / tensor.scheme.levels() >= f32::MIN_POSITIVE {
+            continue;
+        }
         let whose = tensor.range_of.as_ref().unwrap_or(&tensor.tensor);
         let steps = tensor.scheme.levels() * tensor.scale;
+        let amax = if tensor.amax == 0.0 { "0".to_owned() } else { format!("{:e}", tensor.amax) };
         remarks.push(format!(
-            "tensor \"{whose}\": its amax by \"{method}\" is 0, so nothing of it would be left; {steps} is taken, the largest magnitude that was seen (1 where that is 0)"
+            "tensor \"{whose}\": its amax by \"{method}\" is {amax}, so nothing of it would be left; {steps} is taken, the largest magnitude that was seen (1 where that is 0)"
         ));
     }
     let producers = graph.producers();
@@ -156,6 +177,8 @@ mod tests {
         let [zero, strange] = &remarks(0.0, "z")[..] else { panic!("two remarks") };
         assert!(zero.starts_with("tensor \"x\": its amax by \"percentile\" is 0"), "{zero}");
         assert!(zero.contains("; 3 is taken"), "{zero}");
+        let [tiny] = &remarks(1e-38, "y")[..] else { panic!("one remark") };
+        assert!(tiny.contains("is 1e-38, so nothing") && tiny.contains("; 3 is taken"), "{tiny}");
         assert!(strange.contains("such as \"z\""), "{strange}");
     }
 }

@@ -45,6 +45,17 @@ pub fn run(context: &Context) -> Result<Metrics> {
         context.events.progress(done, total, "steps", layer);
     })?;
     layers.iter().map(line).for_each(|line| context.events.log(line));
+    let left: Vec<&Reconstructed> = layers.iter().filter(|layer| layer.left.is_some()).collect();
+    if let Some(first) = left.first() {
+        context.events.warn(format!(
+            "{} of {} layers were left as they were in part, such as {} ({}): {}",
+            left.len(),
+            layers.len(),
+            first.node,
+            first.op,
+            first.left.unwrap_or_default()
+        ));
+    }
     write_model(&model, context.output("model")?)?;
     write_json(&layers, context.output("layers")?)?;
     let mut metrics = Metrics::from([("layers".to_owned(), json!(layers.len()))]);

@@ -187,13 +187,25 @@ fn only(outputs: Vec<Tensor>) -> Result<Tensor> {
     outputs.into_iter().next().ok_or_else(|| Error::bug("a layer without output"))
 }
 
-/// The constant bias of a layer that can be shifted: a name that nothing else reads. A layer without one gets zeros.
+/// A constant bias that can be shifted.
+#[derive(Debug)]
+pub(super) struct Bias {
+    /// A name that nothing else reads.
+    pub name: String,
+    /// Whether the node behind the layer adds it, as exporters write a Linear of more than two dimensions.
+    pub behind: bool,
+}
+
+/// The bias of a layer that can be shifted. A convolution or Gemm without one gets zeros.
 /// `None`: the layer has no such input, or a bias of another form.
 ///
 /// # Errors
 /// An attribute of another type than the standard's.
-pub(super) fn own_bias(graph: &mut Graph, layer: &Layer) -> Result<Option<String>> {
+pub(super) fn own_bias(graph: &mut Graph, layer: &Layer) -> Result<Option<Bias>> {
     let node = &graph.nodes[layer.node];
+    if node.op_type == "MatMul" {
+        return Ok(added_bias(graph, layer).map(|name| Bias { name, behind: true }));
+    }
     let plain = match node.op_type.as_str() {
         "Conv" | "ConvTranspose" => true,
         "Gemm" => (node.float("beta", 1.0)? - 1.0).abs() < f32::EPSILON,
@@ -225,5 +237,34 @@ pub(super) fn own_bias(graph: &mut Graph, layer: &Layer) -> Result<Option<String
     let inputs = &mut graph.nodes[layer.node].inputs;
     inputs.truncate(2);
     inputs.push(name.clone());
-    Ok(Some(name))
+    Ok(Some(Bias { name, behind: false }))
+}
+
+/// The constant that is added to all that a matrix product makes, a number a channel.
+fn added_bias(graph: &mut Graph, layer: &Layer) -> Option<String> {
+    let output = graph.nodes[layer.node].outputs[0].as_str();
+    let seen = graph.outputs.iter().any(|value| value.name == output);
+    let reads = |node: &Node| node.inputs.iter().filter(|name| *name == output).count();
+    let mut readers = (0..graph.nodes.len()).filter(|&index| reads(&graph.nodes[index]) > 0);
+    let (add, None, false) = (readers.next()?, readers.next(), seen) else { return None };
+    let node = &graph.nodes[add];
+    if node.op_type != "Add" || reads(node) != 1 {
+        return None;
+    }
+    let place = usize::from(node.inputs[0] == output);
+    let name = node.inputs[place].clone();
+    let data = graph.initializers.get(&name).filter(|data| {
+        data.dtype == DType::F32
+            && data.len() == layer.channels
+            && data.shape.last() == Some(&(layer.channels as i64))
+    })?;
+    let data = data.clone();
+    let shared = graph.nodes.iter().flat_map(|node| &node.inputs).filter(|input| **input == name);
+    if shared.count() < 2 {
+        return Some(name);
+    }
+    let own = graph.fresh_name(&name);
+    graph.initializers.insert(own.clone(), data);
+    graph.nodes[add].inputs[place].clone_from(&own);
+    Some(own)
 }

@@ -4,6 +4,10 @@
 use super::{Histogram, Settings};
 
 pub(super) fn amax(histogram: &Histogram, settings: &Settings) -> f32 {
+    if settings.percentile >= 100.0 {
+        // All of it, whatever the shares add up to.
+        return histogram.edges[histogram.counts.len()];
+    }
     let total = histogram.counts.iter().sum::<u64>() as f64;
     let share = settings.percentile / 100.0;
     let mut sum = 0.0;
