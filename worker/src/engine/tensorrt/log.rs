@@ -39,12 +39,19 @@ pub struct Log {
     open: bool,
 }
 
-/// Warnings that nobody can do anything about here: we give Q/DQ graphs on purpose, and `--int8` and `--fp16` because they are what
-/// versions up to 10 have (deprecated since 10.14).
+/// Warnings that nobody can do anything about here: we give Q/DQ graphs on purpose, ranges of `precision = "implicit"` are made up on purpose, and `--int8` and `--fp16` are
+/// what versions up to 10 have (deprecated since 10.14). And what surrounds the counts of weights that were rounded away or clipped, which say it all.
 const NOISE: &[&str] = &[
     "Calibrator won't be used in explicit precision mode",
+    "Calibrator is not being used. Users must provide dynamic range",
+    "TensorRT encountered issues when converting weights between types",
+    "If this is not the desired behavior, please modify the weights",
+    "Check verbose logs for the list of affected weights",
     "Weakly-typed networks have been deprecated",
 ];
+
+/// Between a count of weights and what happened to them.
+const AFFECTED: &str = " are affected by this issue: ";
 
 /// How far a build is: what a line of the log begins, of [`STEPS`] in all.
 const MILESTONES: &[(&str, u64)] = &[
@@ -146,7 +153,10 @@ impl Log {
             return;
         }
         let text = text.strip_prefix("* ").unwrap_or(text).trim();
-        if !text.is_empty() {
+        let count = text.strip_prefix("- ").and_then(|text| text.split_once(AFFECTED));
+        if let Some((weights, what)) = count {
+            push_new(&mut self.advice, &format!("{weights}: {what}"));
+        } else if !text.is_empty() {
             push_new(&mut self.advice, text);
             // Hints of trtexec itself have a second line, those of the library have not.
             self.open = !of_runtime;
@@ -203,6 +213,23 @@ mod tests {
             log.advice,
             [
                 "FP32 and INT8 precisions have been specified - more performance might be enabled by additionally specifying --fp16 or --best"
+            ]
+        );
+    }
+
+    /// As 8.5.3 says it of a fine-tuned model.
+    #[test]
+    fn weights_that_were_changed_are_counted_in_one_line() {
+        let log = Log::of(
+            "[t] [W] [TRT] TensorRT encountered issues when converting weights between types and that could affect accuracy.\n\
+             [t] [W] [TRT] If this is not the desired behavior, please modify the weights or retrain with regularization to adjust the magnitude of the weights.\n\
+             [t] [W] [TRT] Check verbose logs for the list of affected weights.\n\
+             [t] [W] [TRT] - 49 weights are affected by this issue: Detected values which are outside of int8_t range and clipped them to int8_t range.\n",
+        );
+        assert_eq!(
+            log.advice,
+            [
+                "49 weights: Detected values which are outside of int8_t range and clipped them to int8_t range."
             ]
         );
     }
