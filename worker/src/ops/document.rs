@@ -10,7 +10,7 @@ pub fn document() -> String {
         "# Operators\n\n\
          Generated from `worker/src/ops/standard`: `QPIPE_BLESS=1 cargo test -p qpipe-worker --lib document`.\n\n\
          What `qpipe` executes, trains and writes back of ONNX's own operators. A definition is named by the opset that brought it; it \
-         holds until the next one. A node of another opset is refused with its name before anything runs. Operators of other domains, and those that are not here, are kept as they are when a model is read and written.\n\n",
+         holds until the next one. A node of another opset is refused with its name before anything runs. Pairs of TensorRT's own and of `com.microsoft` are read as the standard's. Operators of other domains, and those that are not here, are kept as they are when a model is read and written.\n\n",
     );
     let mut operators: Vec<_> = all().collect();
     operators.sort_by_key(|op| op.name);

@@ -10,6 +10,7 @@ mod constants;
 mod dead;
 mod duplicates;
 mod extent;
+mod foreign_pairs;
 mod half;
 mod identity;
 mod image_size;
@@ -21,13 +22,13 @@ mod raise;
 mod scales;
 mod shapes;
 mod sums;
-mod tensorrt_pairs;
 
 pub use affine::fold as fold_affine;
 pub use batch::{EXPORT_ANY_BATCH, check_batch, fixed_batch, input_sizes, kept_batch, set_batch};
 pub use batch_norm::{Folded, fold_and_tell, fold_batch_norm, unfold_batch_norm};
 pub use constants::fold as fold_constants;
 pub use dead::remove_dead;
+pub use foreign_pairs::{is_tensorrt_pair, to_standard_pairs};
 pub use half::to_half;
 pub use image_size::set_image_size;
 pub use inference::inference_form;
@@ -37,7 +38,6 @@ pub use products::{biases_to_gemm, plain_products};
 pub use raise::raise_opset;
 pub use scales::share_pair_scales;
 pub use sums::to_additions;
-pub use tensorrt_pairs::{is_tensorrt_pair, to_standard_pairs};
 
 #[cfg(test)]
 mod tests;

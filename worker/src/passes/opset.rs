@@ -122,8 +122,15 @@ pub fn set_opset(model: &mut Model, opset: i64) -> Result<()> {
     Ok(())
 }
 
-/// The opset from which quantization knows blocks.
+/// The opset from which quantization knows blocks, and integers of 16 bits.
 pub const OPSET_OF_BLOCKS: i64 = 21;
+
+/// Whether a QuantizeLinear or DequantizeLinear is to or from integers of 16 bits, by its zero point or what it reads.
+pub fn is_of_16_bits(graph: &Graph, node: &Node) -> bool {
+    let constants =
+        [0, 2].into_iter().filter_map(|index| graph.initializers.get(node.input(index)?));
+    constants.map(|data| data.dtype).any(|dtype| matches!(dtype, DType::I16 | DType::U16))
+}
 
 /// The opset from which quantization knows a type; 1 where any does.
 pub fn opset_of(dtype: DType) -> i64 {
@@ -147,7 +154,11 @@ pub fn least_opset(graph: &Graph) -> Result<i64> {
     }
     for node in graph.nodes.iter().filter(|node| node.domain.is_empty()) {
         let quantizes = ["QuantizeLinear", "DequantizeLinear"].contains(&node.op_type.as_str());
-        if quantizes && node.int("block_size", 0).map_err(|error| error.at(node.place()))? != 0 {
+        if !quantizes {
+            continue;
+        }
+        let blocks = node.int("block_size", 0).map_err(|error| error.at(node.place()))? != 0;
+        if blocks || is_of_16_bits(graph, node) {
             least = least.max(OPSET_OF_BLOCKS);
         }
     }

@@ -274,6 +274,19 @@ mod tests {
         let mut model = Model::new(Graph { nodes, outputs, ..Graph::default() }, 17);
         let error = finalize(&mut model, Some(21), None).unwrap_err();
         assert_eq!((error.help.as_deref(), error.key), (Some("write opset = 17"), Some("opset")));
+        // Integers of 16 bits are pairs from opset 21 on.
+        let zero = TensorData {
+            dtype: crate::graph::DType::U16,
+            shape: Vec::new(),
+            bytes: vec![0; 2].into(),
+        };
+        let mut graph = Graph::default();
+        graph.nodes.push(Node::new("q", "QuantizeLinear", &["x", "s", "z"], &["i"]));
+        graph.nodes.push(Node::new("d", "DequantizeLinear", &["i", "s", "z"], &["y"]));
+        graph.outputs.push(ValueInfo::f32("y", Vec::new()));
+        graph.initializers.insert("s".to_owned(), TensorData::f32(&[], &[1.0]));
+        graph.initializers.insert("z".to_owned(), zero);
+        assert_eq!(finalize(&mut Model::new(graph, 21), None, None).unwrap(), 21);
         let error = written("ReduceMean", 18, Some(17)).unwrap_err();
         assert_eq!(error.help.as_deref(), Some("write opset = 18"));
         // Its own opset is too old for pairs of each channel.

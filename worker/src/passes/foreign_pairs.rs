@@ -1,15 +1,23 @@
-//! Pairs written as operators of TensorRT's own, made into the standard's.
+//! Pairs written as operators of TensorRT's or ONNX Runtime's own, made into the standard's.
 //!
 //! NVIDIA's quantizer writes them for opsets that have no float8 (before 19) and no int4 or blocks (before 21): `TRT_FP8QuantizeLinear`,
 //! `TRT_FP8DequantizeLinear` and the same with `INT4`; with `axis`, `block_size` and inputs as the standard's, but the type is that of
 //! the name, and a zero point is left out. Behind a `TRT_FP8QuantizeLinear` values are float8e4m3fn, although files call them uint8.
 //! <https://github.com/onnx/onnx-tensorrt/blob/main/onnxOpImporters.cpp> reads all of them with one function.
+//!
+//! onnxruntime's quantizer writes QuantizeLinear and DequantizeLinear of the domain `com.microsoft` for types of 16 and 4 bits before opset 21, and for all where
+//! `UseQDQContribOps` asks for it; they mean what the standard's do
+//! (<https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.QuantizeLinear>).
 
+use super::opset::is_of_16_bits;
 use super::{OPSET_OF_BLOCKS, least_opset, opset_of, raise_opset};
 use crate::graph::{Attribute, DType, Graph, Model, Node, TensorData};
 
 /// Domains in which files have them; TensorRT's parser goes by the name alone.
 const DOMAINS: [&str; 3] = ["trt", "trt.plugins", ""];
+
+/// That of ONNX Runtime's.
+const MICROSOFT: &str = "com.microsoft";
 
 /// Their names, what they are in the standard, and the type; `None`: that of the stored values.
 const OPERATORS: [(&str, &str, Option<DType>); 6] = [
@@ -24,25 +32,25 @@ const OPERATORS: [(&str, &str, Option<DType>); 6] = [
 /// `axis` and `block_size`.
 type Blocks = [(&'static str, i64); 2];
 
-/// What a node is in the standard, and the type of the stored values, where its operator is one of TensorRT's.
+/// What a node is in the standard, and the type of the stored values, where its operator is one of TensorRT's or ONNX Runtime's.
 fn standard(node: &Node) -> Option<(&'static str, Option<DType>)> {
-    let known = DOMAINS.contains(&node.domain.as_str());
+    let known = DOMAINS.contains(&node.domain.as_str()) || node.domain == MICROSOFT;
     let row = OPERATORS.iter().find(|row| known && row.0 == node.op_type)?;
     let own = !node.domain.is_empty() || row.0 != row.1;
     own.then_some((row.1, row.2))
 }
 
-/// Whether a node is one half of such a pair.
+/// Whether a node is one half of such a pair of TensorRT's.
 pub fn is_tensorrt_pair(node: &Node) -> bool {
-    standard(node).is_some()
+    node.domain != MICROSOFT && standard(node).is_some()
 }
 
-/// Makes QuantizeLinear and DequantizeLinear of TensorRT's pairs, with a zero point of their type. The model gets an opset that has their
+/// Makes the standard's QuantizeLinear and DequantizeLinear of such pairs, with a zero point of their type. The model gets an opset that has their
 /// types, unless an operator of it means something else there. Returns how many nodes there were.
 pub fn to_standard_pairs(model: &mut Model) -> usize {
     let graph = &model.graph;
     let pairs: Vec<usize> =
-        (0..graph.nodes.len()).filter(|&index| is_tensorrt_pair(&graph.nodes[index])).collect();
+        (0..graph.nodes.len()).filter(|&index| standard(&graph.nodes[index]).is_some()).collect();
     if pairs.is_empty() {
         return 0;
     }
@@ -88,7 +96,8 @@ fn wanted_opset(graph: &Graph, pairs: &[usize], blocks: &[Option<Blocks>]) -> i6
         || nodes().any(|node| node.int("block_size", 0).is_ok_and(|size| size != 0));
     let types = nodes().filter_map(|node| standard(node)?.1).map(opset_of).max().unwrap_or(1);
     let stored = least_opset(graph).unwrap_or(1);
-    types.max(stored).max(if blocked { OPSET_OF_BLOCKS } else { 1 })
+    let wide = nodes().any(|node| is_of_16_bits(graph, node));
+    types.max(stored).max(if blocked || wide { OPSET_OF_BLOCKS } else { 1 })
 }
 
 /// Says of what lies between the nodes of a pair that it is of their type, whatever the file calls it.
@@ -211,6 +220,30 @@ mod tests {
         // 3 bits of mantissa: between 8 and 16 halves the step is 1 half, and 448 halves are the most.
         assert_eq!(run(&model, &[4.2, 0.3, 1000.0, -7.8]), [4.0, 0.3125, 224.0, -8.0]);
         assert_eq!(to_standard_pairs(&mut model), 0);
+    }
+
+    /// As onnxruntime writes activations of 16 bits before opset 21.
+    #[test]
+    fn pairs_of_onnxruntime_are_those_of_the_standard() {
+        let microsoft = |op: &str, input: &str, output: &str| Node {
+            domain: "com.microsoft".to_owned(),
+            ..Node::new(output, op, &[input, "s", "z"], &[output])
+        };
+        let zero = TensorData {
+            dtype: DType::U16,
+            shape: Vec::new(),
+            bytes: 1000_u16.to_le_bytes().to_vec().into(),
+        };
+        let mut model = model(
+            vec![microsoft("QuantizeLinear", "x", "q"), microsoft("DequantizeLinear", "q", "y")],
+            vec![("s", TensorData::f32(&[], &[0.5])), ("z", zero)],
+        );
+        model.graph.value_infos[0].dtype = Some(DType::U16);
+        assert!(!is_tensorrt_pair(&model.graph.nodes[0]));
+        assert_eq!(to_standard_pairs(&mut model), 2);
+        assert!(model.graph.nodes.iter().all(|node| node.domain.is_empty()));
+        assert_eq!(model.opset(), 21);
+        assert_eq!(run(&model, &[4.2, -1000.0, 40000.0]), [4.0, -500.0, 32267.5]);
     }
 
     #[test]
