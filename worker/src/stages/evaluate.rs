@@ -73,7 +73,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("top5".to_owned(), json!(figures.top5)),
     ]);
     write_json(&metrics, context.output("metrics")?)?;
-    let confusion = json!({ "classes": dataset.classes(), "counts": score.confusion() });
+    let confusion =
+        json!({ "classes": dataset.classes(), "counts": score.confusion(), "nan": score.nan() });
     write_json(&confusion, context.output("confusion")?)?;
     write_npy(&logits, score.confusion().len(), context.output("logits")?)?;
     Ok(metrics)

@@ -13,7 +13,8 @@ pub struct Score {
     top1: u64,
     top5: u64,
     not_finite: u64,
-    /// `[label][prediction]`.
+    nan: u64,
+    /// `[label][prediction]`; samples with a NaN are in no cell.
     confusion: Vec<Vec<u64>>,
 }
 
@@ -34,7 +35,7 @@ impl Score {
     /// No sample yet, of a model with that many outputs.
     pub fn new(classes: usize) -> Self {
         let confusion = vec![vec![0; classes]; classes];
-        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, not_finite: 0, confusion }
+        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, not_finite: 0, nan: 0, confusion }
     }
 
     /// Counts a batch: float `logits` of `[N, classes]`, int64 `labels` of `[N]`, each below `classes`.
@@ -64,8 +65,14 @@ impl Score {
         let above = above.count();
         self.top1 += u64::from(above == 0 && !own.is_nan());
         self.top5 += u64::from(above < 5 && !own.is_nan());
-        let first = |best: usize, class: usize| if row[class] > row[best] { class } else { best };
-        self.confusion[label][(0..row.len()).fold(0, first)] += 1;
+        if row.iter().any(|value| value.is_nan()) {
+            // Whatever is taken for the largest, it is not what top-1 counts.
+            self.nan += 1;
+        } else {
+            let first =
+                |best: usize, class: usize| if row[class] > row[best] { class } else { best };
+            self.confusion[label][(0..row.len()).fold(0, first)] += 1;
+        }
         self.samples += 1;
         self.not_finite += u64::from(row.iter().any(|value| !value.is_finite()));
     }
@@ -86,7 +93,12 @@ impl Score {
         }
     }
 
-    /// How many samples of each label (first index) were taken for each class (second).
+    /// Samples with a logit that is NaN: taken for no class.
+    pub fn nan(&self) -> u64 {
+        self.nan
+    }
+
+    /// How many samples of each label (first index) were taken for each class (second), without those that were taken for [none](Self::nan).
     pub fn confusion(&self) -> &[Vec<u64>] {
         &self.confusion
     }
@@ -125,5 +137,11 @@ mod tests {
         score.add(&Tensor::from_slice2(&[[0.5_f32, 1.0]]), &Tensor::from_slice(&[1_i64])).unwrap();
         assert_eq!((score.not_finite(), score.figures().samples), (2, 3));
         assert!(score.figures().loss.is_nan());
+        // The diagonal is what top-1 counts, and nothing is lost.
+        assert_eq!((score.confusion(), score.nan()), (&[vec![0, 0], vec![0, 1]][..], 2));
+        score
+            .add(&Tensor::from_slice2(&[[f32::INFINITY, 1.0]]), &Tensor::from_slice(&[0_i64]))
+            .unwrap();
+        assert_eq!((score.confusion()[0][0], score.nan(), score.not_finite()), (1, 2, 3));
     }
 }
