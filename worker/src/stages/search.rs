@@ -213,11 +213,12 @@ fn warn(context: &Context, pareto: &Pareto) {
     let vnni = pareto.setting.backend == "onnxruntime" && engine::saturates();
     context.events.warn(format!(
         "quantization is nowhere faster than float on this machine beyond what the clock leaves open: \"{}\", the fastest candidate with quantized layers, \
-         takes {:.3} ms, the float engine {:.3} ms (× {:.2}, with 95 % certainty {:.2} to {:.2}){}",
+         takes {:.3} ms, the float engine {:.3} ms (× {:.2}, with {:.0} % certainty {:.2} to {:.2}){}",
         fastest.name,
         fastest.latency_ms.median,
         float.latency_ms.median,
         fastest.speedup.median,
+        100.0 * fastest.speedup.coverage,
         fastest.speedup.low,
         fastest.speedup.high,
         if vnni { " (this processor has no VNNI instructions)" } else { "" }
