@@ -13,6 +13,9 @@ use super::model_source::ModelSource;
 /// Outputs: `metrics` (JSON), `confusion` (JSON: `classes`, `counts[label][prediction]`, and `nan`, how many images have a NaN among their logits:
 /// they count as wrong and are in no cell), `logits` (NumPy `.npy`, float32 `[N, classes]`, in the data set's order).
 ///
+/// `loss` is the cross-entropy of logits. Of a model that ends in a Softmax, also behind Q/DQ pairs, it is −ln of the probability of the label, at
+/// least 1e-12, and a warning says so; one that ends in a Sigmoid is warned of.
+///
 /// With `task = "detection"` the agreement of a detector's boxes with those of `reference`, the float model; no labels are needed. Outputs:
 /// `metrics` (precision, recall, F1, mAP@0.5, mAP@0.5:0.95, mean IoU and class agreement of pairs), `boxes` (JSON, for each image).
 /// [Detectors](detection.md) has the definitions.

@@ -8,6 +8,7 @@ use crate::Result;
 #[derive(Clone, Debug)]
 pub struct Score {
     classes: usize,
+    probabilities: bool,
     samples: u64,
     loss: f64,
     top1: u64,
@@ -17,6 +18,9 @@ pub struct Score {
     /// `[label][prediction]`; samples with a NaN are in no cell.
     confusion: Vec<Vec<u64>>,
 }
+
+/// The least probability that a loss is computed of: one that was rounded to 0 costs 27.6, not infinitely much.
+pub const LEAST: f64 = 1e-12;
 
 /// A [`Score`] as figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +39,24 @@ impl Score {
     /// No sample yet, of a model with that many outputs.
     pub fn new(classes: usize) -> Self {
         let confusion = vec![vec![0; classes]; classes];
-        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, not_finite: 0, nan: 0, confusion }
+        Self {
+            classes,
+            probabilities: false,
+            samples: 0,
+            loss: 0.0,
+            top1: 0,
+            top5: 0,
+            not_finite: 0,
+            nan: 0,
+            confusion,
+        }
+    }
+
+    /// The same of a model that gives probabilities in place of logits, as behind a Softmax: the loss of a sample is −ln p of its label, p being
+    /// at least [`LEAST`].
+    #[must_use]
+    pub fn of_probabilities(self, probabilities: bool) -> Self {
+        Self { probabilities, ..self }
     }
 
     /// Counts a batch: float `logits` of `[N, classes]`, int64 `labels` of `[N]`, each below `classes`.
@@ -55,9 +76,14 @@ impl Score {
 
     fn count(&mut self, row: &[f64], label: usize) {
         let own = row[label];
-        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = row.iter().map(|value| (value - largest).exp()).sum();
-        self.loss += largest + sum.ln() - own;
+        self.loss += if self.probabilities {
+            // `max` would take the bound for a NaN.
+            if own < LEAST { -LEAST.ln() } else { -own.ln() }
+        } else {
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|value| (value - largest).exp()).sum();
+            largest + sum.ln() - own
+        };
         // Not `>=`, so that a NaN is never right.
         let above = row.iter().enumerate().filter(|&(class, &value)| {
             value > own || (value == own && class < label) || value.is_nan()
@@ -126,6 +152,26 @@ mod tests {
         assert_eq!(score.confusion()[0][0], 1);
         assert_eq!(score.confusion()[1][0], 1);
         assert_eq!(score.confusion()[5][0], 1);
+    }
+
+    #[test]
+    fn the_loss_of_probabilities_is_that_of_their_logits() {
+        let logits = Tensor::from_slice2(&[[3.0_f32, 1.0, 0.0], [0.5, 2.0, -1.0]]);
+        let labels = Tensor::from_slice(&[0_i64, 2]);
+        let of = |values: &Tensor, probabilities: bool| {
+            let mut score = Score::new(3).of_probabilities(probabilities);
+            score.add(values, &labels).unwrap();
+            score.figures()
+        };
+        let probabilities = logits.softmax(1, Kind::Double);
+        let (expected, found) = (of(&logits, false), of(&probabilities, true));
+        assert!((found.loss - expected.loss).abs() < 1e-6, "{found:?} {expected:?}");
+        assert_eq!((found.top1, found.top5), (expected.top1, expected.top5));
+        // Taken for logits they lie too close together for any loss near 0.
+        assert!(of(&probabilities, false).loss > expected.loss / 2.0);
+        let rounded = Tensor::from_slice2(&[[1.0_f32, 0.0, 0.0], [1.0, 0.0, 0.0]]);
+        assert!((of(&rounded, true).loss + LEAST.ln() / 2.0).abs() < 1e-9);
+        assert!(of(&(rounded * f64::NAN), true).loss.is_nan());
     }
 
     #[test]
