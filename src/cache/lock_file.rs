@@ -43,7 +43,7 @@ pub struct LockedStage {
     /// Port → digest.
     #[serde(default)]
     pub outputs: BTreeMap<String, Digest>,
-    /// Figures that are numbers; the names of nested ones are joined with dots.
+    /// Figures that are numbers; the names of nested ones are joined with dots. Infinite is an SQNR of what does not differ at all.
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
 }
@@ -85,7 +85,7 @@ impl LockedStage {
     }
 }
 
-/// The finite numbers in a figure, by their dotted names.
+/// The finite numbers in a figure, by their dotted names. JSON has no infinity: an SQNR that is `null` says that nothing differs.
 pub(crate) fn numbers(name: &str, value: &serde_json::Value, found: &mut BTreeMap<String, f64>) {
     use serde_json::Value;
     match value {
@@ -100,8 +100,15 @@ pub(crate) fn numbers(name: &str, value: &serde_json::Value, found: &mut BTreeMa
             let values = values.iter().enumerate();
             values.for_each(|(index, value)| numbers(&format!("{name}.{index}"), value, found));
         }
+        Value::Null if is_sqnr(name) => {
+            found.insert(name.to_owned(), f64::INFINITY);
+        }
         Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
+}
+
+fn is_sqnr(name: &str) -> bool {
+    name.ends_with("sqnr_db")
 }
 
 /// Raised with any change of the form.
@@ -203,7 +210,10 @@ impl LockFile {
             return Err("no format".to_owned());
         }
         for (id, stage) in &stages {
-            if let Some((name, _)) = stage.metrics.iter().find(|(_, value)| !value.is_finite()) {
+            let odd = |(name, value): &(&String, &f64)| {
+                !(value.is_finite() || **value == f64::INFINITY && is_sqnr(name))
+            };
+            if let Some((name, _)) = stage.metrics.iter().find(odd) {
                 return Err(format!("metric {name:?} of stage {id:?} is not a finite number"));
             }
         }
@@ -400,6 +410,25 @@ mod tests {
         assert!(LockFile::from_bytes(text.as_bytes()).is_ok());
         let error = LockFile::from_bytes(text.replace("= 0.5", "= nan").as_bytes()).unwrap_err();
         assert_eq!(error, "metric \"top1\" of stage \"a\" is not a finite number");
+    }
+
+    /// JSON writes no infinity; the lock file has one, which is read again.
+    #[test]
+    fn an_sqnr_of_nothing_that_differs_is_infinite() {
+        let mut record = record();
+        let metrics = serde_json::json!({"engine_sqnr_db": null, "loss": null, "top1": 0.5});
+        record.metrics = serde_json::from_value(metrics).unwrap();
+        let stage = LockedStage::new(record.key.digest(), &record);
+        let figures = [("engine_sqnr_db".to_owned(), f64::INFINITY), ("top1".to_owned(), 0.5)];
+        assert_eq!(stage.metrics, figures.into());
+        let lock = LockFile { set: Vec::new(), stages: [("ver".to_owned(), stage)].into() };
+        let text = lock.text();
+        assert!(text.contains("metrics.engine_sqnr_db = inf\n"), "{text}");
+        assert_eq!(LockFile::from_bytes(text.as_bytes()), Ok(lock));
+        for other in ["-inf", "nan"] {
+            let text = text.replace("= inf", &format!("= {other}"));
+            assert!(LockFile::from_bytes(text.as_bytes()).is_err(), "{other}");
+        }
     }
 
     #[test]

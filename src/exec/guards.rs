@@ -16,7 +16,7 @@ pub struct Outcome {
     pub metric: String,
     /// The figure of this run that it is compared with, such as `measured[fp32].top1`, in place of the accepted one.
     pub baseline: Option<String>,
-    /// The accepted figure, or the baseline.
+    /// The accepted figure, or the baseline. Infinite, `null` in JSON, is an SQNR of what does not differ at all.
     pub before: Option<f64>,
     /// The figure of this run.
     pub now: Option<f64>,
@@ -86,7 +86,7 @@ pub fn check(
         baseline: guard.baseline.as_ref().map(|it| format!("{}.{}", it.stage, it.metric)),
         before,
         now: after,
-        change: before.zip(after).map(|(before, after)| after - before),
+        change: before.zip(after).map(|(before, after)| change(before, after)),
         bounds: guard.bounds.iter().map(text).collect(),
         verdict,
         note,
@@ -94,10 +94,17 @@ pub fn check(
     }
 }
 
+/// From one figure to another; of two that are infinite none.
+fn change(before: f64, now: f64) -> f64 {
+    if before == now { 0.0 } else { now - before }
+}
+
 fn verdict(bounds: &[Bound], before: Option<f64>, now: f64) -> (Verdict, Option<String>) {
     let held: Vec<Option<bool>> = bounds.iter().map(|bound| holds(*bound, before, now)).collect();
     if held.contains(&Some(false)) {
-        (Verdict::Broken, None)
+        let endless = before.is_some_and(|before| change(before, now).is_infinite());
+        let note = "a change from or to no difference at all is without end: no bound on a change holds it, `min` does";
+        (Verdict::Broken, endless.then(|| note.to_owned()))
     } else if held.contains(&None) {
         (Verdict::New, Some("no figure was accepted yet to compare with".to_owned()))
     } else {
@@ -112,8 +119,12 @@ const ROUNDING: f64 = 1e-9;
 fn holds(bound: Bound, before: Option<f64>, now: f64) -> Option<bool> {
     let within = |limit: &dyn Fn(f64) -> f64, sign: f64| {
         let before = before?;
+        let change = change(before, now);
+        if before.is_infinite() || now.is_infinite() {
+            return Some(change * sign <= 0.0);
+        }
         let slack = ROUNDING * before.abs().max(now.abs());
-        Some((now - before) * sign <= limit(before) + slack)
+        Some(change * sign <= limit(before) + slack)
     };
     let percent = |percent: f64| move |before: f64| before.abs() * percent / 100.0;
     match bound {
@@ -138,8 +149,11 @@ fn text(bound: &Bound) -> String {
     format!("{name} {limit}")
 }
 
-/// A figure for people: whole numbers as they are, others to six digits.
+/// A figure for people: whole numbers as they are, others to six digits, an infinite SQNR in words.
 pub fn number(value: f64) -> String {
+    if value == f64::INFINITY {
+        return "no difference".to_owned();
+    }
     if value.fract() == 0.0 && value.abs() < 1e15 {
         return format!("{value}");
     }
@@ -151,7 +165,9 @@ impl Outcome {
     /// Its cells in a table, as [`HEADINGS`] names them.
     pub fn cells(&self) -> [String; 7] {
         let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
-        let percent = self.before.zip(self.change).filter(|(before, _)| *before != 0.0);
+        let percent = self.before.zip(self.change);
+        let percent = percent
+            .filter(|(before, change)| *before != 0.0 && before.is_finite() && change.is_finite());
         let percent = percent.map_or_else(String::new, |(before, change)| {
             format!(" ({:+.1} %)", change / before.abs() * 100.0)
         });
@@ -170,7 +186,12 @@ impl Outcome {
             },
             figure(self.before),
             figure(self.now),
-            format!("{sign}{}{percent}", figure(self.change)),
+            match self.change {
+                Some(change) if change.is_infinite() => {
+                    if change > 0.0 { "+∞" } else { "-∞" }.to_owned()
+                }
+                change => format!("{sign}{}{percent}", figure(change)),
+            },
             self.bounds.join(", "),
             verdict.to_owned(),
         ]
@@ -211,6 +232,53 @@ mod tests {
         }
         assert_eq!(holds(MaxDrop(1.0), None, 1.0), None);
         assert_eq!(holds(Min(1.0), None, 1.0), Some(true));
+    }
+
+    /// An SQNR of no difference at all is more than any number.
+    #[test]
+    fn a_perfect_sqnr_holds_what_it_should() {
+        use Bound::{Max, MaxDrop, MaxDropPercent, MaxGrowth, MaxGrowthPercent, Min};
+        let perfect = f64::INFINITY;
+        let cases = [
+            (Min(20.0), perfect, perfect, true),
+            (Max(20.0), perfect, perfect, false),
+            (MaxDrop(0.0), perfect, perfect, true),
+            (MaxDropPercent(0.0), perfect, perfect, true),
+            (MaxGrowth(0.0), perfect, perfect, true),
+            (MaxDrop(1.0), 40.0, perfect, true),
+            (MaxDropPercent(1.0), 40.0, perfect, true),
+            (MaxGrowth(1.0), 40.0, perfect, false),
+            (MaxDrop(1000.0), perfect, 40.0, false),
+            (MaxDropPercent(100.0), perfect, 40.0, false),
+            (MaxGrowthPercent(1.0), perfect, 40.0, true),
+            (Min(20.0), perfect, 40.0, true),
+        ];
+        for (bound, before, now, expected) in cases {
+            assert_eq!(holds(bound, Some(before), now), Some(expected), "{bound:?} {before} {now}");
+        }
+        let (broken, note) = verdict(&[MaxDrop(1.0)], Some(perfect), 40.0);
+        assert_eq!(broken, Verdict::Broken);
+        assert!(note.unwrap().contains("no difference at all"));
+        let cells = |before: f64, now: f64| {
+            let outcome = Outcome {
+                guard: "sqnr".to_owned(),
+                stage: "ver".to_owned(),
+                metric: "engine_sqnr_db".to_owned(),
+                baseline: None,
+                before: Some(before),
+                now: Some(now),
+                change: Some(change(before, now)),
+                bounds: Vec::new(),
+                verdict: Verdict::Held,
+                note: None,
+                line: 1,
+            };
+            let [_, _, before, now, change, ..] = outcome.cells();
+            [before, now, change]
+        };
+        assert_eq!(cells(perfect, perfect), ["no difference", "no difference", "0"]);
+        assert_eq!(cells(perfect, 40.0), ["no difference", "40", "-∞"]);
+        assert_eq!(cells(40.0, perfect), ["40", "no difference", "+∞"]);
     }
 
     #[test]

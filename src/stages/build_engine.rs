@@ -159,7 +159,7 @@ const OURS: &[(&str, &str)] = &[
 
 impl Contract for BuildEngine {
     const NAME: &'static str = "build-engine";
-    const VERSION: u32 = 11;
+    const VERSION: u32 = 12;
     const ABOUT: &'static str = "build an inference engine from an ONNX file";
 
     fn inputs(&self) -> Vec<Input> {

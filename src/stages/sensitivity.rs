@@ -16,7 +16,8 @@ use super::tensorrt_version::{self, TensorrtVersion};
 ///
 /// Outputs: `sensitivity` (JSON, the most sensitive layer first: SQNR in dB and cosine of the outputs against the float model's, share
 /// of samples whose highest logit stays, top-1, loss), `table` (Markdown), `picture` (SVG). `insert-qdq` leaves the first layers of
-/// `sensitivity` in float with `float_layers`.
+/// `sensitivity` in float with `float_layers`. An SQNR of `null` says that nothing differs; one of -999 dB that outputs are NaN or infinite
+/// where the float model's are not (`not_finite` has their count, and a warning names the layer), or noise without any signal.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sensitivity {
@@ -104,7 +105,7 @@ impl Sensitivity {
 
 impl Contract for Sensitivity {
     const NAME: &'static str = "sensitivity";
-    const VERSION: u32 = 10;
+    const VERSION: u32 = 11;
     const ABOUT: &'static str = "what quantizing each layer costs";
     const DEMAND: Demand = Demand::Whole;
 

@@ -92,7 +92,7 @@ fn default_agreement() -> f64 {
 
 impl Contract for Verify {
     const NAME: &'static str = "verify";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str =
         "whether export and engine compute what was trained, value by value";
     const DEMAND: Demand = Demand::Whole;

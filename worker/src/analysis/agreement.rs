@@ -165,12 +165,13 @@ impl Comparison {
             })
             .collect();
         self.rounding = self.rounding(model);
-        let decibels = |step: &Step| step.fidelity.sqnr_db.unwrap_or(f64::INFINITY);
-        // NaN is below any budget.
+        let decibels = |step: &Step| step.fidelity.decibels();
+        // What is NaN or infinite on one side alone is below any budget.
         let is_off = |step: &Step| {
             let agrees = !(model.graph.is_output(&step.tensor) && self.rows.contains(&step.tensor))
                 || step.fidelity.agreement >= budget.agreement;
-            let held = decibels(step) >= budget.sqnr_db && agrees;
+            let finite = step.fidelity.not_finite == 0;
+            let held = finite && decibels(step) >= budget.sqnr_db && agrees;
             !held && !self.rounding.contains(&step.tensor)
         };
         let before = self.before(model);
@@ -191,8 +192,13 @@ impl Comparison {
             }
             None => String::new(),
         };
+        let not_finite = match step.fidelity.not_finite {
+            0 => String::new(),
+            1 => "an element is NaN or infinite on one side alone, ".to_owned(),
+            count => format!("{count} elements are NaN or infinite on one side alone, "),
+        };
         Err(Error::user(format!(
-            "node \"{}\" ({}): \"{}\" of {} is not that of the simulation: SQNR {:.1} dB (at least {} are wanted), \
+            "node \"{}\" ({}): \"{}\" of {} is not that of the simulation: {not_finite}SQNR {:.1} dB (at least {} are wanted), \
              {:.1} % of rows agree (at least {:.1} % for outputs){previous}",
             step.node,
             step.op,
@@ -226,11 +232,12 @@ impl Comparison {
     /// Why a value is off: one node that computes something else, or what is lost along many.
     fn cause(&self, index: usize, before: &HashMap<&str, f64>, budget: Budget) -> String {
         let lost = |step: &Step| {
-            let own = step.fidelity.sqnr_db.unwrap_or(f64::INFINITY);
+            let own = step.fidelity.decibels();
             before.get(step.tensor.as_str()).map(|before| before - own)
         };
         let all = "`values.json` of a run with lower budgets shows all values";
-        if let Some(own) = self.values[index].fidelity.sqnr_db.filter(|own| *own >= budget.sqnr_db)
+        let own = self.values[index].fidelity;
+        if let Some(own) = own.sqnr_db.filter(|sqnr| *sqnr >= budget.sqnr_db && own.not_finite == 0)
         {
             return format!(
                 "its SQNR is within the budget: in the other rows the two largest elements lie so close that an error of {own:.1} dB swaps them, as in those of an \
@@ -264,8 +271,7 @@ impl Comparison {
             let least = inputs.fold(f64::INFINITY, f64::min);
             for output in &node.outputs {
                 let compared = self.sums.get(output).filter(|_| !self.rounding.contains(output));
-                let figures = compared.map(|sums| sums.figures().sqnr_db);
-                let decibels = figures.map_or(least, |sqnr| sqnr.unwrap_or(f64::INFINITY));
+                let decibels = compared.map_or(least, |sums| sums.figures().decibels());
                 own.insert(output, decibels);
                 before.insert(output.as_str(), least);
             }
@@ -356,6 +362,33 @@ mod tests {
         {
             let message = hold(mean, y).unwrap_err();
             assert!(message.starts_with(&format!("node \"{lost}\"")), "{message}");
+        }
+    }
+
+    /// `x` goes through a mask of -∞, which one form may lose.
+    #[test]
+    fn infinities_of_both_forms_are_no_difference_and_of_one_are_refused() {
+        let nodes = vec![Node::new("mask", "Add", &["x", "m"], &["y"])];
+        let model = Model::new(Graph { nodes, ..Graph::default() }, 17);
+        let hold = |expected: f32, found: f32| {
+            let values = |value: f32| {
+                HashMap::from([("y".to_owned(), Tensor::from_slice(&[value, 1.0]).view([1, 2]))])
+            };
+            let mut comparison = Comparison::new("the engine");
+            comparison.add(&values(expected), &Found::from(values(found))).unwrap();
+            let any = f64::NEG_INFINITY;
+            let budget = Budget { sqnr_db: any, agreement: 0.0, sudden_db: any };
+            let held = comparison.hold(&model, budget).map_err(|error| error.message);
+            held.map(|()| comparison.worst_sqnr())
+        };
+        let infinite = f32::NEG_INFINITY;
+        for same in [infinite, f32::INFINITY, f32::NAN] {
+            assert_eq!(hold(same, same), Ok(None));
+        }
+        for (expected, found) in [(infinite, f32::MIN), (0.0, infinite), (0.0, f32::NAN)] {
+            let message = hold(expected, found).unwrap_err();
+            let told = "an element is NaN or infinite on one side alone, SQNR -999.0 dB";
+            assert!(message.contains(told), "{message}");
         }
     }
 

@@ -71,8 +71,7 @@ fn escaped(text: &str) -> String {
 
 /// A bar for each layer: SQNR alone, or of all without it; a short bar is a sensitive layer.
 pub fn svg(report: &Report) -> String {
-    let of =
-        |layer: &Layer| layer.alone.or(layer.without)?.fidelity.sqnr_db.map(|sqnr| sqnr.max(0.0));
+    let of = |layer: &Layer| layer.alone.or(layer.without)?.fidelity.sqnr_db;
     let alone = report.layers.iter().any(|layer| layer.alone.is_some());
     let layers = &report.layers[..report.layers.len().min(DRAWN)];
     let longest = layers.iter().filter_map(of).fold(10.0, f64::max);
@@ -86,7 +85,7 @@ pub fn svg(report: &Report) -> String {
     for (index, layer) in layers.iter().enumerate() {
         let top = 32 + row * index;
         // Without a value nothing was changed.
-        let width = bars * of(layer).unwrap_or(longest) / longest;
+        let width = bars * of(layer).unwrap_or(longest).max(0.0) / longest;
         let value = of(layer).map_or("∞".to_owned(), |sqnr| format!("{sqnr:.1}"));
         let _ = writeln!(
             text,
@@ -102,4 +101,44 @@ pub fn svg(report: &Report) -> String {
     }
     text.push_str("</svg>\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use qpipe::stages::calibrate::Method;
+    use qpipe::stages::insert_qdq::Target;
+
+    use super::*;
+    use crate::analysis::{Figures, VERSION};
+
+    #[test]
+    fn a_bar_has_no_negative_width_and_its_label_is_the_figure() {
+        let outcome = |sqnr_db| {
+            let fidelity = Figures { sqnr_db, cosine: 1.0, agreement: 1.0, not_finite: 0 };
+            Outcome { fidelity, top1: None, loss: None }
+        };
+        let layer = |sqnr_db| Layer {
+            node: "conv".to_owned(),
+            op: "Conv".to_owned(),
+            alone: Some(outcome(sqnr_db)),
+            without: None,
+        };
+        let report = Report {
+            version: VERSION,
+            target: Target::Onnxruntime,
+            method: Method::Max,
+            samples: 1,
+            logits: true,
+            float: outcome(None),
+            quantized: outcome(Some(-13.5)),
+            layers: [Some(-999.0), Some(-13.5), Some(40.0), None].map(layer).to_vec(),
+            accumulation: Vec::new(),
+        };
+        let picture = svg(&report);
+        for label in [">-999.0<", ">-13.5<", ">40.0<", ">∞<"] {
+            assert!(picture.contains(label), "{label}: {picture}");
+        }
+        assert_eq!(picture.matches("width=\"0.0\"").count(), 2, "{picture}");
+        assert_eq!(picture.matches("width=\"420.0\"").count(), 2, "{picture}");
+    }
 }

@@ -13,7 +13,7 @@ mod variant;
 pub use agreement::{Budget, Comparison, Found, Seen, common, floats};
 pub use compare::{Compared, Images, Run, compare, compare_runs};
 pub use drawing::{markdown, svg};
-pub use fidelity::{Fidelity, Figures};
+pub use fidelity::{Fidelity, Figures, WORST};
 pub use report::{Layer, Outcome, Report, Step, VERSION};
 pub use sensitivity::{Options, measure};
 pub use suffix::{Suffix, suffix};

@@ -12,7 +12,7 @@ use tch::Tensor;
 use super::fidelity::Fidelity;
 use super::report::{Layer, Report, Step, VERSION};
 use super::suffix::suffix;
-use super::variant::{Base, Tally, Variant, classes};
+use super::variant::{Base, Classes, Tally, Variant, classes};
 use crate::data::{Dataset, Loader, Order, permutation};
 use crate::graph::Model;
 use crate::quant::insert::insert;
@@ -138,7 +138,7 @@ impl Run {
         model: &Model,
         full: &Model,
         variants: impl Iterator<Item = &'a Variant>,
-        classes: Option<usize>,
+        classes: Option<Classes>,
     ) -> Result<Self> {
         let made =
             model.graph.nodes.iter().flat_map(|node| &node.outputs).filter(|name| !name.is_empty());

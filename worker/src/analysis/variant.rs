@@ -52,9 +52,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Of a model that tells so many classes apart; `None`: it is no classifier.
-    pub fn new(classes: Option<usize>) -> Self {
-        Self { fidelity: Fidelity::default(), score: classes.map(Score::new) }
+    /// Of a model with these answers; `None`: it is no classifier.
+    pub fn new(classes: Option<Classes>) -> Self {
+        let score =
+            |classes: Classes| Score::new(classes.count).of_probabilities(classes.probabilities);
+        Self { fidelity: Fidelity::default(), score: classes.map(score) }
     }
 
     /// Takes the outputs of a batch, and what they should be.
@@ -90,8 +92,17 @@ impl Tally {
     }
 }
 
-/// Whether the model's one output is `[N, classes]`, and how many classes it tells apart, where it is a classifier of the data.
-pub(super) fn classes(model: &Model, dataset: &Dataset) -> Result<(bool, Option<usize>)> {
+/// What a classifier answers.
+#[derive(Clone, Copy)]
+pub(super) struct Classes {
+    /// How many classes it tells apart.
+    count: usize,
+    /// Whether it gives probabilities, not logits.
+    probabilities: bool,
+}
+
+/// Whether the model's one output is `[N, classes]`, and what it answers, where it is a classifier of the data.
+pub(super) fn classes(model: &Model, dataset: &Dataset) -> Result<(bool, Option<Classes>)> {
     let mut program = Program::compile(model, &interp::Options::default())?;
     let first = Loader::new(dataset, 1, Order::Subset(vec![0]), false, 1).next();
     let first = first.ok_or_else(|| Error::bug("a data set without a sample"))??;
@@ -99,7 +110,8 @@ pub(super) fn classes(model: &Model, dataset: &Dataset) -> Result<(bool, Option<
     let size = outputs.first().map(Tensor::size).unwrap_or_default();
     let (&[1, classes], 1) = (&size[..], outputs.len()) else { return Ok((false, None)) };
     let fits = dataset.labelled() && classes as usize >= dataset.classes().len().max(1);
-    Ok((true, fits.then_some(classes as usize)))
+    let probabilities = model.graph.ending().is_some_and(|node| node.op_type == "Softmax");
+    Ok((true, fits.then_some(Classes { count: classes as usize, probabilities })))
 }
 
 /// A whole model whose values others start from.
@@ -112,7 +124,7 @@ pub(super) struct Base {
 
 impl Base {
     /// `watch` are the values that are kept of a step.
-    pub fn new(model: &Model, watch: BTreeSet<String>, classes: Option<usize>) -> Result<Self> {
+    pub fn new(model: &Model, watch: BTreeSet<String>, classes: Option<Classes>) -> Result<Self> {
         let names: Vec<String> = watch.into_iter().collect();
         Ok(Self { seen: Seen::new(model, &names)?, outcome: Tally::new(classes) })
     }

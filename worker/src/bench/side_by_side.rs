@@ -123,10 +123,34 @@ pub fn steady(series: &[Vec<f64>]) -> Vec<Vec<f64>> {
 pub struct Ratio {
     /// Median over the rounds.
     pub median: f64,
-    /// Bounds that hold the true median with a probability of 95 %, by order statistics.
+    /// Bounds that hold the true median with the probability `coverage`, by order statistics.
     pub low: f64,
     /// The upper one.
     pub high: f64,
+    /// At least [`CERTAIN`], but with fewer than six rounds: there the bounds are the least and the greatest of all, and it is less.
+    #[serde(default)]
+    pub coverage: f64,
+}
+
+/// With what probability bounds are to hold the median.
+const CERTAIN: f64 = 0.95;
+
+/// How many of `count` values lie outside the bounds of their median on either side, as many as [`CERTAIN`] lets, and with what probability
+/// those bounds hold it: how many lie below the median is binomial, of a half.
+fn bounds(count: usize) -> (usize, f64) {
+    let (mut found, mut below) = ((0, 0.0), 0.0);
+    // Of `outside` values, as a logarithm: a half to the power of thousands is none of f64.
+    let mut chance = -(count as f64) * std::f64::consts::LN_2;
+    for outside in 0..count.div_ceil(2) {
+        below += chance.exp();
+        let coverage = 1.0 - 2.0 * below;
+        if outside > 0 && coverage < CERTAIN {
+            break;
+        }
+        found = (outside, coverage.max(0.0));
+        chance += ((count - outside) as f64 / (outside + 1) as f64).ln();
+    }
+    found
 }
 
 impl Ratio {
@@ -135,11 +159,9 @@ impl Ratio {
         let mut ratios: Vec<f64> = numerator.iter().zip(denominator).map(|(a, b)| a / b).collect();
         let median = median(&mut ratios);
         let count = ratios.len();
-        // How many of `count` lie below the median is binomial: n/2 ± 1.96 √n / 2.
-        let below = (count as f64 / 2.0 - 0.98 * (count as f64).sqrt()).floor().max(0.0) as usize;
-        let below = below.min(count.saturating_sub(1) / 2);
+        let (outside, coverage) = bounds(count);
         let at = |index: usize| ratios.get(index).copied().unwrap_or(f64::NAN);
-        Self { median, low: at(below), high: at(count.saturating_sub(1) - below.min(count)) }
+        Self { median, low: at(outside), high: at(count.saturating_sub(1 + outside)), coverage }
     }
 }
 
@@ -220,13 +242,41 @@ mod tests {
         }
     }
 
-    /// Of 25 values the 8th and the 18th bound the median: 12.5 − 4.9 = 7.6.
+    /// 1 − 2 P(at most k of n), exactly; the next place inwards holds the median with less than 95 %.
+    #[test]
+    fn bounds_hold_the_median_with_the_probability_that_they_say() {
+        let cases = [
+            (1, 0, 0.0),
+            (2, 0, 0.5),
+            (3, 0, 0.75),
+            (4, 0, 0.875),
+            (5, 0, 0.9375),
+            (6, 0, 0.968_75),
+            // 92.97 % of the second and the seventh.
+            (8, 0, 0.992_187_5),
+            (9, 1, 0.960_937_5),
+            (15, 3, 0.964_843_75),
+            (25, 7, 0.956_714_75),
+        ];
+        for (count, outside, coverage) in cases {
+            let found = bounds(count);
+            assert_eq!(found.0, outside, "{count}");
+            assert!((found.1 - coverage).abs() < 1e-8, "{count}: {found:?}");
+        }
+        // Of many it is the normal distribution: 5000 − 98.
+        let (outside, coverage) = bounds(10_000);
+        assert!((4_899..=4_902).contains(&outside), "{outside}");
+        assert!((0.95..0.96).contains(&coverage), "{coverage}");
+        assert_eq!(bounds(0), (0, 0.0));
+    }
+
+    /// Of 25 values the 8th and the 18th bound the median.
     #[test]
     fn bounds_of_a_median_are_order_statistics() {
         let numerator: Vec<f64> = (1..=25).rev().map(f64::from).collect();
         let ratio = Ratio::of(&numerator, &[1.0; 25]);
         assert_eq!((ratio.median, ratio.low, ratio.high), (13.0, 8.0, 18.0));
         let few = Ratio::of(&[2.0, 1.0, 4.0], &[1.0; 3]);
-        assert_eq!((few.median, few.low, few.high), (2.0, 1.0, 4.0));
+        assert_eq!((few.median, few.low, few.high, few.coverage), (2.0, 1.0, 4.0, 0.75));
     }
 }

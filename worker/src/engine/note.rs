@@ -36,6 +36,9 @@ pub struct Note {
     /// Further outputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<FurtherOutput>,
+    /// Operator that makes the first output, where it gives probabilities in place of logits: `Softmax` or `Sigmoid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<String>,
     /// Whether it is of a model with Q/DQ pairs, or computes in INT8 without ([`OnGpu::made_up_ranges`]).
     pub quantized: bool,
     /// Of an engine for a GPU: what it was built for, and how.
@@ -170,6 +173,11 @@ impl Note {
             input: image,
             output_name: output.name.clone(),
             classes: shape.iter().product(),
+            ending: model
+                .graph
+                .ending()
+                .map(|node| node.op_type.clone())
+                .filter(|op| matches!(op.as_str(), "Softmax" | "Sigmoid")),
             quantized: model.graph.nodes.iter().any(|node| node.op_type == "DequantizeLinear"),
             shape: if shape.len() == 1 { Vec::new() } else { shape },
             more,

@@ -175,6 +175,33 @@ impl Graph {
         self.outputs.iter().any(|output| output.name == name)
     }
 
+    /// The node that makes the first output, behind what only passes values on or rounds them: where that is a Softmax or a Sigmoid, the model
+    /// gives probabilities, not logits.
+    pub fn ending(&self) -> Option<&Node> {
+        const PASSED: [&str; 9] = [
+            "Identity",
+            "Cast",
+            "Reshape",
+            "Flatten",
+            "Squeeze",
+            "Unsqueeze",
+            "Dropout",
+            "QuantizeLinear",
+            "DequantizeLinear",
+        ];
+        let producers = self.producers();
+        let mut value = self.outputs.first()?.name.as_str();
+        // A graph that is read may have a cycle.
+        for _ in &self.nodes {
+            let node = &self.nodes[*producers.get(value)?];
+            if !PASSED.contains(&node.op_type.as_str()) {
+                return Some(node);
+            }
+            value = node.inputs.first()?;
+        }
+        None
+    }
+
     /// A name that no value, node or initializer has yet, made from `base`.
     pub fn fresh_name(&self, base: &str) -> String {
         let taken = |name: &str| {
@@ -186,5 +213,35 @@ impl Graph {
             return base.to_owned();
         }
         (1..).map(|i| format!("{base}_{i}")).find(|name| !taken(name)).expect("names do not end")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_the_outputs_is_found_behind_what_passes_them_on() {
+        let graph = |ops: &[&str]| {
+            let value = |index: usize| format!("v{index}");
+            let nodes = ops.iter().enumerate().map(|(index, op)| {
+                Node::new("", op, &[&value(index), "constant"], &[&value(index + 1)])
+            });
+            Graph {
+                outputs: vec![ValueInfo::f32(&value(ops.len()), Vec::new())],
+                nodes: nodes.collect(),
+                ..Graph::default()
+            }
+        };
+        let ending = |ops: &[&str]| graph(ops).ending().map(|node| node.op_type.clone());
+        let found = |op: &str| Some(op.to_owned());
+        assert_eq!(ending(&["Gemm", "Softmax"]), found("Softmax"));
+        let pairs = ["Softmax", "QuantizeLinear", "DequantizeLinear", "Reshape", "Identity"];
+        assert_eq!(ending(&pairs), found("Softmax"));
+        assert_eq!(ending(&["Softmax", "Gemm", "Cast"]), found("Gemm"));
+        assert_eq!(ending(&["Identity"]), None, "an input");
+        let mut round = graph(&["Identity", "Identity"]);
+        round.nodes[0].inputs[0] = "v2".to_owned();
+        assert_eq!(round.ending(), None);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::limits::decibels;
 use super::{Candidate, Pareto};
-use crate::analysis::Outcome;
+use crate::analysis::{Outcome, WORST};
 
 /// Layers that a row names; the rest is counted.
 const NAMED: usize = 4;
@@ -145,9 +145,10 @@ pub fn svg(pareto: &Pareto) -> String {
     let candidates = &pareto.candidates;
     let latencies = candidates.iter().map(|candidate| candidate.latency_ms.median);
     let errors = candidates.iter().flat_map(|candidate| [&candidate.outcome, candidate.judged()]);
-    let finite = errors.map(decibels);
+    // What is NaN or infinite stands at the lower edge.
+    let finite = errors.map(decibels).filter(|sqnr| sqnr.is_finite() && *sqnr > WORST);
     let x = Axis::of(latencies, left, right);
-    let y = Axis::of(finite.filter(|sqnr| sqnr.is_finite()), bottom, top + 30.0);
+    let y = Axis::of(finite, bottom, top + 30.0);
     let height = |outcome: &Outcome| {
         let sqnr = decibels(outcome);
         if sqnr == f64::INFINITY { top } else { y.place(sqnr) }
@@ -291,6 +292,17 @@ mod tests {
         assert_eq!(line.split(' ').count(), 3, "{line}");
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
         assert!(!picture.contains("dasharray"), "engines are as they were simulated");
+    }
+
+    #[test]
+    fn what_is_not_finite_leaves_the_axis_to_the_others() {
+        let (mut pareto, _) = fixture::pareto();
+        let bad = fixture::outcome(Some(WORST));
+        let candidate = &mut pareto.candidates[0];
+        (candidate.outcome, candidate.engine) = (bad, None);
+        let picture = svg(&pareto);
+        assert!(picture.contains("-999.0 dB"), "{picture}");
+        assert!(picture.contains("end\">10.9<") && !picture.contains("end\">-9"), "{picture}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::analysis::{Figures, Outcome};
 /// An outcome with this SQNR; half of what is lost of a share of 1 is agreement, the other half top-1.
 pub fn outcome(sqnr_db: Option<f64>) -> Outcome {
     let lost = sqnr_db.map_or(0.0, |sqnr| 10_f64.powf(-sqnr / 10.0));
-    let fidelity = Figures { sqnr_db, cosine: 1.0, agreement: 1.0 - lost };
+    let fidelity = Figures { sqnr_db, cosine: 1.0, agreement: 1.0 - lost, not_finite: 0 };
     Outcome { fidelity, top1: Some(0.9 - lost / 2.0), loss: None }
 }
 

@@ -49,9 +49,9 @@ pub struct Missed {
     pub most_accurate: Option<usize>,
 }
 
-/// Signal to noise for comparisons: no difference is better than any.
+/// Signal to noise for comparisons: no difference is better than any, what is not finite is worse than all.
 pub fn decibels(outcome: &Outcome) -> f64 {
-    outcome.fidelity.sqnr_db.unwrap_or(f64::INFINITY)
+    outcome.fidelity.decibels()
 }
 
 /// Points of top-1 that are lost against `float`; of agreement, where there is no top-1.
@@ -144,7 +144,7 @@ mod tests {
     use crate::analysis::Figures;
 
     fn outcome(sqnr_db: Option<f64>, agreement: f64, top1: Option<f64>) -> Outcome {
-        let fidelity = Figures { sqnr_db, cosine: 1.0, agreement };
+        let fidelity = Figures { sqnr_db, cosine: 1.0, agreement, not_finite: 0 };
         Outcome { fidelity, top1, loss: None }
     }
 

@@ -29,7 +29,8 @@ pub struct Pareto {
     pub limits: Limits,
     /// Name of the candidate that was chosen; `None`: none kept the limits.
     pub chosen: Option<String>,
-    /// Whether a candidate other than float is faster than the float engine, beyond what the clock leaves open.
+    /// Whether a candidate other than float is faster than the float engine, beyond what the clock leaves open: the lower bound of its speedup
+    /// is above 1, with the probability that the bounds have ([`Ratio::coverage`]).
     pub faster_than_float: bool,
     /// The candidates, the fastest first.
     pub candidates: Vec<Candidate>,

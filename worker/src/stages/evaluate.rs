@@ -16,7 +16,7 @@ use super::{
 use crate::data::{Dataset, Loader, Order};
 use crate::engine::Threads;
 use crate::quant::finalize;
-use crate::train::{Classifier, Score};
+use crate::train::{Classifier, LEAST, Score};
 use crate::{Error, Result, engine, passes};
 
 /// Runs the stage.
@@ -46,12 +46,14 @@ pub fn run(context: &Context) -> Result<Metrics> {
             passes::simplify(&mut model)?;
             finalize::finalize(&mut model, None)?;
             let mut classifier = Classifier::new(model, &dataset)?;
+            let ending = classifier.model.graph.ending().map(|node| node.op_type.as_str());
+            classifier.probabilities = probabilities(context, ending);
             let score = classifier.score(&dataset, batch, threads, None, &mut each)?;
             ("simulation", "libtorch".to_owned(), score)
         }
         None => {
             let (backend, score) =
-                on_engine(context.need("engine")?, &dataset, batch, threads, &mut each)?;
+                on_engine(context, context.need("engine")?, &dataset, batch, threads, &mut each)?;
             ("engine", backend, score)
         }
     };
@@ -73,14 +75,30 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("top5".to_owned(), json!(figures.top5)),
     ]);
     write_json(&metrics, context.output("metrics")?)?;
-    let confusion = json!({ "classes": dataset.classes(), "counts": score.confusion() });
+    let confusion =
+        json!({ "classes": dataset.classes(), "counts": score.confusion(), "nan": score.nan() });
     write_json(&confusion, context.output("confusion")?)?;
     write_npy(&logits, score.confusion().len(), context.output("logits")?)?;
     Ok(metrics)
 }
 
+/// Whether a model that ends in this operator gives probabilities, whose loss is another than that of logits; says so.
+fn probabilities(context: &Context, ending: Option<&str>) -> bool {
+    match ending {
+        Some("Softmax") => context.events.warn(format!(
+            "the model ends in a Softmax: `loss` is that of its probabilities, −ln p of the label (p at least {LEAST:e}), not of their softmax"
+        )),
+        Some("Sigmoid") => context.events.warn(
+            "the model ends in a Sigmoid: `loss` takes its outputs for logits, and compares with that of the same model alone; export it without its end for the loss of its logits",
+        ),
+        _ => {}
+    }
+    ending == Some("Softmax")
+}
+
 /// Scores an engine; the name of its backend and the score.
 fn on_engine(
+    context: &Context,
     folder: &Path,
     dataset: &Dataset,
     batch: usize,
@@ -97,7 +115,8 @@ fn on_engine(
         .key("engine"));
     }
     dataset.check_labels(note.classes)?;
-    let mut score = Score::new(note.classes);
+    let probabilities = probabilities(context, note.ending.as_deref());
+    let mut score = Score::new(note.classes).of_probabilities(probabilities);
     let batch = note.run_of(batch) * engine.at_once();
     let mut done = 0;
     for loaded in Loader::new(dataset, batch, Order::Sequential, false, threads) {

@@ -75,6 +75,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
             })?
         }
     };
+    report.not_finite().into_iter().for_each(|told| context.events.warn(told));
     let layers = layers(&model, &nodes, &report)?;
     let place = |selected: &Selection| plan_for(&model.graph, &ranges, &request, selected, version);
     let closure = Closure::of(&model.graph, &nodes);
@@ -182,8 +183,18 @@ fn layers(model: &Model, nodes: &[usize], report: &Report) -> Result<Vec<Layer>>
 /// How far apart times of one engine may be before it is told, p90 over p10.
 const WAVERS: f64 = 1.3;
 
-/// Says so where times waver, and where quantization does not pay.
+/// Says so where outputs are not finite, where times waver, and where quantization does not pay.
 fn warn(context: &Context, pareto: &Pareto) {
+    for candidate in &pareto.candidates {
+        let not_finite = candidate.judged().fidelity.not_finite;
+        if not_finite > 0 {
+            context.events.warn(format!(
+                "\"{}\": {not_finite} output values are NaN or infinite where the float model's are not: its SQNR counts as {} dB",
+                candidate.name,
+                analysis::WORST
+            ));
+        }
+    }
     let spread = |candidate: &Candidate| candidate.latency_ms.p90 / candidate.latency_ms.p10;
     let usual = bench::median(&mut pareto.candidates.iter().map(spread).collect::<Vec<f64>>());
     if usual > WAVERS {
@@ -202,11 +213,12 @@ fn warn(context: &Context, pareto: &Pareto) {
     let vnni = pareto.setting.backend == "onnxruntime" && engine::saturates();
     context.events.warn(format!(
         "quantization is nowhere faster than float on this machine beyond what the clock leaves open: \"{}\", the fastest candidate with quantized layers, \
-         takes {:.3} ms, the float engine {:.3} ms (× {:.2}, with 95 % certainty {:.2} to {:.2}){}",
+         takes {:.3} ms, the float engine {:.3} ms (× {:.2}, with {:.0} % certainty {:.2} to {:.2}){}",
         fastest.name,
         fastest.latency_ms.median,
         float.latency_ms.median,
         fastest.speedup.median,
+        100.0 * fastest.speedup.coverage,
         fastest.speedup.low,
         fastest.speedup.high,
         if vnni { " (this processor has no VNNI instructions)" } else { "" }

@@ -44,6 +44,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let report = analysis::measure(&model, &ranges, &dataset, &options, &|done, total| {
         context.events.progress(done, total, "images", "");
     })?;
+    report.not_finite().into_iter().for_each(|told| context.events.warn(told));
     write_json(&report, context.output("sensitivity")?)?;
     for (port, text) in
         [("table", analysis::markdown(&report)), ("picture", analysis::svg(&report))]

@@ -44,6 +44,9 @@ pub struct Lesson {
     pub settings: Distillation,
 }
 
+/// Operators that make probabilities of logits.
+const ENDINGS: [&str; 2] = ["Softmax", "Sigmoid"];
+
 /// Trains `model` and writes the outputs `model` and `history`.
 pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metrics> {
     // Before any data is read: what cannot be trained needs none.
@@ -66,6 +69,17 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
         }
         Ok(dataset)
     };
+    let other = settings.lesson.as_ref().map(|lesson| ("the teacher", &lesson.teacher));
+    for (what, model) in std::iter::once(("the model", &model)).chain(other) {
+        let ending = model.graph.ending().filter(|node| ENDINGS.contains(&&*node.op_type));
+        if let Some(node) = ending {
+            let (op, name) = (&node.op_type, node.label());
+            context.events.warn(format!(
+                "{what} ends in a {op}, node \"{name}\": the loss, which is the cross-entropy of logits, takes its probabilities for logits; gradients are small, and the loss never comes near 0. \
+                 Take the file without that node: export the model without it, and leave it to whoever reads the logits"
+            ));
+        }
+    }
     let (train, valid) = (open("train")?, open("valid")?);
     let layers = match &settings.lesson {
         Some(lesson) => compared(&model.graph, &lesson.teacher.graph, &lesson.settings.layers)?,

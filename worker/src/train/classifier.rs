@@ -16,6 +16,8 @@ pub struct Classifier {
     pub program: Program,
     /// Count of its outputs.
     pub classes: usize,
+    /// Whether a [score](Self::score) takes them for probabilities; they are taken for logits at first.
+    pub probabilities: bool,
 }
 
 impl Classifier {
@@ -53,7 +55,7 @@ impl Classifier {
         };
         check_rows(rows, own)?;
         dataset.check_labels(classes as usize)?;
-        Ok(Self { model, program, classes: classes as usize })
+        Ok(Self { model, program, classes: classes as usize, probabilities: false })
     }
 
     /// Checks that the model takes the images of another data set, too.
@@ -82,7 +84,7 @@ impl Classifier {
         each: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
     ) -> Result<Score> {
         passes::check_batch(&self.model, batch).map_err(|error| error.key("batch_size"))?;
-        let mut score = Score::new(self.classes);
+        let mut score = Score::new(self.classes).of_probabilities(self.probabilities);
         let loader = Loader::new(dataset, batch, Order::Sequential, false, threads);
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         let mut samples = 0;

@@ -22,4 +22,4 @@ pub use fit::{Fit, Fitted, Watch};
 pub use history::Epoch;
 pub use optimizer::Optimizer;
 pub use schedule::rate;
-pub use score::{Figures, Score};
+pub use score::{Figures, LEAST, Score};

@@ -8,14 +8,19 @@ use crate::Result;
 #[derive(Clone, Debug)]
 pub struct Score {
     classes: usize,
+    probabilities: bool,
     samples: u64,
     loss: f64,
     top1: u64,
     top5: u64,
     not_finite: u64,
-    /// `[label][prediction]`.
+    nan: u64,
+    /// `[label][prediction]`; samples with a NaN are in no cell.
     confusion: Vec<Vec<u64>>,
 }
+
+/// The least probability that a loss is computed of: one that was rounded to 0 costs 27.6, not infinitely much.
+pub const LEAST: f64 = 1e-12;
 
 /// A [`Score`] as figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +39,24 @@ impl Score {
     /// No sample yet, of a model with that many outputs.
     pub fn new(classes: usize) -> Self {
         let confusion = vec![vec![0; classes]; classes];
-        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, not_finite: 0, confusion }
+        Self {
+            classes,
+            probabilities: false,
+            samples: 0,
+            loss: 0.0,
+            top1: 0,
+            top5: 0,
+            not_finite: 0,
+            nan: 0,
+            confusion,
+        }
+    }
+
+    /// The same of a model that gives probabilities in place of logits, as behind a Softmax: the loss of a sample is −ln p of its label, p being
+    /// at least [`LEAST`].
+    #[must_use]
+    pub fn of_probabilities(self, probabilities: bool) -> Self {
+        Self { probabilities, ..self }
     }
 
     /// Counts a batch: float `logits` of `[N, classes]`, int64 `labels` of `[N]`, each below `classes`.
@@ -54,9 +76,14 @@ impl Score {
 
     fn count(&mut self, row: &[f64], label: usize) {
         let own = row[label];
-        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = row.iter().map(|value| (value - largest).exp()).sum();
-        self.loss += largest + sum.ln() - own;
+        self.loss += if self.probabilities {
+            // `max` would take the bound for a NaN.
+            if own < LEAST { -LEAST.ln() } else { -own.ln() }
+        } else {
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|value| (value - largest).exp()).sum();
+            largest + sum.ln() - own
+        };
         // Not `>=`, so that a NaN is never right.
         let above = row.iter().enumerate().filter(|&(class, &value)| {
             value > own || (value == own && class < label) || value.is_nan()
@@ -64,8 +91,14 @@ impl Score {
         let above = above.count();
         self.top1 += u64::from(above == 0 && !own.is_nan());
         self.top5 += u64::from(above < 5 && !own.is_nan());
-        let first = |best: usize, class: usize| if row[class] > row[best] { class } else { best };
-        self.confusion[label][(0..row.len()).fold(0, first)] += 1;
+        if row.iter().any(|value| value.is_nan()) {
+            // Whatever is taken for the largest, it is not what top-1 counts.
+            self.nan += 1;
+        } else {
+            let first =
+                |best: usize, class: usize| if row[class] > row[best] { class } else { best };
+            self.confusion[label][(0..row.len()).fold(0, first)] += 1;
+        }
         self.samples += 1;
         self.not_finite += u64::from(row.iter().any(|value| !value.is_finite()));
     }
@@ -86,7 +119,12 @@ impl Score {
         }
     }
 
-    /// How many samples of each label (first index) were taken for each class (second).
+    /// Samples with a logit that is NaN: taken for no class.
+    pub fn nan(&self) -> u64 {
+        self.nan
+    }
+
+    /// How many samples of each label (first index) were taken for each class (second), without those that were taken for [none](Self::nan).
     pub fn confusion(&self) -> &[Vec<u64>] {
         &self.confusion
     }
@@ -117,6 +155,26 @@ mod tests {
     }
 
     #[test]
+    fn the_loss_of_probabilities_is_that_of_their_logits() {
+        let logits = Tensor::from_slice2(&[[3.0_f32, 1.0, 0.0], [0.5, 2.0, -1.0]]);
+        let labels = Tensor::from_slice(&[0_i64, 2]);
+        let of = |values: &Tensor, probabilities: bool| {
+            let mut score = Score::new(3).of_probabilities(probabilities);
+            score.add(values, &labels).unwrap();
+            score.figures()
+        };
+        let probabilities = logits.softmax(1, Kind::Double);
+        let (expected, found) = (of(&logits, false), of(&probabilities, true));
+        assert!((found.loss - expected.loss).abs() < 1e-6, "{found:?} {expected:?}");
+        assert_eq!((found.top1, found.top5), (expected.top1, expected.top5));
+        // Taken for logits they lie too close together for any loss near 0.
+        assert!(of(&probabilities, false).loss > expected.loss / 2.0);
+        let rounded = Tensor::from_slice2(&[[1.0_f32, 0.0, 0.0], [1.0, 0.0, 0.0]]);
+        assert!((of(&rounded, true).loss + LEAST.ln() / 2.0).abs() < 1e-9);
+        assert!(of(&(rounded * f64::NAN), true).loss.is_nan());
+    }
+
+    #[test]
     fn a_nan_is_never_right() {
         let mut score = Score::new(2);
         score.add(&Tensor::from_slice2(&[[f32::NAN, 1.0]]), &Tensor::from_slice(&[1_i64])).unwrap();
@@ -125,5 +183,11 @@ mod tests {
         score.add(&Tensor::from_slice2(&[[0.5_f32, 1.0]]), &Tensor::from_slice(&[1_i64])).unwrap();
         assert_eq!((score.not_finite(), score.figures().samples), (2, 3));
         assert!(score.figures().loss.is_nan());
+        // The diagonal is what top-1 counts, and nothing is lost.
+        assert_eq!((score.confusion(), score.nan()), (&[vec![0, 0], vec![0, 1]][..], 2));
+        score
+            .add(&Tensor::from_slice2(&[[f32::INFINITY, 1.0]]), &Tensor::from_slice(&[0_i64]))
+            .unwrap();
+        assert_eq!((score.confusion()[0][0], score.nan(), score.not_finite()), (1, 2, 3));
     }
 }

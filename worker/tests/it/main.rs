@@ -26,6 +26,7 @@ mod old_opsets;
 mod onnx_nodes;
 mod parity;
 mod placement;
+mod probabilities;
 mod python;
 mod pytorch;
 mod quant;

@@ -127,6 +127,7 @@ fn note(input: &str, batch: Option<usize>) -> Note {
         classes: 10,
         shape: Vec::new(),
         more: Vec::new(),
+        ending: None,
         quantized: false,
         on_gpu: None,
         precision: None,

@@ -155,6 +155,7 @@ mod tests {
             classes: 2,
             shape: Vec::new(),
             more: Vec::new(),
+            ending: None,
             quantized: false,
             on_gpu: None,
             precision: None,
