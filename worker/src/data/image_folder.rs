@@ -18,6 +18,8 @@ struct ImageFolder {
     files: Vec<PathBuf>,
     labels: Vec<usize>,
     classes: Vec<String>,
+    /// Whether the data set lists them.
+    listed: bool,
     color: Color,
     ignored: Vec<PathBuf>,
     /// Classes of which there is no image.
@@ -48,6 +50,7 @@ pub(super) fn open(spec: &DataSpec, paths: &BTreeMap<String, PathBuf>) -> Result
         files: Vec::new(),
         labels: Vec::new(),
         classes: classes.clone(),
+        listed: spec.classes.is_some(),
         color: spec.color.unwrap_or(spec.default_color()),
         ignored: Vec::new(),
         empty: Vec::new(),
@@ -141,6 +144,10 @@ impl Source for ImageFolder {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn classes_found(&self) -> bool {
+        !self.listed
     }
 
     fn pixels(&self, index: usize) -> Result<Cow<'_, Pixels>> {
