@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::error::{CacheError, Result};
 use super::tree::{Entry, Found, Manifest, hash_file, walk};
 use super::{Digest, FileChanges, files, network};
+use crate::stages::image_files::is_litter;
 
 /// What a file looks like from outside: as long as this is the same, so is its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl InputIndex {
         Self { place, roots: HashMap::new() }
     }
 
-    /// Digest of a file's content, or of all files below a folder but those that file managers leave there.
+    /// Digest of a file's content, or of all files below a folder but those that systems leave there.
     ///
     /// # Errors
     ///
@@ -241,13 +242,6 @@ impl InputIndex {
         }
         Ok(())
     }
-}
-
-/// Whether a file is one that a file manager writes when somebody looks into a folder: no data of anybody's, and no reason to train
-/// again.
-fn is_litter(path: &Path) -> bool {
-    const NAMES: [&str; 3] = [".DS_Store", "Thumbs.db", "desktop.ini"];
-    path.file_name().is_some_and(|name| NAMES.iter().any(|litter| name == *litter))
 }
 
 /// Where the index of a folder stands; the single files' for the empty path.
@@ -481,7 +475,7 @@ mod tests {
         let mut index = InputIndex::load(folder.path().join("index"));
         let digest = |index: &mut InputIndex| index.digest(&folder.path().join("cat")).unwrap();
         let before = digest(&mut index);
-        for name in [".DS_Store", "Thumbs.db", "desktop.ini"] {
+        for name in [".DS_Store", "Thumbs.db", "THUMBS.DB", "desktop.ini", "._a.png", ".gitkeep"] {
             fs::write(folder.path().join("cat").join(name), "seen").unwrap();
         }
         assert_eq!(digest(&mut index), before);

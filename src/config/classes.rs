@@ -5,7 +5,6 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::mistakes::Mistake;
 use super::pipeline::{Data, Origin};
@@ -13,7 +12,7 @@ use super::resolve::Connection;
 use super::stage::{self, RawCell, RawStage};
 use crate::stages::data::{DataFormat, DataSpec};
 use crate::stages::evaluate::{Evaluate, Task};
-use crate::stages::table;
+use crate::stages::{image_files, table};
 
 /// The classes of a data set.
 enum Classes {
@@ -34,7 +33,10 @@ impl Classes {
         match format {
             DataFormat::Idx => Some(Self::Numbered),
             DataFormat::Images => None,
-            DataFormat::ImageFolder => folders(path).map(Self::Named),
+            DataFormat::ImageFolder => {
+                let found = image_files::class_folders(path).ok()?;
+                (!found.is_empty()).then_some(Self::Named(found))
+            }
             DataFormat::Csv => {
                 let rows = table::read(path).ok()?;
                 match table::unnamed(&rows) {
@@ -65,16 +67,6 @@ impl Classes {
             (here.to_lowercase() != there.to_lowercase()).then_some((index, here, there))
         })
     }
-}
-
-/// Names of the class folders, as the worker takes them; `None` if there are none.
-fn folders(root: &Path) -> Option<Vec<String>> {
-    let entries = std::fs::read_dir(root).ok()?.filter_map(Result::ok);
-    let folders = entries.filter(|entry| entry.path().is_dir());
-    let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
-    names.sort();
-    (!names.is_empty()).then_some(names)
 }
 
 /// Classes of data sets, each looked up once.

@@ -12,9 +12,10 @@ use super::resolve::existing;
 use super::schema::{self, Link};
 use super::stage::{from_problem, from_serde, is_name, not_a_table};
 use super::tree::{Entry, Node, Value};
-use crate::stages::contract::Source;
+use crate::stages::contract::{Problem, Source};
 use crate::stages::data::{DataFormat, DataSpec};
-use crate::stages::table;
+use crate::stages::inside::is_inside;
+use crate::stages::{image_files, table};
 
 /// Reads a table. `None` if its keys have mistakes; its paths are looked at all the same.
 pub(super) fn read(
@@ -39,8 +40,8 @@ pub(super) fn read(
             let problems = spec.check().into_iter();
             reader.mistakes.extend(problems.map(|problem| from_problem(&tree, problem)));
             let paths = paths(&spec, &tree, sources, &mut reader.mistakes);
-            if let Some(path) = paths.get("path").filter(|_| spec.format == DataFormat::Csv) {
-                look_into(path, &spec, tree.nearest(&["path".to_owned()]), &mut reader.mistakes);
+            if let Some(path) = paths.get("path") {
+                look_into(path, &spec, &tree, &mut reader.mistakes);
             }
             Some(Data { spec, paths })
         }
@@ -79,19 +80,92 @@ fn paths(
     paths
 }
 
-/// Reports what is wrong with a table of images, before a stage finds it hours later.
-fn look_into(path: &Path, spec: &DataSpec, node: &Node, mistakes: &mut Vec<Mistake>) {
+/// Reports what is wrong with the images of a data set, before a stage finds it hours later.
+fn look_into(path: &Path, spec: &DataSpec, tree: &Node, mistakes: &mut Vec<Mistake>) {
+    match spec.format {
+        DataFormat::Csv => look_into_table(path, spec, tree, mistakes),
+        DataFormat::ImageFolder if spec.classes.is_none() && spec.skip == 0 => {}
+        DataFormat::ImageFolder => {
+            let folders = class_folders(path, spec, tree, mistakes);
+            look_for_rest(path, &folders, spec, tree, mistakes);
+        }
+        DataFormat::Images => look_for_rest(path, &[path.to_owned()], spec, tree, mistakes),
+        // What is in it is known when it is unpacked.
+        DataFormat::Idx => {}
+    }
+}
+
+fn look_into_table(path: &Path, spec: &DataSpec, tree: &Node, mistakes: &mut Vec<Mistake>) {
     let looked = table::read(path).and_then(|rows| {
         table::resolve(&rows, spec.classes.as_deref())?;
-        table::find(path, spec.used(&rows))
+        table::find(path, spec.used(&rows))?;
+        Ok(rows.len())
     });
-    let Err(fault) = looked else { return };
-    let mistake = Mistake::new("table", node.place, fault.message, "in this table")
-        .also(node.from, "the value comes from here");
-    mistakes.push(match fault.help {
-        Some(help) => mistake.help(help),
-        None => mistake,
-    });
+    match looked {
+        Ok(total) if spec.skip >= total => mistakes.push(nothing_left(path, spec, total, tree)),
+        Ok(_) => {}
+        Err(fault) => {
+            let node = tree.nearest(&["path".to_owned()]);
+            let mistake = Mistake::new("table", node.place, fault.message, "in this table")
+                .also(node.from, "the value comes from here");
+            mistakes.push(match fault.help {
+                Some(help) => mistake.help(help),
+                None => mistake,
+            });
+        }
+    }
+}
+
+/// The class folders that are there; reports classes that are listed and have none. Names that lead elsewhere are reported already.
+fn class_folders(
+    root: &Path,
+    spec: &DataSpec,
+    tree: &Node,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<PathBuf> {
+    let found = image_files::class_folders(root).unwrap_or_default();
+    let classes = spec.classes.as_ref().unwrap_or(&found);
+    let (mut folders, mut missing) = (Vec::new(), Vec::new());
+    for (index, class) in classes.iter().enumerate().filter(|(_, class)| is_inside(class)) {
+        let folder = root.join(class);
+        if folder.is_dir() { folders.push(folder) } else { missing.push((index, class)) }
+    }
+    if let Some((index, first)) = missing.first() {
+        let more = match missing.len() - 1 {
+            0 => String::new(),
+            more => format!(", nor for {more} more"),
+        };
+        let message = format!("{}: there is no folder for class \"{first}\"{more}", root.display());
+        let there = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+        let problem = Problem::at(&format!("classes.{index}"), message).help(format!(
+            "folders there: {there}; a class without images has an empty folder (Git keeps one with a file `.gitkeep` in it)"
+        ));
+        mistakes.push(from_problem(tree, problem));
+    }
+    folders
+}
+
+/// Reports a `skip` that leaves no image. Folders without any image are left to the stage.
+fn look_for_rest(
+    path: &Path,
+    folders: &[PathBuf],
+    spec: &DataSpec,
+    tree: &Node,
+    mistakes: &mut Vec<Mistake>,
+) {
+    if spec.skip > 0
+        && let Ok(total) = image_files::count(folders, spec.skip.saturating_add(1))
+        && (1..=spec.skip).contains(&total)
+    {
+        mistakes.push(nothing_left(path, spec, total, tree));
+    }
+}
+
+fn nothing_left(path: &Path, spec: &DataSpec, total: usize, tree: &Node) -> Mistake {
+    let skip = spec.skip;
+    let message = format!("no image is left: `skip` is {skip}, {} has {total}", path.display());
+    let problem = Problem::at("skip", message).label("leaves none");
+    from_problem(tree, problem.help("`skip` leaves out so many at the front: make it smaller"))
 }
 
 /// Looks at the paths of a table of which no more is known than its words.

@@ -9,6 +9,7 @@ use crate::cache::{Cache, Digest, FileChanges, InputIndex, files};
 use crate::config::{Data, Origin, Pipeline, StageCell};
 use crate::plan::Plan;
 use crate::stages::data::DataFormat;
+use crate::stages::table;
 
 /// Digests of the user's files, each taken once a run.
 #[derive(Debug)]
@@ -200,6 +201,11 @@ fn description(
     if let Some(images) = images {
         canonical["images"] = serde_json::json!(images);
     }
+    // They were names once, whose results are others.
+    let pointed = |table| table::read(table).is_ok_and(|rows| table::pointed(&rows));
+    if data.spec.classes.is_none() && table(data).is_some_and(|table| pointed(table)) {
+        canonical["labels"] = serde_json::json!("indices");
+    }
     canonical.sort_all_objects();
     canonical
 }
@@ -262,6 +268,13 @@ mod tests {
         assert_ne!(second, first);
         std::fs::write(place("no.png"), "new").unwrap();
         assert_ne!(digest(), second);
+        // Results of the time when labels such as 3.0 were names are no results of today.
+        let described = |table: &str| {
+            std::fs::write(place("table.csv"), table).unwrap();
+            description(&data, &BTreeMap::new(), None)
+        };
+        assert_eq!(described("path,label\na.png,0.0\n")["labels"], "indices");
+        assert_eq!(described("path,label\na.png,0\n").get("labels"), None);
     }
 
     #[test]

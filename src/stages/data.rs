@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Input, InputPath, Problem};
+use super::inside::is_inside;
 
 /// An image data set, labelled or not.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -27,10 +28,11 @@ pub struct DataSpec {
     /// Images are converted to this. Default: `gray` for `idx`, `rgb` for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub color: Option<Color>,
-    /// Leave out this many samples at the front.
+    /// Leave out this many samples at the front, in the order of `limit`.
     #[serde(default)]
     pub skip: usize,
-    /// Use at most this many samples.
+    /// Use at most this many samples, the first ones: of a table and of `idx` in their order, of an `image-folder` class by class, so that a
+    /// small number takes images of the first classes alone, and a warning says of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub limit: Option<usize>,
@@ -49,7 +51,8 @@ pub enum DataFormat {
     ImageFolder,
     /// MNIST's IDX format, plain or gzip.
     Idx,
-    /// A table of image paths and labels.
+    /// A table of image paths and labels. Labels are indices from 0 (`3`, or `3.0` as tools write it), or names of classes, which are
+    /// sorted; a column of both, or with other numbers, is a mistake unless `classes` are listed.
     Csv,
     /// JPEG, PNG and BMP files in a folder and those below it, without labels: for `calibrate`, `equalize`, `sensitivity`, `search`, `reconstruct`, `verify` and
     /// [detectors](detection.md).
@@ -124,12 +127,27 @@ pub struct RandomCrop {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {
-    /// Mean of each channel, in 0…1.
+    /// Mean of each channel, in 0…1: one of pixels in 0…255 is divided by 255.
     #[schemars(length(min = 1))]
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, in 0…1.
     #[schemars(length(min = 1), inner(range(min = 1e-6)))]
     pub std: Vec<f32>,
+}
+
+impl Normalize {
+    /// The first mean and the first deviation that belong to pixels of another range.
+    fn out_of_range(&self, at: &str) -> Vec<Problem> {
+        let keys = [("mean", &self.mean), ("std", &self.std)];
+        let first = keys.into_iter().filter_map(|(key, values)| {
+            let index = values.iter().position(|value| !(0.0..=1.0).contains(value))?;
+            let message = format!("{key} {} is not in 0…1, as the pixels are", values[index]);
+            Some(Problem::at(&format!("{at}.{key}.{index}"), message).help(
+                "divide means and deviations of pixels in 0…255 by 255: mean 123.675 is 0.485, std 58.395 is 0.229",
+            ))
+        });
+        first.collect()
+    }
 }
 
 impl DataSpec {
@@ -188,6 +206,14 @@ impl DataSpec {
                 let problem = Problem::at(&format!("classes.{index}"), message);
                 problems.push(problem.help("each class has one place, which is its index"));
             }
+            // What lies elsewhere is in no cache key.
+            if self.format == DataFormat::ImageFolder && !is_inside(class) {
+                let message = format!("class \"{class}\" is no folder in `path`");
+                let problem = Problem::at(&format!("classes.{index}"), message);
+                problems.push(problem.help(
+                    "a class is the name of a folder in the data set's, such as \"cat\" or \"animals/cat\"",
+                ));
+            }
         }
         let channels = match self.color.unwrap_or(self.default_color()) {
             Color::Gray => 1,
@@ -209,6 +235,7 @@ impl DataSpec {
                         );
                     }
                 }
+                problems.extend(normalize.out_of_range(&format!("transform.{index}.normalize")));
             }
         }
         problems
@@ -217,5 +244,43 @@ impl DataSpec {
     /// Colour where the file names none.
     pub fn default_color(&self) -> Color {
         if self.format == DataFormat::Idx { Color::Gray } else { Color::Rgb }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(more: serde_json::Value) -> Vec<String> {
+        let mut spec = serde_json::json!({ "format": "image-folder", "path": "@input" });
+        let keys = spec.as_object_mut().unwrap();
+        keys.extend(more.as_object().unwrap().clone());
+        let spec: DataSpec = serde_json::from_value(spec).unwrap();
+        spec.check().into_iter().map(|problem| problem.field.join(".")).collect()
+    }
+
+    #[test]
+    fn means_and_deviations_are_those_of_pixels_in_0_to_1() {
+        let normalize = |mean: &[f64], std: &[f64]| {
+            let normalize = serde_json::json!({ "normalize": { "mean": mean, "std": std } });
+            problems(serde_json::json!({ "transform": [normalize] }))
+        };
+        assert!(normalize(&[0.0, 0.5, 1.0], &[1.0, 0.229, 1.0 / 255.0]).is_empty());
+        assert_eq!(
+            normalize(&[0.485, 116.28, 103.53], &[58.395]),
+            ["transform.0.normalize.mean.1", "transform.0.normalize.std.0"]
+        );
+        assert_eq!(normalize(&[-0.5], &[0.5]), ["transform.0.normalize.mean.0"]);
+    }
+
+    #[test]
+    fn classes_are_folders_below_the_data_sets() {
+        let classes = |classes: &[&str]| problems(serde_json::json!({ "classes": classes }));
+        assert!(classes(&["cat", "animals/dog", "..x", "a b"]).is_empty());
+        for outside in ["", ".", "..", "../other", "a/../../other", "/tmp", "a/"] {
+            assert_eq!(classes(&["cat", outside]), ["classes.1"], "{outside}");
+        }
+        let named = serde_json::json!({ "format": "csv", "classes": ["n/a", ""] });
+        assert!(problems(named).is_empty(), "names of a table's classes are any text");
     }
 }

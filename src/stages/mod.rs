@@ -14,6 +14,7 @@ pub mod execution;
 pub mod export_onnx;
 pub mod finetune;
 pub mod formats;
+pub mod image_files;
 pub mod insert_qdq;
 pub mod inside;
 pub mod model_source;

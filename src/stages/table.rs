@@ -99,6 +99,16 @@ pub fn rows(text: &str) -> Result<Vec<Row>, Fault> {
                 header.len()
             )));
         };
+        // What is cut off a name makes it another's: `crane, bird` and `crane, machine`.
+        if let Some(left) = record.iter().skip(header.len()).find(|field| !field.trim().is_empty())
+        {
+            let (columns, left) = (record.len(), quoted(left.trim()));
+            return Err(Fault::new(format!(
+                "line {line}: {columns} columns, the header has {}: \"{left}\" belongs to none",
+                header.len()
+            ))
+            .help("put a value that holds a comma into quotes: \"crane, bird\""));
+        }
         let (path, label) = (path.trim().to_owned(), label.trim().to_owned());
         for (column, value) in [("path", &path), ("label", &label)] {
             if value.is_empty() {
@@ -144,33 +154,60 @@ pub fn find(table: &Path, rows: &[Row]) -> Result<(), Fault> {
     })
 }
 
+/// The index that a label is: a whole number, also with a point (`3.0`), as tools write a column that had a gap.
+fn index(label: &str) -> Option<usize> {
+    let whole = match label.split_once('.') {
+        Some((whole, zeros)) => zeros.bytes().all(|digit| digit == b'0').then_some(whole)?,
+        None => label,
+    };
+    whole.parse().ok()
+}
+
+/// Refuses numbers that are no index, and whole numbers beside names: as names they would be sorted as text, and number all classes anew.
+fn check_names(rows: &[Row]) -> Result<(), Fault> {
+    let is_number = |label: &str| {
+        label.bytes().any(|byte| byte.is_ascii_digit()) && label.parse::<f64>().is_ok()
+    };
+    let no_index = |row: &&Row| index(&row.label).is_none() && is_number(&row.label);
+    let of_first = rows.first().is_some_and(|row| index(&row.label).is_some());
+    let other = |row: &&Row| index(&row.label).is_some() != of_first;
+    let (row, why) = match (rows.iter().find(no_index), rows.iter().find(other)) {
+        (Some(row), _) => (row, "is no index of a class"),
+        (None, Some(row)) if of_first => (row, "is no number, those before it are"),
+        (None, Some(row)) => (row, "is a number, those before it are none"),
+        (None, None) => return Ok(()),
+    };
+    Err(Fault::new(format!("line {}: label \"{}\" {why}", row.line, quoted(&row.label)))
+        .help("labels are indices (0, 1, …) or names: correct the line, or list `classes` of the data set if all of them are names"))
+}
+
 /// The classes of rows, and the index of each row's label. Labels are indices where all of them are whole numbers and no class has
 /// such a name, otherwise names of classes; `classes` are those that the data set lists.
 ///
 /// # Errors
 ///
-/// The first row whose label is none of the classes.
+/// The first row whose label is none of the classes, or is of another kind than the others where none are listed.
 pub fn resolve(
     rows: &[Row],
     classes: Option<&[String]>,
 ) -> Result<(Vec<String>, Vec<usize>), Fault> {
-    let numbers: Option<Vec<usize>> = rows.iter().map(|row| row.label.parse().ok()).collect();
+    let numbers: Option<Vec<usize>> = rows.iter().map(|row| index(&row.label)).collect();
     let named = |classes: &[String]| rows.iter().any(|row| classes.contains(&row.label));
-    let classes = match (classes, &numbers) {
-        (Some(classes), _) => classes.to_vec(),
+    let (classes, by_index) = match (classes, numbers) {
+        (Some(classes), numbers) => (classes.to_vec(), numbers.filter(|_| !named(classes))),
         (None, Some(numbers)) => {
             let last = numbers.iter().copied().max().unwrap_or(0);
             if last >= 1_000_000 {
                 return Err(Fault::new(format!("label {last} is no index of a class")));
             }
-            (0..=last).map(|class| class.to_string()).collect()
+            ((0..=last).map(|class| class.to_string()).collect(), Some(numbers))
         }
         (None, None) => {
+            check_names(rows)?;
             let names: BTreeSet<&str> = rows.iter().map(|row| row.label.as_str()).collect();
-            names.into_iter().map(str::to_owned).collect()
+            (names.into_iter().map(str::to_owned).collect(), None)
         }
     };
-    let by_index = if named(&classes) { None } else { numbers };
     let from_one = by_index.as_ref().is_some_and(|numbers| !numbers.contains(&0));
     let mut labels = Vec::with_capacity(rows.len());
     for (index, row) in rows.iter().enumerate() {
@@ -197,7 +234,12 @@ pub fn resolve(
 
 /// Whether labels of rows are indices whose classes have no names.
 pub fn unnamed(rows: &[Row]) -> bool {
-    rows.iter().all(|row| row.label.parse::<usize>().is_ok())
+    rows.iter().all(|row| index(&row.label).is_some())
+}
+
+/// Whether indices of rows are written with a point, `3.0`.
+pub fn pointed(rows: &[Row]) -> bool {
+    unnamed(rows) && rows.iter().any(|row| row.label.contains('.'))
 }
 
 #[cfg(test)]
@@ -218,14 +260,24 @@ mod tests {
         assert_eq!(numbers.1, [2, 0]);
         assert_eq!(numbers.0.len(), 3);
         assert_eq!(resolved("path,label\na,1\nb,0", Some(&["x", "y"])).unwrap().1, [1, 0]);
+        // As pandas writes a column of whole numbers that had a gap; 10 comes after 9.
+        let pointed: String = (0..12).map(|label| format!("a,{label}.0\n")).collect();
+        let pointed = resolved(&format!("path,label\n{pointed}b,3\n"), None).unwrap();
+        assert_eq!(pointed.1[..12], (0..12).collect::<Vec<usize>>());
+        assert_eq!((pointed.1[12], pointed.0[3].as_str()), (3, "3"));
+        assert_eq!(resolved("path,label\na,1.0\nb,0.0", Some(&["x", "y"])).unwrap().1, [1, 0]);
+        // Listed, they are names.
+        assert_eq!(resolved("path,label\na,-1\nb,O", Some(&["-1", "O"])).unwrap().1, [0, 1]);
         // Names that look like numbers win over indices.
         assert_eq!(resolved("path,label\na,7\nb,3", Some(&["3", "7"])).unwrap().1, [1, 0]);
     }
 
     #[test]
     fn quotes_hide_commas() {
-        let rows = rows("path,label\n\"a, \"\"b\"\".png\",x\n").unwrap();
-        assert_eq!(rows[0].path, "a, \"b\".png");
+        let read = rows("path,label\n\"a, \"\"b\"\".png\",x\n").unwrap();
+        assert_eq!(read[0].path, "a, \"b\".png");
+        // Spreadsheets write commas for columns that are empty.
+        assert_eq!(rows("path,label\na.png,x,,\n").unwrap().len(), 1);
     }
 
     #[test]
@@ -241,6 +293,12 @@ mod tests {
             // An empty label would be a class of its own, before all others.
             ("path,label\na,x\nb, \n", None, "line 3: the label is empty"),
             ("path,label\n,x\n", None, "line 2: the path is empty"),
+            // One such label would number all classes anew.
+            ("path,label\na,0\nb,10\nc,-1\n", None, "line 4: label \"-1\" is no index"),
+            ("path,label\na,0.5\nb,1.5\n", None, "line 2: label \"0.5\" is no index"),
+            ("path,label\na,0\nb,O\nc,1\n", None, "line 3: label \"O\" is no number"),
+            ("path,label\na,cat\nb,dog\nc,1\n", None, "line 4: label \"1\" is a number"),
+            ("path,label\na,crane, bird\n", None, "line 2: 3 columns, the header has 2: \"bird\""),
             ("path,label,label\na,x,y\n", None, "line 1: two columns are called `label`"),
         ] {
             let fault = resolved(text, classes).unwrap_err();

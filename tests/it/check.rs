@@ -36,11 +36,19 @@ pub fn folder() -> tempfile::TempDir {
     for class in ["train/bar", "train/circle", "train/cross", "test/circle", "test/cross"] {
         fs::create_dir_all(folder.path().join("folders").join(class)).unwrap();
     }
+    for class in ["bar", "circle", "cross"] {
+        fs::create_dir_all(folder.path().join("folders/listed").join(class)).unwrap();
+    }
+    for image in ["bar/a.png", "circle/b.png", "cross/._c.png"] {
+        fs::write(folder.path().join("folders/listed").join(image), "").unwrap();
+    }
     fs::write(folder.path().join("folders/a.png"), "").unwrap();
     for (table, rows) in [
         ("numbers", "a.png,0\na.png,1\n"),
         ("gone", "a.png,cat\nb.png,dog\nc.png,dog\n"),
         ("unlabelled", "a.png,cat\na.png,\n"),
+        ("mixed", "a.png,0\na.png,O\n"),
+        ("unquoted", "a.png,crane, bird\n"),
     ] {
         let table = folder.path().join("folders").join(table).with_extension("csv");
         fs::write(table, format!("path,label\n{rows}")).unwrap();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use qpipe::stages::data::{Color, DataSpec};
-use qpipe::stages::table::{Fault, find, read, resolve};
+use qpipe::stages::table::{Fault, find, read, resolve, unnamed};
 
 use super::decode::decode;
 use super::formats::Source;
@@ -21,6 +21,8 @@ struct Csv {
     files: Vec<(PathBuf, usize)>,
     labels: Vec<usize>,
     classes: Vec<String>,
+    /// Whether they are the names that the labels are, listed nowhere.
+    found: bool,
     color: Color,
 }
 
@@ -32,10 +34,11 @@ pub(super) fn open(spec: &DataSpec, paths: &BTreeMap<String, PathBuf>) -> Result
     // Before hours of training, not at the epoch that first wants the image.
     find(table, spec.used(&rows)).map_err(fault)?;
     let (classes, labels) = resolve(&rows, spec.classes.as_deref()).map_err(fault)?;
+    let found = spec.classes.is_none() && !unnamed(&rows);
     let folder = table.parent().unwrap_or(table);
     let files = rows.into_iter().map(|row| (folder.join(row.path), row.line)).collect();
     let color = spec.color.unwrap_or(spec.default_color());
-    Ok(Box::new(Csv { table: table.clone(), files, labels, classes, color }))
+    Ok(Box::new(Csv { table: table.clone(), files, labels, classes, found, color }))
 }
 
 fn told(fault: Fault) -> Error {
@@ -53,6 +56,10 @@ impl Source for Csv {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn classes_found(&self) -> bool {
+        self.found
     }
 
     fn pixels(&self, index: usize) -> Result<Cow<'_, Pixels>> {

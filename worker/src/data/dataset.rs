@@ -1,6 +1,6 @@
 //! A data set: images, labelled or not, and what happens to each before it is a tensor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,10 +22,18 @@ const CACHE_BYTES: usize = 1 << 30;
 #[derive(Clone)]
 pub struct Dataset {
     inner: Arc<Inner>,
+    /// The key of the stage's table that names it.
+    key: Option<&'static str>,
 }
 
 struct Inner {
+    /// Where it lies, for messages.
+    path: String,
     source: Box<dyn Source>,
+    /// A remark on what `skip` and `limit` leave.
+    left_out: Option<String>,
+    /// Height and width that all samples are held to, where images may differ.
+    held_to: OnceLock<(usize, usize)>,
     transforms: Transforms,
     channels: usize,
     skip: usize,
@@ -47,6 +55,23 @@ fn with_paths(spec: &DataSpec, paths: &BTreeMap<String, PathBuf>) -> DataSpec {
     spec
 }
 
+/// What `skip` and `limit` leave of the classes of a folder, if not some of each.
+fn left_out(spec: &DataSpec, labels: &[usize]) -> Option<String> {
+    if spec.format != DataFormat::ImageFolder {
+        return None;
+    }
+    let count = |labels: &[usize]| labels.iter().collect::<BTreeSet<_>>().len();
+    let (all, left) = (count(labels), count(spec.used(labels)));
+    let keys = match (spec.skip, spec.limit) {
+        (0, _) => "`limit` leaves",
+        (_, None) => "`skip` leaves",
+        _ => "`skip` and `limit` leave",
+    };
+    (left < all).then(|| {
+        format!("{keys} images of {left} of {all} classes: folders are read class by class")
+    })
+}
+
 impl Dataset {
     /// Opens the data set that `spec` describes; `paths` are those of its ports `path` and `labels`.
     ///
@@ -65,20 +90,47 @@ impl Dataset {
         };
         let total = source.labels().len();
         let len = total.saturating_sub(spec.skip).min(spec.limit.unwrap_or(usize::MAX));
+        let path = paths.get("path").map(|path| path.display().to_string()).unwrap_or_default();
         if len == 0 {
             return Err(Error::user(format!(
-                "no sample is left: `skip` is {}, the data set has {total}",
+                "{path}: no image is left: `skip` is {}, the data set has {total}",
                 spec.skip
-            )));
+            ))
+            .help("`skip` leaves out so many at the front: make it smaller"));
         }
+        let left_out = left_out(spec, source.labels()).map(|left| format!("{path}: {left}"));
         let transforms = Transforms::new(&spec.transform, channels);
         let in_memory = source.size().is_some() && !transforms.has_fixed();
         let mut cache = Vec::new();
         cache.resize_with(if in_memory { 0 } else { len }, OnceLock::new);
         let cached_bytes = AtomicUsize::new(0);
-        let inner =
-            Inner { source, transforms, channels, skip: spec.skip, len, cache, cached_bytes };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            path,
+            source,
+            left_out,
+            held_to: OnceLock::new(),
+            transforms,
+            channels,
+            skip: spec.skip,
+            len,
+            cache,
+            cached_bytes,
+        };
+        Ok(Self { inner: Arc::new(inner), key: None })
+    }
+
+    /// Says which key of the stage's table names it: errors of its images are of that key.
+    #[must_use]
+    pub fn of_key(self, key: &'static str) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// The error with the key that names the data set.
+    pub(super) fn placed(&self, error: Error) -> Error {
+        match self.key {
+            Some(key) => error.key(key),
+            None => error,
+        }
     }
 
     /// Forgets each image after its use, for who takes each of them once. To be said before there is a clone.
@@ -115,6 +167,25 @@ impl Dataset {
         self.inner.transforms.output(self.inner.source.size())
     }
 
+    /// The size of all samples. Where images may differ it is `only`, the one that a model or an engine takes: the loader then names
+    /// the first image of another.
+    pub fn size_or(&self, only: (usize, usize)) -> (usize, usize) {
+        self.size().unwrap_or_else(|| *self.inner.held_to.get_or_init(|| only))
+    }
+
+    /// Refuses a sample of this height and width where all are held to another.
+    pub(super) fn check_size(&self, index: usize, (height, width): (usize, usize)) -> Result<()> {
+        let Some(&(h, w)) = self.inner.held_to.get() else { return Ok(()) };
+        if (h, w) == (height, width) {
+            return Ok(());
+        }
+        Err(Error::user(format!(
+            "{} is {height}×{width} pixels, expected {h}×{w}, as the model takes",
+            self.name(index)
+        ))
+        .help(format!("bring all images to that size: transform = [{{ resize = [{h}, {w}] }}]")))
+    }
+
     /// Whether samples have labels.
     pub fn labelled(&self) -> bool {
         self.inner.source.labelled()
@@ -130,9 +201,23 @@ impl Dataset {
         self.inner.source.name(self.inner.skip + index)
     }
 
-    /// Remarks for the log, such as files that were ignored.
+    /// What the user should know, such as files that were ignored.
     pub fn notes(&self) -> Vec<String> {
-        self.inner.source.notes()
+        let mut notes = self.inner.source.notes();
+        notes.extend(self.inner.left_out.clone());
+        notes
+    }
+
+    /// A remark where a model has more outputs than classes were found: without a class's folder or name all behind it have the labels of
+    /// others. Who lists the classes says which outputs they are.
+    pub fn fewer_classes(&self, outputs: usize) -> Option<String> {
+        let found = self.classes().len();
+        (self.inner.source.classes_found() && found < outputs).then(|| {
+            format!(
+                "{}: {found} classes found, the model has {outputs} outputs: list `classes` of the data set if labels may be shifted",
+                self.inner.path
+            )
+        })
     }
 
     /// Checks that a model with `outputs` outputs can tell all labels apart.

@@ -20,6 +20,10 @@ pub(super) trait Source: Send + Sync {
     }
     /// Class names.
     fn classes(&self) -> &[String];
+    /// Whether classes are what is found in folders or names, sorted, so that one without an image moves those behind it.
+    fn classes_found(&self) -> bool {
+        false
+    }
     /// Image `index`.
     fn pixels(&self, index: usize) -> Result<Cow<'_, Pixels>>;
     /// For messages: file, and index where the file has several.

@@ -6,19 +6,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use qpipe::stages::data::{Color, DataSpec};
+use qpipe::stages::image_files::{is_image, is_litter};
 
 use super::decode::decode;
 use super::formats::Source;
 use super::pixels::Pixels;
 use crate::{Error, Result};
 
-const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "bmp"];
-
 struct ImageFolder {
     root: PathBuf,
     files: Vec<PathBuf>,
     labels: Vec<usize>,
     classes: Vec<String>,
+    /// Whether the data set lists them.
+    listed: bool,
     color: Color,
     ignored: Vec<PathBuf>,
     /// Classes of which there is no image.
@@ -49,6 +50,7 @@ pub(super) fn open(spec: &DataSpec, paths: &BTreeMap<String, PathBuf>) -> Result
         files: Vec::new(),
         labels: Vec::new(),
         classes: classes.clone(),
+        listed: spec.classes.is_some(),
         color: spec.color.unwrap_or(spec.default_color()),
         ignored: Vec::new(),
         empty: Vec::new(),
@@ -113,14 +115,6 @@ fn folders(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether a file is one that systems leave in folders by themselves, whatever its ending: `._a.jpg` is what macOS keeps
-/// about `a.jpg`, and no image.
-fn is_litter(path: &Path) -> bool {
-    const NAMES: [&str; 4] = [".ds_store", "thumbs.db", "desktop.ini", ".gitkeep"];
-    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase());
-    name.is_some_and(|name| name.starts_with("._") || NAMES.contains(&name.as_str()))
-}
-
 /// Image files in a folder and those below it, sorted by name, and files that are none.
 ///
 /// # Errors
@@ -138,10 +132,7 @@ pub(super) fn collect(
         if is_litter(&path) {
             continue;
         }
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let extension = extension.map(str::to_ascii_lowercase).unwrap_or_default();
-        let known = EXTENSIONS.contains(&extension.as_str());
-        if known { files.push(path) } else { ignored.push(path) }
+        if is_image(&path) { files.push(path) } else { ignored.push(path) }
     }
     Ok(())
 }
@@ -153,6 +144,10 @@ impl Source for ImageFolder {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn classes_found(&self) -> bool {
+        !self.listed
     }
 
     fn pixels(&self, index: usize) -> Result<Cow<'_, Pixels>> {

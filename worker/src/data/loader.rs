@@ -230,10 +230,11 @@ impl Iterator for Loader {
             Ok(Err(Failed { error, unreadable })) => {
                 self.next = self.batches;
                 let threads = self.end();
-                return Some(Err(match unreadable {
+                let error = match unreadable {
                     Some(index) => with_others(error, &self.dataset, index, threads),
                     None => error,
-                }));
+                };
+                return Some(Err(self.dataset.placed(error)));
             }
             Err(_) => return Some(Err(Error::bug("a thread of the loader ended before its work"))),
         };
@@ -301,6 +302,7 @@ impl Work {
         let (samples, steps) = self.samples(indices)?;
         for (&index, pixels) in indices.iter().zip(samples) {
             let found = (pixels.height, pixels.width);
+            self.dataset.check_size(index, found)?;
             let (expected, first) = *size.get_or_insert((found, index));
             if found != expected {
                 return Err(Error::user(format!(

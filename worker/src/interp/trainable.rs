@@ -75,8 +75,8 @@ impl Trainable {
 pub fn check_trainable(model: &Model) -> Result<()> {
     let trainable = Trainable::of(model);
     let Some(first) = trainable.blocked.first() else {
-        check_weights(model, &trainable)?;
-        return check_used(model);
+        check_used(model)?;
+        return check_weights(model, &trainable);
     };
     let before: Vec<&str> = trainable
         .blocked

@@ -8,7 +8,6 @@ use super::{
     Context,
     model::{check_images, model},
 };
-use crate::data::Dataset;
 use crate::quant::calibrate::{Calibrated, Options, calibrate, check_calibration};
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::{Range, Ranges};
@@ -20,9 +19,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let mut model = model(context, &config.model)?;
     prepare(&mut model)?;
     check_calibration(&model)?;
-    let (spec, paths) = context.data("data")?;
-    let dataset = Dataset::open(spec, paths)?.read_once();
-    dataset.notes().into_iter().for_each(|note| context.events.log(note));
+    let dataset = context.dataset("data")?.read_once();
     check_images(&model, &dataset, config.batch_size as usize)?;
     let samples = context.samples(config.samples, &dataset);
     let mut methods = config.methods.clone();

@@ -43,11 +43,20 @@ impl Context<'_> {
     }
 
     /// The data set at input `port`, and the absolute paths of its ports `path` and `labels`.
-    pub fn data(&self, port: &str) -> Result<(&DataSpec, &BTreeMap<String, PathBuf>)> {
+    fn data(&self, port: &str) -> Result<(&DataSpec, &BTreeMap<String, PathBuf>)> {
         match self.task.inputs.get(port) {
             Some(TaskInput::Data { spec, paths }) => Ok((spec, paths)),
             _ => Err(self.missing("data set", port)),
         }
+    }
+
+    /// Opens the data set at input `port`, and warns of what the user should know of it, such as files that are ignored: figures of a part
+    /// of the images are to be known as such.
+    pub fn dataset(&self, port: &'static str) -> Result<Dataset> {
+        let (spec, paths) = self.data(port)?;
+        let dataset = Dataset::open(spec, paths).map_err(|error| error.key(port))?.of_key(port);
+        dataset.notes().into_iter().for_each(|note| self.events.warn_of(port, note));
+        Ok(dataset)
     }
 
     /// Where output `port` goes.

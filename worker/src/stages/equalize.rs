@@ -104,8 +104,7 @@ fn line(absorbed: &Absorbed) -> String {
 }
 
 fn dataset(context: &Context, model: &Model, batch: usize) -> Result<Dataset> {
-    let (spec, paths) = context.data("data")?;
-    let dataset = Dataset::open(spec, paths)?.read_once();
+    let dataset = context.dataset("data")?.read_once();
     check_images(model, &dataset, batch)?;
     Ok(dataset)
 }

@@ -25,11 +25,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
     if config.task == Task::Detection {
         return super::evaluate_boxes::run(context, &config);
     }
-    let (spec, paths) = context.data("data")?;
-    let dataset = Dataset::open(spec, paths)?;
+    let dataset = context.dataset("data")?;
     dataset.check_labels(usize::MAX).map_err(|error| error.key("data"))?;
-    // Figures of a part of the images are to be known as such.
-    dataset.notes().into_iter().for_each(|note| context.events.warn(note));
     let total = dataset.len() as u64;
     let batch = config.batch_size as usize;
     let threads = context.task.threads;
@@ -58,6 +55,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
         }
     };
     let figures = score.figures();
+    if let Some(fewer) = dataset.fewer_classes(score.confusion().len()) {
+        context.events.warn_of("data", fewer);
+    }
     if score.not_finite() > 0 {
         context.events.warn(format!(
             "{} of {} images have logits that are NaN or infinite: a NaN counts as wrong{}",

@@ -20,9 +20,7 @@ use crate::{Error, Result, onnx, passes, torch};
 
 /// Runs the stage.
 pub(super) fn run(context: &Context, config: &Evaluate) -> Result<Metrics> {
-    let (spec, paths) = context.data("data")?;
-    let dataset = Dataset::open(spec, paths)?.read_once();
-    dataset.notes().into_iter().for_each(|note| context.events.log(note));
+    let dataset = context.dataset("data")?.read_once();
     let threads = context.task.threads;
     let mut subject = match &config.model {
         Some(source) => Detector::of_model(model(context, source)?, &dataset)?,

@@ -7,7 +7,7 @@ use qpipe::stages::model_source::{ModelSource, OnnxFile};
 
 use super::Context;
 use crate::data::Dataset;
-use crate::graph::Model;
+use crate::graph::{Dim, Model};
 use crate::{Error, Result, interp, onnx, passes, zoo};
 
 /// The model that `source` names: read from input port `model`, or built by the zoo with the weights at
@@ -54,14 +54,28 @@ fn check_declared(model: &Model) -> Result<()> {
     interp::check_sizes(model, &sizes)
 }
 
-/// Refuses a data set whose images are of a size that the model cannot take, before anything runs. Images of several sizes are left to
-/// the loader. And a `batch` that is not the model's own, where that is fixed for good.
+/// Refuses a data set whose images are of a size that the model cannot take, before anything runs. Images that may be of several sizes are
+/// held to the model's by the loader, if it takes one alone. And a `batch` that is not the model's own, where that is fixed for good.
 pub fn check_images(model: &Model, dataset: &Dataset, batch: usize) -> Result<()> {
     passes::check_batch(model, batch).map_err(|error| error.key("batch_size"))?;
-    let Some((height, width)) = dataset.size() else { return Ok(()) };
+    let size = match image_size(model) {
+        Some(only) => Some(dataset.size_or(only)),
+        None => dataset.size(),
+    };
+    let Some((height, width)) = size else { return Ok(()) };
     let batch = passes::fixed_batch(model).unwrap_or(1);
     let image = [batch, dataset.channels() as i64, height as i64, width as i64];
     interp::check_sizes(model, &[&image]).map_err(|error| error.key("data"))
+}
+
+/// Height and width of a model's images, where it takes no others.
+fn image_size(model: &Model) -> Option<(usize, usize)> {
+    let [_, _, Dim::Fixed(height), Dim::Fixed(width)] =
+        model.graph.inputs.first()?.shape.as_deref()?
+    else {
+        return None;
+    };
+    Some((usize::try_from(*height).ok()?, usize::try_from(*width).ok()?))
 }
 
 /// Writes a model to an output, whole or not at all. An output is one file, so weights are inside of it.

@@ -9,15 +9,13 @@ use super::{
     model::{check_images, model, write_json, write_model},
 };
 use crate::Result;
-use crate::data::Dataset;
 use crate::quant::ladder::{self, Reconstructed};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
     let config: Reconstruct = context.config()?;
     let model = model(context, &config.model)?;
-    let (spec, paths) = context.data("data")?;
-    let dataset = Dataset::open(spec, paths)?.read_once();
+    let dataset = context.dataset("data")?.read_once();
     check_images(&model, &dataset, config.batch_size as usize)?;
     let samples = context.samples(config.samples, &dataset);
     let adaround = config.adaround.as_ref().map(|adaround| ladder::Adaround {

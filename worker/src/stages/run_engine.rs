@@ -6,18 +6,25 @@ use crate::data::Dataset;
 use crate::engine::{Engine, Note};
 use crate::{Error, Result};
 
-/// Refuses a data set whose images an engine does not take.
+/// Refuses a data set whose images an engine does not take. Images that may be of several sizes are held to the engine's by the loader.
 pub(super) fn check_engine(note: &Note, dataset: &Dataset) -> Result<()> {
     let [channels, height, width] = note.input;
-    let expected = (Some((height, width)), channels);
-    if (dataset.size(), dataset.channels()) == expected {
+    let (h, w) = dataset.size_or((height, width));
+    let found = [dataset.channels(), h, w];
+    if found == note.input {
         return Ok(());
     }
-    Err(Error::user(format!(
-        "the engine takes images {channels}×{height}×{width}, the data's are {}×{}",
-        dataset.channels(),
-        dataset.size().map_or("of several sizes".to_owned(), |(h, w)| format!("{h}×{w}"))
-    )))
+    let error = Error::user(format!(
+        "the engine takes images {channels}×{height}×{width}, the data's are {}×{h}×{w}",
+        found[0]
+    ));
+    let error = error.key("data");
+    Err(match found[0] == channels {
+        true => error.help(format!(
+            "bring them to its size: transform = [{{ resize = [{height}, {width}] }}]"
+        )),
+        false => error.help("set `color` of the data set"),
+    })
 }
 
 /// Runs as many images as there are, `[N, C, H, W]`; gives the values of each output, `[N, …]`. Where they are no whole batches of the engine
@@ -27,8 +34,16 @@ pub(super) fn run_engine(
     note: &Note,
     images: &Tensor,
 ) -> Result<Vec<Vec<f32>>> {
-    let count = images.size()[0] as usize;
-    let image: usize = note.input.iter().product();
+    let (size, image) = (images.size(), note.input.iter().product::<usize>());
+    let count = size[0] as usize;
+    if size[1..] != note.input.map(|extent| extent as i64) {
+        let expected = note.input;
+        return Err(Error::user(format!("the engine takes images {expected:?}, not {size:?}"))
+            .help(format!(
+                "bring them to its size: transform = [{{ resize = [{}, {}] }}]",
+                expected[1], expected[2]
+            )));
+    }
     let mut floats = vec![0.0_f32; count * image];
     let numel = floats.len();
     images.f_contiguous()?.f_copy_data(&mut floats, numel)?;

@@ -10,7 +10,6 @@ use super::laboratory::{self, Laboratory};
 use super::model::{check_images, model, write_json};
 use super::on_engines;
 use crate::analysis::{self, Images, Options, Report};
-use crate::data::Dataset;
 use crate::graph::Model;
 use crate::inspect::Cost;
 use crate::quant::formats::Formats;
@@ -28,8 +27,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let mut model = model(context, &config.model)?;
     prepare(&mut model)?;
     let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
-    let (spec, paths) = context.data("data")?;
-    let dataset = Dataset::open(spec, paths)?;
+    let dataset = context.dataset("data")?;
     check_images(&model, &dataset, config.batch_size as usize)?;
     let samples = context.samples(config.samples, &dataset);
     let request = Request {

@@ -7,7 +7,6 @@ use serde_json::json;
 use super::Context;
 use super::model::{check_images, model, write_json};
 use crate::analysis::{self, Options};
-use crate::data::Dataset;
 use crate::quant::formats::Formats;
 use crate::quant::placement::Request;
 use crate::quant::prepare::prepare;
@@ -20,8 +19,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let mut model = model(context, &config.model)?;
     prepare(&mut model)?;
     let ranges = Ranges::read(context.need("ranges")?).map_err(|error| error.key("ranges"))?;
-    let (spec, paths) = context.data("data")?;
-    let dataset = Dataset::open(spec, paths)?;
+    let dataset = context.dataset("data")?;
     check_images(&model, &dataset, config.batch_size as usize)?;
     let mut measure = config.measure.clone();
     measure.sort_unstable();
@@ -36,7 +34,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         },
         version: config.version().map_err(super::insert_qdq::unknown_version)?,
         measure: &measure,
-        samples: usize::try_from(config.samples).unwrap_or(usize::MAX),
+        samples: context.samples(config.samples, &dataset),
         batch_size: config.batch_size as usize,
         seed: context.task.seed,
         threads: context.task.threads,

@@ -61,12 +61,8 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
         ));
     }
     let open = |port: &'static str| -> Result<Dataset> {
-        let (spec, paths) = context.data(port)?;
-        let dataset = Dataset::open(spec, paths)?;
+        let dataset = context.dataset(port)?;
         dataset.check_labels(usize::MAX).map_err(|error| error.key(port))?;
-        for note in dataset.notes() {
-            context.events.warn(format!("{port}: {note}"));
-        }
         Ok(dataset)
     };
     let other = settings.lesson.as_ref().map(|lesson| ("the teacher", &lesson.teacher));

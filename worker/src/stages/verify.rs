@@ -9,7 +9,7 @@ use super::forms::{Forms, Wanted, fixed_batch};
 use super::inner::Inner;
 use super::model::{check_images, model, write_json};
 use crate::analysis::{Budget, Comparison, Seen, common, floats};
-use crate::data::{Dataset, Loader, Order, permutation};
+use crate::data::{Loader, Order, permutation};
 use crate::{Error, Result, onnx, passes};
 
 /// Runs the stage.
@@ -20,8 +20,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     passes::fold_batch_norm(&mut reference)?;
     let path = context.need("onnx")?;
     let exported = onnx::read(path)?;
-    let (spec, paths) = context.data("data")?;
-    let dataset = Dataset::open(spec, paths)?;
+    let dataset = context.dataset("data")?;
     let fixed = fixed_batch(&exported);
     let batch = fixed.unwrap_or(config.batch_size as usize);
     passes::set_batch(&mut reference, None)?;

@@ -139,16 +139,17 @@ fn fits(model: &Model, dataset: &Dataset) -> Result<[i64; 4]> {
         ))
         .help("set `color` of the data set, or `in_channels` of the model"));
     }
-    let (h, w) = match dataset.size() {
+    let size = match (fixed(height), fixed(width)) {
+        (Some(h), Some(w)) => Some(dataset.size_or((h as usize, w as usize))),
+        _ => dataset.size(),
+    };
+    let (h, w) = match size {
         Some((h, w)) => (h as i64, w as i64),
-        None => match (fixed(height), fixed(width)) {
-            (Some(h), Some(w)) => (h, w),
-            _ => {
-                return Err(Error::user("images differ in size").help(
-                    "bring them to one size: transform = [{ resize = 256 }, { center_crop = 224 }]",
-                ));
-            }
-        },
+        None => {
+            return Err(Error::user("images differ in size").help(
+                "bring them to one size: transform = [{ resize = 256 }, { center_crop = 224 }]",
+            ));
+        }
     };
     for (extent, found, what) in [(height, h, "high"), (width, w, "wide")] {
         if let Some(extent) = fixed(extent).filter(|&extent| extent != found) {

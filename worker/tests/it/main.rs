@@ -6,6 +6,7 @@ mod blocks;
 mod boxes;
 mod detectors;
 mod engines;
+mod evaluation;
 mod exporters;
 mod facts;
 mod finetuning;
