@@ -86,7 +86,7 @@ pub struct Finetune {
     /// What to learn from `teacher`. Default: its logits, weight 1, temperature 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Distillation>,
-    /// Stop each epoch after this many steps; for trials.
+    /// Stop each epoch after this many steps, and each validation after as many batches, the first of the data; for trials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_steps: Option<u64>,

@@ -60,7 +60,7 @@ pub struct Train {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub label_smoothing: f64,
-    /// Stop each epoch after this many steps; for trials.
+    /// Stop each epoch after this many steps, and each validation after as many batches, the first of the data; for trials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_steps: Option<u64>,

@@ -25,7 +25,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: ExportOnnx = context.config()?;
     let mut model = model(context, &config.model)?;
     passes::simplify(&mut model)?;
-    let before = model.clone();
+    let before = reference(&model)?;
     let opset = finalize(&mut model, config.opset, config.target)?;
     if opset > i64::from(config.opset.unwrap_or(DEFAULT_OPSET)) {
         context.events.log(format!("opset {opset}: the model's operators or types need it"));
@@ -44,6 +44,13 @@ pub fn run(context: &Context) -> Result<Metrics> {
     ]);
     metrics.extend(compared);
     Ok(metrics)
+}
+
+/// What the exported model is compared with: folding scales the weights of layers before a BatchNormalization that was kept, and the values that go by their names.
+fn reference(model: &Model) -> Result<Model> {
+    let mut reference = model.clone();
+    passes::fold_batch_norm(&mut reference)?;
+    Ok(reference)
 }
 
 /// Brings a simplified model into its final form for `target`, of opset `wanted` or the next one that has its types, which is returned.
@@ -223,6 +230,58 @@ mod tests {
         fix_batch(&mut model, Batch::Dynamic).unwrap();
         let rows = vec![Dim::Named("batch".to_owned()), Dim::Fixed(5)];
         assert_eq!(model.graph.outputs[0].shape, Some(rows));
+    }
+
+    /// Weights of a layer whose normalization is kept are not those of the file: their factor is folded into them.
+    #[test]
+    fn a_kept_normalization_is_no_difference() {
+        let floats = |values: &[f32]| TensorData::f32(&[values.len() as i64], values);
+        let constants = [
+            ("w", TensorData::f32(&[2, 1, 1, 1], &[0.5, -1.0])),
+            ("s", floats(&[0.01, 0.01])),
+            ("z", TensorData::i8(&[2], &[0, 0])),
+            ("gamma", floats(&[3.0, -2.0])),
+            ("beta", floats(&[0.5, 0.0])),
+            ("mean", floats(&[0.1, -0.2])),
+            ("var", floats(&[1.0, 0.25])),
+        ];
+        let weight = |op: &str, from: &str, to: &str| {
+            Node::new(to, op, &[from, "s", "z"], &[to]).with("axis", Attribute::Int(0))
+        };
+        let graph = Graph {
+            nodes: vec![
+                weight("QuantizeLinear", "w", "wq"),
+                weight("DequantizeLinear", "wq", "wd"),
+                Node::new("conv", "Conv", &["x", "wd"], &["c"]),
+                Node::new(
+                    "norm",
+                    "BatchNormalization",
+                    &["c", "gamma", "beta", "mean", "var"],
+                    &["n"],
+                ),
+                Node::new("act", "Relu", &["n"], &["y"]),
+            ],
+            inputs: vec![ValueInfo::f32("x", [1, 1, 4, 4].map(Dim::Fixed).to_vec())],
+            outputs: vec![ValueInfo::f32("y", Vec::new())],
+            initializers: constants
+                .map(|(name, data)| (name.to_owned(), data))
+                .into_iter()
+                .collect(),
+            ..Graph::default()
+        };
+        let model = Model::new(graph, 17);
+        let mut after = model.clone();
+        finalize(&mut after, None, Some(Target::Onnxruntime)).unwrap();
+        let before = reference(&model).unwrap();
+        let names = common(&before, &after);
+        assert!(names.contains(&"wd".to_owned()), "{names:?}");
+        let images = Tensor::rand([1, 1, 4, 4], (tch::Kind::Float, tch::Device::Cpu));
+        let values = |model: &Model| Seen::new(model, &names).unwrap().run(&images).unwrap().1;
+        let (expected, found) = (values(&before), values(&after));
+        for name in &names {
+            let off = (&expected[name] - &found[name]).abs().max().double_value(&[]);
+            assert!(off < 1e-5, "{name}: {off}");
+        }
     }
 
     #[test]

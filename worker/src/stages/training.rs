@@ -101,6 +101,13 @@ pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metr
     };
     // Now, not after the first epoch.
     classifier.check(&valid).map_err(|error| error.at("validation data").key("valid"))?;
+    let images = settings.max_steps.map(|steps| steps.saturating_mul(settings.batch_size.into()));
+    if let Some(images) = images.filter(|images| *images < valid.len() as u64) {
+        context.events.log(format!(
+            "`max_steps` ends each validation too: the first {images} of {} images are validated on",
+            valid.len()
+        ));
+    }
     context.events.log(format!(
         "{} parameters; {} training and {} validation images of {} classes",
         classifier.program.parameters().iter().map(|p| p.tensor.numel()).sum::<usize>(),
@@ -170,10 +177,11 @@ fn compared(student: &Graph, teacher: &Graph, patterns: &[String]) -> Result<Vec
                 .iter()
                 .find(|other| other.label() == label && other.op_type == node.op_type);
             let outputs = (node.outputs.first(), other.and_then(|other| other.outputs.first()));
-            let (Some(student), Some(teacher)) = outputs else { continue };
+            let (Some(own), Some(other)) = outputs else { continue };
             both = true;
-            if layers.iter().all(|known| known.student != *student) {
-                let (student, teacher) = (student.clone(), teacher.clone());
+            let (student, teacher) = (normalized(student, own), normalized(teacher, other));
+            if layers.iter().all(|known| known.student != student) {
+                let (student, teacher) = (student.to_owned(), teacher.to_owned());
                 layers.push(Compared { layer: label.to_owned(), student, teacher });
             }
         }
@@ -186,6 +194,18 @@ fn compared(student: &Graph, teacher: &Graph, patterns: &[String]) -> Result<Vec
         }
     }
     Ok(layers)
+}
+
+/// What a layer makes, behind its BatchNormalization where one is all that reads it: in the other model it may be folded into the layer.
+fn normalized<'a>(graph: &'a Graph, output: &'a str) -> &'a str {
+    let mut readers =
+        graph.nodes.iter().filter(|node| node.inputs.iter().any(|input| input == output));
+    match (readers.next(), readers.next()) {
+        (Some(node), None) if node.op_type == "BatchNormalization" && node.inputs[0] == output => {
+            node.outputs.first().map_or(output, String::as_str)
+        }
+        _ => output,
+    }
 }
 
 fn teacher(
@@ -264,6 +284,17 @@ mod tests {
         };
         let both = vec![layer("a.conv", "a", "a"), layer("b.conv", "b", "other")];
         assert_eq!(names(&["*.conv*"]), Ok(both.clone()));
+        // A normalization that the student keeps is folded in the teacher.
+        let mut kept = student.clone();
+        let mut norm = Node::new("norm", "BatchNormalization", &["b"], &["n"]);
+        kept.nodes.push(norm.clone());
+        let behind = |graph: &Graph| normalized(graph, "b").to_owned();
+        assert_eq!((behind(&student), behind(&kept)), ("b".to_owned(), "n".to_owned()));
+        kept.nodes.push(Node::new("more", "Relu", &["b"], &["m"]));
+        assert_eq!(behind(&kept), "b");
+        norm.op_type = "Relu".to_owned();
+        kept.nodes = vec![norm];
+        assert_eq!(behind(&kept), "b");
         // Once each, whichever patterns name them.
         assert_eq!(names(&["a.conv", "op:Conv"]), Ok(both.clone()));
         assert_eq!(names(&["*.conv", "a.*"]), Ok(both));

@@ -16,11 +16,11 @@ use super::pass::PassContext;
 use super::recording::Recording;
 use super::scaler::Scaler;
 use super::score::Figures;
-use crate::Result;
 use crate::data::Dataset;
 use crate::interp::Program;
 use crate::passes;
 use crate::torch::{self, Half, KernelSearch};
+use crate::{Error, Result};
 
 /// Steps from which compiled kernels of depthwise layers are worth it: MobileNetV2 takes 2 to 3 ms a step less with them on an H200, and 7 to 10 s once.
 const COMPILED_FROM: u64 = 4_000;
@@ -166,6 +166,14 @@ impl Fit<'_> {
         classifier.program.train(false);
         classifier.program.load_state(&checkpoint.best)?;
         let best = best(&checkpoint.history, self.best_by);
+        // The last step's damage shows in no loss of a training batch.
+        if let Some(epoch) = checkpoint.history.get(best).filter(|it| it.valid_loss.is_nan()) {
+            return Err(Error::user(format!(
+                "the validation loss is not finite after epoch {}, the best of all",
+                epoch.epoch
+            ))
+            .help("lower the learning rate or add warm-up"));
+        }
         Ok(Fitted { history: checkpoint.history, best })
     }
 
