@@ -171,6 +171,10 @@ fn a_loss_that_is_not_a_number_is_told_with_its_step() {
     assert!(said.stderr.contains("the loss is "), "{}", said.stderr);
     assert!(said.stderr.contains("in epoch 1, step "), "{}", said.stderr);
     assert!(said.stderr.contains("lower the learning rate"), "{}", said.stderr);
+    // That of the last step shows in the validation alone.
+    let last = PIPELINE.replace("lr = 0.05", "lr = 1e38");
+    let said = fails(&self::project(&last.replace("epochs = 3", "epochs = 1\nmax_steps = 1")));
+    assert!(said.stderr.contains("the validation loss is not finite after epoch 1"), "{said:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use qpipe::task::{Failure, UsableModel};
 use super::{Difference, Lint, Summary};
 use crate::engine;
 use crate::graph::Model;
-use crate::interp::check_trainable;
+use crate::interp::{check_float_images, check_trainable};
 use crate::quant::calibrate::check_calibration;
 use crate::quant::prepare::prepare;
 use crate::{Error, Result, onnx, passes};
@@ -62,11 +62,13 @@ fn check_of(word: &str) -> Option<Check> {
     match word {
         "trainable" => Some(|model| {
             onnx::check_numbers(model)?;
+            check_float_images(model)?;
             check_trainable(model)
         }),
         "calibratable" => Some(|model| {
             // What is no number has no batch either.
             onnx::check_numbers(model)?;
+            check_float_images(model)?;
             prepare(model)?;
             check_calibration(model)
         }),
@@ -140,6 +142,12 @@ mod tests {
             told.iter().map(|it| (it.word.as_str(), it.refused.is_some())).collect();
         let expected = [("trainable", true), ("calibratable", false), ("calibratable", false)];
         assert_eq!(found, expected, "{text}");
+        // Bytes of an image are no numbers that were normalized.
+        let mut bytes = onnx::read(Path::new(good_path)).unwrap();
+        bytes.graph.inputs[0].dtype = Some(crate::graph::DType::U8);
+        onnx::write_one_file(&bytes, Path::new(&path("bytes"))).unwrap();
+        let text = run(&["calibratable", &path("bytes")]).unwrap().text;
+        assert!(text.contains("its input `x` is of uint8"), "{text}");
         // An engine is of images of one size.
         let text = run(&["buildable", good_path]).unwrap().text;
         assert!(text.contains("the model's input `x` must be [batch, channels"), "{text}");

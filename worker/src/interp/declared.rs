@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::graph::{Dim, Model, ValueInfo};
+use crate::graph::{DType, Dim, Model, ValueInfo};
 use crate::ops::Shapes;
 use crate::{Error, Result};
 
@@ -38,11 +38,15 @@ impl Declared {
             return Ok(());
         }
         let declared: Vec<String> = shape.iter().map(shown).collect();
-        Err(Error::user(format!(
+        let error = Error::user(format!(
             "the model's input `{}` is [{}], it was given {size:?}; only the first axis may differ",
             self.name,
             declared.join(", ")
-        )))
+        ));
+        Err(match help(shape, size) {
+            Some(help) => error.help(help),
+            None => error,
+        })
     }
 }
 
@@ -64,6 +68,41 @@ pub fn check_sizes(model: &Model, sizes: &[&[i64]]) -> Result<()> {
             Err(error.at(format!("{place}, opset {}", model.opset())))
         }
     }
+}
+
+/// What to do about images that do not fit.
+fn help(shape: &[Dim], size: &[i64]) -> Option<String> {
+    let [_, channels, height, width] = shape else { return None };
+    let few = |dim: &Dim| matches!(dim, Dim::Fixed(1 | 3));
+    match (height, width) {
+        _ if few(width) && !few(channels) => Some(
+            "images are [channels, height, width] here (NCHW), and the file wants channels last (NHWC): export it without the permutation".to_owned(),
+        ),
+        (Dim::Fixed(high), Dim::Fixed(wide)) if size[2..] != [*high, *wide] => Some(format!(
+            "end the data set's geometry at that size: transform = [{{ resize = [{high}, {wide}] }}, …]"
+        )),
+        _ => None,
+    }
+}
+
+/// Refuses a model whose images are integers: what is fed to it are decoded, normalized images of float32.
+///
+/// # Errors
+/// Such an input.
+pub fn check_float_images(model: &Model) -> Result<()> {
+    const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
+    let image = |input: &&ValueInfo| input.shape.as_ref().is_some_and(|shape| shape.len() == 4);
+    for input in model.graph.inputs.iter().filter(image) {
+        if let Some(dtype) = input.dtype.filter(|dtype| !FLOATS.contains(dtype)) {
+            return Err(Error::user(format!(
+                "its input `{}` is of {}, and images are fed as float32 numbers, normalized by `transform`",
+                input.name,
+                dtype.name()
+            ))
+            .help("export the model from behind its Cast, without the normalization that `transform` does"));
+        }
+    }
+    Ok(())
 }
 
 fn shown(dim: &Dim) -> String {

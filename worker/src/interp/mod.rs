@@ -13,7 +13,7 @@ mod state;
 mod trainable;
 mod types;
 
-pub use declared::check_sizes;
+pub use declared::{check_float_images, check_sizes};
 pub use parameters::{Parameter, Role};
 pub use prepare::{Refusal, check_executable, refusals};
 pub use program::{Followed, Mode, Options, Program, Scales};

@@ -110,6 +110,10 @@ fn check_rows(rows: i64, images: i64) -> Result<()> {
 }
 
 /// Checks that the model's input takes the data's images; gives the shape of one image, `[1, C, H, W]`.
+/// What to do with a model that is none.
+const NO_CLASSIFIER: &str = "`evaluate` is for classifiers and, with task = \"detection\", for detectors: any other model is compared with `verify`, which needs no labels, and measured \
+                             by a `command` stage of yours that runs the exported file";
+
 fn fits(model: &Model, dataset: &Dataset) -> Result<[i64; 4]> {
     let [input] = &model.graph.inputs[..] else {
         let names: Vec<&str> = model.graph.inputs.iter().map(|i| i.name.as_str()).collect();
@@ -121,7 +125,8 @@ fn fits(model: &Model, dataset: &Dataset) -> Result<[i64; 4]> {
     };
     if model.graph.outputs.len() != 1 {
         let count = model.graph.outputs.len();
-        return Err(Error::user(format!("the model has {count} outputs: expected logits only")));
+        return Err(Error::user(format!("the model has {count} outputs: expected logits only"))
+            .help(NO_CLASSIFIER));
     }
     let shape = input.shape.as_deref().unwrap_or_default();
     let [_, channels, height, width] = shape else {
