@@ -15,6 +15,7 @@ use super::model_source::ModelSource;
 /// `engine_values` says when the engine is built once more, with what convolutions and matrix products read as outputs.
 ///
 /// Outputs: `metrics` (JSON: the worst figures), `values` (JSON: SQNR in dB and cosine of every value, for each comparison).
+/// What is infinite alike or NaN on both sides is no difference; on one side alone it is refused, whatever the limits.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {

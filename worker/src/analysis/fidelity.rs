@@ -109,10 +109,12 @@ impl Fidelity {
         let cosine = self.dot / (self.signal * self.square).sqrt();
         Figures {
             sqnr_db: (!exact).then_some(sqnr),
-            cosine: match cosine.is_finite() {
-                _ if self.not_finite > 0 => 0.0,
-                true => cosine,
-                false => f64::from(u8::from(exact)),
+            cosine: if self.not_finite > 0 {
+                0.0
+            } else if cosine.is_finite() {
+                cosine
+            } else {
+                f64::from(u8::from(exact))
             },
             agreement: if self.rows == 0 { 1.0 } else { self.agree as f64 / self.rows as f64 },
             not_finite: self.not_finite,
