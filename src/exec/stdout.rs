@@ -11,13 +11,11 @@ static FAILED: AtomicBool = AtomicBool::new(false);
 /// once, and [`failed`] from then on.
 pub fn write(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            if !FAILED.swap(true, Ordering::Relaxed) {
-                eprintln!("error: standard output cannot be written: {error}");
-            }
-        }
-        _ => {}
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush())
+        && error.kind() != ErrorKind::BrokenPipe
+        && !FAILED.swap(true, Ordering::Relaxed)
+    {
+        eprintln!("error: standard output cannot be written: {error}");
     }
 }
 
