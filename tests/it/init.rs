@@ -27,7 +27,9 @@ fn the_starter_pipeline_passes_the_check_once_the_data_is_there() {
     assert_eq!(shown.matches("qpipe::config::missing-file").count(), 3, "{shown}");
 
     for part in ["train", "valid", "test"] {
-        fs::create_dir_all(folder.path().join("data").join(part)).unwrap();
+        for class in ["cat", "dog"] {
+            fs::create_dir_all(folder.path().join("data").join(part).join(class)).unwrap();
+        }
     }
     let check = qpipe(folder.path(), &["check", "pipeline.toml"]);
     assert_eq!(text(&check.stderr), "");

@@ -30,8 +30,8 @@ pub fn shipped() -> tempfile::TempDir {
     for part in ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"] {
         fs::write(data.join(format!("{part}-ubyte.gz")), "").unwrap();
     }
-    for part in ["train", "test"] {
-        fs::create_dir_all(folder.path().join("xray").join(part)).unwrap();
+    for class in ["train/NORMAL", "train/PNEUMONIA", "test/NORMAL", "test/PNEUMONIA"] {
+        fs::create_dir_all(folder.path().join("xray").join(class)).unwrap();
     }
     folder
 }
