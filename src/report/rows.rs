@@ -9,10 +9,10 @@ use crate::stages::report::{Report as Config, value_of};
 /// What tells rows apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
-    /// Value of the matrix variable `rows`; `None`: the stage has none, and is a row of its own.
-    value: Option<String>,
-    /// Name of the stage where it is a row of its own.
-    stage: Option<String>,
+    /// Value of the matrix variable `rows`, or name of the stage.
+    name: String,
+    /// The stage has no such variable, and is a row of its own.
+    alone: bool,
     /// Values of the other variables that tell rows apart, where the stage has them.
     others: Vec<Option<String>>,
 }
@@ -20,17 +20,16 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn of(config: &Config, axes: &[String], source: &Source) -> Self {
         let value = config.row(&source.cell);
-        let stage = value.is_none().then(|| source.name.clone());
         Self {
-            value,
-            stage,
+            alone: value.is_none(),
+            name: value.unwrap_or_else(|| source.name.clone()),
             others: axes.iter().map(|axis| value_of(&source.cell, axis)).collect(),
         }
     }
 
     /// Value of the matrix variable, or name of the stage.
     pub(super) fn name(&self) -> &str {
-        self.value.as_deref().or(self.stage.as_deref()).unwrap_or_default()
+        &self.name
     }
 
     /// All that tells it apart: `ptq, mobilenet`.
@@ -47,7 +46,8 @@ impl Identity {
 
     fn text(&self, of: impl Fn(&str) -> String) -> String {
         let others = self.others.iter().flatten().map(String::as_str);
-        let parts: Vec<String> = std::iter::once(self.name()).chain(others).map(of).collect();
+        let parts: Vec<String> =
+            std::iter::once(self.name.as_str()).chain(others).map(of).collect();
         parts.join(", ")
     }
 

@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 
 use crate::graph::{Dim, Graph, Model, Node, ValueInfo};
+use crate::ops::WEIGHTED;
 use crate::{Result, passes};
-
-/// Layers whose inputs are what a network is made of: between two of them runtimes fuse what they like.
-const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
 /// What convolutions and matrix products of `model` read and what is computed from its inputs, of the values `names`, in the order of the graph.
 pub fn seams(model: &Model, names: &[String]) -> Vec<String> {

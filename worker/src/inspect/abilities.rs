@@ -8,9 +8,9 @@ use crate::Error;
 use crate::graph::{DType, Model, Node};
 use crate::interp::{Role, Trainable, check_executable, refusals};
 use crate::onnx::check_numbers;
-use crate::ops::Shapes;
+use crate::ops::{Shapes, WEIGHTED};
 use crate::quant::calibrate::check_inputs;
-use crate::quant::placement::{POLICIES, WEIGHTED, survey};
+use crate::quant::placement::{POLICIES, survey};
 use crate::quant::prepare::prepare;
 use crate::quant::quantized;
 

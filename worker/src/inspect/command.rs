@@ -63,7 +63,7 @@ fn check_of(word: &str) -> Option<Check> {
         "trainable" => Some(|model| {
             onnx::check_numbers(model)?;
             check_float_images(model)?;
-            check_trainable(model)
+            check_trainable(model).map(|_| ())
         }),
         "calibratable" => Some(|model| {
             // What is no number has no batch either.

@@ -6,7 +6,7 @@ use super::fuse;
 use super::parameters::{Role, origin, roles};
 use super::prepare::{check_executable, refusals};
 use crate::graph::{DType, Graph, Model, Node, TensorData};
-use crate::ops::{self, Gradient};
+use crate::ops::{self, Gradient, WEIGHTED};
 use crate::{Error, Result};
 
 /// What of a model can be trained.
@@ -68,15 +68,16 @@ impl Trainable {
     }
 }
 
-/// Refuses a model of which a parameter cannot be trained.
+/// Refuses a model of which a parameter cannot be trained; what can be of any other.
 ///
 /// # Errors
 /// The first node that lets no gradient through, and the parameters before it.
-pub fn check_trainable(model: &Model) -> Result<()> {
+pub fn check_trainable(model: &Model) -> Result<Trainable> {
     let trainable = Trainable::of(model);
     let Some(first) = trainable.blocked.first() else {
         check_used(model)?;
-        return check_weights(model, &trainable);
+        check_weights(model, &trainable)?;
+        return Ok(trainable);
     };
     let before: Vec<&str> = trainable
         .blocked
@@ -131,12 +132,9 @@ fn stored(graph: &Graph, constants: &HashMap<&str, &TensorData>) -> Vec<usize> {
         weight.and_then(|name| constants.get(name)).is_some_and(|data| !is_float(data))
     };
     let layers = graph.nodes.iter().enumerate();
-    let layers = layers.filter(|(_, node)| LAYERS.contains(&node.op_type.as_str()));
+    let layers = layers.filter(|(_, node)| WEIGHTED.contains(&node.op_type.as_str()));
     layers.filter(|(_, node)| stored(node)).map(|(index, _)| index).collect()
 }
-
-/// Operators whose second input is a weight.
-const LAYERS: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
 fn is_float(data: &TensorData) -> bool {
     matches!(data.dtype, DType::F32 | DType::F64)
@@ -219,7 +217,7 @@ mod tests {
     }
 
     fn refused(nodes: Vec<Node>) -> String {
-        check_trainable(&model(nodes)).map_or_else(|error| error.message, |()| String::new())
+        check_trainable(&model(nodes)).map_or_else(|error| error.message, |_| String::new())
     }
 
     #[test]

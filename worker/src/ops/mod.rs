@@ -34,4 +34,4 @@ pub use kernel::{Arguments, Gradient, Kernel, Op, Prepare};
 pub use moved::check_moved;
 pub use shapes::{Misfit, Shapes};
 pub use standard::running_statistics;
-pub use table::{OPSETS, all, find, first_version, not_found};
+pub use table::{OPSETS, WEIGHTED, all, find, first_version, not_found};

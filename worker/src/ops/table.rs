@@ -6,6 +6,9 @@ use super::kernel::Op;
 use super::standard;
 use crate::Error;
 
+/// Operators with a weight, their second input: layers whose inputs are what a network is made of.
+pub const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
 /// Operator sets whose models are executed: up to the newest that the histories of the operators know.
 pub const OPSETS: RangeInclusive<i64> = 1..=25;
 

@@ -1,8 +1,8 @@
 //! The form of a float model that ranges and Q/DQ pairs refer to.
 
-use super::placement::WEIGHTED;
 use super::quantized;
 use crate::graph::{DType, Model, Node};
+use crate::ops::WEIGHTED;
 use crate::{Error, Result, passes};
 
 /// The opset that brought quantization per channel.

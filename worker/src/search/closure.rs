@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Set;
 use crate::graph::Graph;
-use crate::quant::placement::WEIGHTED;
+use crate::ops::WEIGHTED;
 
 /// For each layer without a weight the layers with one next to it.
 #[derive(Debug)]

@@ -16,11 +16,11 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let config: Finetune = context.config()?;
     let mut model = model(context, &config.model)?;
     let has = |op_type: &str| model.graph.nodes.iter().any(|node| node.op_type == op_type);
-    if has("DequantizeLinear") {
-        // It has no pairs, but it is no float model either.
-        check_trainable(&model)?;
-    }
     if !has("QuantizeLinear") {
+        if has("DequantizeLinear") {
+            // It has no pairs, but it is no float model either.
+            check_trainable(&model)?;
+        }
         return Err(Error::user("the model has no Q/DQ pairs: there is nothing to fine-tune for")
             .help("fine-tune the output of an `insert-qdq` stage: model = \"ptq.model\""));
     }

@@ -5,14 +5,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use qpipe::stages::build_engine::Backend;
 use qpipe::stages::contract::Metrics;
 use qpipe::task::{PROTOCOL, Task};
-use qpipe_worker::engine::{self, Build};
 use qpipe_worker::graph::{Dim, Graph, Model, Node, ValueInfo};
 use qpipe_worker::stages::{Context, Events, RUNS};
 use qpipe_worker::{Error, onnx};
 use serde_json::{Value, json};
+
+use crate::separate::built;
 
 /// Values of an image of 2×2 pixels, and so classes.
 const VALUES: usize = 12;
@@ -47,23 +47,9 @@ impl Bench {
             nodes: vec![Node::new("flat", "Flatten", &["x"], &["y"])],
             ..Graph::default()
         };
-        let (model, path, folder) =
-            (Model::new(graph, 17), bench.path("flat.onnx"), bench.path("engine"));
-        onnx::write_one_file(&model, &path).unwrap();
-        std::fs::create_dir(&folder).unwrap();
-        let request = Build {
-            path: &path,
-            model: &model,
-            folder: &folder,
-            batch: 1,
-            compute_capability: None,
-            precision: None,
-            threads: 1,
-            saturate: false,
-            tensorrt: Default::default(),
-            tell: &|_| (),
-        };
-        engine::build(Backend::Onnxruntime, &request).unwrap();
+        let path = bench.path("flat.onnx");
+        onnx::write_one_file(&Model::new(graph, 17), &path).unwrap();
+        assert_eq!(built(&path), bench.path("flat.engine"));
         for class in 0..VALUES {
             bench.image(&format!("images/class{class:02}/x.png"), 2, class);
         }
@@ -129,7 +115,7 @@ impl Bench {
 
     fn evaluate(&self, port: &str, keys: &Value) -> (Result<Metrics, Error>, Vec<String>) {
         let config = json!({ port: "@input", "data": "@input", "batch_size": 4 });
-        let path = self.path(if port == "model" { "flat.onnx" } else { "engine" });
+        let path = self.path(if port == "model" { "flat.onnx" } else { "flat.engine" });
         self.stage("evaluate", &config, &[(port, &path)], keys)
     }
 }
@@ -145,7 +131,7 @@ fn images_whose_size_is_known_when_they_are_read_are_evaluated() {
     bench.image("images/class11/y.png", 3, 3);
     let boxes =
         json!({ "task": "detection", "reference": "@input", "model": "@input", "data": "@input" });
-    let files = [("model", &*bench.path("flat.onnx")), ("reference", &*bench.path("engine"))];
+    let files = [("model", &*bench.path("flat.onnx")), ("reference", &*bench.path("flat.engine"))];
     let (found, _) = bench.stage("evaluate", &boxes, &files, &json!({ "skip": 12 }));
     let errors = ["model", "engine"].map(|port| bench.evaluate(port, &json!({})).0);
     for error in errors.into_iter().chain([found]).map(Result::unwrap_err) {

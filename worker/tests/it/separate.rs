@@ -131,7 +131,7 @@ fn file(folder: &Path, name: &str, off: f32, outputs: Outputs) -> PathBuf {
 }
 
 /// The engine of a model's file.
-fn built(path: &Path) -> PathBuf {
+pub fn built(path: &Path) -> PathBuf {
     let folder = path.with_extension("engine");
     std::fs::create_dir(&folder).unwrap();
     let request = Build {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::Layer;
 use super::pairs::Types;
 use crate::graph::{Graph, Node};
+use crate::ops::WEIGHTED;
 use crate::{Error, Result};
 
 #[derive(Deserialize)]
@@ -255,7 +256,6 @@ pub fn name_in_engine(node: &Node) -> String {
 /// Weighted nodes whose input and weight both come from a DequantizeLinear, each with the type of its input's pair, and the names of those nodes
 /// and of the QuantizeLinear before them.
 fn quantized(graph: &Graph) -> Vec<(&Node, &'static str, Vec<String>)> {
-    const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
     let types = Types::of(graph);
     let maker =
         |value: Option<&String>, op: &str| types.maker(value?).filter(|node| node.op_type == op);

@@ -5,7 +5,7 @@ use super::pairs::integers;
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::{DType, Node};
-use crate::quant::placement::WEIGHTED;
+use crate::ops::WEIGHTED;
 
 /// Operators of which ONNX Runtime 1.32 drops the pairs whatever their type, or that are pairs themselves.
 const UNTYPED: [&str; 17] = [

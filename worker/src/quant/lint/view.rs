@@ -6,7 +6,8 @@ use qpipe::stages::insert_qdq::Target;
 
 use super::moved::{Weight, origin, scales};
 use crate::graph::{Attribute, Graph, Node, TensorData};
-use crate::quant::placement::{View, WEIGHTED};
+use crate::ops::WEIGHTED;
+use crate::quant::placement::View;
 
 /// A graph with pairs, and facts about it.
 pub struct PairView<'a> {

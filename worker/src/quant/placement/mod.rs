@@ -30,4 +30,4 @@ pub use selection::Selection;
 pub use sites::{Site, Sites, output_axis};
 pub use stack::{has_one_scale, is_stack, one_scale_serves};
 pub use table::{POLICIES, Policy, policy, watched};
-pub use view::{View, WEIGHTED};
+pub use view::View;

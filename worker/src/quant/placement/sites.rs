@@ -110,7 +110,7 @@ pub(super) fn weight_axis(view: &View, index: usize) -> Result<i64, String> {
     }
 }
 
-/// The axis of the output channels in a weight of that rank; `None` for other operators than [`super::WEIGHTED`].
+/// The axis of the output channels in a weight of that rank; `None` for other operators than [`crate::ops::WEIGHTED`].
 pub fn output_axis(node: &Node, rank: i64) -> Option<i64> {
     match node.op_type.as_str() {
         "Conv" => Some(0),

@@ -3,9 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::graph::{Graph, Node, TensorData};
+use crate::ops::WEIGHTED;
 
-/// Operators with a weight.
-pub const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 /// Layers whose integer kernels write floats as well, or that have none.
 const PRODUCTS: [&str; 3] = ["Gemm", "MatMul", "ConvTranspose"];
 /// Operators that give all elements of their first input, or its greatest, unchanged.

@@ -10,12 +10,13 @@ use qpipe_worker::analysis::{Budget, Comparison, Found, common, floats};
 use qpipe_worker::engine::{self, Build, Note, Tapped, Threads};
 use qpipe_worker::graph::Model;
 use qpipe_worker::onnx;
+use qpipe_worker::ops::WEIGHTED;
 use qpipe_worker::passes::inference_form;
 use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
 use qpipe_worker::quant::lint::lint;
-use qpipe_worker::quant::placement::{Request, WEIGHTED, plan};
+use qpipe_worker::quant::placement::{Request, plan};
 use qpipe_worker::quant::ranges::Ranges;
 
 use super::check::{Held, Named, fail, round_trip};
