@@ -4,7 +4,7 @@ use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::analysis::Fidelity;
 use qpipe_worker::data::{Dataset, Loader, Order};
-use qpipe_worker::graph::{Model, Node, ValueInfo};
+use qpipe_worker::graph::{DType, Model, Node, TensorData, ValueInfo};
 use qpipe_worker::interp::{Mode, Options, Program};
 use qpipe_worker::quant::formats::Formats;
 use qpipe_worker::quant::insert::insert;
@@ -33,6 +33,24 @@ fn outputs(model: &Model, images: &Tensor) -> Tensor {
 fn difference(expected: &Tensor, found: &Tensor) -> f64 {
     let worst = (expected - found).abs().max().double_value(&[]);
     worst / expected.abs().max().double_value(&[])
+}
+
+/// What rounding alone does to the outputs: how far they move where each weight takes the float next to it, which is what a factor may do to it.
+fn rounding(model: &Model, images: &Tensor) -> f64 {
+    let mut shaken = model.clone();
+    for (index, data) in shaken.graph.initializers.values_mut().enumerate() {
+        // One number alone is a constant: an exponent, a range.
+        if data.dtype != DType::F32 || data.shape.iter().product::<i64>() < 2 {
+            continue;
+        }
+        let mut values = data.to_f32().unwrap();
+        for (place, value) in values.iter_mut().enumerate() {
+            let up = (place * 7 + index * 3) % 5 < 2;
+            *value = if up { value.next_up() } else { value.next_down() };
+        }
+        *data = TensorData::f32(&data.shape, &values);
+    }
+    difference(&outputs(model, images), &outputs(&shaken, images))
 }
 
 fn sqnr(expected: &Tensor, found: &Tensor) -> f64 {
@@ -121,7 +139,8 @@ fn a_smoothed_transformer_computes_the_same_in_all_forms_of_export() {
     );
     let images = images(&dataset);
     let far = difference(&outputs(&model, &images), &outputs(&after, &images));
-    assert!(far < 1e-5, "{far:e}");
+    let noise = rounding(&model, &images);
+    assert!(far < 2.0 * noise && noise < 1e-4, "{far:e}, of rounding {noise:e}");
     for group in &found.groups {
         assert!(group.factors[0] > 0.0 && group.factors[1] > group.factors[0], "{group:?}");
     }
