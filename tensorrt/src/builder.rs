@@ -1,0 +1,84 @@
+//! Builds a serialized engine of an ONNX file.
+
+use std::path::Path;
+
+use trtx::trtx_sys::nvinfer1::Dims64;
+use trtx::{Builder, BuilderFlag, MemoryPoolType, OnnxParser, OptProfileSelector};
+
+use crate::logger::{Listener, logger};
+use crate::options::{Options, Shape};
+use crate::{Error, Result};
+
+/// What is built.
+pub struct Plan<'a> {
+    /// The model's file.
+    pub onnx: &'a Path,
+    /// Shapes of inputs whose extents are free; empty where none are.
+    pub profile: Profile,
+    /// Flags of the builder: those of [`Options`] that say how to build.
+    pub options: &'a Options,
+    /// GPU to build for; `None`: the one of this machine.
+    #[cfg(feature = "rtx")]
+    pub compute_capability: Option<trtx::ComputeCapability>,
+}
+
+/// Least, best and greatest shapes of inputs.
+pub type Profile = [Vec<Shape>; 3];
+
+/// Builds the engine and gives its bytes. The library is loaded before.
+///
+/// # Errors
+/// A model that cannot be read, that its parser or its builder refuses.
+pub fn build(plan: &Plan, listener: Listener) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(plan.onnx).map_err(|error| Error::file(plan.onnx, error))?;
+    let (logger, errors) = logger(listener)?;
+    let begin = |error: trtx::Error| errors.refused("cannot begin a build", &error);
+    let mut builder = Builder::new(&logger).map_err(begin)?;
+    let network = builder.create_network(0).map_err(begin)?;
+    let mut config = builder.create_config().map_err(begin)?;
+    let options = plan.options;
+    if options.detailed {
+        config.set_profiling_verbosity(trtx::ProfilingVerbosity::kDETAILED);
+    }
+    if let Some(level) = options.optimization_level {
+        config.set_builder_optimization_level(level);
+    }
+    if let Some(count) = options.avg_timing {
+        config.set_avg_timing_iterations(count);
+    }
+    if let Some(bytes) = options.workspace {
+        config.set_memory_pool_limit(MemoryPoolType::kWORKSPACE, bytes);
+    }
+    if let Some(count) = options.max_aux_streams {
+        config.set_max_aux_streams(count);
+    }
+    if let Some(count) = options.max_tactics {
+        config.set_max_nb_tactics(count);
+    }
+    if !options.tf32 {
+        config.clear_flag(BuilderFlag::kTF32);
+    }
+    #[cfg(feature = "rtx")]
+    if let Some(capability) = plan.compute_capability {
+        config.set_nb_compute_capabilities(1).map_err(begin)?;
+        config.set_compute_capability(capability, 0).map_err(begin)?;
+    }
+    if plan.profile.iter().any(|shapes| !shapes.is_empty()) {
+        let mut profile = builder.creata_optimization_profile().map_err(begin)?;
+        let selectors =
+            [OptProfileSelector::kMIN, OptProfileSelector::kOPT, OptProfileSelector::kMAX];
+        for (shapes, selector) in plan.profile.iter().zip(selectors) {
+            for (name, extents) in shapes {
+                let shape = Dims64::from_slice(extents);
+                profile.set_dimensions(name, selector, &shape).map_err(begin)?;
+            }
+        }
+        config.add_optimization_profile(&mut profile).map_err(begin)?;
+    }
+    let mut parser = OnnxParser::new(network, &logger).map_err(begin)?;
+    parser.parse(&bytes).map_err(|error| errors.refused("cannot read the model", &error))?;
+    let engine = builder
+        .build_serialized_network(parser.network_mut(), &mut config)
+        .map_err(|error| errors.refused("cannot build the model", &error))?;
+    Ok(engine.to_vec())
+}

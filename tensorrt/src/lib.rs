@@ -1,0 +1,36 @@
+//! TensorRT in process, through the crate `trtx`: builds engines of ONNX files, runs and times them.
+//!
+//! One source serves two libraries whose C++ classes differ, so that a program holds one of them:
+//! - feature `rtx`: TensorRT-RTX, which qpipe-worker drives as a library ([`build`], [`Session`]);
+//! - feature `tensorrt-11`: TensorRT 11, behind the program `qpipe-trtexec`. It takes the flags of trtexec that qpipe passes and writes the same
+//!   files, for the TensorRT that pip installs, which has no trtexec.
+//!
+//! Without either, what needs no library is left: [`options`] and [`files`].
+
+#[cfg(all(feature = "rtx", feature = "tensorrt-11"))]
+compile_error!(
+    "one program holds either TensorRT-RTX (feature `rtx`) or TensorRT 11 (feature `tensorrt-11`): build them one after the other"
+);
+
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+mod builder;
+mod error;
+pub mod files;
+pub mod library;
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+mod logger;
+pub mod options;
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+mod queries;
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+mod session;
+
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+pub use builder::{Plan, Profile, build};
+pub use error::{Error, Result};
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+pub use logger::{Listener, Severity};
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+pub use queries::Protocol;
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+pub use session::Session;
