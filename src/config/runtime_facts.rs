@@ -18,7 +18,12 @@ pub fn tell(cells: &mut [StageCell]) {
         let inputs = cell.inputs.iter().filter(|_| cell.kind.runs == Runs::Worker);
         for input in inputs {
             let Origin::Stage { id, kind: PortType::Engine, .. } = &input.origin else { continue };
-            facts.extend(own.get(id).into_iter().flatten());
+            let of_engine = own.get(id).into_iter().flatten();
+            facts.extend(of_engine.clone());
+            // It builds without a GPU; what runs the engine has one.
+            facts.extend(
+                of_engine.filter(|fact| **fact == Fact::TensorRtRtx).map(|_| Fact::NvidiaGpu),
+            );
         }
         facts.sort_unstable();
         facts.dedup();
@@ -38,7 +43,12 @@ mod tests {
         let file = folder.path().join("p.toml");
         let mut text =
             "[data.d]\nformat = \"idx\"\npath = \"images.gz\"\nlabels = \"labels.gz\"\n".to_owned();
-        for (name, backend) in [("ort", "onnxruntime"), ("trt", "tensorrt"), ("torch", "torch")] {
+        for (name, backend) in [
+            ("ort", "onnxruntime"),
+            ("trt", "tensorrt"),
+            ("rtx", "tensorrt-rtx"),
+            ("torch", "torch"),
+        ] {
             text += &format!(
                 "[stages.{name}]\nkind = \"build-engine\"\nmodel = {{ onnx = \"net.onnx\" }}\nbackend = \"{backend}\"\n\
                  [stages.{name}_time]\nkind = \"benchmark\"\nengine = \"{name}.engine\"\n\
@@ -52,9 +62,12 @@ mod tests {
         let pipeline = load(&file, &crate::config::Overrides::default()).unwrap();
         let facts =
             |id: &str| pipeline.stages.iter().find(|cell| cell.id == id).unwrap().facts.clone();
-        use Fact::{Cpu, Host, Libtorch, OnnxRuntime, TensorRt};
+        use Fact::{Cpu, Host, Libtorch, NvidiaGpu, OnnxRuntime, TensorRt, TensorRtRtx};
         assert_eq!(facts("ort_time"), [Cpu, Host, OnnxRuntime]);
         assert_eq!(facts("trt_time"), [Cpu, Host, TensorRt]);
+        assert_eq!(facts("rtx"), [TensorRtRtx]);
+        assert_eq!(facts("rtx_time"), [Cpu, Host, TensorRtRtx, NvidiaGpu]);
+        assert_eq!(facts("rtx_test"), [TensorRtRtx, NvidiaGpu]);
         assert_eq!(facts("torch_time"), [Cpu, Host, Libtorch]);
         assert_eq!(facts("ort_test"), [Cpu, OnnxRuntime]);
         assert_eq!(facts("trt_test"), [TensorRt]);

@@ -61,7 +61,7 @@ impl Question {
             Fact::LibtorchCuda if view.gpu > 0 => {
                 Self { visible: view.visible.clone(), name: format!("{name}:{}", view.gpu) }
             }
-            Fact::LibtorchCuda | Fact::Libtorch | Fact::TensorRt => {
+            Fact::LibtorchCuda | Fact::Libtorch | Fact::TensorRt | Fact::NvidiaGpu => {
                 Self { visible: view.visible.clone(), name }
             }
             // No GPU changes them: the worker is not asked again for each view.
@@ -152,6 +152,7 @@ impl Facts {
             Fact::OnnxRuntime
             | Fact::TensorRt
             | Fact::TensorRtRtx
+            | Fact::NvidiaGpu
             | Fact::Libtorch
             | Fact::LibtorchCpu
             | Fact::LibtorchCuda => self.of_worker(&question)?,

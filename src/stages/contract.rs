@@ -138,6 +138,8 @@ pub enum Fact {
     TensorRt,
     /// The TensorRT-RTX library's version.
     TensorRtRtx,
+    /// Name, compute capability and driver branch of the first GPU that the stage sees, which runs an engine of TensorRT-RTX.
+    NvidiaGpu,
     /// The libtorch that the worker is linked to, and the GPU that it computes on, where it chooses one itself.
     Libtorch,
     /// The same where a stage computes on the CPU, whatever GPUs there are.
@@ -155,6 +157,7 @@ impl Fact {
             Self::OnnxRuntime => "ONNX Runtime",
             Self::TensorRt => "TensorRT (trtexec)",
             Self::TensorRtRtx => "TensorRT-RTX",
+            Self::NvidiaGpu => "an NVIDIA GPU",
             Self::Libtorch | Self::LibtorchCpu => "libtorch",
             Self::LibtorchCuda => "libtorch on a GPU",
         }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(feature = "rtx")]
+pub use trtx::ComputeCapability;
 use trtx::trtx_sys::nvinfer1::Dims64;
 use trtx::{Builder, BuilderFlag, MemoryPoolType, OnnxParser, OptProfileSelector};
 
@@ -19,7 +21,7 @@ pub struct Plan<'a> {
     pub options: &'a Options,
     /// GPU to build for; `None`: the one of this machine.
     #[cfg(feature = "rtx")]
-    pub compute_capability: Option<trtx::ComputeCapability>,
+    pub compute_capability: Option<ComputeCapability>,
 }
 
 /// Least, best and greatest shapes of inputs.
@@ -81,4 +83,18 @@ pub fn build(plan: &Plan, listener: Listener) -> Result<Vec<u8>> {
         .build_serialized_network(parser.network_mut(), &mut config)
         .map_err(|error| errors.refused("cannot build the model", &error))?;
     Ok(engine.to_vec())
+}
+
+/// The library's word for a compute capability: 89 of 8.9.
+#[cfg(feature = "rtx")]
+pub fn capability(number: u32) -> Option<ComputeCapability> {
+    use ComputeCapability as C;
+    Some(match number {
+        75 => C::kSM75,
+        80 => C::kSM80,
+        86 => C::kSM86,
+        89 => C::kSM89,
+        120 => C::kSM120,
+        _ => return None,
+    })
 }

@@ -25,6 +25,8 @@ mod queries;
 #[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
 mod session;
 
+#[cfg(feature = "rtx")]
+pub use builder::{ComputeCapability, capability};
 #[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
 pub use builder::{Plan, Profile, build};
 pub use error::{Error, Result};
@@ -34,3 +36,26 @@ pub use logger::{Listener, Severity};
 pub use queries::Protocol;
 #[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
 pub use session::Session;
+
+/// Opens the library, once in a process.
+///
+/// # Errors
+/// One that does not load.
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+pub fn open(path: &std::path::Path) -> Result<()> {
+    trtx::dynamically_load_tensorrt(Some(path)).map_err(|error| broken(path, &error))
+}
+
+/// Opens the library's ONNX parser, which only builds need, once in a process.
+///
+/// # Errors
+/// One that does not load.
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+pub fn open_parser(path: &std::path::Path) -> Result<()> {
+    trtx::dynamically_load_tensorrt_onnxparser(Some(path)).map_err(|error| broken(path, &error))
+}
+
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+fn broken(path: &std::path::Path, error: &trtx::Error) -> Error {
+    Error::Library { what: path.display().to_string(), reason: error.to_string() }
+}

@@ -68,18 +68,8 @@ impl Libraries {
         let folder = folder.as_deref().map(Path::new);
         let path = library::find(folder, library::TENSORRT)?;
         let version = library::version(&path)?;
-        trtx::dynamically_load_tensorrt(Some(&path)).map_err(|error| Error::Library {
-            what: path.display().to_string(),
-            reason: error.to_string(),
-        })?;
+        qpipe_tensorrt::open(&path)?;
         Ok(Self { parser: library::find(folder, library::PARSER)?, version })
-    }
-
-    /// Opens the parser, which only a build needs.
-    fn open_parser(&self) -> Result<()> {
-        trtx::dynamically_load_tensorrt_onnxparser(Some(&self.parser)).map_err(|error| {
-            Error::Library { what: self.parser.display().to_string(), reason: error.to_string() }
-        })
     }
 }
 
@@ -145,7 +135,7 @@ fn run(options: &Options, libraries: &Libraries) -> Result<()> {
 }
 
 fn built(onnx: &Path, options: &Options, libraries: &Libraries) -> Result<Vec<u8>> {
-    libraries.open_parser()?;
+    qpipe_tensorrt::open_parser(&libraries.parser)?;
     say('I', "Start parsing network model.");
     let begin = Instant::now();
     let plan = Plan { onnx, profile: options.profile.clone(), options };

@@ -43,6 +43,7 @@ pub fn fact(fact: Fact, gpu: usize) -> Result<String> {
             Ok(fingerprint(&path)?)
         }
         Fact::TensorRt => tensorrt::fact(),
+        Fact::NvidiaGpu => Ok(tensorrt::used()?.words()),
         Fact::Cpu | Fact::Host => Err(Error::bug(format!("{fact:?} is not the worker's to tell"))),
     }
 }
@@ -56,7 +57,7 @@ pub fn files(fact: Fact) -> Vec<std::path::PathBuf> {
         Fact::OnnxRuntime => library::onnxruntime(),
         Fact::TensorRtRtx => library::tensorrt_rtx(),
         Fact::TensorRt => tensorrt::find(),
-        Fact::Cpu | Fact::Host => return Vec::new(),
+        Fact::Cpu | Fact::Host | Fact::NvidiaGpu => return Vec::new(),
     };
     found.into_iter().collect()
 }

@@ -180,7 +180,7 @@ pub const BACKENDS: &[Backend] = &[
         name: "tensorrt-rtx",
         build: super::tensorrt_rtx::build,
         load: super::tensorrt_rtx::load,
-        clock: || None,
+        clock: || Some(super::tensorrt_rtx::time),
         show: None,
     },
 ];

@@ -1,22 +1,24 @@
-//! TensorRT-RTX: real TensorRT engines from Q/DQ graphs, built without a GPU.
+//! TensorRT-RTX: real TensorRT engines from Q/DQ graphs, built without a GPU, and run where there is one that it supports.
 //!
 //! <https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/>. It takes int8 with zero point 0 only, no int32 bias and no
-//! uint8: the placement `tensorrt`. Building for a compute capability that is not this machine's works;
-//! running an engine needs such a GPU and is not done here.
+//! uint8: the placement `tensorrt`. Building for a compute capability that is not this machine's works.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-
-use trtx::logger::{LogHandler, Severity};
-use trtx::trtx_sys::nvinfer1::Dims64;
-use trtx::{Builder, Logger, OnnxParser};
+use std::time::Duration;
 
 use qpipe::stages::build_engine::{Precision, compute_capabilities};
+use qpipe::stages::contract::Metrics;
+use qpipe_tensorrt::options::{Options, Shape};
+use qpipe_tensorrt::{ComputeCapability, Listener, Plan, Protocol, Session, Severity};
 
 use super::tensorrt::typed::{self, Typed};
-use super::{Build, Built, Engine, Layer, Note, Threads, Told, library, rtx_types};
+use super::tensorrt::{self, Times};
+use super::{Build, Built, Engine, Layer, Note, Threads, Timing, Told, library, rtx_types};
+use crate::bench::{self, Latency};
 use crate::{Error, Result};
 
+const NAME: &str = "tensorrt-rtx";
 const FILE: &str = "model.engine";
 /// Beside it: what the builder logs of each layer, with types and shapes of what it reads and writes.
 const LAYERS: &str = "layers.log";
@@ -24,28 +26,20 @@ const LAYERS: &str = "layers.log";
 /// Compute capability where the pipeline names none: Ada, the RTX 40 series.
 const DEFAULT_CAPABILITY: u32 = 89;
 
-/// What the builder said: its errors, and its layers.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Lines>>);
-
+/// The layers that the builder told.
 #[derive(Default)]
 struct Lines {
-    errors: Vec<String>,
     layers: Vec<Layer>,
     /// The lines that say so, as they came.
     details: String,
 }
 
-impl LogHandler for Log {
-    fn log(&self, severity: Severity, message: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if severity <= Severity::Error {
-            lines.errors.push(message.to_owned());
-        }
+impl Lines {
+    fn add(&mut self, message: &str) {
         for line in message.lines() {
             if let Some(layer) = layer(line) {
-                lines.layers.push(layer);
-                lines.details.extend([line.trim(), "\n"]);
+                self.layers.push(layer);
+                self.details.extend([line.trim(), "\n"]);
             }
         }
     }
@@ -80,13 +74,11 @@ fn load_libraries() -> Result<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let version = name.split(".so.").nth(1).unwrap_or_default().to_owned();
     let parser = path.with_file_name(name.replace("libtensorrt_rtx", "libtensorrt_onnxparser_rtx"));
-    let broken = |path: &Path, error: trtx::Error| {
-        Error::machine(format!("{}: {error}", path.display()))
+    let opened = qpipe_tensorrt::open(&path).and_then(|()| qpipe_tensorrt::open_parser(&parser));
+    opened.map_err(|error| {
+        Error::machine(error.to_string())
             .help("`make deps-tensorrt-rtx` fetches the libraries that this was built for")
-    };
-    trtx::dynamically_load_tensorrt(Some(&path)).map_err(|error| broken(&path, error))?;
-    trtx::dynamically_load_tensorrt_onnxparser(Some(&parser))
-        .map_err(|error| broken(&parser, error))?;
+    })?;
     Ok(version)
 }
 
@@ -108,68 +100,150 @@ pub fn build(request: &Build) -> Result<Built> {
         _ => None,
     };
     let path = typed.as_ref().map_or_else(|| request.path.to_owned(), Typed::path);
-    let note = Note::of(request.model, "tensorrt-rtx", runtime, FILE)?;
-    let log = Log::default();
-    let refused = |what: &str, error: trtx::Error| {
-        let lines = log.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The last line is the consequence, the first the cause.
-        let cause = lines.errors.first().cloned().unwrap_or_else(|| error.to_string());
-        Error::user(format!("TensorRT-RTX {what}: {cause}")).help(
+    let note = Note::of(request.model, NAME, runtime, FILE)?;
+    let free = note.batch.is_none();
+    let profile = [1, request.batch, request.batch].map(|batch| {
+        let shape = || shape(&note, batch as usize);
+        free.then(shape).into_iter().collect()
+    });
+    let options = Options { detailed: true, ..Options::default() };
+    let capability = Some(capability(wanted)?);
+    let plan = Plan { onnx: &path, profile, options: &options, compute_capability: capability };
+    let lines = Arc::new(Mutex::new(Lines::default()));
+    let listener: Listener = {
+        let lines = Arc::clone(&lines);
+        Arc::new(move |_, message| {
+            lines.lock().unwrap_or_else(PoisonError::into_inner).add(message);
+        })
+    };
+    let engine = qpipe_tensorrt::build(&plan, listener).map_err(|error| {
+        told(&error).help(
             "it takes Q/DQ pairs placed for TensorRT: insert-qdq with target = \"tensorrt-rtx\"",
         )
-    };
-    let machine = |error: trtx::Error| Error::machine(format!("TensorRT-RTX: {error}"));
-    let logger = Logger::new(log.clone()).map_err(machine)?;
-    let mut builder = Builder::new(&logger).map_err(machine)?;
-    let network = builder.create_network(0).map_err(machine)?;
-    let mut config = builder.create_config().map_err(machine)?;
-    config.set_profiling_verbosity(trtx::ProfilingVerbosity::kDETAILED);
-    config.set_nb_compute_capabilities(1).map_err(machine)?;
-    config.set_compute_capability(capability(wanted)?, 0).map_err(machine)?;
-    if note.batch.is_none() {
-        let [channels, height, width] = note.input.map(|extent| extent as i64);
-        let shape = |batch: u32| Dims64::from_slice(&[i64::from(batch), channels, height, width]);
-        let mut profile = builder.creata_optimization_profile().map_err(machine)?;
-        use trtx::OptProfileSelector::{kMAX, kMIN, kOPT};
-        for (batch, selector) in [(1, kMIN), (request.batch, kOPT), (request.batch, kMAX)] {
-            profile.set_dimensions(&note.input_name, selector, &shape(batch)).map_err(machine)?;
-        }
-        config.add_optimization_profile(&mut profile).map_err(machine)?;
-    }
-    let mut parser = OnnxParser::new(network, &logger).map_err(machine)?;
-    let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, &error))?;
-    parser.parse(&bytes).map_err(|error| refused("cannot read the model", error))?;
-    let engine = builder
-        .build_serialized_network(parser.network_mut(), &mut config)
-        .map_err(|error| refused("cannot build the model", error))?;
+    })?;
     let path = request.folder.join(FILE);
-    std::fs::write(&path, engine.as_ref()).map_err(|error| Error::io(&path, &error))?;
-    let lines = std::mem::take(&mut *log.0.lock().unwrap_or_else(PoisonError::into_inner));
+    std::fs::write(&path, &engine).map_err(|error| Error::io(&path, &error))?;
+    let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
     let path = request.folder.join(LAYERS);
     std::fs::write(&path, lines.details).map_err(|error| Error::io(&path, &error))?;
-    Ok(Built { note, layers: lines.layers, metrics: qpipe::stages::contract::Metrics::new() })
+    Ok(Built { note, layers: lines.layers, metrics: Metrics::new() })
 }
 
-fn capability(number: u32) -> Result<trtx::ComputeCapability> {
-    use trtx::ComputeCapability as C;
-    match number {
-        75 => Ok(C::kSM75),
-        80 => Ok(C::kSM80),
-        86 => Ok(C::kSM86),
-        89 => Ok(C::kSM89),
-        120 => Ok(C::kSM120),
-        _ => {
-            Err(Error::user(format!("TensorRT-RTX does not build for compute capability {number}"))
-                .help(format!("expected {}", compute_capabilities())))
+/// An error of the library: the model or the engine is at fault where it refuses one, else the machine.
+fn told(error: &qpipe_tensorrt::Error) -> Error {
+    let words = format!("TensorRT-RTX {error}");
+    match error {
+        qpipe_tensorrt::Error::Refused { .. } | qpipe_tensorrt::Error::Input(_) => {
+            Error::user(words)
         }
+        _ => Error::machine(words),
     }
 }
 
-/// Refuses: an engine needs a GPU that TensorRT-RTX runs on.
-pub fn load(_: &Path, note: &Note, _: &Threads) -> Result<Box<dyn Engine>> {
-    Err(Error::machine(format!("engines of {} are built here, not run", note.backend)).help(
-        "evaluate and benchmark the onnxruntime engine, or run the file with NVIDIA's tensorrt_rtx program on an RTX GPU",
-    ))
+/// Name and extents of the input at a batch size.
+fn shape(note: &Note, batch: usize) -> Shape {
+    let extents = [batch, note.input[0], note.input[1], note.input[2]];
+    (note.input_name.clone(), extents.map(|extent| extent as i64).to_vec())
+}
+
+fn capability(number: u32) -> Result<ComputeCapability> {
+    qpipe_tensorrt::capability(number).ok_or_else(|| {
+        Error::user(format!("TensorRT-RTX does not build for compute capability {number}"))
+            .help(format!("expected {}", compute_capabilities()))
+    })
+}
+
+/// An engine in this process, on the first visible GPU.
+struct InProcess {
+    session: Session,
+    note: Note,
+    /// Batch whose shapes are set.
+    batch: Option<usize>,
+}
+
+impl InProcess {
+    fn open(folder: &Path, note: &Note) -> Result<Self> {
+        load_libraries()?;
+        // Its errors come back with what fails.
+        let listener: Listener = Arc::new(|_: Severity, _: &str| ());
+        let session = Session::open(&folder.join(&note.file), listener).map_err(|error| {
+            told(&error).help(format!(
+                "an engine of {NAME} runs on a GPU of the compute capability that it was built for ({}); evaluate and benchmark the onnxruntime engine of the same model elsewhere",
+                compute_capabilities()
+            ))
+        })?;
+        Ok(Self { session, note: note.clone(), batch: None })
+    }
+
+    fn set(&mut self, images: &[f32], batch: usize) -> Result<()> {
+        if self.batch != Some(batch) {
+            self.batch = None;
+            let fixed = self.note.batch.is_some();
+            let shapes: Vec<Shape> =
+                if fixed { Vec::new() } else { vec![shape(&self.note, batch)] };
+            self.session.set_shapes(&shapes).map_err(|error| told(&error))?;
+            self.batch = Some(batch);
+        }
+        self.session.set_values(&self.note.input_name, images).map_err(|error| told(&error))
+    }
+}
+
+impl Engine for InProcess {
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
+        self.set(images, batch)?;
+        let mut outputs = self.session.run().map_err(|error| told(&error))?;
+        let values = self.note.outputs().into_iter().map(|(name, _)| {
+            let found = outputs.iter_mut().find(|output| output.name == name);
+            let found =
+                found.ok_or_else(|| Error::bug(format!("the engine has no output `{name}`")))?;
+            Ok(std::mem::take(&mut found.values))
+        });
+        values.collect()
+    }
+}
+
+/// Loads an engine, to be run.
+pub fn load(folder: &Path, note: &Note, _: &Threads) -> Result<Box<dyn Engine>> {
+    Ok(Box::new(InProcess::open(folder, note)?))
+}
+
+/// Times an engine on its GPU, in the parts that TensorRT's own program tells.
+pub fn time(timing: &Timing) -> Result<Metrics> {
+    let mut engine = InProcess::open(timing.folder, timing.note)?;
+    let device = tensorrt::used()?;
+    let before = tensorrt::state(&device);
+    let protocol = Protocol {
+        warm_up: Duration::from_millis(u64::from(timing.warmup_ms)),
+        iterations: timing.protocol.iterations,
+        duration: Duration::from_secs_f64(timing.protocol.seconds),
+        cuda_graph: timing.cuda_graph,
+        transfers: true,
+    };
+    let (mut batches, advice) = (Vec::new(), Mutex::new(Vec::new()));
+    for (index, &batch) in timing.batches.iter().enumerate() {
+        timing.begin(index);
+        let images = bench::noise(batch * timing.note.input.iter().product::<usize>());
+        engine.set(&images, batch)?;
+        let warn = |words: &str| {
+            let mut advice = advice.lock().unwrap_or_else(PoisonError::into_inner);
+            advice.push(format!("batch {batch}: {words}"));
+        };
+        let queries = engine.session.time(&protocol, &warn).map_err(|error| told(&error))?;
+        let of = |part: fn(&qpipe_tensorrt::files::Query) -> f64| {
+            Latency::of(&queries.iter().map(part).collect::<Vec<f64>>())
+        };
+        let times = Times {
+            iterations: queries.len(),
+            latency_ms: of(|query| query.latency_ms),
+            h2d_ms: of(|query| query.h2d_ms),
+            compute_ms: of(|query| query.compute_ms),
+            d2h_ms: of(|query| query.d2h_ms),
+        };
+        let throughput = batch as f64 / times.compute_ms.median * 1e3;
+        batches.push(tensorrt::Timed { batch, times, throughput, trtexec_throughput: None });
+    }
+    let advice = advice.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(tensorrt::figures(timing, &timing.note.runtime, &device, before, &batches, &advice))
 }
 
 #[cfg(test)]

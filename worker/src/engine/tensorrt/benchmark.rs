@@ -1,25 +1,28 @@
 //! Times an engine with trtexec: on its GPU, with its clock.
 
+use qpipe::exec::nvidia::State;
 use qpipe::stages::contract::Metrics;
 use serde::Serialize;
 use serde_json::json;
 
 use super::times::Times;
-use super::{Program, build, command, failure, gpu, log};
+use super::{Gpu, Program, build, command, failure, gpu, log};
 use crate::bench::Latency;
 use crate::engine::{Note, Timing, Told};
 use crate::{Error, Result};
 
 /// Figures of a batch size.
 #[derive(Serialize)]
-struct Timed {
-    batch: usize,
+pub struct Timed {
+    /// Images in a query.
+    pub batch: usize,
+    /// Its parts.
     #[serde(flatten)]
-    times: Times,
+    pub times: Times,
     /// Images a second: batch over the median of GPU compute time.
-    throughput: f64,
+    pub throughput: f64,
     /// The same by trtexec's count of queries a second, over its wall clock.
-    trtexec_throughput: Option<f64>,
+    pub trtexec_throughput: Option<f64>,
 }
 
 /// Times an engine at each batch size.
@@ -45,21 +48,32 @@ pub fn time(timing: &Timing) -> Result<Metrics> {
             }
         }
     }
-    let after = gpu::state(&device);
-    Ok(Metrics::from([
+    Ok(figures(timing, &program.version.to_string(), &device, before, &batches, &advice))
+}
+
+/// The figures of a benchmark on a GPU, whose state `before` it was asked for.
+pub fn figures(
+    timing: &Timing,
+    runtime: &str,
+    device: &Gpu,
+    before: Option<State>,
+    batches: &[Timed],
+    advice: &[String],
+) -> Metrics {
+    Metrics::from([
         ("backend".to_owned(), json!(timing.note.backend)),
-        ("runtime".to_owned(), json!(program.version.to_string())),
+        ("runtime".to_owned(), json!(runtime)),
         // The one that enqueues.
         ("threads".to_owned(), json!(1)),
         ("cuda_graph".to_owned(), json!(timing.cuda_graph)),
         (
             "gpu".to_owned(),
             json!({ "name": device.name, "compute_capability": device.compute_capability,
-            "driver": device.driver, "before": before, "after": after }),
+            "driver": device.driver, "before": before, "after": gpu::state(device) }),
         ),
         ("batches".to_owned(), json!(batches)),
         ("advice".to_owned(), json!(advice)),
-    ]))
+    ])
 }
 
 fn one(timing: &Timing, program: &Program, batch: usize) -> Result<(Timed, Vec<String>)> {

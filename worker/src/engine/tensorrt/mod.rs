@@ -26,8 +26,10 @@ pub(super) mod typed;
 mod version;
 
 pub use benchmark::time;
+#[cfg(feature = "tensorrt-rtx")]
+pub use benchmark::{Timed, figures};
 pub use build::{Caching, Wishes, build};
-pub use gpu::{Gpu, state, visible};
+pub use gpu::{Gpu, state, used, visible};
 pub use infer::load;
 pub use program::{Program, find};
 pub use show::show;
@@ -49,5 +51,5 @@ use crate::Result;
 /// No trtexec, no GPU.
 pub fn fact() -> Result<String> {
     let program = Program::find()?;
-    Ok(format!("{} on {}", program.version, gpu::used()?.words()))
+    Ok(format!("{} on {}", program.version, used()?.words()))
 }
