@@ -4,6 +4,8 @@
 # make test-gpu      what only an NVIDIA GPU shows (libtorch with CUDA on LD_LIBRARY_PATH)
 # make test-tensorrt-rtx   fetches TensorRT-RTX, and builds real engines of what is placed for it, without a GPU
 # make build-tensorrt-rtx  qpipe with the backend `tensorrt-rtx` (docs/tensorrt-rtx.md)
+# make build-tensorrt-11   qpipe, and a trtexec for the TensorRT 11 that pip installs (docs/tensorrt.md)
+# make test-tensorrt-11    tests of that program, without TensorRT and without a GPU
 # make test-exporters   fetches TensorFlow, Paddle and Ultralytics, and tests what their exporters write (Python 3.11)
 PYTHON ?= python3
 CARGO  ?= cargo
@@ -15,7 +17,7 @@ ifndef LIBCLANG_PATH
 CLANG = LIBCLANG_PATH="$(CURDIR)/.deps/libclang" BINDGEN_EXTRA_CLANG_ARGS="-isystem $$(cc -print-file-name=include)"
 endif
 
-.PHONY: demo test test-gpu test-parity test-exporters test-tensorrt-rtx build build-tensorrt-rtx deps deps-test deps-parity deps-exporters deps-tensorrt-rtx lint fmt doc
+.PHONY: demo test test-gpu test-parity test-exporters test-tensorrt-rtx build build-tensorrt-rtx deps deps-test deps-parity deps-exporters deps-tensorrt-rtx build-tensorrt-11 test-tensorrt-11 deps-tensorrt-11 lint fmt doc
 
 demo: build
 	target/release/qpipe run pipelines/quickstart.toml
@@ -29,6 +31,10 @@ test: deps-test
 build-tensorrt-rtx: deps deps-tensorrt-rtx
 	$(CLANG) $(CARGO) build --release --locked --features qpipe-worker/tensorrt-rtx
 
+# Beside qpipe-worker, which finds it there.
+build-tensorrt-11: build deps-tensorrt-11
+	$(CLANG) $(CARGO) build --release --locked -p qpipe-tensorrt --features tensorrt-11
+
 test-gpu: deps-test
 	$(CARGO) test -p qpipe-worker --lib --test it --locked -- --ignored --test-threads 1 gpu
 
@@ -40,6 +46,11 @@ test-exporters: deps-exporters
 
 test-tensorrt-rtx: deps-tensorrt-rtx
 	$(CLANG) $(CARGO) test -p qpipe-worker --features tensorrt-rtx --test it --locked tensorrt_rtx::
+	$(CLANG) $(CARGO) test -p qpipe-tensorrt --features rtx --locked
+
+test-tensorrt-11: deps-tensorrt-11
+	$(CLANG) $(CARGO) clippy -p qpipe-tensorrt --features tensorrt-11 --all-targets --locked -- -D warnings
+	$(CLANG) $(CARGO) test -p qpipe-tensorrt --features tensorrt-11 --locked
 
 deps:
 	@$(PYTHON) setup/fetch.py native data
@@ -55,6 +66,9 @@ deps-exporters:
 
 deps-tensorrt-rtx:
 	@$(PYTHON) setup/fetch.py native tensorrt-rtx libclang
+
+deps-tensorrt-11:
+	@$(PYTHON) setup/fetch.py libclang
 
 lint: deps
 	$(CARGO) fmt --all --check
