@@ -56,20 +56,20 @@ fn say(severity: char, text: &str) {
     println!("[qpipe] [{severity}] {text}");
 }
 
-/// The libraries, found and opened.
+/// The library, opened, and where its parser is looked for, which only builds need: the lean runtime has none.
 struct Libraries {
-    parser: PathBuf,
+    folder: Option<PathBuf>,
     version: u32,
 }
 
 impl Libraries {
     fn open() -> Result<Self> {
         let folder = std::env::var_os(library::FOLDER_VARIABLE).filter(|it| !it.is_empty());
-        let folder = folder.as_deref().map(Path::new);
-        let path = library::find(folder, library::TENSORRT)?;
+        let folder = folder.map(PathBuf::from);
+        let path = library::find(folder.as_deref(), library::TENSORRT)?;
         let version = library::version(&path)?;
         qpipe_tensorrt::open(&path)?;
-        Ok(Self { parser: library::find(folder, library::PARSER)?, version })
+        Ok(Self { folder, version })
     }
 }
 
@@ -135,7 +135,8 @@ fn run(options: &Options, libraries: &Libraries) -> Result<()> {
 }
 
 fn built(onnx: &Path, options: &Options, libraries: &Libraries) -> Result<Vec<u8>> {
-    qpipe_tensorrt::open_parser(&libraries.parser)?;
+    let parser = library::find(libraries.folder.as_deref(), library::PARSER)?;
+    qpipe_tensorrt::open_parser(&parser)?;
     say('I', "Start parsing network model.");
     let begin = Instant::now();
     let plan = Plan { onnx, profile: options.profile.clone(), options };

@@ -75,6 +75,7 @@ fn what_cannot_be_read_or_built_fails_with_its_name() {
     assert!(said(&missing).contains("[E] /nowhere/x.engine: No such file"), "{missing:?}");
     let missing = run(root.path(), &["--onnx=/nowhere/x.onnx"]);
     assert!(said(&missing).contains("[E] /nowhere/x.onnx: No such file"), "{missing:?}");
+    let parser = root.path().join("libnvonnxparser.so.11");
     let model = root.path().join("x.onnx");
     std::fs::write(&model, "x").unwrap();
     let refused = run(root.path(), &[&format!("--onnx={}", model.display()), "--skipInference"]);
@@ -82,4 +83,10 @@ fn what_cannot_be_read_or_built_fails_with_its_name() {
     assert!(said.contains("[E] cannot begin a build: "), "{refused:?}");
     assert!(said.trim_end().lines().last().unwrap().starts_with("&&&& FAILED TensorRT.trtexec"));
     assert_eq!(refused.status.code(), Some(1));
+    // The lean runtime has none: only a build misses it.
+    std::fs::remove_file(parser).unwrap();
+    assert!(run(root.path(), &["--help"]).status.success());
+    let missing = run(root.path(), &[&format!("--onnx={}", model.display())]);
+    let expected = "expected a folder with libnvonnxparser.so.11 in it";
+    assert!(self::said(&missing).contains(expected), "{missing:?}");
 }

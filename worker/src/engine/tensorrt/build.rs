@@ -114,10 +114,10 @@ pub fn build(request: &Build) -> Result<Built> {
     Ok(Built { note, layers: done.layers.layers, metrics })
 }
 
-/// The timing cache, unless it is not wanted or an earlier build had to do without it.
+/// The timing cache, unless it is not wanted, the program keeps none, or an earlier build had to do without it.
 pub(super) fn cache(request: &Build, program: &Program, gpu: &super::Gpu) -> Option<TimingCache> {
     let cache = TimingCache::of(program.version, gpu)
-        .filter(|_| request.tensorrt.timing_cache != Caching::Off)?;
+        .filter(|_| request.tensorrt.timing_cache != Caching::Off && !program.own)?;
     if request.tensorrt.timing_cache == Caching::Read && !cache.is_there() {
         return None;
     }

@@ -236,7 +236,8 @@ mod tests {
     }
 
     fn told(text: &str, raw: i32) -> Error {
-        let program = Program { path: "trtexec".into(), version: Version::new(8, 5, 3) };
+        let program =
+            Program { path: "trtexec".into(), version: Version::new(8, 5, 3), own: false };
         of(&program, "cannot build the model", &ended(text, raw), Some(&model()))
     }
 

@@ -203,6 +203,19 @@ fn every_flag_stands_in_the_help_text_of_its_version() {
     }
 }
 
+/// The program of ours that does the work of 11's where pip installed it. It keeps no timing cache, and is asked for none.
+#[test]
+fn our_own_program_takes_what_is_passed() {
+    let version = Version::new(11, 4, 0);
+    for line in lines(version) {
+        let timing_cache = |argument: &&String| argument.starts_with("--timingCacheFile=");
+        let arguments: Vec<&String> =
+            line.arguments().iter().filter(|argument| !timing_cache(argument)).collect();
+        qpipe_tensorrt::options::parse(&arguments)
+            .unwrap_or_else(|refusal| panic!("{refusal}; of {arguments:?}"));
+    }
+}
+
 #[test]
 fn flags_that_a_version_calls_deprecated_are_known() {
     for help in Help::all() {

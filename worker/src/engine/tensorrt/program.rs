@@ -27,7 +27,11 @@ const USUAL: &[&str] = &[
 
 const NAME: &str = "trtexec";
 
-const HELP: &str = "install TensorRT 8.5 or later and put trtexec on PATH, or name it: TENSORRT_DIR=/path/to/TensorRT, TRTEXEC=/path/to/trtexec";
+/// Our own, for the TensorRT 11 that pip installs: beside this program.
+const OWN: &str = "qpipe-trtexec";
+
+const HELP: &str = "install TensorRT 8.5 or later and put trtexec on PATH, or name it: TENSORRT_DIR=/path/to/TensorRT, TRTEXEC=/path/to/trtexec; for the TensorRT 11 that pip installs, \
+                    which has none, `make build-tensorrt-11` in qpipe's sources builds one (docs/tensorrt.md)";
 
 /// How long it may take to print its help: it loads its libraries, from a slow disk at worst.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +43,8 @@ pub struct Program {
     pub path: PathBuf,
     /// What its banner says.
     pub version: Version,
+    /// Whether it is qpipe's own.
+    pub own: bool,
 }
 
 /// How a run ended, and what it said.
@@ -50,7 +56,8 @@ pub struct Ended {
     pub log: Log,
 }
 
-/// Path of the program: what `TRTEXEC` names, else in the folder that `TENSORRT_DIR` names, else on `PATH`, else in the usual places.
+/// Path of the program: what `TRTEXEC` names, else in the folder that `TENSORRT_DIR` names, else on `PATH`, else in the usual places, else qpipe's own
+/// beside this program, which comes first where `TENSORRT_DIR` names a folder with pip's libraries and no program.
 ///
 /// # Errors
 /// None there.
@@ -59,10 +66,17 @@ pub fn find() -> Result<PathBuf> {
         |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    find_in(variable(PROGRAM_VARIABLE), variable(FOLDER_VARIABLE), &path)
+    let own = std::env::current_exe().ok().map(|program| program.with_file_name(OWN));
+    let own = own.filter(|program| program.is_file());
+    find_in(variable(PROGRAM_VARIABLE), variable(FOLDER_VARIABLE), &path, own)
 }
 
-fn find_in(named: Option<PathBuf>, folder: Option<PathBuf>, path: &[PathBuf]) -> Result<PathBuf> {
+fn find_in(
+    named: Option<PathBuf>,
+    folder: Option<PathBuf>,
+    path: &[PathBuf],
+    own: Option<PathBuf>,
+) -> Result<PathBuf> {
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     if let Some(named) = named {
         let named = absolute(named);
@@ -79,7 +93,8 @@ fn find_in(named: Option<PathBuf>, folder: Option<PathBuf>, path: &[PathBuf]) ->
         let folder = absolute(folder);
         let below = ["bin", "", "targets/x86_64-linux-gnu/bin", "targets/aarch64-linux-gnu/bin"];
         let mut places = below.iter().map(|below| folder.join(below).join(NAME));
-        return places.find(|place| place.is_file()).ok_or_else(|| {
+        let own = own.filter(|_| libraries_of(&folder).next().is_some());
+        return places.find(|place| place.is_file()).or(own).ok_or_else(|| {
             Error::machine(format!(
                 "{FOLDER_VARIABLE}={}: expected a folder with bin/trtexec in it",
                 folder.display()
@@ -90,7 +105,7 @@ fn find_in(named: Option<PathBuf>, folder: Option<PathBuf>, path: &[PathBuf]) ->
     let usual = USUAL.iter().map(PathBuf::from);
     let mut places = path.iter().cloned().chain(usual).map(|folder| folder.join(NAME));
     let found = places.find(|place| place.is_file()).map(absolute);
-    found.ok_or_else(|| {
+    found.or(own).ok_or_else(|| {
         Error::machine("no trtexec: backend \"tensorrt\" drives that program of TensorRT, and it is neither on PATH nor in /usr/src/tensorrt/bin")
             .help(HELP)
     })
@@ -122,7 +137,9 @@ impl Program {
             if version < Version::OLDEST {
                 return Err(too_old(&path, &version.to_string()));
             }
-            return Ok(Self { path, version });
+            let own =
+                said.lines().any(|line| line.starts_with("&&&& ") && line.contains("] [qpipe] "));
+            return Ok(Self { path, version, own });
         }
         if said.contains("&&&& RUNNING TensorRT.trtexec") {
             return Err(too_old(&path, "older than 8.0"));
@@ -150,9 +167,10 @@ impl Program {
         // Also where `/usr/local/bin/trtexec` is a link.
         let files = [Some(path.to_path_buf()), path.canonicalize().ok()];
         let beside = files.iter().flatten().filter_map(|file| Some(file.parent()?.join("../lib")));
-        let named = std::env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join("lib"));
+        let named = std::env::var_os(FOLDER_VARIABLE).filter(|value| !value.is_empty());
+        let named = named.iter().flat_map(|folder| libraries_of(Path::new(folder)));
         let mut libraries: Vec<PathBuf> =
-            beside.chain(named).filter(|folder| has_library(folder)).collect();
+            beside.filter(|folder| has_library(folder)).chain(named).collect();
         let old = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         libraries.extend(std::env::split_paths(&old));
         if !old.is_empty() || !libraries.is_empty() {
@@ -232,6 +250,12 @@ fn end_with_this_thread(command: &mut Command) {
     }
 }
 
+/// Folders with the library in or below one: of an archive, of pip's packages.
+fn libraries_of(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let folders = ["lib", "", "tensorrt_libs"].map(|below| folder.join(below));
+    folders.into_iter().filter(|folder| has_library(folder))
+}
+
 fn has_library(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -265,13 +289,46 @@ mod tests {
         let on_path = touch("somewhere/trtexec");
         let path = [root.path().join("empty"), root.path().join("somewhere")];
         let folder = root.path().join("trt");
-        assert_eq!(find_in(Some(named.clone()), Some(folder.clone()), &path).unwrap(), named);
-        assert_eq!(find_in(None, Some(folder), &path).unwrap(), below);
-        assert_eq!(find_in(None, None, &path).unwrap(), on_path);
-        let error = find_in(Some(root.path().join("nothing")), None, &path).unwrap_err();
-        assert!(error.message.starts_with("TRTEXEC="), "{error}");
-        let error = find_in(None, Some(root.path().join("empty")), &path).unwrap_err();
-        assert!(error.message.contains("expected a folder with bin/trtexec in it"), "{error}");
+        let find = |named: Option<&Path>, folder: Option<&Path>, path: &[PathBuf], own: bool| {
+            let own = own.then(|| touch("worker/qpipe-trtexec"));
+            find_in(named.map(Path::to_owned), folder.map(Path::to_owned), path, own)
+        };
+        for own in [false, true] {
+            assert_eq!(find(Some(&named), Some(&folder), &path, own).unwrap(), named);
+            assert_eq!(find(None, Some(&folder), &path, own).unwrap(), below);
+            assert_eq!(find(None, None, &path, own).unwrap(), on_path);
+            let error = find(Some(&root.path().join("nothing")), None, &path, own).unwrap_err();
+            assert!(error.message.starts_with("TRTEXEC="), "{error}");
+            let empty = root.path().join("empty");
+            let error = find(None, Some(&empty), &path, own).unwrap_err();
+            assert!(error.message.contains("expected a folder with bin/trtexec in it"), "{error}");
+            assert!(error.help.unwrap().contains("make build-tensorrt-11"));
+        }
+        // Pip's packages have no program: qpipe's own is for them.
+        let own = root.path().join("worker/qpipe-trtexec");
+        touch("site-packages/tensorrt_libs/libnvinfer.so.11");
+        for folder in ["site-packages", "site-packages/tensorrt_libs"] {
+            let folder = root.path().join(folder);
+            assert_eq!(find(None, Some(&folder), &path, true).unwrap(), own);
+            assert!(find(None, Some(&folder), &path, false).is_err());
+        }
+        assert_eq!(find(None, None, &path[..1], true).unwrap(), own);
+    }
+
+    #[test]
+    fn our_own_program_is_known_by_its_banner() {
+        let root = tempfile::tempdir().unwrap();
+        for (name, tag) in [("trtexec", "[b106]"), ("qpipe-trtexec", "[qpipe]")] {
+            let path = root.path().join(name);
+            let text = format!(
+                "#!/bin/sh\necho '&&&& RUNNING TensorRT.trtexec [TensorRT v110400] {tag} # --help'\n"
+            );
+            let write = "printf '%s' \"$1\" > \"$0\" && chmod 755 \"$0\"";
+            let shell = Command::new("sh").args(["-c", write]).arg(&path).arg(text).status();
+            assert!(shell.unwrap().success());
+            let program = Program::at(path).unwrap();
+            assert_eq!((program.version, program.own), (Version::new(11, 4, 0), tag == "[qpipe]"));
+        }
     }
 
     #[test]
