@@ -5,7 +5,7 @@ use qpipe::stages::contract::Metrics;
 use serde_json::json;
 
 use super::{Context, model::write_json};
-use crate::bench::{self, Protocol};
+use crate::bench::{self, Others, Protocol};
 use crate::engine::{Note, Threads, Timing, Told};
 use crate::{Result, engine};
 
@@ -41,6 +41,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
 /// As trtexec has it where nothing is said.
 pub(super) const WARMUP_MS: u32 = 200;
 
+/// What the report says of figures that other programs may have spoilt.
+const NOT_FREE: &str = "other programs used its processors while it was timed: time it again (--force) when the machine is free";
+
 /// Times runs of an engine in this process, image memory to logits.
 fn from_outside(
     context: &Context,
@@ -53,7 +56,7 @@ fn from_outside(
     let cpus = bench::cpus(threads)?;
     let (note, mut engine) = engine::load(context.need("engine")?, &Threads::Pinned(cpus.clone()))?;
     bench::pin(&cpus[..1])?;
-    let mut batches = Vec::new();
+    let (mut batches, mut advice) = (Vec::new(), Vec::new());
     for (index, &batch) in sizes.iter().enumerate() {
         let images = bench::noise(batch * note.input.iter().product::<usize>());
         let mut run = || engine.run(&images, batch).map(drop);
@@ -61,7 +64,19 @@ fn from_outside(
             let done = 100.0 * (index as f64 + part) / sizes.len() as f64;
             context.events.progress(done as u64, 100, "%", &format!("batch {batch}"));
         };
+        let others = Others::begin(&cpus);
         batches.push(bench::time(protocol, batch, &mut run, &mut progress)?);
+        if let Some(share) = others.share().filter(|share| *share > bench::NOTABLE) {
+            context.events.warn(&format!(
+                "batch {batch}: other programs, or the host of this virtual machine, took {:.0} % of the time of the processors {cpus:?} while it was timed: \
+                 latencies are of a machine that was not free; time it again with --force when it is",
+                100.0 * share
+            ));
+            let line = NOT_FREE.to_owned();
+            if !advice.contains(&line) {
+                advice.push(line);
+            }
+        }
     }
     let mut metrics = Metrics::from([
         ("backend".to_owned(), json!(note.backend)),
@@ -70,8 +85,9 @@ fn from_outside(
         ("cpus".to_owned(), json!(cpus)),
         ("batches".to_owned(), json!(batches)),
     ]);
-    if let Some(advice) = engine::advice(context.need("engine")?, &note)? {
-        metrics.insert("advice".to_owned(), json!([advice]));
+    advice.extend(engine::advice(context.need("engine")?, &note)?.map(str::to_owned));
+    if !advice.is_empty() {
+        metrics.insert("advice".to_owned(), json!(advice));
     }
     Ok(metrics)
 }
