@@ -278,7 +278,7 @@ impl Finetune {
 
 impl Contract for Finetune {
     const NAME: &'static str = "finetune";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "quantization-aware training (QAT)";
     const DEMAND: Demand = Demand::Whole;
 

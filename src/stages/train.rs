@@ -88,7 +88,7 @@ fn default_schedule() -> Schedule {
 
 impl Contract for Train {
     const NAME: &'static str = "train";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "train a classifier in floating point";
     const DEMAND: Demand = Demand::Whole;
 

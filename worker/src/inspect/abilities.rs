@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::graph::{DType, Model, Node};
-use crate::interp::{Role, Trainable, check_executable, refusals};
+use crate::interp::{Role, Trainable, check_executable, refusals, take_apart};
 use crate::onnx::check_numbers;
 use crate::ops::{Shapes, WEIGHTED};
 use crate::quant::calibrate::check_inputs;
@@ -101,6 +101,10 @@ fn executable(model: &Model) -> Ability {
 }
 
 fn trainable(model: &Model) -> Ability {
+    // As a training finds it.
+    let mut apart = model.clone();
+    take_apart(&mut apart);
+    let model = &apart;
     let trainable = Trainable::of(model);
     let (of, blocked) = (trainable.parameters.len(), trainable.blocked.len());
     let mut nodes: Vec<Refused> = Vec::new();

@@ -1,5 +1,6 @@
 //! A graph compiled once to a plan of kernels over numbered slots, executed forward on libtorch, with gradients.
 
+mod apart;
 mod compile;
 mod declared;
 mod fuse;
@@ -13,6 +14,7 @@ mod state;
 mod trainable;
 mod types;
 
+pub use apart::{Apart, take_apart};
 pub use declared::{check_float_images, check_sizes};
 pub use parameters::{Parameter, Role};
 pub use prepare::{Refusal, check_executable, refusals};

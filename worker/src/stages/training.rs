@@ -10,7 +10,7 @@ use super::model::{write_json, write_model};
 use super::{Context, Events};
 use crate::data::Dataset;
 use crate::graph::{Graph, Model};
-use crate::interp::{Options, Scales, check_trainable};
+use crate::interp::{Apart, Options, Scales, check_trainable, take_apart};
 use crate::quant::placement::matches;
 use crate::torch::Half;
 use crate::train::{Classifier, Fit, Teacher, Watch};
@@ -44,13 +44,31 @@ pub struct Lesson {
     pub settings: Distillation,
 }
 
+/// Says what is trained apart though the file has it once, and what is trained as one.
+fn tell_apart(context: &Context, apart: &Apart) {
+    if let Some(first) = apart.made.first() {
+        context.events.log(format!(
+            "{} constants that the exporter merged, since they were equal, are trained apart: `{first}` is the first",
+            apart.made.len()
+        ));
+    }
+    if let Some((first, count)) = apart.tied.first() {
+        context.events.warn(format!(
+            "{} weights are read by several nodes each and trained as one: `{first}` by {count}, the first. That is right where the network shares them; of layers that merely began \
+             with equal weights, as copies of a module do, exporters make one: give them weights of their own before the export",
+            apart.tied.len()
+        ));
+    }
+}
+
 /// Operators that make probabilities of logits.
 const ENDINGS: [&str; 2] = ["Softmax", "Sigmoid"];
 
 /// Trains `model` and writes the outputs `model` and `history`.
-pub fn train(context: &Context, model: Model, settings: Settings) -> Result<Metrics> {
+pub fn train(context: &Context, mut model: Model, settings: Settings) -> Result<Metrics> {
     // Before any data is read: what cannot be trained needs none.
     onnx::check_numbers(&model)?;
+    tell_apart(context, &take_apart(&mut model));
     let stored = check_trainable(&model)?.stored;
     if let Some(&first) = stored.first() {
         context.events.warn(format!(

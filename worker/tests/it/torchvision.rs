@@ -4,7 +4,7 @@
 use std::process::Stdio;
 
 use qpipe_worker::graph::Model;
-use qpipe_worker::interp::{Mode, Options, Program};
+use qpipe_worker::interp::{Mode, Options, Program, take_apart};
 use qpipe_worker::{onnx, passes};
 use tch::{Reduction, Tensor};
 
@@ -82,5 +82,47 @@ fn gradients_and_ten_steps_of_five_families_are_pytorchs() {
             assert!(error < 1e-3, "{network}, step {step}: loss {found}, PyTorch's {expected}");
         }
         println!("{network}: losses {losses:.4?}");
+    }
+}
+
+/// Both exporters write one constant for all scales of a network that was not trained yet, and one for all shifts.
+#[test]
+fn a_network_that_was_not_trained_yet_is_trained_as_pytorch_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = python::torch("fresh.py").arg(folder.path()).stdout(Stdio::null()).status();
+    assert!(made.unwrap().success());
+    let case = arrays(&folder.path().join("fresh.npz"));
+    for file in ["fresh_old.onnx", "fresh_new.onnx"] {
+        let mut model = onnx::read(&folder.path().join(file)).unwrap();
+        passes::inference_form(&mut model).unwrap();
+        let apart = take_apart(&mut model);
+        assert!(apart.made.len() >= 4 && apart.tied.is_empty(), "{file}: {apart:?}");
+        let options = Options { channels_last: false, ..Options::default() };
+        let mut program = Program::compile(&model, &options).unwrap();
+        program.train(true);
+        assert_eq!(program.parameters().len(), 18, "{file}");
+        let images = [case["images"].shallow_clone()];
+        let expected = Vec::<f64>::try_from(&case["losses"]).unwrap();
+        for (step, expected) in expected.iter().enumerate() {
+            let made = program.forward(&images, Mode::Train, &mut |_, _| Ok(())).unwrap().remove(0);
+            let labels = &case["labels"];
+            let loss = made.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0);
+            let found = loss.double_value(&[]);
+            assert!(
+                (found - expected).abs() < 1e-4,
+                "{file}, step {step}: {found}, PyTorch's {expected}"
+            );
+            loss.backward();
+            let _no_grad = tch::no_grad_guard();
+            for parameter in program.parameters() {
+                let mut tensor = parameter.tensor.shallow_clone();
+                let _ = tensor.f_sub_(&(tensor.grad() * 0.5)).unwrap();
+                tensor.zero_grad();
+            }
+        }
+        let _no_grad = tch::no_grad_guard();
+        let found = program.forward(&images, Mode::Eval, &mut |_, _| Ok(())).unwrap().remove(0);
+        let far = (found - &case["logits"]).abs().max().double_value(&[]);
+        assert!(far < 1e-3, "{file}: logits differ by {far}");
     }
 }
