@@ -116,7 +116,7 @@ fn a_network_that_was_not_trained_yet_is_trained_as_pytorch_does() {
             let _no_grad = tch::no_grad_guard();
             for parameter in program.parameters() {
                 let mut tensor = parameter.tensor.shallow_clone();
-                let _ = tensor.f_sub_(&(tensor.grad() * 0.5)).unwrap();
+                let _ = tensor.f_sub_(&(tensor.grad() * 0.1)).unwrap();
                 tensor.zero_grad();
             }
         }

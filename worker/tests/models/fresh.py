@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 STEPS = 10
-LEARNING_RATE = 0.5
+LEARNING_RATE = 0.1
 
 
 def network():
