@@ -119,6 +119,17 @@ impl Dataset {
         Ok(Self { inner: Arc::new(inner), key: None })
     }
 
+    /// How many of its images the other one has too, as far as their paths, `skip` and `limit` tell: of the same files in one order.
+    pub fn shared_with(&self, other: &Self) -> usize {
+        let range = |set: &Self| set.inner.skip..set.inner.skip + set.inner.len;
+        let (own, theirs) = (range(self), range(other));
+        let real = |set: &Self| std::fs::canonicalize(&set.inner.path).ok();
+        let same = self.inner.source.labels().len() == other.inner.source.labels().len()
+            && real(self).is_some_and(|path| Some(path) == real(other));
+        let shared = own.end.min(theirs.end).saturating_sub(own.start.max(theirs.start));
+        if same { shared } else { 0 }
+    }
+
     /// Says which key of the stage's table names it: errors of its images are of that key.
     #[must_use]
     pub fn of_key(self, key: &'static str) -> Self {

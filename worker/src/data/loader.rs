@@ -351,6 +351,29 @@ mod tests {
         Dataset::open(&spec, &paths).expect("opens")
     }
 
+    #[test]
+    fn images_that_two_data_sets_have_in_common_are_counted() {
+        let (root, other) = (images(), images());
+        let part = |root: &Path, skip: usize, limit: Option<usize>| {
+            let spec = serde_json::json!({
+                "format": "image-folder", "path": "@input", "color": "gray", "skip": skip, "limit": limit,
+            });
+            let spec = serde_json::from_value(spec).expect("a spec");
+            let paths = BTreeMap::from([("path".to_owned(), root.to_owned())]);
+            Dataset::open(&spec, &paths).expect("opens")
+        };
+        let train = part(root.path(), 0, Some(6));
+        assert_eq!(train.shared_with(&part(root.path(), 6, None)), 0);
+        assert_eq!(train.shared_with(&part(root.path(), 4, None)), 2);
+        assert_eq!(part(root.path(), 4, None).shared_with(&train), 2);
+        assert_eq!(train.shared_with(&train), 6);
+        let link = root.path().with_extension("link");
+        std::os::unix::fs::symlink(root.path(), &link).expect("links");
+        assert_eq!(train.shared_with(&part(&link, 0, None)), 6);
+        std::fs::remove_file(link).expect("removes");
+        assert_eq!(train.shared_with(&part(other.path(), 0, None)), 0);
+    }
+
     /// 9 images of two classes, image `i` with pixels `10 i + x`.
     fn images() -> tempfile::TempDir {
         let root = tempfile::tempdir().expect("folder");

@@ -61,6 +61,31 @@ fn tell_apart(context: &Context, apart: &Apart) {
     }
 }
 
+/// What of a schedule never comes in so many epochs.
+fn never(schedule: &Schedule, epochs: u32) -> Vec<String> {
+    let warm_up = match schedule {
+        Schedule::Cosine { warmup_epochs, .. } | Schedule::Step { warmup_epochs, .. } => {
+            *warmup_epochs
+        }
+        Schedule::Constant {} | Schedule::OneCycle { .. } => 0.0,
+    };
+    let mut lines = Vec::new();
+    if warm_up > 0.0 && warm_up >= f64::from(epochs) {
+        lines.push(format!(
+            "schedule.warmup_epochs = {warm_up} of {epochs} epochs: the learning rate rises to the end and never falls"
+        ));
+    }
+    if let Schedule::Step { epochs: falls, .. } = schedule {
+        let late: Vec<&u32> = falls.iter().filter(|&&fall| fall >= epochs).collect();
+        if !late.is_empty() {
+            lines.push(format!(
+                "schedule.epochs = {falls:?}: in {epochs} epochs the learning rate does not fall at {late:?}"
+            ));
+        }
+    }
+    lines
+}
+
 /// Operators that make probabilities of logits.
 const ENDINGS: [&str; 2] = ["Softmax", "Sigmoid"];
 
@@ -94,6 +119,17 @@ pub fn train(context: &Context, mut model: Model, settings: Settings) -> Result<
         }
     }
     let (train, valid) = (open("train")?, open("valid")?);
+    let shared = train.shared_with(&valid);
+    if shared > 0 {
+        context.events.warn(format!(
+            "{shared} of {} validation images are training images too: `skip` and `limit` of both data sets leave them in both, so that the best epoch is the one that \
+             learned them by heart",
+            valid.len()
+        ));
+    }
+    for line in never(&settings.schedule, settings.epochs) {
+        context.events.warn(line);
+    }
     let layers = match &settings.lesson {
         Some(lesson) => compared(&model.graph, &lesson.teacher.graph, &lesson.settings.layers)?,
         None => Vec::new(),
@@ -277,6 +313,28 @@ mod tests {
     fn graph(nodes: &[(&str, &str, &str)]) -> Graph {
         let nodes = nodes.iter().map(|(name, op, output)| Node::new(name, op, &["x"], &[output]));
         Graph { nodes: nodes.collect(), ..Graph::default() }
+    }
+
+    #[test]
+    fn what_of_a_schedule_never_comes_is_told() {
+        let cosine = |warmup_epochs| Schedule::Cosine { final_factor: 0.0, warmup_epochs };
+        assert_eq!(never(&cosine(2.0), 6), Vec::<String>::new());
+        assert_eq!(never(&cosine(0.0), 0), Vec::<String>::new());
+        assert!(
+            never(&cosine(100.0), 6)[0].starts_with("schedule.warmup_epochs = 100 of 6 epochs")
+        );
+        let step = |epochs: &[u32], warmup_epochs| Schedule::Step {
+            epochs: epochs.to_vec(),
+            factor: 0.1,
+            warmup_epochs,
+        };
+        assert_eq!(never(&step(&[3, 5], 1.0), 6), Vec::<String>::new());
+        let lines = never(&step(&[3, 6, 60], 6.0), 6);
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[1].ends_with("in 6 epochs the learning rate does not fall at [6, 60]"),
+            "{lines:?}"
+        );
     }
 
     #[test]
