@@ -7,8 +7,8 @@ use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, 
 use super::device::Device;
 use super::model_source::ModelSource;
 use super::training::{
-    Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage, check_cudnn_benchmark,
-    default_accumulate,
+    Amp, BestBy, ClassWeights, EarlyStop, Optimizer, Schedule, WeightAverage,
+    check_cudnn_benchmark, default_accumulate, is_nothing,
 };
 
 /// Quantization-aware training: Q/DQ pairs act as fake quantization with a straight-through
@@ -69,6 +69,13 @@ pub struct Finetune {
     /// Automatic mixed precision. Default: none, everything is float32 (convolutions TF32 on GPUs that have it).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amp: Option<Amp>,
+    /// Label smoothing (Szegedy 2016).
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub label_smoothing: f64,
+    /// Weights of the classes in the loss: `"balanced"`, or one for each class, such as `[1.0, 3.0]`. Default: all count the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
     /// What becomes of the scales. `frozen`: they stay as they came. `lsq`: they are parameters, of activations and of weights (LSQ,
     /// Esser et al. 2020), and begin as they came. `ema`: those of activations follow the largest magnitude of each step.
     #[serde(default)]
@@ -307,6 +314,7 @@ impl Contract for Finetune {
         let mut problems = self.model.check();
         problems.extend(self.device.check());
         problems.extend(check_cudnn_benchmark(self.deterministic, self.cudnn_benchmark));
+        problems.extend(self.class_weights.as_ref().and_then(ClassWeights::check));
         problems.extend(self.teacher.iter().flat_map(|teacher| teacher.check_at("teacher")));
         if self.scale_ema.is_some() && self.scales != Scales::Ema {
             problems.push(

@@ -7,8 +7,8 @@ use super::contract::{Contract, Demand, Fact, Input, Output, PortType, Problem, 
 use super::device::Device;
 use super::model_source::ModelSource;
 use super::training::{
-    Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage, check_cudnn_benchmark,
-    default_accumulate,
+    Amp, BestBy, ClassWeights, EarlyStop, Optimizer, Schedule, WeightAverage,
+    check_cudnn_benchmark, default_accumulate,
 };
 
 /// Trains a classifier in floating point; the epoch with the best validation accuracy is kept.
@@ -60,6 +60,9 @@ pub struct Train {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub label_smoothing: f64,
+    /// Weights of the classes in the loss: `"balanced"`, or one for each class, such as `[1.0, 3.0]`. Default: all count the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
     /// Stop each epoch after this many steps, and each validation after as many batches, the first of the data; for trials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -114,6 +117,7 @@ impl Contract for Train {
         let mut problems = self.model.check();
         problems.extend(self.device.check());
         problems.extend(check_cudnn_benchmark(self.deterministic, self.cudnn_benchmark));
+        problems.extend(self.class_weights.as_ref().and_then(ClassWeights::check));
         problems
     }
 }

@@ -128,6 +128,36 @@ impl BestBy {
     }
 }
 
+/// Weights of the classes in the loss, where images of some are rarer, or mistakes about them dearer: the loss of a batch is the weighted mean, as that of
+/// `torch.nn.CrossEntropyLoss`. Figures of validations are not weighted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ClassWeights {
+    /// Computed from the training data.
+    Rule(ClassWeightRule),
+    /// One for each class, in their order.
+    Each(Vec<f64>),
+}
+
+/// How weights of classes are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeightRule {
+    /// Images / (classes × images of the class), as scikit-learn's: all classes count the same.
+    Balanced,
+}
+
+impl ClassWeights {
+    pub(super) fn check(&self) -> Option<Problem> {
+        let Self::Each(weights) = self else { return None };
+        let valid = weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0);
+        (!valid || weights.iter().all(|weight| *weight == 0.0)).then(|| {
+            Problem::at("class_weights", format!("class_weights = {weights:?}: a weight is a number, at least 0, and not all are 0"))
+                .help("write one for each class, or \"balanced\"")
+        })
+    }
+}
+
 /// The type of 16 bits that training steps compute convolutions and matrix products in (automatic mixed precision, as
 /// `torch.autocast`). Parameters, their gradients and the loss stay float32, and so does validation. For GPUs; a CPU without
 /// instructions for it is slower so.
@@ -152,6 +182,12 @@ pub(super) fn check_cudnn_benchmark(
         )
         .help("leave `cudnn_benchmark` out, or `deterministic`")
     })
+}
+
+/// Whether a share is nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(super) fn is_nothing(share: &f64) -> bool {
+    *share == 0.0
 }
 
 pub(super) fn default_accumulate() -> u32 {

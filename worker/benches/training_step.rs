@@ -112,6 +112,7 @@ fn seconds(
         optimizer: Optimizer::Sgd { lr: 1e-4, momentum: 0.9, weight_decay: 1e-4, nesterov: false },
         schedule: Schedule::Constant {},
         label_smoothing: 0.0,
+        class_weights: &[],
         average: None,
         best_by: Default::default(),
         early_stop: None,

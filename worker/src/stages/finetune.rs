@@ -60,7 +60,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
         frozen_statistics: config.batch_norm == BatchNormMode::Frozen,
         scale_ema: (config.scales == Scales::Ema).then(|| config.scale_ema.unwrap_or_default()),
         lesson,
-        label_smoothing: 0.0,
+        label_smoothing: config.label_smoothing,
+        class_weights: config.class_weights,
         max_steps: config.max_steps,
         // So that the result is never worse than what came in, on the validation data.
         epoch_zero: true,

@@ -28,6 +28,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         scale_ema: None,
         lesson: None,
         label_smoothing: config.label_smoothing,
+        class_weights: config.class_weights,
         max_steps: config.max_steps,
         epoch_zero: false,
         cudnn_benchmark: config.cudnn_benchmark,

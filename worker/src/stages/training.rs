@@ -4,7 +4,9 @@ use serde_json::json;
 
 use qpipe::stages::contract::Metrics;
 use qpipe::stages::finetune::{Distillation, ScaleEma};
-use qpipe::stages::training::{Amp, BestBy, EarlyStop, Optimizer, Schedule, WeightAverage};
+use qpipe::stages::training::{
+    Amp, BestBy, ClassWeightRule, ClassWeights, EarlyStop, Optimizer, Schedule, WeightAverage,
+};
 
 use super::model::{write_json, write_model};
 use super::{Context, Events};
@@ -23,6 +25,7 @@ pub struct Settings {
     pub optimizer: Optimizer,
     pub schedule: Schedule,
     pub label_smoothing: f64,
+    pub class_weights: Option<ClassWeights>,
     pub max_steps: Option<u64>,
     pub epoch_zero: bool,
     pub accumulate: u32,
@@ -58,6 +61,29 @@ fn tell_apart(context: &Context, apart: &Apart) {
              with equal weights, as copies of a module do, exporters make one: give them weights of their own before the export",
             apart.tied.len()
         ));
+    }
+}
+
+/// The weight of each class in the loss.
+fn weights_of(weights: &ClassWeights, labels: &[usize], classes: usize) -> Result<Vec<f32>> {
+    match weights {
+        ClassWeights::Rule(ClassWeightRule::Balanced) => {
+            let mut counts = vec![0_usize; classes];
+            labels.iter().for_each(|&label| counts[label] += 1);
+            let present = counts.iter().filter(|count| **count > 0).count();
+            // Of a class without an image no weight is ever read.
+            let weight = |count: usize| labels.len() as f64 / (present * count.max(1)) as f64;
+            Ok(counts.into_iter().map(|count| weight(count) as f32).collect())
+        }
+        ClassWeights::Each(weights) if weights.len() == classes => {
+            Ok(weights.iter().map(|weight| *weight as f32).collect())
+        }
+        ClassWeights::Each(weights) => Err(Error::user(format!(
+            "{} weights of classes: the model has {classes} outputs",
+            weights.len()
+        ))
+        .help("write one for each class, in their order, or \"balanced\"")
+        .key("class_weights")),
     }
 }
 
@@ -168,6 +194,13 @@ pub fn train(context: &Context, mut model: Model, settings: Settings) -> Result<
         valid.len(),
         classifier.classes
     ));
+    let class_weights = match &settings.class_weights {
+        Some(weights) => weights_of(weights, train.labels(), classifier.classes)?,
+        None => Vec::new(),
+    };
+    if settings.class_weights == Some(ClassWeights::Rule(ClassWeightRule::Balanced)) {
+        context.events.log(format!("weights of the classes: {class_weights:.3?}"));
+    }
     let fit = Fit {
         train: &train,
         valid: &valid,
@@ -176,6 +209,7 @@ pub fn train(context: &Context, mut model: Model, settings: Settings) -> Result<
         optimizer: settings.optimizer,
         schedule: settings.schedule,
         label_smoothing: settings.label_smoothing,
+        class_weights: &class_weights,
         max_steps: settings.max_steps,
         epoch_zero: settings.epoch_zero,
         accumulate: settings.accumulate as usize,
@@ -313,6 +347,20 @@ mod tests {
     fn graph(nodes: &[(&str, &str, &str)]) -> Graph {
         let nodes = nodes.iter().map(|(name, op, output)| Node::new(name, op, &["x"], &[output]));
         Graph { nodes: nodes.collect(), ..Graph::default() }
+    }
+
+    /// scikit-learn: `compute_class_weight("balanced", classes=[0, 1, 2], y=[0, 0, 0, 1, 2, 2])`.
+    #[test]
+    fn balanced_weights_are_those_of_scikit_learn() {
+        let balanced = ClassWeights::Rule(ClassWeightRule::Balanced);
+        let labels = [0, 0, 0, 1, 2, 2];
+        assert_eq!(weights_of(&balanced, &labels, 3).unwrap(), [2.0 / 3.0, 2.0, 1.0]);
+        assert_eq!(weights_of(&balanced, &labels, 4).unwrap()[..3], [2.0 / 3.0, 2.0, 1.0]);
+        let each = ClassWeights::Each(vec![1.0, 3.0]);
+        assert_eq!(weights_of(&each, &labels[..3], 2).unwrap(), [1.0, 3.0]);
+        let error = weights_of(&each, &labels, 3).unwrap_err();
+        assert_eq!(error.message, "2 weights of classes: the model has 3 outputs");
+        assert_eq!(error.key, Some("class_weights"));
     }
 
     #[test]

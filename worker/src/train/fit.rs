@@ -45,6 +45,8 @@ pub struct Fit<'a> {
     pub schedule: Schedule,
     /// Label smoothing.
     pub label_smoothing: f64,
+    /// Weights of the classes in the loss; empty: all count the same.
+    pub class_weights: &'a [f32],
     /// Average of the weights, which is validated and kept.
     pub average: Option<WeightAverage>,
     /// By what the best epoch is chosen.
@@ -216,7 +218,11 @@ impl Fit<'_> {
         };
         let follow = |ema: &ScaleEma| Follower::new(ema.momentum, &classifier.program);
         let follower = self.scale_ema.as_ref().map(follow).transpose()?;
-        let context = PassContext { teacher, follower, scaler: scaled };
+        let weights = self.class_weights;
+        let class_weights = (!weights.is_empty())
+            .then(|| Tensor::f_from_slice(weights)?.f_to_device(classifier.program.device()))
+            .transpose()?;
+        let context = PassContext { teacher, follower, scaler: scaled, class_weights };
         let recording = Recording::wanted(self, classifier.program.device());
         Ok((State { optimizer, average: averaged, context, recording }, checkpoint))
     }

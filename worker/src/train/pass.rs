@@ -16,6 +16,8 @@ pub(super) struct PassContext<'a> {
     pub teacher: Option<&'a mut Teacher>,
     pub follower: Option<Follower>,
     pub scaler: Option<Scaler>,
+    /// Of the classes in the loss, where the network runs.
+    pub class_weights: Option<Tensor>,
 }
 
 /// What comes of a pass, where the network runs.
@@ -56,7 +58,7 @@ impl Fit<'_> {
         let logits = if self.amp.is_some() { logits.f_to_kind(Kind::Float)? } else { logits };
         let mut loss = logits.f_cross_entropy_loss::<Tensor>(
             labels,
-            None,
+            context.class_weights.as_ref().map(Tensor::shallow_clone),
             tch::Reduction::Mean,
             -100,
             self.label_smoothing,

@@ -58,6 +58,7 @@ pub fn fit<'a>(dataset: &'a Dataset, checkpoints: &'a Path) -> Fit<'a> {
         optimizer: Optimizer::Sgd { lr: 0.02, momentum: 0.9, weight_decay: 1e-4, nesterov: false },
         schedule: Schedule::Constant {},
         label_smoothing: 0.0,
+        class_weights: &[],
         average: None,
         best_by: Default::default(),
         early_stop: None,

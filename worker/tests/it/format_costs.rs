@@ -89,6 +89,7 @@ fn train(model: &Model, train: &Dataset, valid: &Dataset, epochs: u32, lr: f64) 
         optimizer: Optimizer::Sgd { lr, momentum: 0.9, weight_decay: 5e-4, nesterov: true },
         schedule: Schedule::OneCycle { rise: 0.3 },
         label_smoothing: 0.0,
+        class_weights: &[],
         average: None,
         best_by: Default::default(),
         early_stop: None,
