@@ -131,12 +131,10 @@ pub fn build(request: &Build) -> Result<Built> {
 
 /// An error of the library: the model or the engine is at fault where it refuses one, else the machine.
 fn told(error: &qpipe_tensorrt::Error) -> Error {
-    let words = format!("TensorRT-RTX {error}");
     match error {
-        qpipe_tensorrt::Error::Refused { .. } | qpipe_tensorrt::Error::Input(_) => {
-            Error::user(words)
-        }
-        _ => Error::machine(words),
+        qpipe_tensorrt::Error::Refused { .. } => Error::user(format!("TensorRT-RTX {error}")),
+        qpipe_tensorrt::Error::Input(_) => Error::user(format!("TensorRT-RTX: {error}")),
+        _ => Error::machine(format!("TensorRT-RTX: {error}")),
     }
 }
 

@@ -7,10 +7,11 @@ use qpipe::stages::calibrate::Method;
 use qpipe::stages::insert_qdq::Target;
 use qpipe_worker::graph::Model;
 use qpipe_worker::onnx;
+use qpipe_worker::ops::WEIGHTED;
 use qpipe_worker::passes;
 use qpipe_worker::quant::finalize::finalize;
 use qpipe_worker::quant::insert::insert;
-use qpipe_worker::quant::placement::{Plan, WEIGHTED, plan, watched};
+use qpipe_worker::quant::placement::{Plan, plan, watched};
 use qpipe_worker::quant::prepare::prepare;
 use qpipe_worker::quant::ranges::{Range, Ranges, VERSION};
 
