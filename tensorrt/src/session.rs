@@ -108,6 +108,21 @@ impl Kind {
     }
 }
 
+/// A context whose kernels are the final ones from the first run on: TensorRT-RTX compiles those for a shape beside the runs else, and a CUDA graph
+/// would keep what came before.
+#[cfg(feature = "rtx")]
+fn context(engine: &mut CudaEngine<'static>) -> trtx::Result<ExecutionContext<'static>> {
+    let mut config = engine.create_runtime_config()?;
+    let eager = trtx::DynamicShapesKernelSpecializationStrategy::kEAGER;
+    config.set_dynamic_shapes_kernel_specialization_strategy(eager);
+    engine.create_execution_context_with_config(std::rc::Rc::new(config))
+}
+
+#[cfg(not(feature = "rtx"))]
+fn context(engine: &mut CudaEngine<'static>) -> trtx::Result<ExecutionContext<'static>> {
+    engine.create_execution_context()
+}
+
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("a chunk of that length")
 }
@@ -148,7 +163,7 @@ impl Session {
         let refused = |error: trtx::Error| errors.refused("cannot load the engine", &error);
         let mut runtime = Runtime::new(logger).map_err(refused)?;
         let mut engine = runtime.deserialize_cuda_engine(bytes).map_err(refused)?;
-        let context = engine.create_execution_context().map_err(refused)?;
+        let context = context(&mut engine).map_err(refused)?;
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         for index in 0..engine.nb_io_tensors().map_err(refused)? {
             let name = engine.io_tensor_name(index).map_err(refused)?;
