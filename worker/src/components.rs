@@ -56,7 +56,7 @@ pub fn files(fact: Fact) -> Vec<std::path::PathBuf> {
         }
         Fact::OnnxRuntime => library::onnxruntime(),
         Fact::TensorRtRtx => library::tensorrt_rtx(),
-        Fact::TensorRt => tensorrt::find(),
+        Fact::TensorRt => return tensorrt::files(),
         Fact::Cpu | Fact::Host | Fact::NvidiaGpu => return Vec::new(),
     };
     found.into_iter().collect()

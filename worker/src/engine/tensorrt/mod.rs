@@ -31,7 +31,7 @@ pub use benchmark::{Timed, figures};
 pub use build::{Caching, Wishes, build};
 pub use gpu::{Gpu, state, used, visible};
 pub use infer::load;
-pub use program::{Program, find};
+pub use program::{Program, files};
 pub use show::show;
 pub use times::Times;
 pub use version::Version;

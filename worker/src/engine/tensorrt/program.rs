@@ -61,7 +61,7 @@ pub struct Ended {
 ///
 /// # Errors
 /// None there.
-pub fn find() -> Result<PathBuf> {
+fn find() -> Result<PathBuf> {
     let variable =
         |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -109,6 +109,14 @@ fn find_in(
         Error::machine("no trtexec: backend \"tensorrt\" drives that program of TensorRT, and it is neither on PATH nor in /usr/src/tensorrt/bin")
             .help(HELP)
     })
+}
+
+/// Files whose change may mean another version: the program, and the libraries where `TENSORRT_DIR` names their folder, which pip replaces alone.
+pub fn files() -> Vec<PathBuf> {
+    let named = std::env::var_os(FOLDER_VARIABLE).filter(|value| !value.is_empty());
+    let folders = named.iter().flat_map(|folder| libraries_of(Path::new(folder)));
+    let libraries = folders.flat_map(|folder| libraries_in(&folder).collect::<Vec<_>>());
+    find().into_iter().chain(libraries).collect()
 }
 
 impl Program {
@@ -257,10 +265,16 @@ fn libraries_of(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn has_library(folder: &Path) -> bool {
+    libraries_in(folder).next().is_some()
+}
+
+/// The library's files in a folder: `libnvinfer.so.11`, and what links to it.
+fn libraries_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .into_iter()
-        .any(|entry| entry.file_name().to_string_lossy().starts_with("libnvinfer.so"))
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libnvinfer.so"))
+    })
 }
 
 fn too_old(path: &Path, version: &str) -> Error {
@@ -313,6 +327,10 @@ mod tests {
             assert!(find(None, Some(&folder), &path, false).is_err());
         }
         assert_eq!(find(None, None, &path[..1], true).unwrap(), own);
+        let libraries: Vec<PathBuf> = libraries_of(&root.path().join("site-packages"))
+            .flat_map(|folder| libraries_in(&folder).collect::<Vec<_>>())
+            .collect();
+        assert_eq!(libraries, [root.path().join("site-packages/tensorrt_libs/libnvinfer.so.11")]);
     }
 
     #[test]
