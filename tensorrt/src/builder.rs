@@ -7,7 +7,7 @@ pub use trtx::ComputeCapability;
 use trtx::trtx_sys::nvinfer1::Dims64;
 use trtx::{Builder, BuilderFlag, MemoryPoolType, OnnxParser, OptProfileSelector};
 
-use crate::logger::{Listener, logger};
+use crate::logger::{Listener, Severity, logger};
 use crate::options::{Options, Shape};
 use crate::{Error, Result};
 
@@ -32,10 +32,16 @@ pub type Profile = [Vec<Shape>; 3];
 /// # Errors
 /// A model that cannot be read, that its parser or its builder refuses.
 pub fn build(plan: &Plan, listener: Listener) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(plan.onnx).map_err(|error| Error::file(plan.onnx, error))?;
+    let listener_of_steps = Listener::clone(&listener);
+    // For its error: the parser tells none of a file that is not there.
+    std::fs::File::open(plan.onnx).map_err(|error| Error::file(plan.onnx, error))?;
+    let path = plan.onnx.to_str().ok_or_else(|| {
+        Error::Input(format!("{}: TensorRT's parser takes paths of UTF-8", plan.onnx.display()))
+    })?;
     let (logger, errors) = logger(listener)?;
     let begin = |error: trtx::Error| errors.refused("cannot begin a build", &error);
-    let mut builder = Builder::new(&logger).map_err(begin)?;
+    let builder = Builder::new(&logger).map_err(begin)?;
+    let mut builder = errors.sound("cannot begin a build", builder)?;
     let network = builder.create_network(0).map_err(begin)?;
     let mut config = builder.create_config().map_err(begin)?;
     let options = plan.options;
@@ -45,9 +51,7 @@ pub fn build(plan: &Plan, listener: Listener) -> Result<Vec<u8>> {
     if let Some(level) = options.optimization_level {
         config.set_builder_optimization_level(level);
     }
-    if let Some(count) = options.avg_timing {
-        config.set_avg_timing_iterations(count);
-    }
+    config.set_avg_timing_iterations(options.avg_timing);
     if let Some(bytes) = options.workspace {
         config.set_memory_pool_limit(MemoryPoolType::kWORKSPACE, bytes);
     }
@@ -78,7 +82,12 @@ pub fn build(plan: &Plan, listener: Listener) -> Result<Vec<u8>> {
         config.add_optimization_profile(&mut profile).map_err(begin)?;
     }
     let mut parser = OnnxParser::new(network, &logger).map_err(begin)?;
-    parser.parse(&bytes).map_err(|error| errors.refused("cannot read the model", &error))?;
+    errors.clear();
+    // By its path, beside which tensors may lie in files of their own. 2: warnings and worse.
+    let read = parser.parse_from_file(path, 2);
+    read.map_err(|error| errors.refused("cannot read the model", &error))?;
+    listener_of_steps(Severity::Info, "Finished parsing network model.");
+    errors.clear();
     let engine = builder
         .build_serialized_network(parser.network_mut(), &mut config)
         .map_err(|error| errors.refused("cannot build the model", &error))?;

@@ -20,6 +20,8 @@ pub mod library;
 #[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
 mod logger;
 pub mod options;
+#[cfg(feature = "tensorrt-11")]
+mod plugins;
 #[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
 mod queries;
 #[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
@@ -32,10 +34,21 @@ pub use builder::{Plan, Profile, build};
 pub use error::{Error, Result};
 #[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
 pub use logger::{Listener, Severity};
+#[cfg(feature = "tensorrt-11")]
+pub use plugins::register as register_plugins;
 #[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
 pub use queries::Protocol;
 #[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
 pub use session::Session;
+
+/// Name and compute capability of the first visible GPU.
+///
+/// # Errors
+/// No driver, no GPU.
+#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+pub fn gpu() -> Result<(String, String)> {
+    queries::Gpu::open()?.words()
+}
 
 /// Opens the library, once in a process.
 ///

@@ -13,6 +13,9 @@ pub const TENSORRT: &str = "libnvinfer.so.11";
 /// That of its ONNX parser.
 pub const PARSER: &str = "libnvonnxparser.so.11";
 
+/// That of NVIDIA's plugins.
+pub const PLUGINS: &str = "libnvinfer_plugin.so.11";
+
 /// Folders below the one that is named: of pip's package `tensorrt_cu13_libs` (which is itself `tensorrt_libs`), of NVIDIA's archive.
 const BELOW: [&str; 3] = ["", "lib", "tensorrt_libs"];
 

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use qpipe_tensorrt::options::{self, Options};
 use qpipe_tensorrt::{
-    Error, Listener, Plan, Protocol, Result, Session, Severity, build, files, library,
+    Error, Listener, Plan, Protocol, Result, Session, Severity, build, files, gpu, library,
+    register_plugins,
 };
 
 fn main() -> ExitCode {
@@ -51,9 +52,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// A line of the log, as trtexec stamps it.
+/// Lines of the log, each as trtexec stamps it.
 fn say(severity: char, text: &str) {
-    println!("[qpipe] [{severity}] {text}");
+    for line in text.lines() {
+        println!("[qpipe] [{severity}] {line}");
+    }
 }
 
 /// The library, opened, and where its parser is looked for, which only builds need: the lean runtime has none.
@@ -83,13 +86,25 @@ fn listener(verbose: bool) -> Listener {
             Severity::Verbose if verbose => 'V',
             Severity::Verbose => return,
         };
-        for line in text.lines() {
-            say(letter, &format!("[TRT] {line}"));
-        }
+        text.lines().for_each(|line| say(letter, &format!("[TRT] {line}")));
     })
 }
 
 fn run(options: &Options, libraries: &Libraries) -> Result<()> {
+    let named = options.onnx.iter().chain(&options.load_engine);
+    for path in named {
+        std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
+    }
+    // Before the library, which fails worse where CUDA does.
+    let (name, capability) = gpu()?;
+    say('I', &format!("Selected Device: {name}"));
+    say('I', &format!("Compute Capability: {capability}"));
+    let plugins = library::find(libraries.folder.as_deref(), library::PLUGINS);
+    let registered = plugins.and_then(|it| register_plugins(&it, listener(options.verbose)));
+    if let Err(error) = registered {
+        // Few models have one.
+        say('I', &format!("NVIDIA's plugins are not there: {error}"));
+    }
     let engine = match (&options.onnx, &options.load_engine) {
         (Some(onnx), _) => built(onnx, options, libraries)?,
         (None, Some(path)) => std::fs::read(path).map_err(|error| Error::file(path, error))?,
@@ -100,9 +115,6 @@ fn run(options: &Options, libraries: &Libraries) -> Result<()> {
     }
     let mut session = Session::load(&engine, listener(options.verbose))?;
     drop(engine);
-    let (name, capability) = session.gpu()?;
-    say('I', &format!("Selected Device: {name}"));
-    say('I', &format!("Compute Capability: {capability}"));
     if let Some(path) = &options.export_layers {
         write(path, &session.layers()?)?;
     }
@@ -143,7 +155,10 @@ fn built(onnx: &Path, options: &Options, libraries: &Libraries) -> Result<Vec<u8
     let engine = build(&plan, listener(options.verbose))?;
     say('I', &format!("Engine built in {} sec.", begin.elapsed().as_secs_f64()));
     if let Some(path) = &options.save_engine {
-        std::fs::write(path, &engine).map_err(|error| Error::file(path, error))?;
+        std::fs::write(path, &engine).map_err(|error| {
+            say('E', "Saving engine to file failed.");
+            Error::file(path, error)
+        })?;
     }
     Ok(engine)
 }

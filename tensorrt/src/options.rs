@@ -18,8 +18,8 @@ pub struct Options {
     pub shapes: Vec<Shape>,
     /// How hard the builder looks for kernels, 0 to 5; `None`: its default.
     pub optimization_level: Option<i32>,
-    /// Timings of a kernel that are averaged; `None`: its default.
-    pub avg_timing: Option<i32>,
+    /// Timings of a kernel that are averaged.
+    pub avg_timing: i32,
     /// Memory that kernels may use, bytes; `None`: all.
     pub workspace: Option<usize>,
     /// Streams beside the first that kernels may run on; `None`: its default.
@@ -68,7 +68,8 @@ impl Default for Options {
             profile: Default::default(),
             shapes: Vec::new(),
             optimization_level: None,
-            avg_timing: None,
+            // As trtexec; the library's own is 1.
+            avg_timing: 8,
             workspace: None,
             max_aux_streams: None,
             max_tactics: None,
@@ -155,6 +156,13 @@ pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Result<Options, String> {
     if !options.help && options.onnx.is_some() == options.load_engine.is_some() {
         return Err("expected either --onnx=<file> or --loadEngine=<file>".to_owned());
     }
+    if options.onnx.is_some() {
+        // What is built is run with the shapes that it is optimised for.
+        let given = |name: &str| options.shapes.iter().any(|(known, _)| known == name);
+        let best = options.profile[1].iter().filter(|(name, _)| !given(name));
+        let best: Vec<Shape> = best.cloned().collect();
+        options.shapes.extend(best);
+    }
     Ok(options)
 }
 
@@ -203,7 +211,9 @@ fn valued(options: &mut Options, name: &str, value: Option<&str>) -> Result<bool
             options.inputs = files.ok_or_else(|| bad("name:file[,…]"))?;
         }
         "--builderOptimizationLevel" => options.optimization_level = count()?,
-        "--avgTiming" => options.avg_timing = count()?,
+        "--avgTiming" => {
+            options.avg_timing = given()?.parse().map_err(|_| bad("a whole number"))?
+        }
         "--maxAuxStreams" => options.max_aux_streams = count()?,
         "--maxTactics" => options.max_tactics = count()?,
         "--memPoolSize" => {
@@ -300,6 +310,7 @@ mod tests {
                 vec![("in:0".to_owned(), vec![4, 3, 8, 8]), ("y".to_owned(), vec![4])],
                 vec![("x".to_owned(), vec![8, 3, 8, 8])],
             ],
+            shapes: vec![("in:0".to_owned(), vec![4, 3, 8, 8]), ("y".to_owned(), vec![4])],
             detailed: true,
             skip_inference: true,
             workspace: Some(3 << 29),

@@ -77,7 +77,9 @@ impl Gpu {
     pub fn open() -> Result<Self> {
         // SAFETY: it opens NVIDIA's driver library, and no other.
         if !unsafe { sys::is_culib_present() } {
-            return Err(Error::Cuda("no NVIDIA driver here (libcuda.so.1)".to_owned()));
+            return Err(Error::Cuda(
+                "libcuda.so.1: cannot open: there is no NVIDIA driver".to_owned(),
+            ));
         }
         let context = CudaContext::new(0)?;
         // SAFETY: all that is done to a buffer is done on one stream, or waited for.
@@ -86,7 +88,7 @@ impl Gpu {
         Ok(Self { context, stream })
     }
 
-    /// Its name and compute capability.
+    /// Name and compute capability, such as `9.0`.
     ///
     /// # Errors
     /// A driver that does not tell.
@@ -347,7 +349,7 @@ mod tests {
         if !unsafe { sys::is_culib_present() } {
             assert_eq!(
                 Gpu::open().err().unwrap().to_string(),
-                "CUDA: no NVIDIA driver here (libcuda.so.1)"
+                "CUDA: libcuda.so.1: cannot open: there is no NVIDIA driver"
             );
         }
     }

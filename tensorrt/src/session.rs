@@ -1,11 +1,15 @@
 //! An engine that is loaded and run.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use cudarc::driver::sys::CUstream;
 use half::{bf16, f16};
-use trtx::trtx_sys::nvinfer1::Dims64;
-use trtx::{CudaEngine, DataType, ExecutionContext, LayerInformationFormat, Runtime, TensorIOMode};
+use trtx::trtx_sys::nvinfer1::{Dims64, ProfilingVerbosity};
+use trtx::{
+    CudaEngine, DataType, ExecutionContext, ExecutionContextAllocationStrategy,
+    LayerInformationFormat, Runtime, RuntimeConfig, TensorFormat, TensorIOMode, TensorLocation,
+};
 
 use crate::files::{Output, Query};
 use crate::logger::{Errors, Listener, logger};
@@ -15,8 +19,9 @@ use crate::{Error, Result};
 
 /// An engine on the first visible GPU. The library is loaded before.
 pub struct Session {
-    // Dropped in this order, as the library wants it.
-    context: ExecutionContext<'static>,
+    // Dropped in this order, as the library wants it. Made with the first shapes: it takes the memory of the greatest.
+    context: Option<ExecutionContext<'static>>,
+    _config: Option<Rc<RuntimeConfig<'static>>>,
     engine: CudaEngine<'static>,
     _runtime: Runtime<'static>,
     errors: Errors,
@@ -108,19 +113,27 @@ impl Kind {
     }
 }
 
-/// A context whose kernels are the final ones from the first run on: TensorRT-RTX compiles those for a shape beside the runs else, and a CUDA graph
-/// would keep what came before.
-#[cfg(feature = "rtx")]
-fn context(engine: &mut CudaEngine<'static>) -> trtx::Result<ExecutionContext<'static>> {
+/// A context, and the configuration that it refers to.
+///
+/// Its kernels are the final ones from the first run on: TensorRT-RTX compiles those for a shape beside the runs else, and a CUDA graph would keep
+/// what came before. Profilers are told the names of layers, as of trtexec, whatever the engine was built with.
+fn make_context(
+    engine: &mut CudaEngine<'static>,
+) -> trtx::Result<(ExecutionContext<'static>, Rc<RuntimeConfig<'static>>)> {
     let mut config = engine.create_runtime_config()?;
-    let eager = trtx::DynamicShapesKernelSpecializationStrategy::kEAGER;
-    config.set_dynamic_shapes_kernel_specialization_strategy(eager);
-    engine.create_execution_context_with_config(std::rc::Rc::new(config))
+    #[cfg(feature = "rtx")]
+    config.set_dynamic_shapes_kernel_specialization_strategy(
+        trtx::DynamicShapesKernelSpecializationStrategy::kEAGER,
+    );
+    config.set_execution_context_allocation_strategy(ExecutionContextAllocationStrategy::kSTATIC);
+    let config = Rc::new(config);
+    let mut context = engine.create_execution_context_with_config(Rc::clone(&config))?;
+    context.set_nvtx_verbosity(ProfilingVerbosity::kLAYER_NAMES_ONLY);
+    Ok((context, config))
 }
 
-#[cfg(not(feature = "rtx"))]
-fn context(engine: &mut CudaEngine<'static>) -> trtx::Result<ExecutionContext<'static>> {
-    engine.create_execution_context()
+fn no_shapes() -> Error {
+    Error::Input("no shapes are set".to_owned())
 }
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
@@ -161,14 +174,21 @@ impl Session {
         // The library keeps its address until the process ends.
         let logger: &'static trtx::Logger = Box::leak(Box::new(logger));
         let refused = |error: trtx::Error| errors.refused("cannot load the engine", &error);
-        let mut runtime = Runtime::new(logger).map_err(refused)?;
-        let mut engine = runtime.deserialize_cuda_engine(bytes).map_err(refused)?;
-        let context = context(&mut engine).map_err(refused)?;
+        let runtime = Runtime::new(logger).map_err(refused)?;
+        let mut runtime = errors.sound("cannot load the engine", runtime)?;
+        let engine = runtime.deserialize_cuda_engine(bytes).map_err(refused)?;
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         for index in 0..engine.nb_io_tensors().map_err(refused)? {
             let name = engine.io_tensor_name(index).map_err(refused)?;
             let kind = Kind::of(&engine.tensor_data_type(&name).map_err(refused)?, &name)?;
             let declared = engine.tensor_shape(&name).map_err(refused)?;
+            if engine.tensor_location(&name).map_err(refused)? != TensorLocation::kDEVICE
+                || engine.tensor_format(&name).map_err(refused)? != TensorFormat::kLINEAR
+            {
+                return Err(Error::Input(format!(
+                    "`{name}` lies in the host's memory or in vectors of channels: expected plain rows in the GPU's"
+                )));
+            }
             let tensor = Tensor { name, kind, declared, shape: Vec::new() };
             match engine.tensor_io_mode(&tensor.name).map_err(refused)? {
                 TensorIOMode::kINPUT => inputs.push(tensor),
@@ -176,7 +196,8 @@ impl Session {
             }
         }
         Ok(Self {
-            context,
+            context: None,
+            _config: None,
             engine,
             _runtime: runtime,
             errors,
@@ -187,19 +208,12 @@ impl Session {
         })
     }
 
-    /// Name and compute capability of its GPU.
-    ///
-    /// # Errors
-    /// A driver that does not tell.
-    pub fn gpu(&self) -> Result<(String, String)> {
-        self.gpu.words()
-    }
-
     /// Its layers as the library tells them, JSON.
     ///
     /// # Errors
     /// A library that does not tell.
     pub fn layers(&self) -> Result<String> {
+        self.errors.clear();
         let inspector = self.engine.create_engine_inspector();
         let told = inspector.and_then(|it| it.engine_information(LayerInformationFormat::kJSON));
         told.map_err(|error| self.errors.refused("does not tell its layers", &error))
@@ -213,6 +227,17 @@ impl Session {
         if let Some((name, _)) = shapes.iter().find(|(name, _)| self.place(name).is_none()) {
             return Err(self.no_input(name));
         }
+        self.errors.clear();
+        let context = match &mut self.context {
+            Some(context) => context,
+            unmade => {
+                let refused =
+                    |error| self.errors.refused("cannot make a context of the engine", &error);
+                let (made, config) = make_context(&mut self.engine).map_err(refused)?;
+                self._config = Some(config);
+                unmade.insert(made)
+            }
+        };
         for input in &mut self.inputs {
             let given = shapes.iter().find(|(name, _)| *name == input.name).map(|(_, shape)| shape);
             let shape = given.unwrap_or(&input.declared);
@@ -229,12 +254,12 @@ impl Session {
                     given.map_or("none".to_owned(), |shape| format!("{shape:?}"))
                 )));
             }
-            let set = self.context.set_input_shape(&input.name, &Dims64::from_slice(shape));
+            let set = context.set_input_shape(&input.name, &Dims64::from_slice(shape));
             set.map_err(|error| self.errors.refused("does not take the shape", &error))?;
             input.shape = shape.iter().map(|extent| *extent as usize).collect();
         }
         for output in &mut self.outputs {
-            let shape = self.context.tensor_shape(&output.name);
+            let shape = context.tensor_shape(&output.name);
             let shape = shape.map_err(|error| self.errors.refused("tells no shape", &error))?;
             let extents = usize::try_from(shape.nbDims).ok().and_then(|count| shape.d.get(..count));
             let extents =
@@ -255,9 +280,8 @@ impl Session {
                 let bytes = tensor.shape.iter().product::<usize>() * tensor.kind.bytes();
                 let buffer = self.gpu.buffer(bytes)?;
                 // SAFETY: memory of the tensor's size, which lives until the next shapes are set, which bind others.
-                let bound = unsafe {
-                    self.context.set_tensor_address(&tensor.name, buffer.address(&self.gpu))
-                };
+                let bound =
+                    unsafe { context.set_tensor_address(&tensor.name, buffer.address(&self.gpu)) };
                 bound.map_err(|error| self.errors.refused("does not take memory", &error))?;
                 buffers.push(buffer);
             }
@@ -322,7 +346,8 @@ impl Session {
     /// # Errors
     /// What the library or CUDA refuses.
     pub fn run(&mut self) -> Result<Vec<Output>> {
-        let mut launch = Launch { context: &mut self.context, errors: &self.errors };
+        let context = self.context.as_mut().ok_or_else(no_shapes)?;
+        let mut launch = Launch { context, errors: &self.errors };
         self.gpu.run(&mut launch, &mut self.buffers)?;
         let outputs = self.outputs.iter().zip(&self.buffers.outputs).map(|(tensor, buffer)| {
             let bytes = tensor.shape.iter().product::<usize>() * tensor.kind.bytes();
@@ -340,7 +365,8 @@ impl Session {
     /// # Errors
     /// What the library or CUDA refuses.
     pub fn time(&mut self, protocol: &Protocol, warn: &dyn Fn(&str)) -> Result<Vec<Query>> {
-        let mut launch = Launch { context: &mut self.context, errors: &self.errors };
+        let context = self.context.as_mut().ok_or_else(no_shapes)?;
+        let mut launch = Launch { context, errors: &self.errors };
         self.gpu.time(&mut launch, &mut self.buffers, protocol, warn)
     }
 

@@ -188,12 +188,24 @@ fn refused_node(log: &Log, model: &Model) -> Option<Error> {
         let name =
             rest.split_once("with name: ").and_then(|(_, rest)| rest.split(" and operator").next());
         let number = rest.split(' ').next()?.parse::<usize>().ok();
+        // What it says of no node has an empty name and number -1.
+        let name = name.filter(|name| !name.is_empty());
         let named = name.and_then(|name| nodes.iter().find(|node| node.name == name));
         named.or_else(|| nodes.get(number?))?
     };
+    // `[6] creator && "Plugin not found, …"`: a line of its own behind the place, since 10.
+    let numbered = |line: &&str| {
+        let code = line.trim().strip_prefix('[').and_then(|rest| rest.split_once("] "));
+        code.is_some_and(|(code, _)| {
+            !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    let lines = log.errors.iter().chain(&log.loose).map(String::as_str);
+    let numbered = lines.into_iter().find(numbered);
     let reason = ["Assertion failed", "Invalid Node", "but must have type", "ERROR: ", "In node "]
         .iter()
-        .find_map(|words| log.said(words));
+        .find_map(|words| log.said(words).filter(|line| !line.ends_with(':')))
+        .or(numbered);
     let name = super::layers::name_in_engine(node);
     Some(
         Error::user(format!("node \"{name}\" ({}): {}", node.op_type, reason.unwrap_or("it gave no reason").trim()))
@@ -257,6 +269,21 @@ mod tests {
         let new = "[t] [E] In node 1 with name: odd and operator: NonZero (checkFallbackPluginImporter): INVALID_NODE: creator && \"Plugin not found\"\n";
         let error = told(new, FAILED);
         assert!(error.message.contains("node \"odd\" (NonZero): In node 1"), "{error}");
+        // The newest parsers', of NVIDIA's program and of ours, which stamps each line.
+        for reason in ["[t] [E] [6] creator", "[6] creator"] {
+            let newest = format!(
+                "[t] [E] [TRT] ModelImporter.cpp:140: While parsing node number 1 [NonZero -> \"b\"]:\n\
+                 [t] [E] [TRT] ModelImporter.cpp:151: ERROR: onnxOpCheckers.cpp:998 In function checkFallback:\n{reason} && \"Plugin not found\"\n"
+            );
+            let error = told(&newest, FAILED);
+            assert!(
+                error.message.ends_with("(NonZero): [6] creator && \"Plugin not found\""),
+                "{error}"
+            );
+        }
+        let nowhere = "[t] [E] In node -1 with name:  and operator:  (importInitializers): INVALID_GRAPH: no such file\n";
+        let error = told(nowhere, FAILED);
+        assert!(!error.message.contains("node \""), "{error}");
     }
 
     #[test]
