@@ -128,6 +128,32 @@ pub enum RunError {
         /// How much there is.
         there: String,
     },
+    /// The run was told to use a GPU that the machine does not have.
+    #[error("--gpus {name}: there is no such GPU; this machine has {there}")]
+    #[diagnostic(
+        code(qpipe::run::no_such_gpu),
+        help("name GPUs by their numbers in nvidia-smi or by their ids (nvidia-smi -L)")
+    )]
+    NoSuchGpu {
+        /// What was named.
+        name: String,
+        /// The machine's GPUs.
+        there: String,
+    },
+    /// Nothing runs any more, nothing failed, and stages are left.
+    #[error("{left} of {stages} stages were not run, though nothing failed: {}", names.join(", "))]
+    #[diagnostic(
+        code(qpipe::run::left),
+        help("this is a bug in qpipe: report it with the pipeline file and `qpipe doctor --json`")
+    )]
+    Left {
+        /// How many were not run.
+        left: usize,
+        /// Which.
+        names: Vec<String>,
+        /// How many the run has.
+        stages: usize,
+    },
     /// A sweep has no lock file to be held to.
     #[error("--locked is for a pipeline, and --set with several values makes a sweep")]
     #[diagnostic(code(qpipe::run::locked_sweep), help("run each point alone, or without --locked"))]

@@ -101,7 +101,11 @@ impl Executor for Local {
         });
         let left = local.queue.len() + local.scheduler.left();
         run.summary.borrow_mut().skipped += left;
-        fatal.map_or(Ok(()), Err)
+        match fatal {
+            Some(error) => Err(error),
+            None if local.stopping => Ok(()),
+            None => none_left(left, || local.left(), run.plan.order().count()),
+        }
     }
 }
 
@@ -153,6 +157,11 @@ fn fits(run: &Run, index: usize, capacity: &Capacity) -> Result<()> {
     let file = cell.file.to_path_buf();
     let (stage, line) = (cell.id.clone(), cell.line);
     Err(RunError::TooLarge { file, line, stage, what, needed, there })
+}
+
+/// A run that nothing stopped and that leaves stages is no success: what they wait for does not come.
+fn none_left(left: usize, names: impl Fn() -> Vec<String>, stages: usize) -> Result<()> {
+    if left == 0 { Ok(()) } else { Err(RunError::Left { left, names: names(), stages }) }
 }
 
 /// At most this much work is lost with the machine's power.
@@ -253,6 +262,15 @@ impl<'r, 'p> Progress<'r, 'p> {
         self.run.lost(&lost, stage);
         self.queue.drop_stages(&lost);
         self.stopping |= !self.run.options.keep_going;
+    }
+
+    /// Names of stages that were neither done nor lost.
+    fn left(&self) -> Vec<String> {
+        let (notes, lost, done) =
+            (self.run.notes.borrow(), self.run.lost.borrow(), self.run.done.borrow());
+        let open = |index: &usize| !notes.contains_key(index) && !lost.contains_key(index);
+        let names = self.run.plan.order().filter(open).map(|index| &self.run.stage(index).id);
+        names.filter(|name| !done.contains_key(*name)).cloned().collect()
     }
 
     /// Starts what fits.
@@ -361,5 +379,20 @@ impl<'r, 'p> Progress<'r, 'p> {
                 }
             }
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such a run ended with exit code 0.
+    #[test]
+    fn stages_that_are_left_over_are_no_success() {
+        let names = || vec!["a".to_owned(), "b".to_owned()];
+        assert!(none_left(0, names, 3).is_ok());
+        let error = none_left(2, names, 3).unwrap_err();
+        let message = "2 of 3 stages were not run, though nothing failed: a, b";
+        assert_eq!(error.to_string(), message);
     }
 }
