@@ -40,11 +40,13 @@ impl From<&RunError> for Exit {
             RunError::Target(_)
             | RunError::LockedSweep
             | RunError::GuardedSweep { .. }
-            | RunError::NoSuchGpu { .. } => Self::Usage,
+            | RunError::NoSuchGpu { .. }
+            | RunError::Inside { .. } => Self::Usage,
             RunError::Left { .. } => Self::Bug,
             RunError::InputChanged { .. }
             | RunError::Locked { .. }
             | RunError::Definition { .. }
+            | RunError::LockFolder { .. }
             | RunError::Slurm(SlurmError::State { .. }) => Self::Blocked,
             RunError::Slurm(_) | RunError::HandOver { .. } => Self::Machine,
             RunError::Git { .. } => Self::Machine,

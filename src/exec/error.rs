@@ -140,6 +140,39 @@ pub enum RunError {
         /// The machine's GPUs.
         there: String,
     },
+    /// A stage needs the machine alone, and its run is a part of a stage that shares it.
+    #[error(
+        "stage {stage} ({}:{line}) needs the machine alone, but this run is inside stage {outer} of run {run}, which shares it",
+        file.display()
+    )]
+    #[diagnostic(
+        code(qpipe::run::inside),
+        help("give stage {outer} `exclusive = true`: what runs inside it takes part in its turn")
+    )]
+    Inside {
+        /// The pipeline file.
+        file: PathBuf,
+        /// Line of the stage's table.
+        line: usize,
+        /// The stage.
+        stage: String,
+        /// The stage that started this run.
+        outer: String,
+        /// That stage's run.
+        run: String,
+    },
+    /// The folder with the machine's lock files is not this user's alone.
+    #[error("{}, where runs on this machine wait for each other, {what}", path.display())]
+    #[diagnostic(code(qpipe::run::lock_folder))]
+    LockFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it.
+        #[help]
+        help: String,
+    },
     /// Nothing runs any more, nothing failed, and stages are left.
     #[error("{left} of {stages} stages were not run, though nothing failed: {}", names.join(", "))]
     #[diagnostic(

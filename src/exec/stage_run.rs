@@ -11,12 +11,13 @@ use super::attempt::{Attempt, Worked};
 use super::error::{At, Result, RunError};
 use super::event::Event;
 use super::failure::{StageFailure, failure};
+use super::host;
+use super::machine::Machine;
 use super::past::label;
 use super::resources::Grant;
 use super::runner::{Needed, Run};
 use super::scratch::Scratch;
 use super::signals::Signals;
-use super::{host, machine};
 use crate::cache::{
     ActionRecord, Cache, CacheError, Claim, Claimed, Digest, Lookup, StoredOutput, files,
 };
@@ -28,6 +29,8 @@ use crate::task::Blame;
 pub struct Trial<'r, 'p> {
     /// The run.
     pub run: &'r Run<'p>,
+    /// The machine, among other runs.
+    pub machine: Rc<Machine>,
     /// The stage.
     pub needed: Rc<Needed>,
     /// Attempts of this run that failed before.
@@ -65,7 +68,7 @@ const LATE: Duration = Duration::from_millis(100);
 ///
 /// What ends the run as a whole.
 pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals) -> Result<End> {
-    let Trial { run, needed, failed } = trial;
+    let Trial { run, machine, needed, failed } = trial;
     if signals.any() {
         return Err(RunError::Interrupted);
     }
@@ -89,7 +92,7 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         (claim, Scratch::new(run.cache, spares, &needed.digest, cell, &done)?)
     };
     let turn = {
-        let turn = machine::turn(grant.alone());
+        let turn = machine.turn(grant.alone());
         tokio::pin!(turn);
         let mut told = false;
         loop {
@@ -116,6 +119,7 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         log: run.log(cell),
         timeout: cell.execution.timeout,
         grant,
+        inside: machine.inside(&run.id, &cell.id, grant.alone(), &scratch.root),
         gpus: &run.gpus,
         reporter: &run.reporter,
     };

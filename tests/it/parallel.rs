@@ -234,7 +234,10 @@ fn two_runs_on_one_machine_leave_a_benchmark_alone() {
     let machine = tempfile::tempdir().unwrap();
     let command = |project: &Project, more: &str| {
         let mut command = project.command(&["run", "p.toml", more]);
-        command.env("XDG_RUNTIME_DIR", machine.path());
+        // One session has such a folder of its own, cron has none.
+        command
+            .env("XDG_RUNTIME_DIR", project.path(""))
+            .env("QPIPE_MACHINE", machine.path().join("locks"));
         command
     };
     let runner = command(&one, "-j2").spawn().unwrap();

@@ -17,6 +17,7 @@ use crate::exec::estimate::Estimates;
 use crate::exec::event::Event;
 use crate::exec::failure::{StageFailure, failure};
 use crate::exec::gpus::{Gpus, Shared};
+use crate::exec::machine::{Inside, Machine};
 use crate::exec::need::need;
 use crate::exec::queue::Queue;
 use crate::exec::resources::{Capacity, Grant, Pool};
@@ -43,10 +44,12 @@ impl Local {
 impl Executor for Local {
     fn execute(&self, run: &Run, work: Work) -> Result<()> {
         self.tell_of_other_kinds(run);
-        self.check(run)?;
+        let machine = Machine::open()?;
+        self.check(run, &machine)?;
         let (runtime, signals, ender) = machinery::start()?;
         let mut local = Progress {
             run,
+            machine: Rc::new(machine),
             scheduler: work.scheduler,
             pool: Pool::new(self.capacity.clone()),
             queue: Queue::default(),
@@ -133,7 +136,7 @@ impl Local {
 
     /// Refuses a stage that needs more than the machine has, before anything runs. Where a remote
     /// cache may have its result, it is refused once that does not.
-    fn check(&self, run: &Run) -> Result<()> {
+    fn check(&self, run: &Run, machine: &Machine) -> Result<()> {
         if remote::is_there(run) {
             return Ok(());
         }
@@ -142,21 +145,26 @@ impl Local {
             if run.done.borrow().contains_key(&cell.id) {
                 continue;
             }
-            fits(run, index, &self.capacity)?;
+            fits(run, index, &self.capacity, machine)?;
         }
         Ok(())
     }
 }
 
-/// Refuses a stage that needs more than the machine has.
-fn fits(run: &Run, index: usize, capacity: &Capacity) -> Result<()> {
+/// Refuses a stage that needs more than the machine has, or than this run can have of it.
+fn fits(run: &Run, index: usize, capacity: &Capacity, machine: &Machine) -> Result<()> {
     let cell = run.stage(index);
-    let Some((what, needed, there)) = capacity.lacks(&need(cell, capacity)) else {
-        return Ok(());
-    };
-    let file = cell.file.to_path_buf();
-    let (stage, line) = (cell.id.clone(), cell.line);
-    Err(RunError::TooLarge { file, line, stage, what, needed, there })
+    let need = need(cell, capacity);
+    let (file, line, stage) = (cell.file.to_path_buf(), cell.line, cell.id.clone());
+    if let Some((what, needed, there)) = capacity.lacks(&need) {
+        return Err(RunError::TooLarge { file, line, stage, what, needed, there });
+    }
+    match machine.shared_by().filter(|_| need.alone) {
+        Some(Inside { stage: outer, run, .. }) => {
+            Err(RunError::Inside { file, line, stage, outer: outer.clone(), run: run.clone() })
+        }
+        None => Ok(()),
+    }
 }
 
 /// A run that nothing stopped and that leaves stages is no success: what they wait for does not come.
@@ -192,6 +200,7 @@ type Task<'t> = Pin<Box<dyn Future<Output = Wake> + 't>>;
 /// A run on its way.
 struct Progress<'r, 'p> {
     run: &'r Run<'p>,
+    machine: Rc<Machine>,
     scheduler: Scheduler,
     pool: Pool,
     queue: Queue,
@@ -238,7 +247,7 @@ impl<'r, 'p> Progress<'r, 'p> {
 
     fn again(&mut self, needed: Rc<Needed>) {
         let stage = needed.stage;
-        if let Err(error) = fits(self.run, stage, self.pool.capacity()) {
+        if let Err(error) = fits(self.run, stage, self.pool.capacity(), &self.machine) {
             return self.cannot(&needed, &error);
         }
         let need = need(self.run.stage(stage), self.pool.capacity());
@@ -279,6 +288,7 @@ impl<'r, 'p> Progress<'r, 'p> {
             let Some(needed) = self.needed.remove(&stage) else { continue };
             let trial = Trial {
                 run: self.run,
+                machine: Rc::clone(&self.machine),
                 needed: Rc::clone(&needed),
                 failed: self.tries.get(&stage).copied().unwrap_or(0),
             };
