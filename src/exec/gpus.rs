@@ -4,7 +4,7 @@
 //! starts, its key before. So what is given to stages are the GPUs of the first one's kind: whichever of them it is, the key is right.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Options, host, nvidia};
 use crate::config::StageCell;
@@ -111,6 +111,12 @@ impl Gpus {
                 Shared { names: self.names.clone(), ..Shared::default() }
             }
         })
+    }
+
+    /// The driver's ids of those that are given to stages, by name: whatever another run calls them, they are the same.
+    pub fn ids(&self) -> BTreeMap<String, String> {
+        let each = self.names.iter().zip(&self.known().each);
+        each.filter_map(|(name, found)| Some((name.clone(), found.as_ref()?.id.clone()))).collect()
     }
 
     fn of_one_kind(&self) -> Shared {

@@ -5,22 +5,29 @@
 //! holds the gate meanwhile, so that no new stage begins and its turn comes. The files lie in one
 //! folder of this user's, whatever session its runs are of; runs of other users are not seen.
 //!
+//! A stage that is given GPUs holds the lock file of each besides, which stages of its run share. It
+//! takes them when it has its turn, all at once or none: who holds one waits for nobody.
+//!
 //! A run inside a stage, as of a program that calls `qpipe run`, would wait for that stage, which
-//! waits for it. So it takes part in the stage's turn ([`Inside`]): nothing of it waits for other
-//! runs, and where the stage has the machine alone, the runs inside it have lock files of their own.
+//! waits for it. So it takes part in the stage's turn ([`Inside`]) and waits for none, and for
+//! what the stage has alone, the machine or a GPU, the runs inside it have lock files of their own.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{At, Result, RunError};
 use super::host;
-use crate::cache::flock;
+use super::resources::Grant;
+use crate::cache::{flock, plain_name};
 
 /// This machine, as its runs share it.
 #[derive(Debug)]
@@ -31,6 +38,10 @@ pub struct Machine {
     folder: Option<PathBuf>,
     /// The stage that this run is inside of.
     inside: Option<Inside>,
+    /// Names of GPUs → what they are called whatever their names.
+    ids: BTreeMap<String, String>,
+    /// GPUs that stages of this run hold, by id.
+    held: RefCell<BTreeMap<String, Weak<Card>>>,
     /// What removes old temporary files leaves a folder alone that is locked (systemd-tmpfiles(8)).
     _folder: Option<File>,
 }
@@ -39,6 +50,12 @@ pub struct Machine {
 #[derive(Debug)]
 pub struct Turn {
     _machine: Option<File>,
+}
+
+/// A GPU is this run's, until the last of its stages drops this.
+#[derive(Debug)]
+pub struct Card {
+    _file: Option<File>,
 }
 
 /// What a stage tells runs inside it of its turn, in [`Inside::VARIABLE`].
@@ -54,6 +71,8 @@ pub struct Inside {
     pub alone: bool,
     /// Where lock files are.
     folder: Option<PathBuf>,
+    /// Ids of GPUs that the stage, or one that it is inside of, was given → where their lock files are.
+    gpus: BTreeMap<String, PathBuf>,
 }
 
 /// The variable that names another folder for the lock files: the same one for all runs that are to see each other.
@@ -77,26 +96,27 @@ impl Inside {
 }
 
 impl Machine {
-    /// With its lock files.
+    /// With its lock files. `ids`: of GPUs, by their names; others are known by name.
     ///
     /// # Errors
     ///
     /// Their folder is not this user's alone.
-    pub fn open() -> Result<Self> {
+    pub fn open(ids: BTreeMap<String, String>) -> Result<Self> {
+        let held = RefCell::default();
         let name = host::identity();
         let told = std::env::var(Inside::VARIABLE).unwrap_or_default();
         if let Some(inside) = Inside::read(&told, &name) {
+            let own = inside.folder.iter().filter(|_| inside.alone).chain(inside.gpus.values());
+            own.for_each(|folder| fs::create_dir_all(folder).unwrap_or_default());
             let folder = inside.folder.clone();
-            let made = |folder: &PathBuf| fs::create_dir_all(folder).is_ok();
-            let folder = folder.filter(|folder| !inside.alone || made(folder));
-            return Ok(Self { name, folder, inside: Some(inside), _folder: None });
+            return Ok(Self { name, folder, inside: Some(inside), ids, held, _folder: None });
         }
         let folder = own_folder()?;
         let lock = folder.as_ref().and_then(|folder| File::open(folder).ok());
         if let Some(lock) = &lock {
             let _ = flock::attempt(lock, libc::LOCK_SH);
         }
-        Ok(Self { name, folder, inside: None, _folder: lock })
+        Ok(Self { name, folder, inside: None, ids, held, _folder: lock })
     }
 
     /// The stage that this run is inside of, where it has no turn of the machine alone: nothing of the run can have.
@@ -105,13 +125,20 @@ impl Machine {
     }
 
     /// What a stage of this run tells runs inside it; below `root` it has files of its own.
-    pub fn inside(&self, run: &str, stage: &str, alone: bool, root: &Path) -> Inside {
+    pub fn inside(&self, run: &str, stage: &str, grant: &Grant, root: &Path) -> Inside {
+        let (own, alone) = (root.join("locks"), grant.alone());
+        let mut gpus = BTreeMap::new();
+        if !alone {
+            gpus.extend(self.inside.iter().flat_map(|inside| inside.gpus.clone()));
+            gpus.extend(grant.gpus.iter().map(|name| (self.id(name).to_owned(), own.clone())));
+        }
         Inside {
             machine: self.name.clone(),
             run: run.to_owned(),
             stage: stage.to_owned(),
             alone,
-            folder: if alone { Some(root.join("locks")) } else { self.folder.clone() },
+            folder: if alone { Some(own) } else { self.folder.clone() },
+            gpus,
         }
     }
 
@@ -120,7 +147,8 @@ impl Machine {
         if self.shared_by().is_some() {
             return Ok(Turn { _machine: None });
         }
-        let (Some(gate), Some(machine)) = (self.file("gate")?, self.file("machine")?) else {
+        let Some(folder) = &self.folder else { return Ok(Turn { _machine: None }) };
+        let (Some(gate), Some(machine)) = (open(folder, "gate")?, open(folder, "machine")?) else {
             return Ok(Turn { _machine: None });
         };
         let kind = if alone { libc::LOCK_EX } else { libc::LOCK_SH };
@@ -129,19 +157,52 @@ impl Machine {
         Ok(Turn { _machine: Some(machine) })
     }
 
-    /// A lock file; `None` where it cannot be made.
-    fn file(&self, name: &str) -> io::Result<Option<File>> {
-        let Some(folder) = &self.folder else { return Ok(None) };
-        let mut options = File::options();
-        options.create(true).append(true).custom_flags(libc::O_NOFOLLOW);
-        options.open(folder.join(name)).map(Some).or_else(|error| {
-            let refused = matches!(
-                error.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-            );
-            if refused { Ok(None) } else { Err(error) }
-        })
+    /// Takes GPUs, by their names; `None` where a stage of another run has one.
+    pub fn cards(&self, names: &[String]) -> io::Result<Option<Vec<Rc<Card>>>> {
+        names.iter().map(|name| self.card(name)).collect()
     }
+
+    /// Whether no stage of another run has a GPU.
+    pub fn has_free(&self, name: &str) -> bool {
+        // What is wrong with its file is told to the stage that takes it.
+        !matches!(self.card(name), Ok(None))
+    }
+
+    fn card(&self, name: &str) -> io::Result<Option<Rc<Card>>> {
+        let id = self.id(name);
+        if let Some(card) = self.held.borrow().get(id).and_then(Weak::upgrade) {
+            return Ok(Some(card));
+        }
+        let given = self.inside.as_ref().and_then(|inside| inside.gpus.get(id));
+        let file = match given.or(self.folder.as_ref()) {
+            Some(folder) => open(folder, &plain_name(&format!("gpu-{id}")))?,
+            None => None,
+        };
+        match file.as_ref().map_or(Ok(()), |file| flock::attempt(file, libc::LOCK_EX)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            taken => taken?,
+        }
+        let card = Rc::new(Card { _file: file });
+        self.held.borrow_mut().insert(id.to_owned(), Rc::downgrade(&card));
+        Ok(Some(card))
+    }
+
+    fn id<'n>(&'n self, name: &'n str) -> &'n str {
+        self.ids.get(name).map_or(name, String::as_str)
+    }
+}
+
+/// Opens a lock file; `None` where it cannot be made.
+fn open(folder: &Path, name: &str) -> io::Result<Option<File>> {
+    let mut options = File::options();
+    options.create(true).append(true).custom_flags(libc::O_NOFOLLOW);
+    options.open(folder.join(name)).map(Some).or_else(|error| {
+        let refused = matches!(
+            error.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        );
+        if refused { Ok(None) } else { Err(error) }
+    })
 }
 
 /// Takes a lock without keeping the thread.
@@ -193,7 +254,18 @@ fn own_folder() -> Result<Option<PathBuf>> {
 }
 
 #[cfg(test)]
+impl Machine {
+    /// With its lock files in a folder, and a GPU `0` that is `GPU-a`.
+    pub fn of_test(folder: &Path) -> Self {
+        let ids = BTreeMap::from([("0".to_owned(), "GPU-a".to_owned())]);
+        let (name, folder, held) = ("this".to_owned(), Some(folder.into()), RefCell::default());
+        Self { name, folder, inside: None, ids, held, _folder: None }
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use super::super::resources::{Capacity, Need, Pool};
     use super::*;
 
     #[test]
@@ -204,21 +276,48 @@ mod tests {
         assert_eq!(path(Some("/a")), Path::new("/a"));
     }
 
+    fn machine(folder: &Path, inside: Option<Inside>) -> Machine {
+        Machine { inside, ..Machine::of_test(folder) }
+    }
+
+    fn grant(alone: bool) -> Grant {
+        let capacity = Capacity { jobs: 1, cpus: 1.0, memory: 0, gpus: vec!["0".to_owned()] };
+        Pool::new(capacity).take(&Need { gpus: 1.0, alone, ..Need::LIGHT }).unwrap()
+    }
+
     #[test]
     fn what_a_stage_holds_is_told_to_runs_inside_it_on_this_machine_alone() {
-        let machine = Machine {
-            name: "this".to_owned(),
-            folder: Some("/a".into()),
-            inside: None,
-            _folder: None,
-        };
-        for alone in [false, true] {
-            let told = machine.inside("run", "stage", alone, Path::new("/scratch"));
+        let outer = machine(Path::new("/a"), None);
+        let inside = |of: &Machine, alone, root| {
+            let told = of.inside("run", "stage", &grant(alone), Path::new(root));
             assert_eq!(Inside::read(&told.variable(), "this"), Some(told.clone()));
             assert_eq!(Inside::read(&told.variable(), "another"), None);
-            let folder = if alone { "/scratch/locks" } else { "/a" };
-            assert_eq!(told.folder.as_deref(), Some(Path::new(folder)));
-        }
+            told
+        };
+        let gpu = |folder: &str| BTreeMap::from([("GPU-a".to_owned(), PathBuf::from(folder))]);
+        let told = inside(&outer, false, "/b");
+        assert_eq!((told.folder.clone(), &told.gpus), (Some("/a".into()), &gpu("/b/locks")));
+        // The innermost has the card of the stage between.
+        let told = inside(&machine(Path::new("/a"), Some(told)), false, "/c");
+        assert_eq!((told.folder, told.gpus), (Some("/a".into()), gpu("/c/locks")));
+        let told = inside(&outer, true, "/b");
+        assert_eq!((told.folder, told.gpus), (Some("/b/locks".into()), BTreeMap::new()));
         assert_eq!(Inside::read("", "this"), None);
+    }
+
+    #[test]
+    fn a_gpu_is_one_runs_at_a_time_whatever_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (machine(folder.path(), None), machine(folder.path(), None));
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let held = one.cards(&names(&["0"])).unwrap().unwrap();
+        let part = one.cards(&names(&["GPU-a"])).unwrap().expect("stages of a run share it");
+        assert!(two.cards(&names(&["1", "GPU-a"])).unwrap().is_none());
+        assert!(!two.has_free("0") && two.has_free("1") && one.has_free("1"));
+        drop(held);
+        assert!(!two.has_free("0"), "one of its stages has it still");
+        drop(part);
+        assert!(two.has_free("0") && two.cards(&names(&["0", "1"])).unwrap().is_some());
     }
 }

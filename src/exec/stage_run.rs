@@ -49,6 +49,8 @@ pub enum End {
         /// So much later.
         after: Duration,
     },
+    /// A stage of another run took one of its GPUs just before: it may begin with another one, or later.
+    Elsewhere,
     /// Another run does it.
     Theirs {
         /// That run's process, where known.
@@ -57,7 +59,7 @@ pub enum End {
 }
 
 /// A stage that waits longer for other runs on the machine says so.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much later than a stage's program a job's runner may be told that its time is up.
 const LATE: Duration = Duration::from_millis(100);
@@ -107,6 +109,9 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
             }
         }
     };
+    let Some(cards) = machine.cards(&grant.gpus).at("lock", "its GPUs".as_ref())? else {
+        return Ok(End::Elsewhere);
+    };
     if failed == 0 {
         run.begun.borrow_mut().insert(needed.stage, Instant::now());
         run.tell(&Event::Started { stage: &cell.id, reason: &needed.why });
@@ -119,12 +124,12 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         log: run.log(cell),
         timeout: cell.execution.timeout,
         grant,
-        inside: machine.inside(&run.id, &cell.id, grant.alone(), &scratch.root),
+        inside: machine.inside(&run.id, &cell.id, grant, &scratch.root),
         gpus: &run.gpus,
         reporter: &run.reporter,
     };
     let result = attempt.run(&claim, &scratch, &run.done, signals).await;
-    drop(turn);
+    drop((cards, turn));
     let changed = run.keys.borrow_mut().inputs.changed(run.plan.pipeline(), cell)?;
     if !changed.is_empty() {
         // They may hold what came of either state of the files.

@@ -106,3 +106,89 @@ fn a_folder_of_lock_files_that_is_not_ours_is_refused() {
     std::fs::remove_file(folder.join("gate")).unwrap();
     assert_eq!(run().code, Some(0));
 }
+
+/// Lists two cards.
+const NVIDIA_SMI: &str =
+    "#!/bin/sh\nfor n in 0 1; do echo \"$n, GPU-$n, A100, 550.54.15, 8.0, Disabled\"; done\n";
+
+/// A run of a project with GPUs, on the machine of another one.
+fn with_gpus(project: &Project, gpus: &str, machine: &Project) -> std::process::Command {
+    project.program("bin/nvidia-smi", NVIDIA_SMI);
+    let mut command = project.command(&["run", "p.toml", "-j4", "--gpus", gpus]);
+    let path = format!("{}:/usr/bin:/bin", project.path("bin").display());
+    command.env("PATH", path).env("QPIPE_MACHINE", machine.path(".machine"));
+    command
+}
+
+const ONE_GPU: &str = "resources = { cpus = 0.1, gpus = 1 }";
+
+/// A stage that says which GPU it has, and then waits for a file.
+fn holding(name: &str, folder: &Project, file: &str) -> String {
+    let place = folder.path("").display().to_string();
+    let run = format!(
+        "echo $CUDA_VISIBLE_DEVICES > {place}/saw.{name}; while ! test -e {place}/{file}; do sleep 0.01; done"
+    );
+    stage(name, &run, ONE_GPU)
+}
+
+/// Both had the first card of the machine.
+#[test]
+fn two_runs_have_two_gpus() {
+    let one = Project::new("");
+    one.write("p.toml", &holding("a", &one, "saw.b"));
+    let two = Project::new(&holding("b", &one, "saw.a"));
+    // Each ends only when the other has begun.
+    let runner = with_gpus(&one, "0,1", &one).spawn().unwrap();
+    let said = two.said(&mut with_gpus(&two, "GPU-0,GPU-1", &one));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(runner.wait_with_output().unwrap().status.success());
+    let mut saw = [one.read("saw.a"), one.read("saw.b")].map(|saw| saw.trim().replace("GPU-", ""));
+    saw.sort();
+    assert_eq!(saw, ["0", "1"]);
+}
+
+#[test]
+fn a_stage_waits_for_a_gpu_of_another_run_and_others_go_on() {
+    let one = Project::new("");
+    one.write("p.toml", &holding("a", &one, "go"));
+    let light = stage("light", "sleep 1.5; touch $GO", "resources = { cpus = 0.1 }");
+    let two = Project::new(&[holding("b", &one, "go"), light].concat());
+    let runner = with_gpus(&one, "1", &one).spawn().unwrap();
+    wait_for("the first run", || one.path("saw.a").exists());
+    let said = two.said(with_gpus(&two, "GPU-1", &one).env("GO", one.path("go")));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(runner.wait_with_output().unwrap().status.success());
+    let order: Vec<&str> = said.stderr.lines().collect();
+    let place = |line: &str| order.iter().position(|said| said.starts_with(line)).unwrap();
+    let waits = place("b: waiting for a GPU that no stage of another run has");
+    assert!(place("light: running") < waits && waits < place("light: done"), "{said:?}");
+    assert!(place("light: done") < place("b: running"), "{said:?}");
+}
+
+#[test]
+fn a_run_that_waits_for_a_gpu_can_be_interrupted() {
+    let one = Project::new("");
+    one.write("p.toml", &holding("a", &one, "go"));
+    let two = Project::new(&holding("b", &one, "go"));
+    let first = with_gpus(&one, "1", &one).spawn().unwrap();
+    wait_for("the first run", || one.path("saw.a").exists());
+    let second = with_gpus(&two, "1", &one).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    crate::project::signal(second.id(), libc::SIGINT);
+    assert_eq!(second.wait_with_output().unwrap().status.code(), Some(130));
+    one.write("go", "");
+    assert!(first.wait_with_output().unwrap().status.success());
+}
+
+/// The stage has the card, and the run inside it would wait for that.
+#[test]
+fn a_run_inside_a_stage_has_its_gpu() {
+    let inner = format!("set -e; {QPIPE} run inner.toml");
+    for more in [ONE_GPU.to_owned(), format!("{ONE_GPU}\n{ALONE}")] {
+        let project = Project::new(&stage("outer", &inner, &more));
+        project.write("inner.toml", &holding("inner", &project, "p.toml"));
+        let said = project.said(&mut with_gpus(&project, "1,0", &project));
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(project.read("saw.inner"), "0\n");
+    }
+}

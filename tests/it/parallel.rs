@@ -49,6 +49,10 @@ fn as_many_as_jobs_allow_run_at_a_time() {
     let project = Project::new(&counted);
     project.run(&["-j2"]);
     assert!(most(&project, &names) <= 2);
+    let halves = ["a", "b"].map(|name| meeting(name, 2, "resources = { cpus = 0.1, gpus = 0.5 }"));
+    let project = Project::new(&halves.concat());
+    run_with_gpus(&project, &["-j2", "--gpus", "0"]);
+    assert_eq!(most(&project, &["a", "b"]), 2, "a run has the whole of a GPU for its stages");
 }
 
 #[test]

@@ -43,20 +43,26 @@ impl Local {
 
 impl Executor for Local {
     fn execute(&self, run: &Run, work: Work) -> Result<()> {
-        self.tell_of_other_kinds(run);
-        let machine = Machine::open()?;
+        let mut ids = BTreeMap::new();
+        if run.plan.order().any(|index| self.waits_for_gpus(run, index)) {
+            self.tell_of_other_kinds(run);
+            ids = run.gpus.ids();
+        }
+        let machine = Rc::new(Machine::open(ids)?);
         self.check(run, &machine)?;
         let (runtime, signals, ender) = machinery::start()?;
         let mut local = Progress {
             run,
-            machine: Rc::new(machine),
+            machine: Rc::clone(&machine),
             scheduler: work.scheduler,
-            pool: Pool::new(self.capacity.clone()),
+            pool: Pool::among_others(self.capacity.clone(), machine),
             queue: Queue::default(),
             estimates: Estimates::new(run)?,
             needed: BTreeMap::new(),
             tries: BTreeMap::new(),
             tasks: FuturesUnordered::new(),
+            elsewhere: BTreeMap::new(),
+            looking: false,
             signals,
             stopping: false,
         };
@@ -113,14 +119,16 @@ impl Executor for Local {
 }
 
 impl Local {
-    /// Warns of GPUs that no stage is given, where one waits for some.
+    /// Whether a stage that is not done is to be given GPUs.
+    fn waits_for_gpus(&self, run: &Run, index: usize) -> bool {
+        let cell = run.stage(index);
+        !run.done.borrow().contains_key(&cell.id) && need(cell, &self.capacity).gpus > 0.0
+    }
+
+    /// Warns of GPUs that no stage is given.
     fn tell_of_other_kinds(&self, run: &Run) {
-        let waits = |index: usize| {
-            let cell = run.stage(index);
-            !run.done.borrow().contains_key(&cell.id) && need(cell, &self.capacity).gpus > 0.0
-        };
         let Shared { names, kind, others } = run.gpus.shared();
-        if others.is_empty() || !run.plan.order().any(waits) {
+        if others.is_empty() {
             return;
         }
         let list: Vec<String> =
@@ -178,7 +186,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// How often it is told how long the run will take.
 const TELL: Duration = Duration::from_secs(1);
 
-/// How often a stage that another run does is looked at.
+/// How often it is looked whether another run has done a stage, or has given a GPU back.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What happened to a stage.
@@ -191,6 +199,8 @@ enum Wake {
     Pushed,
     /// It may be tried again.
     Again(Rc<Needed>),
+    /// Other runs may have given GPUs back.
+    Look,
     /// A signal came while it waited for that.
     Interrupted,
 }
@@ -209,6 +219,10 @@ struct Progress<'r, 'p> {
     /// Attempts that failed, of each stage.
     tries: BTreeMap<usize, u32>,
     tasks: FuturesUnordered<Task<'r>>,
+    /// Since when stages wait for GPUs that stages of other runs have; `None`: it was told.
+    elsewhere: BTreeMap<usize, Option<Instant>>,
+    /// Whether one of the tasks is to wake this when that may be over.
+    looking: bool,
     signals: Signals,
     /// Nothing is started any more.
     stopping: bool,
@@ -298,6 +312,31 @@ impl<'r, 'p> Progress<'r, 'p> {
                 Wake::Ended(needed, grant, result)
             }));
         }
+        self.wait_for_gpus();
+    }
+
+    /// Looks again in a while where stages wait for GPUs that stages of other runs have.
+    fn wait_for_gpus(&mut self) {
+        let waiting = self.queue.elsewhere();
+        for &stage in &waiting {
+            let since = self.elsewhere.entry(stage).or_insert_with(|| Some(Instant::now()));
+            if since.is_some_and(|since| since.elapsed() > stage_run::PATIENCE) {
+                *since = None;
+                let stage = &self.run.stage(stage).id;
+                self.run.tell(&Event::WaitingForGpu { stage });
+            }
+        }
+        if waiting.is_empty() || self.looking {
+            return;
+        }
+        self.looking = true;
+        let mut signals = self.signals.clone();
+        self.tasks.push(Box::pin(async move {
+            tokio::select! {
+                () = signals.next() => Wake::Interrupted,
+                () = tokio::time::sleep(LOOK) => Wake::Look,
+            }
+        }));
     }
 
     fn wake(&mut self, wake: Wake) -> Result<()> {
@@ -308,6 +347,10 @@ impl<'r, 'p> Progress<'r, 'p> {
                 return Ok(());
             }
             Wake::Pushed => return Ok(()),
+            Wake::Look => {
+                self.looking = false;
+                return Ok(());
+            }
             Wake::Pulled(needed, found) => {
                 if !found? {
                     self.again(needed);
@@ -337,6 +380,7 @@ impl<'r, 'p> Progress<'r, 'p> {
                 *self.tries.entry(stage).or_default() += 1;
                 self.later(needed, after);
             }
+            End::Elsewhere => self.again(needed),
             End::Theirs { pid } => {
                 // Another stage of this run with the same key needs no word.
                 let own = std::process::id().cast_signed();
