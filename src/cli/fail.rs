@@ -37,12 +37,16 @@ impl From<&RunError> for Exit {
             | RunError::Lacking { .. }
             | RunError::TooLarge { .. }
             | RunError::Io { .. } => Self::Machine,
-            RunError::Target(_) | RunError::LockedSweep | RunError::GuardedSweep { .. } => {
-                Self::Usage
-            }
+            RunError::Target(_)
+            | RunError::LockedSweep
+            | RunError::GuardedSweep { .. }
+            | RunError::NoSuchGpu { .. }
+            | RunError::Inside { .. } => Self::Usage,
+            RunError::Left { .. } => Self::Bug,
             RunError::InputChanged { .. }
             | RunError::Locked { .. }
             | RunError::Definition { .. }
+            | RunError::LockFolder { .. }
             | RunError::Slurm(SlurmError::State { .. }) => Self::Blocked,
             RunError::Slurm(_) | RunError::HandOver { .. } => Self::Machine,
             RunError::Git { .. } => Self::Machine,
@@ -66,5 +70,16 @@ impl From<&CacheError> for Exit {
             | CacheError::LockFile { .. }
             | CacheError::NewerLockFile { .. } => Self::Blocked,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_leaves_stages_over_is_our_fault() {
+        let error = RunError::Left { left: 1, names: vec!["a".to_owned()], stages: 1 };
+        assert_eq!(Exit::from(&error), Exit::Bug);
     }
 }

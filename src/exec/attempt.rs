@@ -15,6 +15,7 @@ use super::failure::{StageFailure, failure};
 use super::gpus::{self, Gpus};
 use super::keys::Done;
 use super::lines::Tail;
+use super::machine::Inside;
 use super::process::{Ended, Launch, Stream, supervise};
 use super::resources::Grant;
 use super::scratch::Scratch;
@@ -42,6 +43,8 @@ pub struct Attempt<'a, 'r> {
     pub timeout: Option<Duration>,
     /// Its part of the machine.
     pub grant: &'a Grant,
+    /// What runs that it starts are told of that.
+    pub inside: Inside,
     /// The GPUs of the run.
     pub gpus: &'a Gpus,
     /// Who is told.
@@ -102,6 +105,7 @@ impl Attempt<'_, '_> {
             let variables = gpus::variables(&visible);
             launch.env.extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
         }
+        launch.env.push((Inside::VARIABLE.to_owned(), self.inside.variable().into()));
         let mut transcript = Transcript::new(self, config.is_none(), secrets);
         let line = |stream: Stream, line: &str| transcript.line(stream, line);
         let ended = supervise(&launch, claim, self.timeout, signals, line).await;

@@ -128,6 +128,65 @@ pub enum RunError {
         /// How much there is.
         there: String,
     },
+    /// The run was told to use a GPU that the machine does not have.
+    #[error("--gpus {name}: there is no such GPU; this machine has {there}")]
+    #[diagnostic(
+        code(qpipe::run::no_such_gpu),
+        help("name GPUs by their numbers in nvidia-smi or by their ids (nvidia-smi -L)")
+    )]
+    NoSuchGpu {
+        /// What was named.
+        name: String,
+        /// The machine's GPUs.
+        there: String,
+    },
+    /// A stage needs the machine alone, and its run is a part of a stage that shares it.
+    #[error(
+        "stage {stage} ({}:{line}) needs the machine alone, but this run is inside stage {outer} of run {run}, which shares it",
+        file.display()
+    )]
+    #[diagnostic(
+        code(qpipe::run::inside),
+        help("give stage {outer} `exclusive = true`: what runs inside it takes part in its turn")
+    )]
+    Inside {
+        /// The pipeline file.
+        file: PathBuf,
+        /// Line of the stage's table.
+        line: usize,
+        /// The stage.
+        stage: String,
+        /// The stage that started this run.
+        outer: String,
+        /// That stage's run.
+        run: String,
+    },
+    /// The folder with the machine's lock files is not this user's alone.
+    #[error("{}, where runs on this machine wait for each other, {what}", path.display())]
+    #[diagnostic(code(qpipe::run::lock_folder))]
+    LockFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it.
+        #[help]
+        help: String,
+    },
+    /// Nothing runs any more, nothing failed, and stages are left.
+    #[error("{left} of {stages} stages were not run, though nothing failed: {}", names.join(", "))]
+    #[diagnostic(
+        code(qpipe::run::left),
+        help("this is a bug in qpipe: report it with the pipeline file and `qpipe doctor --json`")
+    )]
+    Left {
+        /// How many were not run.
+        left: usize,
+        /// Which.
+        names: Vec<String>,
+        /// How many the run has.
+        stages: usize,
+    },
     /// A sweep has no lock file to be held to.
     #[error("--locked is for a pipeline, and --set with several values makes a sweep")]
     #[diagnostic(code(qpipe::run::locked_sweep), help("run each point alone, or without --locked"))]

@@ -77,6 +77,11 @@ pub enum Event<'a> {
         /// Whether it needs the machine alone; otherwise another run's stage does.
         alone: bool,
     },
+    /// A stage waits for a GPU that a stage of another run on this machine has.
+    WaitingForGpu {
+        /// Its id.
+        stage: &'a str,
+    },
     /// How far a stage is.
     Progress {
         /// Its id.

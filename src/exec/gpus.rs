@@ -4,6 +4,7 @@
 //! starts, its key before. So what is given to stages are the GPUs of the first one's kind: whichever of them it is, the key is right.
 
 use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Options, host, nvidia};
 use crate::config::StageCell;
@@ -20,6 +21,8 @@ pub struct Gpus {
     told: bool,
     /// Whether a stage is given some of them.
     given: bool,
+    /// What the driver knows of the names, once it was asked.
+    known: OnceCell<nvidia::Known>,
     shared: OnceCell<Shared>,
 }
 
@@ -55,12 +58,47 @@ impl Gpus {
             let names = names.iter().map(|name| name.trim().to_owned());
             names.filter(|name| !name.is_empty()).collect()
         };
-        Self {
-            names: told.map_or_else(host::gpus, named),
-            told: told.is_some(),
-            given,
-            shared: OnceCell::new(),
+        let mut names: Vec<String> = told.map_or_else(host::gpus, named);
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        let told = told.is_some();
+        let mut gpus = Self { names, told, given, known: OnceCell::new(), shared: OnceCell::new() };
+        // Two numbers are two cards; of names of several forms only the driver knows.
+        let number = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+        if (told || given) && gpus.names.len() > 1 && !gpus.names.iter().all(number) {
+            gpus.leave_out_other_names();
         }
+        gpus
+    }
+
+    /// Leaves out names of GPUs that have another name before.
+    fn leave_out_other_names(&mut self) {
+        let mut known = self.known().clone();
+        let mut seen = BTreeSet::new();
+        let first = |found: &Option<nvidia::Found>| {
+            found.as_ref().is_none_or(|found| seen.insert(found.id.clone()))
+        };
+        let keep: Vec<bool> = known.each.iter().map(first).collect();
+        let kept = |place: &mut std::slice::Iter<bool>| place.next().copied().unwrap_or(true);
+        let mut place = keep.iter();
+        self.names.retain(|_| kept(&mut place));
+        let mut place = keep.iter();
+        known.each.retain(|_| kept(&mut place));
+        self.known = OnceCell::from(known);
+    }
+
+    /// What the driver knows of the names; nothing where there is none, or where its facts cannot be told either.
+    fn known(&self) -> &nvidia::Known {
+        self.known.get_or_init(|| nvidia::known(&self.names).unwrap_or_default())
+    }
+
+    /// A GPU that the run was told to use and that is not there, with those that are.
+    pub fn missing(&self) -> Option<(&str, String)> {
+        if !self.told || self.known().there.is_empty() {
+            return None;
+        }
+        let place = self.known().each.iter().position(Option::is_none)?;
+        Some((&self.names[place], self.known().there.join(", ")))
     }
 
     /// Those that are given to stages with `resources.gpus`.
@@ -75,12 +113,18 @@ impl Gpus {
         })
     }
 
+    /// The driver's ids of those that are given to stages, by name: whatever another run calls them, they are the same.
+    pub fn ids(&self) -> BTreeMap<String, String> {
+        let each = self.names.iter().zip(&self.known().each);
+        each.filter_map(|(name, found)| Some((name.clone(), found.as_ref()?.id.clone()))).collect()
+    }
+
     fn of_one_kind(&self) -> Shared {
-        // Of what the driver does not tell all is one kind: then there is no GPU, or its facts cannot be told either.
-        let gpus = nvidia::each(&self.names).unwrap_or_default();
+        // Of what the driver does not tell all is one kind.
+        let gpus = &self.known().each;
         let kind = |place: usize| {
-            let gpu = gpus.get(place).and_then(Option::as_ref);
-            gpu.map_or_else(|| UNKNOWN.to_owned(), nvidia::Gpu::words)
+            let found = gpus.get(place).and_then(Option::as_ref);
+            found.map_or_else(|| UNKNOWN.to_owned(), |found| found.gpu.words())
         };
         let kinds: Vec<String> = (0..self.names.len()).map(kind).collect();
         let mut shared = Shared { kind: kinds[0].clone(), ..Shared::default() };

@@ -130,6 +130,14 @@ impl Run<'_> {
         Err(RunError::lacking(found.into_values().collect(), self.options.part.is_none()))
     }
 
+    /// Refuses to start where `--gpus` names one that is not there.
+    pub(super) fn check_gpus(&self) -> Result<()> {
+        match self.gpus.missing().filter(|_| self.runs_here()) {
+            None => Ok(()),
+            Some((name, there)) => Err(RunError::NoSuchGpu { name: name.to_owned(), there }),
+        }
+    }
+
     /// Whether stages run on this machine, and need what they need here.
     pub(super) fn runs_here(&self) -> bool {
         matches!(self.options.executor, ExecutorChoice::Local)

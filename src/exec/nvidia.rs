@@ -52,16 +52,39 @@ pub const BY_BUS: &str = "PCI_BUS_ID";
 /// `nvidia-smi` does not answer.
 pub fn gpus(names: Option<&str>) -> Result<Vec<Gpu>, String> {
     let (cards, parts) = all(names.is_some_and(|names| names.contains("MIG-")))?;
-    Ok(select(&cards, &parts, names))
+    Ok(select(&cards, &parts, names).into_iter().map(|found| found.gpu).collect())
 }
 
-/// What each of these names stands for, for itself; `None`: for nothing that is there.
+/// What the driver knows of names of GPUs.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// What each name stands for, for itself; `None`: for nothing that is there.
+    pub each: Vec<Option<Found>>,
+    /// All cards, as `0 (NVIDIA A100-SXM4-40GB)`; empty where there is no driver that tells.
+    pub there: Vec<String>,
+}
+
+/// A GPU, or a part of one, that a name stands for.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The driver's id of just that, `GPU-…` or `MIG-…`, whatever the name was.
+    pub id: String,
+    /// What it is.
+    pub gpu: Gpu,
+}
+
+/// What the driver knows of each of these names.
 ///
 /// # Errors
 /// As above.
-pub fn each(names: &[String]) -> Result<Vec<Option<Gpu>>, String> {
+pub fn known(names: &[String]) -> Result<Known, String> {
     let (cards, parts) = all(names.iter().any(|name| name.contains("MIG-")))?;
-    Ok(names.iter().map(|name| select(&cards, &parts, Some(name)).pop()).collect())
+    let there = cards.iter().map(|card| format!("{} ({})", card.index, card.gpu.name)).collect();
+    Ok(Known { each: each(&cards, &parts, names), there })
+}
+
+fn each(cards: &[Card], parts: &[Part], names: &[String]) -> Vec<Option<Found>> {
+    names.iter().map(|name| select(cards, parts, Some(name)).pop()).collect()
 }
 
 /// All cards, and their parts where a card is split or `split` asks for them.
@@ -168,25 +191,30 @@ fn parts_of(text: &str) -> Vec<Part> {
 }
 
 /// The GPUs that CUDA finds by their names: numbers, or beginnings of ids. It leaves out a name that it does not know, and all behind that.
-fn select(cards: &[Card], parts: &[Part], names: Option<&str>) -> Vec<Gpu> {
-    let part =
-        |card: &Card, profile: &str| Gpu { mig: Some(profile.to_owned()), ..card.gpu.clone() };
+fn select(cards: &[Card], parts: &[Part], names: Option<&str>) -> Vec<Found> {
+    let part = |card: &Card, profile: &str, id: &str| Found {
+        id: id.to_owned(),
+        gpu: Gpu { mig: Some(profile.to_owned()), ..card.gpu.clone() },
+    };
     // Of a card that is split CUDA takes the first part, unless one is named.
     let whole = |card: &Card| {
         let first = parts.iter().find(|part| card.split && part.of == card.gpu.id);
-        first.map_or_else(|| card.gpu.clone(), |first| part(card, &first.profile))
+        match first {
+            Some(first) => part(card, &first.profile, &first.id),
+            None => Found { id: card.gpu.id.clone(), gpu: card.gpu.clone() },
+        }
     };
     let Some(names) = names else { return cards.iter().map(whole).collect() };
     let named = |name: &str| {
         if let Some(of) = name.strip_prefix("MIG-") {
             if let Some(found) = parts.iter().find(|part| part.id.starts_with(name)) {
                 let card = cards.iter().find(|card| card.gpu.id == found.of)?;
-                return Some(part(card, &found.profile));
+                return Some(part(card, &found.profile, &found.id));
             }
             // As drivers before 470 name it: the card, and numbers in it.
             let (of, numbers) = of.split_once('/')?;
             let card = cards.iter().find(|card| card.gpu.id == of)?;
-            return Some(part(card, numbers));
+            return Some(part(card, numbers, name));
         }
         let by_id = |card: &&Card| name.starts_with("GPU-") && card.gpu.id.starts_with(name);
         cards.iter().find(|card| card.index == name || by_id(card)).map(whole)
@@ -216,8 +244,8 @@ mod tests {
             "0, GPU-a, NVIDIA H100 80GB HBM3, 550.54.15, 9.0, Disabled\n1, GPU-b, Tesla P4, 390.1, [N/A]\n",
         );
         let gpus = select(&cards, &[], None);
-        assert_eq!(gpus[0].words(), "NVIDIA H100 80GB HBM3 (compute 9.0, driver 550)");
-        assert_eq!((&gpus[1].compute_capability, &gpus[1].mig), (&None, &None));
+        assert_eq!(gpus[0].gpu.words(), "NVIDIA H100 80GB HBM3 (compute 9.0, driver 550)");
+        assert_eq!((&gpus[1].gpu.compute_capability, &gpus[1].gpu.mig), (&None, &None));
         assert_eq!(
             state_of("1980, 34\n"),
             Some(State { sm_clock_mhz: 1980.0, temperature_c: 34.0 })
@@ -229,7 +257,7 @@ mod tests {
     fn gpus_are_named_as_cuda_names_them() {
         let (cards, parts) = (cards(CARDS), parts_of(PARTS));
         let models = |names: Option<&str>| -> Vec<String> {
-            select(&cards, &parts, names).iter().map(Gpu::model).collect()
+            select(&cards, &parts, names).iter().map(|found| found.gpu.model()).collect()
         };
         let (large, small) =
             ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", "NVIDIA A100-SXM4-40GB MIG 1g.5gb");
@@ -246,5 +274,10 @@ mod tests {
         ] {
             assert_eq!(models(names), found, "{names:?}");
         }
+        let names = ["0", "GPU-a", "MIG-c3", "MIG-d4", "1", "GPU-b2", "7"].map(str::to_owned);
+        let ids: Vec<Option<String>> =
+            each(&cards, &parts, &names).into_iter().map(|found| Some(found?.id)).collect();
+        let [first, second, card] = ["MIG-c3", "MIG-d4", "GPU-b2"].map(|id| Some(id.to_owned()));
+        assert_eq!(ids, [&first, &first, &first, &second, &card, &card, &None].map(Clone::clone));
     }
 }

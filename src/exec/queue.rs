@@ -1,6 +1,6 @@
 //! Stages that wait for a part of the machine: which one is next.
 
-use super::resources::{Grant, Need, Pool};
+use super::resources::{Busy, Grant, Need, Pool};
 
 /// A stage that waits.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ struct Waiting {
     need: Need,
     /// How often a stage behind it was let past because it fitted and this one did not.
     passed: usize,
+    /// Whether it fitted but for stages of other runs, when it was tried last.
+    elsewhere: bool,
 }
 
 /// Stages that wait for a part of the machine.
@@ -33,7 +35,7 @@ impl Queue {
             other.priority > priority || (other.priority == priority && other.stage < stage)
         };
         let place = self.waiting.partition_point(first);
-        self.waiting.insert(place, Waiting { stage, priority, need, passed: 0 });
+        self.waiting.insert(place, Waiting { stage, priority, need, passed: 0, elsewhere: false });
     }
 
     /// Takes the next stage that fits, with what it was given.
@@ -42,11 +44,16 @@ impl Queue {
             return None;
         }
         for index in 0..self.waiting.len() {
-            if let Some(grant) = pool.take(&self.waiting[index].need) {
+            let taken = pool.take(&self.waiting[index].need);
+            let waiting = &mut self.waiting[index];
+            waiting.elsewhere = matches!(taken, Err(Busy::Elsewhere));
+            // What others have does not come sooner by waiting for it.
+            let urgent = waiting.passed >= PATIENCE && !waiting.elsewhere;
+            if let Ok(grant) = taken {
                 self.waiting[..index].iter_mut().for_each(|before| before.passed += 1);
                 return Some((self.waiting.remove(index).stage, grant));
             }
-            if self.waiting[index].passed >= PATIENCE {
+            if urgent {
                 return None;
             }
         }
@@ -58,6 +65,12 @@ impl Queue {
         self.waiting.retain(|waiting| !lost.contains(&waiting.stage));
     }
 
+    /// Stages that wait for nothing but GPUs of other runs.
+    pub fn elsewhere(&self) -> Vec<usize> {
+        let waiting = self.waiting.iter().filter(|waiting| waiting.elsewhere);
+        waiting.map(|waiting| waiting.stage).collect()
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
@@ -66,6 +79,9 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
+    use super::super::machine::Machine;
     use super::super::resources::Capacity;
     use super::*;
 
@@ -105,5 +121,25 @@ mod tests {
         assert_eq!(small, PATIENCE);
         pool.give_back(&held.unwrap());
         assert_eq!(queue.take(&mut pool).unwrap().0, 0);
+    }
+
+    #[test]
+    fn a_stage_that_waits_for_another_run_lets_all_past() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (Machine::of_test(folder.path()), Machine::of_test(folder.path()));
+        let held = theirs.cards(&["0".to_owned()]).unwrap().unwrap();
+        let capacity = Capacity { gpus: vec!["0".to_owned()], ..pool().capacity().clone() };
+        let mut pool = Pool::among_others(capacity, Rc::new(ours));
+        let mut queue = Queue::default();
+        queue.push(0, 9.0, Need { gpus: 1.0, ..need(1.0) });
+        for stage in 1..3 * PATIENCE {
+            queue.push(stage, 1.0, need(1.0));
+            let (taken, grant) = queue.take(&mut pool).unwrap();
+            assert_eq!((taken, queue.elsewhere()), (stage, vec![0]));
+            pool.give_back(&grant);
+        }
+        drop(held);
+        assert_eq!(queue.take(&mut pool).unwrap().0, 0);
+        assert!(queue.elsewhere().is_empty());
     }
 }

@@ -1,9 +1,11 @@
 //! What a machine has, what a stage needs of it, and what is free.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::gpus::Gpus;
 use super::host;
+use super::machine::Machine;
 
 /// What a stage needs to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +97,17 @@ pub struct Pool {
     memory: u64,
     /// Part of each GPU that is free, 0 to 1.
     gpus: BTreeMap<String, f64>,
+    /// The machine, where stages of other runs may have GPUs.
+    machine: Option<Rc<Machine>>,
+}
+
+/// Why a stage does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// Stages of this run have what it needs.
+    Here,
+    /// Stages of other runs have a GPU that it needs.
+    Elsewhere,
 }
 
 /// Sums of fractions are not exact.
@@ -105,15 +118,20 @@ impl Pool {
     pub fn new(capacity: Capacity) -> Self {
         let gpus = capacity.gpus.iter().map(|name| (name.clone(), 1.0)).collect();
         let (cpus, memory) = (capacity.cpus, capacity.memory);
-        Self { capacity, running: 0, alone: false, cpus, memory, gpus }
+        Self { capacity, running: 0, alone: false, cpus, memory, gpus, machine: None }
+    }
+
+    /// All is free but the GPUs that other runs on this machine have.
+    pub fn among_others(capacity: Capacity, machine: Rc<Machine>) -> Self {
+        Self { machine: Some(machine), ..Self::new(capacity) }
     }
 
     /// Takes all that a stage needs, or nothing.
-    pub fn take(&mut self, need: &Need) -> Option<Grant> {
+    pub fn take(&mut self, need: &Need) -> Result<Grant, Busy> {
         let blocked = self.alone || (need.alone && self.running > 0);
         let fits = need.cpus <= self.cpus + SLACK && need.memory <= self.memory;
         if blocked || !fits || self.running >= self.capacity.jobs {
-            return None;
+            return Err(Busy::Here);
         }
         let gpus = self.choose(need.gpus)?;
         let part = if need.gpus < 1.0 { need.gpus } else { 1.0 };
@@ -124,23 +142,25 @@ impl Pool {
         self.alone = need.alone;
         self.cpus -= need.cpus;
         self.memory -= need.memory;
-        Some(Grant { need: need.clone(), gpus })
+        Ok(Grant { need: need.clone(), gpus })
     }
 
     /// GPUs for a need: whole ones that are free, or the fullest one that still has the part.
-    fn choose(&self, need: f64) -> Option<Vec<String>> {
+    fn choose(&self, need: f64) -> Result<Vec<String>, Busy> {
         if need <= 0.0 {
-            return Some(Vec::new());
+            return Ok(Vec::new());
         }
-        if need < 1.0 {
-            let fits = self.gpus.iter().filter(|(_, free)| **free + SLACK >= need);
-            let fullest = fits.min_by(|a, b| a.1.total_cmp(b.1));
-            return fullest.map(|(name, _)| vec![name.clone()]);
+        let (part, count) = if need < 1.0 { (need, 1) } else { (1.0, need.round() as usize) };
+        let mut fits: Vec<(&String, &f64)> =
+            self.gpus.iter().filter(|(_, free)| **free + SLACK >= part).collect();
+        if fits.len() < count {
+            return Err(Busy::Here);
         }
-        let count = need.round() as usize;
-        let free = self.gpus.iter().filter(|(_, free)| **free + SLACK >= 1.0);
-        let names: Vec<String> = free.take(count).map(|(name, _)| name.clone()).collect();
-        (names.len() == count).then_some(names)
+        fits.sort_by(|a, b| a.1.total_cmp(b.1));
+        let names = fits.into_iter().map(|(name, _)| name);
+        let free = names.filter(|name| self.machine.as_ref().is_none_or(|it| it.has_free(name)));
+        let names: Vec<String> = free.take(count).cloned().collect();
+        if names.len() == count { Ok(names) } else { Err(Busy::Elsewhere) }
     }
 
     /// Takes back what a stage held.
@@ -184,12 +204,12 @@ mod tests {
     fn nothing_is_given_twice_and_all_comes_back() {
         let mut pool = pool(8);
         let one = pool.take(&need(2.5, 60, 0.0)).unwrap();
-        assert!(pool.take(&need(2.0, 0, 0.0)).is_none(), "processors");
-        assert!(pool.take(&need(1.0, 50, 0.0)).is_none(), "memory");
+        assert!(pool.take(&need(2.0, 0, 0.0)).is_err(), "processors");
+        assert!(pool.take(&need(1.0, 50, 0.0)).is_err(), "memory");
         let two = pool.take(&need(1.5, 40, 0.0)).unwrap();
         pool.give_back(&one);
         pool.give_back(&two);
-        assert!(pool.take(&need(4.0, 100, 2.0)).is_some());
+        assert!(pool.take(&need(4.0, 100, 2.0)).is_ok());
     }
 
     #[test]
@@ -200,9 +220,9 @@ mod tests {
         assert_eq!(part(&mut pool).unwrap(), ["a"], "the one that is in use already");
         let whole = pool.take(&need(0.1, 0, 1.0)).unwrap();
         assert_eq!(whole.gpus, ["b"]);
-        assert_eq!(part(&mut pool), None);
+        assert_eq!(part(&mut pool), Err(Busy::Here));
         pool.give_back(&whole);
-        assert!(pool.take(&need(0.1, 0, 2.0)).is_none());
+        assert!(pool.take(&need(0.1, 0, 2.0)).is_err());
         assert_eq!(part(&mut pool).unwrap(), ["b"]);
     }
 
@@ -211,13 +231,13 @@ mod tests {
         let mut pool = pool(2);
         let alone = Need { alone: true, ..need(1.0, 0, 0.0) };
         let one = pool.take(&need(1.0, 0, 0.0)).unwrap();
-        assert!(pool.take(&alone).is_none());
+        assert!(pool.take(&alone).is_err());
         let two = pool.take(&need(1.0, 0, 0.0)).unwrap();
-        assert!(pool.take(&need(1.0, 0, 0.0)).is_none(), "two jobs");
+        assert!(pool.take(&need(1.0, 0, 0.0)).is_err(), "two jobs");
         pool.give_back(&one);
         pool.give_back(&two);
         assert!(pool.take(&alone).unwrap().alone());
-        assert!(pool.take(&need(1.0, 0, 0.0)).is_none());
+        assert!(pool.take(&need(1.0, 0, 0.0)).is_err());
     }
 
     #[test]

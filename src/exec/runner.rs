@@ -243,6 +243,7 @@ impl<'a> Run<'a> {
             return Ok(self.cache.flush()?);
         }
         self.keys.borrow_mut().save()?;
+        self.check_gpus()?;
         self.check_lacks()?;
         {
             let used: Vec<Digest> = self.notes.borrow().values().map(|note| note.key).collect();

@@ -11,12 +11,13 @@ use super::attempt::{Attempt, Worked};
 use super::error::{At, Result, RunError};
 use super::event::Event;
 use super::failure::{StageFailure, failure};
+use super::host;
+use super::machine::Machine;
 use super::past::label;
 use super::resources::Grant;
 use super::runner::{Needed, Run};
 use super::scratch::Scratch;
 use super::signals::Signals;
-use super::{host, machine};
 use crate::cache::{
     ActionRecord, Cache, CacheError, Claim, Claimed, Digest, Lookup, StoredOutput, files,
 };
@@ -28,6 +29,8 @@ use crate::task::Blame;
 pub struct Trial<'r, 'p> {
     /// The run.
     pub run: &'r Run<'p>,
+    /// The machine, among other runs.
+    pub machine: Rc<Machine>,
     /// The stage.
     pub needed: Rc<Needed>,
     /// Attempts of this run that failed before.
@@ -46,6 +49,8 @@ pub enum End {
         /// So much later.
         after: Duration,
     },
+    /// A stage of another run took one of its GPUs just before: it may begin with another one, or later.
+    Elsewhere,
     /// Another run does it.
     Theirs {
         /// That run's process, where known.
@@ -54,7 +59,7 @@ pub enum End {
 }
 
 /// A stage that waits longer for other runs on the machine says so.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much later than a stage's program a job's runner may be told that its time is up.
 const LATE: Duration = Duration::from_millis(100);
@@ -65,7 +70,7 @@ const LATE: Duration = Duration::from_millis(100);
 ///
 /// What ends the run as a whole.
 pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals) -> Result<End> {
-    let Trial { run, needed, failed } = trial;
+    let Trial { run, machine, needed, failed } = trial;
     if signals.any() {
         return Err(RunError::Interrupted);
     }
@@ -89,7 +94,7 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         (claim, Scratch::new(run.cache, spares, &needed.digest, cell, &done)?)
     };
     let turn = {
-        let turn = machine::turn(grant.alone());
+        let turn = machine.turn(grant.alone());
         tokio::pin!(turn);
         let mut told = false;
         loop {
@@ -104,6 +109,9 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
             }
         }
     };
+    let Some(cards) = machine.cards(&grant.gpus).at("lock", "its GPUs".as_ref())? else {
+        return Ok(End::Elsewhere);
+    };
     if failed == 0 {
         run.begun.borrow_mut().insert(needed.stage, Instant::now());
         run.tell(&Event::Started { stage: &cell.id, reason: &needed.why });
@@ -116,11 +124,12 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         log: run.log(cell),
         timeout: cell.execution.timeout,
         grant,
+        inside: machine.inside(&run.id, &cell.id, grant, &scratch.root),
         gpus: &run.gpus,
         reporter: &run.reporter,
     };
     let result = attempt.run(&claim, &scratch, &run.done, signals).await;
-    drop(turn);
+    drop((cards, turn));
     let changed = run.keys.borrow_mut().inputs.changed(run.plan.pipeline(), cell)?;
     if !changed.is_empty() {
         // They may hold what came of either state of the files.

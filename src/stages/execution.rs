@@ -24,8 +24,8 @@ pub struct ExecutionTable {
     /// Further attempts after a failure.
     #[serde(default)]
     pub retries: Option<RetriesTable>,
-    /// Nothing else runs on the machine meanwhile. Default: true for `benchmark`, `search` and the
-    /// `build-engine` of backend `tensorrt`, else false.
+    /// Nothing else runs on the machine meanwhile, of all runs of the same user: runs of other users are not seen. Default: true
+    /// for `benchmark`, `search` and the `build-engine` of backend `tensorrt`, else false.
     #[serde(default)]
     pub exclusive: Option<bool>,
 }

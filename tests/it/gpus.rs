@@ -127,6 +127,45 @@ fn a_stage_sees_what_the_run_may_use() {
     assert!(lacks.stderr.contains("needs TensorRT (trtexec): no GPU is visible"), "{lacks:?}");
 }
 
+/// Two stages had it at once, or a stage that needed two of them was never run, with exit code 0.
+#[test]
+fn a_gpu_that_is_named_twice_is_one() {
+    let stage = |gpus: &str| {
+        format!(
+            "[stages.a]\nkind = \"command\"\nrun = \"echo $CUDA_VISIBLE_DEVICES > $QPIPE_OUT_SEEN\"\noutputs = {{ seen = \"seen\" }}\n{gpus}\n"
+        )
+    };
+    let two = project(&["A100"; 2], &stage("resources = { gpus = 2 }"));
+    let told = |names: &str| said(&two, &["run", "p.toml", "--gpus", names], None);
+    let inherited = |names: &str| said(&two, &["run", "p.toml"], Some(names));
+    let once = [
+        told("0,0"),
+        told("0,GPU-0"),
+        told("GPU-0,0,GPU-"),
+        inherited("1,1"),
+        inherited("GPU-1,1"),
+    ];
+    for few in once {
+        let message = "needs 2 GPUs; this machine has 1\n";
+        assert!(few.code == Some(3) && few.stderr.contains(message), "{few:?}");
+    }
+    assert_eq!(told("0,GPU-0,1").code, Some(0));
+    assert_eq!(two.artifact("a/seen"), "0,1\n");
+    // To CUDA a list that names one twice is no list.
+    let any = project(&["A100"; 2], &stage(""));
+    assert_eq!(run(&any, "GPU-1,1").code, Some(0));
+    assert_eq!(any.artifact("a/seen"), "GPU-1\n");
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_refused() {
+    let project = project(MIXED, &engine("resources = { gpus = 1 }"));
+    let refused = run(&project, "0,7");
+    let message = "error: --gpus 7: there is no such GPU; this machine has 0 (A100), 1 (T4)\n  \
+                   help: name GPUs by their numbers in nvidia-smi or by their ids (nvidia-smi -L)\n";
+    assert_eq!((refused.code, refused.stderr.as_str()), (Some(2), message));
+}
+
 /// The fact is that of the order in which a stage sees them.
 #[test]
 fn another_order_is_another_first_gpu() {

@@ -14,6 +14,7 @@ mod history;
 mod init;
 mod linking;
 mod loading;
+mod machine;
 mod model;
 mod parallel;
 mod pipelines;

@@ -37,7 +37,7 @@ impl Pipeline {
         made.arg(command).arg(&self.file).args(&self.arguments).args(more);
         made.env("QPIPE_CACHE", self.folder.path().join("cache"));
         made.env("NO_COLOR", "1").env_remove("QPIPE_WORKER");
-        made.env("XDG_RUNTIME_DIR", self.folder.path().join(".machine"));
+        made.env("QPIPE_MACHINE", self.folder.path().join(".machine"));
         made
     }
 

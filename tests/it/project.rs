@@ -69,7 +69,7 @@ impl Project {
             .env("QPIPE_CACHE", self.path("cache"))
             .env("NO_COLOR", "1")
             // A machine of its own: other tests' benchmarks and stages are none of its business.
-            .env("XDG_RUNTIME_DIR", self.path(".machine"))
+            .env("QPIPE_MACHINE", self.path(".machine"))
             .env_remove("QPIPE_PROFILE")
             .env_remove("QPIPE_WORKER")
             .env_remove("QPIPE_REMOTE")

@@ -17,6 +17,7 @@ use crate::exec::estimate::Estimates;
 use crate::exec::event::Event;
 use crate::exec::failure::{StageFailure, failure};
 use crate::exec::gpus::{Gpus, Shared};
+use crate::exec::machine::{Inside, Machine};
 use crate::exec::need::need;
 use crate::exec::queue::Queue;
 use crate::exec::resources::{Capacity, Grant, Pool};
@@ -42,18 +43,26 @@ impl Local {
 
 impl Executor for Local {
     fn execute(&self, run: &Run, work: Work) -> Result<()> {
-        self.tell_of_other_kinds(run);
-        self.check(run)?;
+        let mut ids = BTreeMap::new();
+        if run.plan.order().any(|index| self.waits_for_gpus(run, index)) {
+            self.tell_of_other_kinds(run);
+            ids = run.gpus.ids();
+        }
+        let machine = Rc::new(Machine::open(ids)?);
+        self.check(run, &machine)?;
         let (runtime, signals, ender) = machinery::start()?;
         let mut local = Progress {
             run,
+            machine: Rc::clone(&machine),
             scheduler: work.scheduler,
-            pool: Pool::new(self.capacity.clone()),
+            pool: Pool::among_others(self.capacity.clone(), machine),
             queue: Queue::default(),
             estimates: Estimates::new(run)?,
             needed: BTreeMap::new(),
             tries: BTreeMap::new(),
             tasks: FuturesUnordered::new(),
+            elsewhere: BTreeMap::new(),
+            looking: false,
             signals,
             stopping: false,
         };
@@ -101,19 +110,25 @@ impl Executor for Local {
         });
         let left = local.queue.len() + local.scheduler.left();
         run.summary.borrow_mut().skipped += left;
-        fatal.map_or(Ok(()), Err)
+        match fatal {
+            Some(error) => Err(error),
+            None if local.stopping => Ok(()),
+            None => none_left(left, || local.left(), run.plan.order().count()),
+        }
     }
 }
 
 impl Local {
-    /// Warns of GPUs that no stage is given, where one waits for some.
+    /// Whether a stage that is not done is to be given GPUs.
+    fn waits_for_gpus(&self, run: &Run, index: usize) -> bool {
+        let cell = run.stage(index);
+        !run.done.borrow().contains_key(&cell.id) && need(cell, &self.capacity).gpus > 0.0
+    }
+
+    /// Warns of GPUs that no stage is given.
     fn tell_of_other_kinds(&self, run: &Run) {
-        let waits = |index: usize| {
-            let cell = run.stage(index);
-            !run.done.borrow().contains_key(&cell.id) && need(cell, &self.capacity).gpus > 0.0
-        };
         let Shared { names, kind, others } = run.gpus.shared();
-        if others.is_empty() || !run.plan.order().any(waits) {
+        if others.is_empty() {
             return;
         }
         let list: Vec<String> =
@@ -129,7 +144,7 @@ impl Local {
 
     /// Refuses a stage that needs more than the machine has, before anything runs. Where a remote
     /// cache may have its result, it is refused once that does not.
-    fn check(&self, run: &Run) -> Result<()> {
+    fn check(&self, run: &Run, machine: &Machine) -> Result<()> {
         if remote::is_there(run) {
             return Ok(());
         }
@@ -138,21 +153,31 @@ impl Local {
             if run.done.borrow().contains_key(&cell.id) {
                 continue;
             }
-            fits(run, index, &self.capacity)?;
+            fits(run, index, &self.capacity, machine)?;
         }
         Ok(())
     }
 }
 
-/// Refuses a stage that needs more than the machine has.
-fn fits(run: &Run, index: usize, capacity: &Capacity) -> Result<()> {
+/// Refuses a stage that needs more than the machine has, or than this run can have of it.
+fn fits(run: &Run, index: usize, capacity: &Capacity, machine: &Machine) -> Result<()> {
     let cell = run.stage(index);
-    let Some((what, needed, there)) = capacity.lacks(&need(cell, capacity)) else {
-        return Ok(());
-    };
-    let file = cell.file.to_path_buf();
-    let (stage, line) = (cell.id.clone(), cell.line);
-    Err(RunError::TooLarge { file, line, stage, what, needed, there })
+    let need = need(cell, capacity);
+    let (file, line, stage) = (cell.file.to_path_buf(), cell.line, cell.id.clone());
+    if let Some((what, needed, there)) = capacity.lacks(&need) {
+        return Err(RunError::TooLarge { file, line, stage, what, needed, there });
+    }
+    match machine.shared_by().filter(|_| need.alone) {
+        Some(Inside { stage: outer, run, .. }) => {
+            Err(RunError::Inside { file, line, stage, outer: outer.clone(), run: run.clone() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// A run that nothing stopped and that leaves stages is no success: what they wait for does not come.
+fn none_left(left: usize, names: impl Fn() -> Vec<String>, stages: usize) -> Result<()> {
+    if left == 0 { Ok(()) } else { Err(RunError::Left { left, names: names(), stages }) }
 }
 
 /// At most this much work is lost with the machine's power.
@@ -161,7 +186,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// How often it is told how long the run will take.
 const TELL: Duration = Duration::from_secs(1);
 
-/// How often a stage that another run does is looked at.
+/// How often it is looked whether another run has done a stage, or has given a GPU back.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What happened to a stage.
@@ -174,6 +199,8 @@ enum Wake {
     Pushed,
     /// It may be tried again.
     Again(Rc<Needed>),
+    /// Other runs may have given GPUs back.
+    Look,
     /// A signal came while it waited for that.
     Interrupted,
 }
@@ -183,6 +210,7 @@ type Task<'t> = Pin<Box<dyn Future<Output = Wake> + 't>>;
 /// A run on its way.
 struct Progress<'r, 'p> {
     run: &'r Run<'p>,
+    machine: Rc<Machine>,
     scheduler: Scheduler,
     pool: Pool,
     queue: Queue,
@@ -191,6 +219,10 @@ struct Progress<'r, 'p> {
     /// Attempts that failed, of each stage.
     tries: BTreeMap<usize, u32>,
     tasks: FuturesUnordered<Task<'r>>,
+    /// Since when stages wait for GPUs that stages of other runs have; `None`: it was told.
+    elsewhere: BTreeMap<usize, Option<Instant>>,
+    /// Whether one of the tasks is to wake this when that may be over.
+    looking: bool,
     signals: Signals,
     /// Nothing is started any more.
     stopping: bool,
@@ -229,7 +261,7 @@ impl<'r, 'p> Progress<'r, 'p> {
 
     fn again(&mut self, needed: Rc<Needed>) {
         let stage = needed.stage;
-        if let Err(error) = fits(self.run, stage, self.pool.capacity()) {
+        if let Err(error) = fits(self.run, stage, self.pool.capacity(), &self.machine) {
             return self.cannot(&needed, &error);
         }
         let need = need(self.run.stage(stage), self.pool.capacity());
@@ -255,12 +287,22 @@ impl<'r, 'p> Progress<'r, 'p> {
         self.stopping |= !self.run.options.keep_going;
     }
 
+    /// Names of stages that were neither done nor lost.
+    fn left(&self) -> Vec<String> {
+        let (notes, lost, done) =
+            (self.run.notes.borrow(), self.run.lost.borrow(), self.run.done.borrow());
+        let open = |index: &usize| !notes.contains_key(index) && !lost.contains_key(index);
+        let names = self.run.plan.order().filter(open).map(|index| &self.run.stage(index).id);
+        names.filter(|name| !done.contains_key(*name)).cloned().collect()
+    }
+
     /// Starts what fits.
     fn start(&mut self) {
         while let Some((stage, grant)) = self.queue.take(&mut self.pool) {
             let Some(needed) = self.needed.remove(&stage) else { continue };
             let trial = Trial {
                 run: self.run,
+                machine: Rc::clone(&self.machine),
                 needed: Rc::clone(&needed),
                 failed: self.tries.get(&stage).copied().unwrap_or(0),
             };
@@ -270,6 +312,31 @@ impl<'r, 'p> Progress<'r, 'p> {
                 Wake::Ended(needed, grant, result)
             }));
         }
+        self.wait_for_gpus();
+    }
+
+    /// Looks again in a while where stages wait for GPUs that stages of other runs have.
+    fn wait_for_gpus(&mut self) {
+        let waiting = self.queue.elsewhere();
+        for &stage in &waiting {
+            let since = self.elsewhere.entry(stage).or_insert_with(|| Some(Instant::now()));
+            if since.is_some_and(|since| since.elapsed() > stage_run::PATIENCE) {
+                *since = None;
+                let stage = &self.run.stage(stage).id;
+                self.run.tell(&Event::WaitingForGpu { stage });
+            }
+        }
+        if waiting.is_empty() || self.looking {
+            return;
+        }
+        self.looking = true;
+        let mut signals = self.signals.clone();
+        self.tasks.push(Box::pin(async move {
+            tokio::select! {
+                () = signals.next() => Wake::Interrupted,
+                () = tokio::time::sleep(LOOK) => Wake::Look,
+            }
+        }));
     }
 
     fn wake(&mut self, wake: Wake) -> Result<()> {
@@ -280,6 +347,10 @@ impl<'r, 'p> Progress<'r, 'p> {
                 return Ok(());
             }
             Wake::Pushed => return Ok(()),
+            Wake::Look => {
+                self.looking = false;
+                return Ok(());
+            }
             Wake::Pulled(needed, found) => {
                 if !found? {
                     self.again(needed);
@@ -309,6 +380,7 @@ impl<'r, 'p> Progress<'r, 'p> {
                 *self.tries.entry(stage).or_default() += 1;
                 self.later(needed, after);
             }
+            End::Elsewhere => self.again(needed),
             End::Theirs { pid } => {
                 // Another stage of this run with the same key needs no word.
                 let own = std::process::id().cast_signed();
@@ -361,5 +433,20 @@ impl<'r, 'p> Progress<'r, 'p> {
                 }
             }
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such a run ended with exit code 0.
+    #[test]
+    fn stages_that_are_left_over_are_no_success() {
+        let names = || vec!["a".to_owned(), "b".to_owned()];
+        assert!(none_left(0, names, 3).is_ok());
+        let error = none_left(2, names, 3).unwrap_err();
+        let message = "2 of 3 stages were not run, though nothing failed: a, b";
+        assert_eq!(error.to_string(), message);
     }
 }

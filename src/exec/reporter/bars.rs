@@ -86,6 +86,7 @@ impl Bars {
             | Event::Submitted { .. }
             | Event::Waiting { .. }
             | Event::WaitingForMachine { .. }
+            | Event::WaitingForGpu { .. }
             | Event::Warning { .. }
             | Event::Retrying { .. } => {
                 self.foot.draw(now);

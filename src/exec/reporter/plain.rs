@@ -58,6 +58,9 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::WaitingForMachine { stage, alone: false } => {
             format!("{stage}: waiting for another run's stage that needs this machine alone\n")
         }
+        Event::WaitingForGpu { stage } => {
+            format!("{stage}: waiting for a GPU that no stage of another run has\n")
+        }
         Event::Warning { stage: Some(stage), message } => format!("{stage}: warning: {message}\n"),
         Event::Warning { stage: None, message } => format!("warning: {message}\n"),
         Event::Finished { stage, seconds: took, unchanged } => {

@@ -275,6 +275,8 @@ outputs = { env = "env", pwd = "pwd", in = "in", fd = "fd" }
     let expected = [
         "QPIPE_ATTEMPT",
         "QPIPE_CACHE",
+        "QPIPE_INSIDE",
+        "QPIPE_MACHINE",
         "QPIPE_OUT",
         "QPIPE_OUT_ENV",
         "QPIPE_OUT_FD",

@@ -40,7 +40,7 @@ fn run(project: &Project, call: &str, error: &str, nth: usize) -> Option<Said> {
         .args(["run", "p.toml", "-j1", "--set", "params.word=two"])
         .current_dir(project.path(""))
         .env("QPIPE_CACHE", project.path("cache"))
-        .env("XDG_RUNTIME_DIR", project.path(".machine"))
+        .env("QPIPE_MACHINE", project.path(".machine"))
         .env("NO_COLOR", "1");
     let said = project.said(&mut command);
     let trace = project.read("trace");

@@ -53,7 +53,7 @@ impl Weak {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.project.command(arguments);
-        command.env("XDG_RUNTIME_DIR", self.project.path("runtime"));
+        command.env("QPIPE_MACHINE", self.project.path("runtime"));
         if self.root {
             command.uid(NOBODY).gid(NOBODY);
         }
