@@ -6,7 +6,7 @@ use super::when::when;
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
 use crate::exec::reporter::seconds;
-use crate::exec::{self, RunError, RunRecord, Status, find_run, shell};
+use crate::exec::{self, RunError, RunRecord, Status, find_run, shell, stderr};
 use crate::plan::Plan;
 
 /// Lists the runs of a pipeline, newest first, or prints what a stage printed.
@@ -143,7 +143,7 @@ fn print_logs(cache: &Cache, runs: &[RunRecord], ids: &[&str]) -> Exit {
             // Programs may print colours.
             Ok(bytes) => look::print_raw(&String::from_utf8_lossy(&bytes)),
             Err(error) => {
-                eprintln!("error: cannot read {}: {error}", path.display());
+                stderr::line(format_args!("error: cannot read {}: {error}", path.display()));
                 return Exit::Machine;
             }
         }
@@ -151,7 +151,10 @@ fn print_logs(cache: &Cache, runs: &[RunRecord], ids: &[&str]) -> Exit {
     if any {
         return Exit::Success;
     }
-    eprintln!("error: no log of {}: it printed nothing, or its logs are gone", ids.join(", "));
-    eprintln!("  help: `qpipe log FILE` lists the runs that the cache remembers");
+    stderr::line(format_args!(
+        "error: no log of {}: it printed nothing, or its logs are gone",
+        ids.join(", ")
+    ));
+    stderr::line(format_args!("  help: `qpipe log FILE` lists the runs that the cache remembers"));
     Exit::Usage
 }
