@@ -132,8 +132,18 @@ fn packed(args: &Args, pipeline: &Pipeline) -> Result<Exit, BundleError> {
         };
         match cache.lookup(&locked.key)? {
             Lookup::Hit(record) => packing.record(&cache, *record)?,
-            Lookup::Miss | Lookup::Damaged(_) => {
-                stderr::line(format_args!("{id}: not packed, its result is not in this cache"));
+            found => {
+                let record = match found {
+                    Lookup::Damaged(_) => cache.record_of(&locked.key)?,
+                    _ => None,
+                };
+                match record.filter(|record| record.outputs.values().all(|it| cache.has(it))) {
+                    // Packing reads it, and says what is damaged.
+                    Some(record) => packing.record(&cache, record)?,
+                    None => stderr::line(format_args!(
+                        "{id}: not packed, its result is not in this cache"
+                    )),
+                }
             }
         }
     }
