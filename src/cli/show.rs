@@ -147,6 +147,13 @@ pub(super) fn run_text(run: &RunRecord, metrics: &BTreeMap<String, Metrics>) -> 
     for (id, failed) in &run.skipped {
         text.push_str(&format!("{id}: not run, because {failed} failed\n"));
     }
+    if run.left > 0 {
+        let stages = if run.left == 1 { "stage" } else { "stages" };
+        text.push_str(&format!(
+            "{} more {stages} not run: a run without --keep-going begins none after a failure\n",
+            run.left
+        ));
+    }
     text
 }
 
