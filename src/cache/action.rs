@@ -54,11 +54,10 @@ impl Cache {
             Some(Ok(found)) => found,
         };
         for (port, output) in &record.outputs {
-            if !self.has(output) && !self.mend(output)? {
+            if !self.is_sound(output) && !self.mend(output)? {
                 let object = output.digest.short();
-                return Ok(Lookup::Damaged(format!(
-                    "output {port} ({object}) is gone or cut short"
-                )));
+                let what = if self.has(output) { "was changed" } else { "is gone or cut short" };
+                return Ok(Lookup::Damaged(format!("output {port} ({object}) {what}")));
             }
         }
         if trust == Trust::Doubtful && !self.checked().contains(key) {

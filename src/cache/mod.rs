@@ -20,6 +20,7 @@ mod object;
 mod processes;
 mod record;
 pub mod remote;
+mod seal;
 mod session;
 mod status;
 mod store;

@@ -6,9 +6,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rayon::prelude::*;
+
 use super::error::{At, CacheError, Result};
 use super::tree::{Entry, Manifest, hash_file, regular, walk};
-use super::{Cache, Digest, StoredOutput, files, network};
+use super::{Cache, Digest, StoredOutput, files, network, seal};
 
 /// What [`Cache::store`] put away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ impl Cache {
         let metadata = file.metadata().at("look at", &source)?;
         let mode = 0o444 | (metadata.mode() & 0o111);
         fs::set_permissions(&source, Permissions::from_mode(mode)).at("protect", &source)?;
+        // First the seal: who writes while it is read breaks it. Without one it is read at each use.
+        let _ = seal::set(&source);
         let (digest, bytes) = hash_file(&source)?;
         self.place_object(&source, &digest)?;
         Ok((digest, bytes))
@@ -96,6 +100,7 @@ impl Cache {
     pub(super) fn adopt(&self, source: &Path, digest: &Digest, executable: bool) -> Result<()> {
         let mode = if executable { 0o555 } else { 0o444 };
         fs::set_permissions(source, Permissions::from_mode(mode)).at("protect", source)?;
+        let _ = seal::set(source);
         self.place_object(source, digest)
     }
 
@@ -113,6 +118,7 @@ impl Cache {
         let object = self.object(&digest);
         if self.kept(&object, &digest, text.len() as u64).is_none() {
             files::publish_unflushed(&object, text.as_bytes())?;
+            let _ = seal::set(&object);
         }
         self.pending().push(object.clone());
         protect(&object, 0o444)?;
@@ -153,7 +159,11 @@ impl Cache {
     }
 
     fn copy(&self, object: &Path, copy: &Path) -> std::io::Result<()> {
-        fs::copy(object, copy).map(drop).inspect_err(|_| {
+        let copied = fs::copy(object, copy).map(|_| {
+            // Without a seal it is read at each use.
+            let _ = seal::set(copy);
+        });
+        copied.inspect_err(|_| {
             // The first error is the one to tell.
             let _ = fs::remove_file(copy);
         })
@@ -162,6 +172,68 @@ impl Cache {
     /// Where an output is.
     pub fn output(&self, output: &StoredOutput) -> PathBuf {
         if output.directory { self.tree(&output.digest) } else { self.object(&output.digest) }
+    }
+
+    /// Whether an output is there and nobody wrote into it since it was stored. Its content is read only where that cannot be seen.
+    pub fn is_sound(&self, output: &StoredOutput) -> bool {
+        if !output.directory {
+            return self.is_intact(&self.object(&output.digest), &output.digest, output.bytes);
+        }
+        let Some(manifest) = self.manifest(&output.digest) else { return false };
+        let root = self.tree(&output.digest);
+        self.are_intact(&manifest, |entry| root.join(&entry.path))
+    }
+
+    /// The same of an object.
+    pub(super) fn holds(&self, digest: &Digest, bytes: u64) -> bool {
+        self.is_intact(&self.object(digest), digest, bytes)
+    }
+
+    fn is_intact(&self, path: &Path, digest: &Digest, bytes: u64) -> bool {
+        let there = fs::symlink_metadata(path).ok();
+        let there = there.filter(|file| file.is_file() && file.len() == bytes);
+        there.is_some_and(|file| {
+            seal::is_unbroken(&file) || seal::reads_as(path, digest, self.writable)
+        })
+    }
+
+    fn are_intact(&self, manifest: &Manifest, place: impl Fn(&Entry) -> PathBuf) -> bool {
+        let mut unsealed = Vec::new();
+        for entry in &manifest.entries {
+            let path = place(entry);
+            match fs::symlink_metadata(&path) {
+                Ok(file) if !file.is_file() || file.len() != entry.bytes => return false,
+                Ok(file) if seal::is_unbroken(&file) => {}
+                Ok(_) => unsealed.push((path, &entry.digest)),
+                Err(_) => return false,
+            }
+        }
+        let reads =
+            |(path, digest): &(PathBuf, &Digest)| seal::reads_as(path, digest, self.writable);
+        // A pool of threads costs more than a few files take.
+        if unsealed.len() > 1 { unsealed.par_iter().all(reads) } else { unsealed.iter().all(reads) }
+    }
+
+    /// Removes what of an output is damaged, so that its producer runs again.
+    pub fn discard(&self, output: &StoredOutput) -> Result<()> {
+        let mut parts = vec![(self.object(&output.digest), output.digest, output.bytes)];
+        if output.directory {
+            let Some(manifest) = self.manifest(&output.digest) else {
+                return files::remove(&self.object(&output.digest));
+            };
+            let root = self.tree(&output.digest);
+            let each = manifest.entries.iter().flat_map(|entry| {
+                let places = [root.join(&entry.path), self.object(&entry.digest)];
+                places.map(|path| (path, entry.digest, entry.bytes))
+            });
+            parts = each.collect();
+        }
+        for (path, digest, bytes) in parts {
+            if !self.is_intact(&path, &digest, bytes) {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether an output is there, with the size that it had. Its content is not read.
@@ -183,11 +255,7 @@ impl Cache {
     pub(super) fn mend(&self, output: &StoredOutput) -> Result<bool> {
         let manifest = output.directory.then(|| self.manifest(&output.digest)).flatten();
         let Some(manifest) = manifest else { return Ok(false) };
-        let sized = |entry: &Entry| {
-            fs::symlink_metadata(self.object(&entry.digest))
-                .is_ok_and(|file| file.is_file() && file.len() == entry.bytes)
-        };
-        if !manifest.entries.iter().all(sized) {
+        if !self.are_intact(&manifest, |entry| self.object(&entry.digest)) {
             return Ok(false);
         }
         // The record may be flushed already: what it needs must not come to less.
@@ -195,10 +263,10 @@ impl Cache {
         Ok(self.has(output))
     }
 
-    /// The manifest of that digest, if it is there and readable.
+    /// The manifest of that digest, if it is there and whole.
     pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
         let text = fs::read_to_string(self.object(digest)).ok()?;
-        Manifest::parse(&text)
+        Manifest::parse(&text).filter(|_| Digest::of(text.as_bytes()) == *digest)
     }
 }
 

@@ -46,20 +46,22 @@ impl Cache {
     }
 }
 
-/// A name as one part of a path: what would leave the folder is replaced, and what would be too long
-/// for a file system is cut, with a digest in place of the rest.
+/// A name as one part of a path: what would leave the folder is replaced, what would be too long for a
+/// file system is cut, and a digest then tells it from other names.
 pub fn plain_name(name: &str) -> String {
     let mut plain: String =
         name.chars().map(|c| if c == '/' || c.is_control() { '_' } else { c }).collect();
-    if plain.len() > LONGEST {
-        let fits = (0..LONGEST - 13).rev().find(|end| plain.is_char_boundary(*end));
-        plain.truncate(fits.unwrap_or(0));
-        plain = format!("{plain}~{}", Digest::of(name.as_bytes()).short());
+    if matches!(name, "" | "." | "..") {
+        plain.insert(0, '_');
     }
-    match plain.as_str() {
-        "" | "." | ".." => format!("_{plain}"),
-        _ => plain,
+    if plain == name && plain.len() <= LONGEST {
+        return plain;
     }
+    // Its digest has 12 digits, and a `~` before them.
+    let most = plain.len().min(LONGEST - 13);
+    let fits = (0..=most).rev().find(|end| plain.is_char_boundary(*end));
+    plain.truncate(fits.unwrap_or(0));
+    format!("{plain}~{}", Digest::of(name.as_bytes()).short())
 }
 
 #[cfg(test)]
@@ -68,8 +70,10 @@ mod tests {
 
     #[test]
     fn a_name_is_one_part_of_a_path_and_not_too_long() {
-        assert_eq!(plain_name("a[1,../x]"), "a[1,.._x]");
-        assert_eq!(plain_name(".."), "_..");
+        assert_eq!(plain_name("a[1,ä]"), "a[1,ä]");
+        assert_eq!(plain_name("a[1,../x]"), "a[1,.._x]~17349dfb3d9a");
+        assert_eq!(plain_name(".."), "_..~5ec1f7e700f3");
+        assert_ne!(plain_name("a[c/d]"), plain_name("a[c_d]"));
         let long = |end: &str| plain_name(&format!("{}{end}", "ä".repeat(150)));
         assert!(long("a").len() <= LONGEST && long("a") != long("b"), "{}", long("a"));
     }

@@ -28,6 +28,8 @@ use super::{Digest, files};
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
+    /// Whether it is not only to be read.
+    pub(super) writable: bool,
     shared: Arc<Shared>,
 }
 
@@ -60,7 +62,7 @@ impl Cache {
     ///
     /// A folder that cannot be made, whose path is not UTF-8, or that has another layout.
     pub fn open(root: &Path) -> Result<Self> {
-        let cache = Self::at(root)?;
+        let cache = Self { writable: true, ..Self::at(root)? };
         let marker = cache.root.join(MARKER);
         if !marker.exists() {
             files::publish(&marker, format!("{SIGNATURE}\n{LAYOUT}\n").as_bytes())?;
@@ -95,7 +97,7 @@ impl Cache {
             checked: Mutex::default(),
             adopted: Mutex::default(),
         };
-        Ok(Self { root, shared: Arc::new(shared) })
+        Ok(Self { root, writable: false, shared: Arc::new(shared) })
     }
 
     /// The journal. No call that takes it again may be made meanwhile.

@@ -33,6 +33,15 @@ pub enum Fault {
         /// Its output's port.
         port: String,
     },
+    /// A record of what was made from a damaged object: nobody knows whether before or after the damage.
+    MadeFrom {
+        /// The record's key.
+        key: Digest,
+        /// The stage that it is of.
+        stage: String,
+        /// Its input's port.
+        port: String,
+    },
     /// A line of the journal that cannot be believed.
     Line {
         /// The journal.
@@ -61,6 +70,13 @@ impl fmt::Display for Fault {
             Self::Missing { key, stage, port } => {
                 let key = key.short();
                 write!(f, "record {key}: output {port} of {stage} is missing or has another size")
+            }
+            Self::MadeFrom { key, stage, port } => {
+                let key = key.short();
+                write!(
+                    f,
+                    "record {key}: input {port} of {stage} is damaged, its result may be of that"
+                )
             }
             Self::Line { path, byte } => {
                 write!(f, "{}: the line at byte {byte} is damaged", path.display())
@@ -133,7 +149,44 @@ impl Cache {
             verified.bytes += bytes;
             verified.faults.extend(fault);
         }
+        verified.faults.extend(self.made_from_damage(&records, &verified.faults));
         Ok(verified)
+    }
+
+    /// Records whose keys name what was found to be damaged.
+    fn made_from_damage(&self, records: &[ActionRecord], faults: &[Fault]) -> Vec<Fault> {
+        let changed: HashSet<&Path> = faults
+            .iter()
+            .filter_map(|fault| match fault {
+                Fault::Changed { path, .. } => Some(path.as_path()),
+                _ => None,
+            })
+            .collect();
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        let is_changed = |path: PathBuf| changed.contains(path.as_path());
+        let mut damaged: HashSet<Digest> =
+            changed.iter().filter_map(|path| digest_of(path)).collect();
+        for output in records.iter().flat_map(|record| record.outputs.values()) {
+            let manifest = output.directory.then(|| self.manifest(&output.digest)).flatten();
+            let root = self.tree(&output.digest);
+            if manifest.unwrap_or_default().entries.iter().any(|entry| {
+                is_changed(self.object(&entry.digest)) || is_changed(root.join(&entry.path))
+            }) {
+                damaged.insert(output.digest);
+            }
+        }
+        let mut found = Vec::new();
+        for record in records {
+            let input = record.key.inputs.iter().find(|(_, digest)| damaged.contains(digest));
+            found.extend(input.map(|(port, _)| Fault::MadeFrom {
+                key: record.key.digest(),
+                stage: record.stage.clone(),
+                port: port.clone(),
+            }));
+        }
+        found
     }
 
     fn stages_with(&self, records: &[ActionRecord], digest: &Digest) -> Vec<String> {
@@ -176,11 +229,13 @@ impl Cache {
         Ok(faults.into_iter().flatten().collect())
     }
 
-    /// Removes what is damaged, and the records that need it: the next run makes it anew.
+    /// Removes what is damaged, the records that need it and those of what was made from it: the next run makes it anew.
     pub fn repair(&self, verified: &Verified) -> Result<()> {
         let _own = self.own()?;
+        let mut doubtful = HashSet::new();
         for fault in &verified.faults {
             match fault {
+                Fault::MadeFrom { key, .. } => drop(doubtful.insert(*key)),
                 Fault::Changed { path, .. } | Fault::Foreign { path } => files::remove(path)?,
                 Fault::Missing { .. } | Fault::Line { .. } => {}
             }
@@ -199,7 +254,7 @@ impl Cache {
         }
         let mut kept = HashSet::new();
         for (record, _) in self.records()? {
-            let mut whole = true;
+            let mut whole = !doubtful.contains(&record.key.digest());
             for output in record.outputs.values() {
                 whole &= self.has(output) || self.mend(output)?;
             }

@@ -10,7 +10,7 @@ use super::{Exit, PipelineArgs, fail};
 use crate::cache::bundle::{self, BundleError, Packing};
 use crate::cache::{Cache, CacheError, LockFile, Lookup, files_below};
 use crate::config::Pipeline;
-use crate::exec::{shell, stdout, user_files};
+use crate::exec::{shell, stderr, stdout, user_files};
 use crate::plan::Plan;
 use crate::stages::quantity;
 
@@ -97,8 +97,13 @@ fn packed(args: &Args, pipeline: &Pipeline) -> Result<Exit, BundleError> {
     }
     let lock_path = pipeline.lock_file();
     let Some(lock) = LockFile::read(&lock_path)? else {
-        eprintln!("error: {} is not there: nothing was computed yet", lock_path.display());
-        eprintln!("  help: `qpipe run` writes it; a sweep has none and cannot be packed");
+        stderr::line(format_args!(
+            "error: {} is not there: nothing was computed yet",
+            lock_path.display()
+        ));
+        stderr::line(format_args!(
+            "  help: `qpipe run` writes it; a sweep has none and cannot be packed"
+        ));
         return Ok(Exit::Usage);
     };
     let base = base(&pipeline.files);
@@ -112,20 +117,33 @@ fn packed(args: &Args, pipeline: &Pipeline) -> Result<Exit, BundleError> {
             None => false,
         };
         if !packs {
-            eprintln!("error: {} cannot be packed: its path would be refused", file.display());
+            stderr::line(format_args!(
+                "error: {} cannot be packed: its path would be refused",
+                file.display()
+            ));
             return Ok(Exit::Usage);
         }
     }
     for index in plan.order() {
         let id = &plan.stage(index).id;
         let Some(locked) = lock.stages.get(id) else {
-            eprintln!("{id}: not packed, it is not in the lock file");
+            stderr::line(format_args!("{id}: not packed, it is not in the lock file"));
             continue;
         };
         match cache.lookup(&locked.key)? {
             Lookup::Hit(record) => packing.record(&cache, *record)?,
-            Lookup::Miss | Lookup::Damaged(_) => {
-                eprintln!("{id}: not packed, its result is not in this cache");
+            found => {
+                let record = match found {
+                    Lookup::Damaged(_) => cache.record_of(&locked.key)?,
+                    _ => None,
+                };
+                match record.filter(|record| record.outputs.values().all(|it| cache.has(it))) {
+                    // Packing reads it, and says what is damaged.
+                    Some(record) => packing.record(&cache, record)?,
+                    None => stderr::line(format_args!(
+                        "{id}: not packed, its result is not in this cache"
+                    )),
+                }
             }
         }
     }
@@ -134,11 +152,14 @@ fn packed(args: &Args, pipeline: &Pipeline) -> Result<Exit, BundleError> {
             Ok(files) => {
                 for (name, file) in files {
                     if !packing.file(&name, &file)? {
-                        eprintln!("{}: not packed, its path would be refused", file.display());
+                        stderr::line(format_args!(
+                            "{}: not packed, its path would be refused",
+                            file.display()
+                        ));
                     }
                 }
             }
-            Err(why) => eprintln!("{}: not packed, {why}", path.display()),
+            Err(why) => stderr::line(format_args!("{}: not packed, {why}", path.display())),
         }
     }
     let output = args.output.clone().unwrap_or_else(|| {

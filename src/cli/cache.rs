@@ -9,7 +9,7 @@ use indicatif::BinaryBytes;
 use super::pipeline_args::CacheArgs;
 use super::{Exit, fail, remote};
 use crate::cache::{Cache, CacheError, Keep, LockFile};
-use crate::exec::stdout;
+use crate::exec::{stderr, stdout};
 use crate::stages::quantity;
 
 /// Looks after the artifact cache.
@@ -85,8 +85,8 @@ pub fn run(args: &Args) -> Exit {
         Err(error) => return shown(error),
     };
     if !cache.root().is_dir() {
-        eprintln!("error: there is no cache in {}", cache.root().display());
-        eprintln!("  help: name its folder: qpipe cache --cache DIR …");
+        stderr::line(format_args!("error: there is no cache in {}", cache.root().display()));
+        stderr::line(format_args!("  help: name its folder: qpipe cache --cache DIR …"));
         return Exit::Usage;
     }
     let done = match &args.command {
@@ -159,11 +159,11 @@ fn gc(cache: &Cache, keep: &Keep, dry: bool) -> Result<Exit, CacheError> {
         count(collected.kept, "result"),
     ));
     if let Some(limit) = keep.bytes.filter(|limit| collected.kept_bytes > *limit) {
-        eprintln!(
+        stderr::line(format_args!(
             "note: what lock files and running stages need has {}, more than --max-size {}",
             BinaryBytes(collected.kept_bytes),
             BinaryBytes(limit),
-        );
+        ));
     }
     Ok(Exit::Success)
 }
@@ -171,7 +171,7 @@ fn gc(cache: &Cache, keep: &Keep, dry: bool) -> Result<Exit, CacheError> {
 fn verify(cache: &Cache, repair: bool) -> Result<Exit, CacheError> {
     let verified = cache.verify()?;
     for fault in &verified.faults {
-        eprintln!("damaged: {fault}");
+        stderr::line(format_args!("damaged: {fault}"));
     }
     stdout::line(format_args!(
         "{}, {}, {}: {}",
@@ -192,16 +192,16 @@ fn verify(cache: &Cache, repair: bool) -> Result<Exit, CacheError> {
         stdout::line(format_args!("removed what was damaged; the next run makes it anew"));
         return Ok(Exit::Success);
     }
-    eprintln!(
+    stderr::line(format_args!(
         "  help: `qpipe cache verify --repair` removes what is damaged; the next run makes it anew"
-    );
+    ));
     Ok(Exit::Blocked)
 }
 
 fn clear(cache: &Cache, yes: bool) -> Result<Exit, CacheError> {
     if !yes {
-        eprintln!("error: this removes everything in {}", cache.root().display());
-        eprintln!("  help: qpipe cache clear --yes");
+        stderr::line(format_args!("error: this removes everything in {}", cache.root().display()));
+        stderr::line(format_args!("  help: qpipe cache clear --yes"));
         return Ok(Exit::Usage);
     }
     let bytes = cache.clear()?;

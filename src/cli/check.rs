@@ -6,7 +6,7 @@ use super::pipeline_args::WatchArgs;
 use super::watch::{Seen, watch};
 use super::{Exit, PipelineArgs};
 use crate::config::{Pipeline, Purpose};
-use crate::exec::{stdout, worker};
+use crate::exec::{stderr, stdout, worker};
 use crate::plan::Plan;
 
 /// Checks a pipeline file and shows all its mistakes.
@@ -71,7 +71,10 @@ fn usable(args: &Args, pipeline: &Pipeline) -> Result<(), Exit> {
                 format!("{} is {word}", files.join(", "))
             });
             let all: Vec<String> = all.collect();
-            eprintln!("note: whether {} was not checked: {error}", all.join(" and "));
+            stderr::line(format_args!(
+                "note: whether {} was not checked: {error}",
+                all.join(" and ")
+            ));
             Ok(())
         }
     }

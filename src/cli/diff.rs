@@ -8,6 +8,7 @@ use super::{Exit, PipelineArgs, fail};
 use crate::cache::LockFile;
 use crate::exec::{
     self, Artifact, Diff, MetricDiff, Presence, RunError, RunRecord, Snapshot, StageDiff, find_run,
+    stderr,
 };
 
 /// Shows in what two runs differ: configurations, inputs, facts, figures, artifacts.
@@ -54,8 +55,8 @@ fn show(args: &Args) -> Result<Exit, Exit> {
             let path = pipeline.lock_file();
             let lock = LockFile::read(&path).map_err(|error| fail(error.into()))?;
             let Some(lock) = lock else {
-                eprintln!("error: there is no lock file {}", path.display());
-                eprintln!("  help: a run that succeeds writes it");
+                stderr::line(format_args!("error: there is no lock file {}", path.display()));
+                stderr::line(format_args!("  help: a run that succeeds writes it"));
                 return Err(Exit::Usage);
             };
             return Ok(Snapshot::of_lock(&lock));

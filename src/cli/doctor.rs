@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::Exit;
-use crate::exec::{answer, stdout, worker};
+use crate::exec::{answer, stderr, stdout, worker};
 use crate::task::Component;
 
 /// Lists what qpipe needs: each component, its version, where it was found and how to get it.
@@ -34,14 +34,14 @@ pub fn run(args: &Args) -> Exit {
         match serde_json::to_string_pretty(&components) {
             Ok(text) => stdout::line(format_args!("{text}")),
             Err(error) => {
-                eprintln!("error: {error}");
+                stderr::line(format_args!("error: {error}"));
                 return Exit::Bug;
             }
         }
     } else {
         stdout::write(text(&components).as_bytes());
         if !complete {
-            eprintln!("error: something that stages need is missing");
+            stderr::line(format_args!("error: something that stages need is missing"));
         }
     }
     if complete { Exit::Success } else { Exit::Machine }

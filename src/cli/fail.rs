@@ -3,7 +3,7 @@
 use super::Exit;
 use crate::cache::CacheError;
 use crate::exec::reporter::terminal;
-use crate::exec::{RunError, SlurmError, stdout};
+use crate::exec::{RunError, SlurmError, stderr, stdout};
 
 /// Shows an error with its help, and gives its exit code back.
 pub fn show(error: &impl miette::Diagnostic, exit: Exit) -> Exit {
@@ -11,7 +11,7 @@ pub fn show(error: &impl miette::Diagnostic, exit: Exit) -> Exit {
     if let Some(help) = error.help() {
         text.push_str(&format!("  help: {help}\n"));
     }
-    eprint!("{}", terminal::wrapped(&text, 2, &console::Term::stderr()));
+    stderr::write(terminal::wrapped(&text, 2, &console::Term::stderr()).as_bytes());
     exit
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Exit;
 use crate::config;
-use crate::exec::stdout;
+use crate::exec::{stderr, stdout};
 
 /// Writes a commented starter pipeline, and the schema by which editors complete and check it.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,9 @@ pub fn run(args: &Args) -> Exit {
     let folder = args.path.as_os_str().as_encoded_bytes().ends_with(b"/");
     if folder && !args.path.is_dir() {
         let shown = args.path.display();
-        eprintln!("qpipe init: the folder {shown} does not exist; create it first");
+        stderr::line(format_args!(
+            "qpipe init: the folder {shown} does not exist; create it first"
+        ));
         return Exit::Usage;
     }
     let path = if args.path.is_dir() { args.path.join("pipeline.toml") } else { args.path.clone() };
@@ -63,15 +65,19 @@ pub fn run(args: &Args) -> Exit {
             Exit::Success
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            eprintln!("qpipe init: {shown} exists already; name another file, or remove it");
+            stderr::line(format_args!(
+                "qpipe init: {shown} exists already; name another file, or remove it"
+            ));
             Exit::Usage
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("qpipe init: the folder of {shown} does not exist; create it first");
+            stderr::line(format_args!(
+                "qpipe init: the folder of {shown} does not exist; create it first"
+            ));
             Exit::Usage
         }
         Err(error) => {
-            eprintln!("qpipe init: cannot write {shown}: {error}");
+            stderr::line(format_args!("qpipe init: cannot write {shown}: {error}"));
             Exit::Machine
         }
     }

@@ -6,7 +6,7 @@ use super::when::when;
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
 use crate::exec::reporter::seconds;
-use crate::exec::{self, RunError, RunRecord, Status, find_run, shell};
+use crate::exec::{self, RunError, RunRecord, Status, find_run, shell, stderr};
 use crate::plan::Plan;
 
 /// Lists the runs of a pipeline, newest first, or prints what a stage printed.
@@ -30,8 +30,8 @@ pub struct Args {
     run: Option<String>,
 
     /// At most so many runs.
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
-    limit: usize,
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
 
     /// As JSON, for programs.
     #[arg(long, conflicts_with = "stage")]
@@ -70,7 +70,8 @@ fn show(args: &Args) -> Result<Exit, Exit> {
         };
         return Ok(print_logs(&cache, &runs, &ids));
     }
-    let runs: Vec<RunRecord> = runs.take(args.limit).collect();
+    let runs: Vec<RunRecord> =
+        runs.take(usize::try_from(args.limit).unwrap_or(usize::MAX)).collect();
     if args.json {
         look::print_json(&serde_json::json!({ "runs": runs.iter().map(json).collect::<Vec<_>>() }));
     } else if runs.is_empty() {
@@ -95,7 +96,7 @@ fn json(run: &RunRecord) -> serde_json::Value {
         "pulled": run.count(Status::Pulled),
         "failed": run.count(Status::Failed),
         "interrupted": run.count(Status::Interrupted),
-        "skipped": run.skipped.len(),
+        "skipped": run.not_run(),
     })
 }
 
@@ -114,7 +115,7 @@ pub(super) fn counts(run: &RunRecord) -> String {
         (run.count(Status::Pulled), "pulled"),
         (run.count(Status::Failed), "failed"),
         (run.count(Status::Interrupted), "interrupted"),
-        (run.skipped.len(), "not run"),
+        (run.not_run(), "not run"),
     ];
     let more = more.into_iter().filter(|(count, _)| *count > 0);
     parts.extend(more.map(|(count, what)| format!("{count} {what}")));
@@ -143,7 +144,7 @@ fn print_logs(cache: &Cache, runs: &[RunRecord], ids: &[&str]) -> Exit {
             // Programs may print colours.
             Ok(bytes) => look::print_raw(&String::from_utf8_lossy(&bytes)),
             Err(error) => {
-                eprintln!("error: cannot read {}: {error}", path.display());
+                stderr::line(format_args!("error: cannot read {}: {error}", path.display()));
                 return Exit::Machine;
             }
         }
@@ -151,7 +152,10 @@ fn print_logs(cache: &Cache, runs: &[RunRecord], ids: &[&str]) -> Exit {
     if any {
         return Exit::Success;
     }
-    eprintln!("error: no log of {}: it printed nothing, or its logs are gone", ids.join(", "));
-    eprintln!("  help: `qpipe log FILE` lists the runs that the cache remembers");
+    stderr::line(format_args!(
+        "error: no log of {}: it printed nothing, or its logs are gone",
+        ids.join(", ")
+    ));
+    stderr::line(format_args!("  help: `qpipe log FILE` lists the runs that the cache remembers"));
     Exit::Usage
 }

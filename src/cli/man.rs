@@ -6,7 +6,7 @@ use clap::CommandFactory as _;
 use clap_mangen::Man;
 
 use super::{Cli, Exit};
-use crate::exec::stdout;
+use crate::exec::{stderr, stdout};
 
 /// Prints a manual page, or writes all of them.
 #[derive(Debug, clap::Args)]
@@ -38,22 +38,25 @@ pub fn run(args: &Args) -> Exit {
         return match written {
             Ok(()) => Exit::Success,
             Err(error) => {
-                eprintln!("error: cannot write manual pages into {}: {error}", folder.display());
+                stderr::line(format_args!(
+                    "error: cannot write manual pages into {}: {error}",
+                    folder.display()
+                ));
                 Exit::Machine
             }
         };
     }
     for name in &args.command {
         let Some(below) = command.find_subcommand(name) else {
-            eprintln!("error: there is no command `{}`", args.command.join(" "));
-            eprintln!("  help: `qpipe --help` lists them");
+            stderr::line(format_args!("error: there is no command `{}`", args.command.join(" ")));
+            stderr::line(format_args!("  help: `qpipe --help` lists them"));
             return Exit::Usage;
         };
         command = below.clone();
     }
     let mut page = Vec::new();
     if let Err(error) = Man::new(command).render(&mut page) {
-        eprintln!("error: {error}");
+        stderr::line(format_args!("error: {error}"));
         return Exit::Bug;
     }
     stdout::write(&page);

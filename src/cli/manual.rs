@@ -13,7 +13,8 @@ fn manual() -> String {
     let mut text = String::from(
         "# The command line\n\n\
          Generated from the program's own help: `qpipe COMMAND --help` says the same. `--color auto|always|never` goes with every\n\
-         command; without it `NO_COLOR`, `CLICOLOR_FORCE` and the terminal decide.\n",
+         command; without it `NO_COLOR`, `CLICOLOR_FORCE` and the terminal decide. Tables and messages are as\n\
+         wide as the terminal; where the output is none, as `COLUMNS` says, else 100 columns.\n",
     );
     for below in commands(&command) {
         section(below, "qpipe", "##", &mut text);

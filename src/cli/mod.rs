@@ -35,7 +35,7 @@ mod why;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::exec::stdout;
+use crate::exec::{stderr, stdout};
 
 pub use exit::Exit;
 pub use pipeline_args::PipelineArgs;
@@ -87,6 +87,22 @@ enum Command {
 
 /// Reads the command line of this process and does what it says.
 pub fn main() -> Exit {
+    guarded(command)
+}
+
+/// The exit code of a program; where it panics, which its message tells, that of a bug.
+fn guarded(program: fn() -> Exit) -> Exit {
+    std::panic::catch_unwind(program).unwrap_or_else(|_| {
+        stderr::line(format_args!("error: this is a bug in qpipe"));
+        stderr::line(format_args!(
+            "  help: report it with the lines above and the command: {}/issues",
+            env!("CARGO_PKG_REPOSITORY")
+        ));
+        Exit::Bug
+    })
+}
+
+fn command() -> Exit {
     let color = color::asked(std::env::args_os());
     let parsed = Cli::command().color(color).try_get_matches();
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -129,6 +145,12 @@ pub fn main() -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_a_bug_and_ends_so() {
+        assert_eq!(guarded(|| panic!("on purpose")), Exit::Bug);
+        assert_eq!(guarded(|| Exit::Pending), Exit::Pending);
+    }
 
     #[test]
     fn every_argument_is_well_formed() {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use clap::Subcommand;
 
 use super::{Exit, fail};
-use crate::exec::worker;
+use crate::exec::{stderr, worker};
 
 /// Looks into ONNX files.
 #[derive(Debug, clap::Args)]
@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> Exit {
     let status = match command.status() {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("error: {} does not start: {error}", path.display());
+            stderr::line(format_args!("error: {} does not start: {error}", path.display()));
             return Exit::Machine;
         }
     };
@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> Exit {
     // 127: a library that it needs is not there, as the system has said already.
     let missing = (status.code() == Some(127)).then_some(Exit::Machine);
     same.or(missing).unwrap_or_else(|| {
-        eprintln!("error: {} ended with {status}", path.display());
+        stderr::line(format_args!("error: {} ended with {status}", path.display()));
         Exit::Bug
     })
 }

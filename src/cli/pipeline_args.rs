@@ -9,7 +9,7 @@ use crate::cache::remote::{Remote, RemoteSpec};
 use crate::cache::{self, Cache};
 use crate::config::{self, Mistakes, Overrides, Pipeline, RemoteMode, Style};
 use crate::exec::reporter::{github, terminal};
-use crate::exec::user_files;
+use crate::exec::{stderr, user_files};
 use crate::plan::{Plan, UnknownTarget};
 
 /// Which pipeline, and what to change in it.
@@ -52,14 +52,14 @@ impl PipelineArgs {
 
     /// Shows mistakes of the file.
     pub fn show(&self, mistakes: &Mistakes) -> Exit {
-        eprint!("{}", mistakes.render(style()));
+        stderr::write(mistakes.render(style()).as_bytes());
         for (name, line, message) in mistakes.lines().filter(|_| github::is_there()) {
             // An override's text has a name of its own, which is no file.
             let (file, line) = match Path::new(name).is_file() {
                 true => (Path::new(name), line),
                 false => (&*self.file, None),
             };
-            eprintln!("{}", github::error(file, line, &message));
+            stderr::line(format_args!("{}", github::error(file, line, &message)));
         }
         Exit::Usage
     }
@@ -177,8 +177,8 @@ impl RemoteArgs {
                 "read-write" => RemoteMode::ReadWrite,
                 "read-only" => RemoteMode::ReadOnly,
                 _ => {
-                    eprintln!("error: `{text}` is no mode of a remote cache");
-                    eprintln!("  help: write read-write or read-only");
+                    stderr::line(format_args!("error: `{text}` is no mode of a remote cache"));
+                    stderr::line(format_args!("  help: write read-write or read-only"));
                     return Err(Exit::Usage);
                 }
             },

@@ -1,5 +1,7 @@
 //! `qpipe plan`.
 
+use console::{Alignment, measure_text_width, pad_str};
+
 use super::look::{self, Look};
 use super::pipeline_args::{CacheArgs, SelectArgs};
 use super::{Exit, PipelineArgs, fail};
@@ -71,7 +73,8 @@ fn show(args: &Args) -> Result<Exit, Exit> {
 
 /// A line a stage, how many would run, and how long that takes.
 fn text(previews: &[Preview], costs: &Costs) -> String {
-    let width = previews.iter().map(|preview| preview.stage.chars().count()).max().unwrap_or(0);
+    let width =
+        previews.iter().map(|preview| measure_text_width(&preview.stage)).max().unwrap_or(0);
     let mut text = String::new();
     for preview in previews {
         let Preview { stage, action, reason, .. } = preview;
@@ -87,7 +90,8 @@ fn text(previews: &[Preview], costs: &Costs) -> String {
             (_, None) => " (?)".to_owned(),
         };
         let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        text.push_str(&format!("{stage:width$}  {word}{estimate}{reason}\n"));
+        let stage = pad_str(stage, width, Alignment::Left, None);
+        text.push_str(&format!("{stage}  {word}{estimate}{reason}\n"));
     }
     let counts = exec::counts(previews);
     let count = |action: &str| counts.get(action).copied().unwrap_or_default();
@@ -141,8 +145,8 @@ mod tests {
         };
         let previews = [
             preview("fp32", Action::Cached, None, None),
-            preview("ptq[max]", Action::Run, Some("seed: 1 → 2"), Some(75.0)),
-            preview("onnx", Action::Maybe, Some("depends on ptq[max]"), None),
+            preview("ptq[最大]", Action::Run, Some("seed: 1 → 2"), Some(75.0)),
+            preview("onnx", Action::Maybe, Some("depends on ptq[最大]"), None),
             preview(
                 "eval",
                 Action::Unknown,
@@ -156,10 +160,10 @@ mod tests {
             parallel: 2,
         };
         let expected = "\
-fp32      cached
-ptq[max]  runs (~1 min 15 s): seed: 1 → 2
-onnx      may run (?): depends on ptq[max]
-eval      unknown (~2.0 s): needs qpipe-worker to tell libtorch
+fp32       cached
+ptq[最大]  runs (~1 min 15 s): seed: 1 → 2
+onnx       may run (?): depends on ptq[最大]
+eval       unknown (~2.0 s): needs qpipe-worker to tell libtorch
 1 cached, 1 to run, 1 that may run, 1 unknown
 time: ~1 min 15 s (~1 min 15 s to ~1 min 17 s of work, 2 at a time); 1 of unknown time is not counted
 ";

@@ -11,7 +11,7 @@ use super::{Exit, PipelineArgs};
 use crate::cache::remote::{Remote, RemoteEvent};
 use crate::cache::{Cache, CacheError, Digest, LockFile, Lookup};
 use crate::config::Pipeline;
-use crate::exec::stdout;
+use crate::exec::{stderr, stdout};
 
 /// Of which pipeline, and where to.
 #[derive(Debug, clap::Args)]
@@ -36,10 +36,10 @@ impl Transfer {
     fn new(args: &Args, cache: &CacheArgs) -> Result<Self, Exit> {
         let pipeline = args.pipeline.load()?;
         let Some(remote) = args.remote.open(&pipeline)? else {
-            eprintln!("error: no remote cache is named");
-            eprintln!(
+            stderr::line(format_args!("error: no remote cache is named"));
+            stderr::line(format_args!(
                 "  help: --remote URL, $QPIPE_REMOTE, or a table [remote] in the pipeline file"
-            );
+            ));
             return Err(Exit::Usage);
         };
         let cache = Cache::open(&cache.root(&pipeline.folder)).map_err(shown)?;
@@ -58,7 +58,7 @@ impl Transfer {
     fn watch(&self, event: RemoteEvent<'_>) {
         if let RemoteEvent::Warning(message) = event {
             self.warned.set(self.warned.get() + 1);
-            eprintln!("warning: {message}");
+            stderr::line(format_args!("warning: {message}"));
         }
     }
 
@@ -72,7 +72,7 @@ fn block<T>(future: impl Future<Output = T>) -> Result<T, Exit> {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => Ok(runtime.block_on(future)),
         Err(error) => {
-            eprintln!("error: cannot start a runtime: {error}");
+            stderr::line(format_args!("error: cannot start a runtime: {error}"));
             Err(Exit::Machine)
         }
     }
@@ -85,8 +85,11 @@ pub fn push(args: &Args, cache: &CacheArgs) -> Exit {
         Err(exit) => return exit,
     };
     if !transfer.remote.writes() {
-        eprintln!("error: the remote cache {} is read-only here", transfer.remote.url());
-        eprintln!("  help: --remote-mode read-write");
+        stderr::line(format_args!(
+            "error: the remote cache {} is read-only here",
+            transfer.remote.url()
+        ));
+        stderr::line(format_args!("  help: --remote-mode read-write"));
         return Exit::Usage;
     }
     block(push_all(&transfer)).and_then(|done| done.map_err(shown)).unwrap_or_else(|exit| exit)
@@ -97,7 +100,7 @@ async fn push_all(transfer: &Transfer) -> Result<Exit, CacheError> {
     let _hold = transfer.cache.share()?;
     for (id, key) in &transfer.stages {
         let Lookup::Hit(record) = transfer.cache.lookup(key)? else {
-            eprintln!("{id}: not in this cache");
+            stderr::line(format_args!("{id}: not in this cache"));
             missing += 1;
             continue;
         };
@@ -115,7 +118,7 @@ async fn push_all(transfer: &Transfer) -> Result<Exit, CacheError> {
         BinaryBytes(bytes)
     ));
     if missing > 0 {
-        eprintln!("  help: `qpipe run` makes what is not in this cache");
+        stderr::line(format_args!("  help: `qpipe run` makes what is not in this cache"));
     }
     Ok(transfer.exit())
 }
@@ -144,7 +147,7 @@ async fn pull_all(transfer: &Transfer) -> Result<Exit, CacheError> {
         match transfer.remote.pull(&transfer.cache, key, &watch).await? {
             Some(_) => pulled += 1,
             None => {
-                eprintln!("{id}: not in the remote cache");
+                stderr::line(format_args!("{id}: not in the remote cache"));
                 missing += 1;
             }
         }

@@ -11,7 +11,7 @@ use super::when::when;
 use super::{Exit, PipelineArgs, fail};
 use crate::cache::Cache;
 use crate::exec::reporter::seconds;
-use crate::exec::{self, Commit, Provenance, RunError, RunRecord, Status, find_run};
+use crate::exec::{self, Commit, Provenance, RunError, RunRecord, Status, find_run, stderr};
 use crate::plan::Plan;
 use crate::stages::contract::Metrics;
 
@@ -60,8 +60,12 @@ fn show(args: &Args) -> Result<Exit, Exit> {
                     .extend(exec::provenance(&plan, &cache, &runs, &current, index).map_err(fail)?);
             }
             if found.is_empty() {
-                eprintln!("error: the cache knows no result of {}", args.what);
-                eprintln!("  help: `qpipe run {} {}`", args.pipeline.file.display(), args.what);
+                stderr::line(format_args!("error: the cache knows no result of {}", args.what));
+                stderr::line(format_args!(
+                    "  help: `qpipe run {} {}`",
+                    args.pipeline.file.display(),
+                    args.what
+                ));
                 return Err(Exit::Usage);
             }
             if args.json {
@@ -142,6 +146,13 @@ pub(super) fn run_text(run: &RunRecord, metrics: &BTreeMap<String, Metrics>) -> 
     }
     for (id, failed) in &run.skipped {
         text.push_str(&format!("{id}: not run, because {failed} failed\n"));
+    }
+    if run.left > 0 {
+        let stages = if run.left == 1 { "stage" } else { "stages" };
+        text.push_str(&format!(
+            "{} more {stages} not run: a run without --keep-going begins none after a failure\n",
+            run.left
+        ));
     }
     text
 }

@@ -1,5 +1,7 @@
 //! `qpipe status`.
 
+use console::{Alignment, measure_text_width, pad_str};
+
 use super::log::counts;
 use super::look::{self, Look};
 use super::pipeline_args::{CacheArgs, SelectArgs};
@@ -62,7 +64,7 @@ fn show(args: &Args) -> Result<Exit, Exit> {
                 "pulled": run.count(Status::Pulled),
                 "failed": run.count(Status::Failed),
                 "interrupted": run.count(Status::Interrupted),
-                "skipped": run.skipped.len(),
+                "skipped": run.not_run(),
             })
         });
         look::print_json(&serde_json::json!({
@@ -79,10 +81,12 @@ fn show(args: &Args) -> Result<Exit, Exit> {
 
 /// A line a stage, counts, the last run, where the cache is.
 fn text(previews: &[Preview], last: Option<&RunRecord>, cache: &Cache) -> String {
-    let width = previews.iter().map(|preview| preview.stage.chars().count()).max().unwrap_or(0);
+    let width =
+        previews.iter().map(|preview| measure_text_width(&preview.stage)).max().unwrap_or(0);
     let mut text = String::new();
     for preview in previews {
-        text.push_str(&format!("{:width$}  {}\n", preview.stage, line(preview)));
+        let stage = pad_str(&preview.stage, width, Alignment::Left, None);
+        text.push_str(&format!("{stage}  {}\n", line(preview)));
     }
     let actions = exec::counts(previews);
     let count = |action: &str| actions.get(action).copied().unwrap_or_default();

@@ -7,7 +7,7 @@ use super::Exit;
 use super::run::RunArgs;
 use crate::config::Pipeline;
 use crate::exec::reporter::{Annotations, Bars, Json, Markdown, Plain, Quiet, github};
-use crate::exec::{Event, Reporter, RunError};
+use crate::exec::{Event, Reporter, RunError, stderr};
 
 /// All who are told of the run.
 pub(super) struct Telling {
@@ -50,7 +50,10 @@ impl Telling {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
         let text = markdown.text();
         file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
-            eprintln!("error: cannot write the summary to {}: {error}", path.display());
+            stderr::line(format_args!(
+                "error: cannot write the summary to {}: {error}",
+                path.display()
+            ));
             Exit::Machine
         })
     }

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Exit;
+use crate::exec::stderr;
 
 /// Between two looks at the files.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -116,7 +117,7 @@ pub fn watch(told: bool, mut once: impl FnMut(&mut Seen) -> Exit) -> Exit {
     let mut ends = match Ends::new() {
         Ok(ends) => ends,
         Err(error) => {
-            eprintln!("error: cannot take over signals: {error}");
+            stderr::line(format_args!("error: cannot take over signals: {error}"));
             return Exit::Machine;
         }
     };
@@ -126,7 +127,7 @@ pub fn watch(told: bool, mut once: impl FnMut(&mut Seen) -> Exit) -> Exit {
             return Exit::Interrupted;
         }
         if told {
-            eprintln!("watching for changes; Ctrl-C ends");
+            stderr::line(format_args!("watching for changes; Ctrl-C ends"));
         }
         let (mut last, mut pause) = (seen.clone(), Duration::ZERO);
         loop {

@@ -173,6 +173,13 @@ pub(super) fn value_text(
         ));
         return None;
     };
+    if let Some(sign) = text.chars().find(|letter| letter.is_control()) {
+        let sign = sign.escape_unicode();
+        let message = format!("{text:?} cannot name a cell of `{stage}`: it holds {sign}");
+        let help = "cells are shown in lines, and their artifacts in folders of their names: no line breaks, tabs or other control characters";
+        mistakes.push(at(node, "matrix", message, "here").help(help));
+        return None;
+    }
     if text.is_empty() || !balanced(&text) {
         let message = format!("\"{text}\" cannot name a cell of `{stage}`");
         let help = "a value is not empty, and its brackets come in pairs";

@@ -70,6 +70,7 @@ mod tests {
             version: String::new(),
             stages: BTreeMap::new(),
             skipped: BTreeMap::new(),
+            left: 0,
         };
         let runs = [run("20250102-1-12"), run("20250102-1-1"), run("20250101-1-7")];
         let find = |name: &str| find_run(&runs, name).map(|run| run.id.clone());

@@ -46,6 +46,14 @@ pub struct RunRecord {
     /// Stages that did not run because one that they need failed → that stage.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped: BTreeMap<String, String>,
+    /// How many others did not run, since one had failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// What became of a stage in a run.
@@ -106,6 +114,7 @@ impl Run<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stages: stages.collect(),
             skipped: lost.iter().map(|(index, failed)| (id(*index), id(*failed))).collect(),
+            left: self.summary.borrow().skipped.saturating_sub(lost.len()),
         };
         let path = self.cache.place("runs").join(format!("{}.json", self.id));
         let json = serde_json::to_vec(&record).map_err(std::io::Error::other);
@@ -168,6 +177,11 @@ impl RunRecord {
     /// How many stages ended in some way.
     pub fn count(&self, status: Status) -> usize {
         self.stages.values().filter(|stage| stage.status == status).count()
+    }
+
+    /// How many stages did not run because one failed.
+    pub fn not_run(&self) -> usize {
+        self.skipped.len().saturating_add(self.left)
     }
 
     /// Where a stage's lines are, if it printed any in this run.

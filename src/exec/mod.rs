@@ -54,6 +54,7 @@ pub mod shell;
 mod signals;
 mod spawn;
 mod stage_run;
+pub mod stderr;
 pub mod stdout;
 mod supervised;
 mod sweep;

@@ -63,7 +63,7 @@ pub async fn pull(run: &Run<'_>, needed: &Needed) -> Result<bool> {
     // A collection that went on meanwhile may have taken what no record named yet.
     let _hold = run.session.borrow().hold()?;
     let record = fetched.record;
-    if !record.outputs.values().all(|output| run.cache.has(output)) {
+    if !record.outputs.values().all(|output| run.cache.is_sound(output)) {
         return Ok(false);
     }
     run.cache.record(&record)?;

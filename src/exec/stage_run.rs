@@ -21,7 +21,7 @@ use super::signals::Signals;
 use crate::cache::{
     ActionRecord, Cache, CacheError, Claim, Claimed, Digest, Lookup, StoredOutput, files,
 };
-use crate::config::StageCell;
+use crate::config::{Origin, StageCell};
 use crate::stages::contract::Output;
 use crate::task::Blame;
 
@@ -128,7 +128,18 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         gpus: &run.gpus,
         reporter: &run.reporter,
     };
-    let result = attempt.run(&claim, &scratch, &run.done, signals).await;
+    let lost = spoiled(run, cell)?;
+    let result = match lost.first() {
+        None => attempt.run(&claim, &scratch, &run.done, signals).await,
+        Some((port, from)) => {
+            let message = format!("its input `{port}` (`{from}`) was changed or removed meanwhile");
+            let help = "run again: its producer makes it anew";
+            let failure = failure(Blame::Machine, message, Some(help));
+            Ok(Err(StageFailure { failure, tail: Vec::new(), log: None }))
+        }
+    };
+    let result =
+        if lost.is_empty() { held_to_inputs(run, cell, &attempt, result)? } else { result };
     drop((cards, turn));
     let changed = run.keys.borrow_mut().inputs.changed(run.plan.pipeline(), cell)?;
     if !changed.is_empty() {
@@ -163,6 +174,41 @@ pub async fn attempt(trial: Trial<'_, '_>, grant: &Grant, signals: &mut Signals)
         }
         Err(failure) => Ok(give_up(run, &needed, failed, seconds, &failure)),
     }
+}
+
+/// Results of other stages that a stage needs and that are not what those made, as ports and references. What is damaged is removed: the stages that made
+/// it run again.
+fn spoiled(run: &Run<'_>, cell: &StageCell) -> Result<Vec<(String, String)>> {
+    let (done, mut spoiled) = (run.done.borrow(), Vec::new());
+    for input in &cell.inputs {
+        let Origin::Stage { id, port, .. } = &input.origin else { continue };
+        let output = done.get(id).and_then(|record| record.outputs.get(port));
+        if let Some(output) = output.filter(|output| !run.cache.is_sound(output)) {
+            run.cache.discard(output)?;
+            spoiled.push((input.port.clone(), format!("{id}.{port}")));
+        }
+    }
+    Ok(spoiled)
+}
+
+/// A stage that wrote into what other stages read has failed, whatever it says: nobody knows which content its own result is of.
+fn held_to_inputs(
+    run: &Run<'_>,
+    cell: &StageCell,
+    attempt: &Attempt<'_, '_>,
+    result: Result<std::result::Result<Worked, StageFailure>>,
+) -> Result<Result<std::result::Result<Worked, StageFailure>>> {
+    let spoiled = spoiled(run, cell)?;
+    let (Some((port, from)), Ok(ended)) = (spoiled.first(), &result) else { return Ok(result) };
+    let tail = ended.as_ref().err().map(|failed| failed.tail.clone()).unwrap_or_default();
+    let message = format!("it changed its input `{port}`");
+    let help = format!(
+        "`{from}` is a file of the cache, which other stages read too: change a copy of it \
+         (a stage beside this one that changed it fails in the same words)"
+    );
+    let failure = failure(Blame::User, message, Some(&help));
+    let log = attempt.log.exists().then(|| attempt.log.clone());
+    Ok(Ok(Err(StageFailure { failure, tail, log })))
 }
 
 /// Whether a stage that failed is tried again.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{ErrorKind, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::stderr;
+
 /// Whether something could not be written.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
@@ -15,7 +17,7 @@ pub fn write(bytes: &[u8]) {
         && error.kind() != ErrorKind::BrokenPipe
         && !FAILED.swap(true, Ordering::Relaxed)
     {
-        eprintln!("error: standard output cannot be written: {error}");
+        stderr::line(format_args!("error: standard output cannot be written: {error}"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The table of a sweep: a row a point, a column a figure, the best of each marked.
 
+use console::measure_text_width;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -136,7 +137,7 @@ impl SweepTable {
     }
 
     /// The table as aligned text; what is the best has a `*`. Figures that do not fit into
-    /// `columns` characters go into a block below, the variables named again.
+    /// `columns` go into a block below, the variables named again.
     pub fn text(&self, columns: usize) -> String {
         let cell = |row: &SweepRow, index: usize| {
             let mark = if row.best[index] { "*" } else { " " };
@@ -145,8 +146,8 @@ impl SweepTable {
         };
         let column = |title: &str, cell: &dyn Fn(&SweepRow) -> String| {
             let cells: Vec<String> = self.points.iter().map(cell).collect();
-            let width = |text: &String| text.chars().count();
-            let width = cells.iter().map(width).max().unwrap_or(0).max(title.chars().count());
+            let width = |text: &String| measure_text_width(text);
+            let width = cells.iter().map(width).max().unwrap_or(0).max(measure_text_width(title));
             (width, [vec![title.to_owned()], cells].concat())
         };
         let names = self.variables.iter().enumerate().map(|(index, name)| {
@@ -236,7 +237,7 @@ enum Side {
 }
 
 fn pad(text: &str, to: usize, side: Side) -> String {
-    let blanks = " ".repeat(to.saturating_sub(text.chars().count()));
+    let blanks = " ".repeat(to.saturating_sub(measure_text_width(text)));
     match side {
         Side::Left => blanks + text,
         Side::Right => text.to_owned() + &blanks,
@@ -303,6 +304,19 @@ lr     method      loss   steps   eval[qat].top1   weights.bytes   weights.sqnr 
 0.001  c              2     120
 ";
         assert_eq!(study().text(100), expected);
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        let points: [&[Value]; 2] = [&[json!("量化")], &[json!("ab")]];
+        let figures = found(&[(0, "e", json!({"n": 1})), (1, "e", json!({"n": 2}))]);
+        let expected = "\
+名    n
+───────
+量化  1
+ab    2
+";
+        assert_eq!(SweepTable::new(&sweep(&["名"], &points), &figures, &[]).text(100), expected);
     }
 
     #[test]

@@ -349,3 +349,24 @@ fn a_hostile_bundle_is_refused_and_leaves_nothing() {
     std::fs::write(&path, "no bundle").unwrap();
     refused(&path, "is no whole bundle");
 }
+
+/// A limit of file sizes stands for a full disk.
+#[test]
+fn a_bundle_that_cannot_be_written_is_named_not_what_goes_into_it() {
+    let project = Project::new(
+        "[stages.a]\nkind = \"command\"\nrun = \"head -c 300000 /dev/urandom > $QPIPE_OUT_X\"\noutputs = { x = \"x\" }\n",
+    );
+    project.run(&[]);
+    let line = format!(
+        "trap '' XFSZ; ulimit -f 64; exec {} bundle p.toml -o b.qpipe",
+        env!("CARGO_BIN_EXE_qpipe")
+    );
+    let own = project.command(&[]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &line]).current_dir(project.path(""));
+    command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let said = project.said(&mut command);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.stderr.contains("cannot write b.qpipe: File too large"), "{said:?}");
+    assert!(!project.path("b.qpipe").exists());
+}

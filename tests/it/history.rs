@@ -347,3 +347,26 @@ fn a_slow_git_keeps_no_stage_waiting_and_is_no_process_of_a_stage() {
     assert!(!said.stderr.contains("warning"), "{said:?}");
     assert_eq!(json(&project, &["show", "p.toml", "b"])["stages"][0]["commit"]["id"], "12ab");
 }
+
+#[test]
+fn stages_that_were_never_begun_are_counted_as_the_run_counted_them() {
+    let project = Project::new(
+        "[stages.a]\nkind = \"command\"\nrun = \"exit 1\"\noutputs = { x = \"x\" }\n\
+         [stages.b]\nkind = \"command\"\nrun = \"true\"\ninputs = { x = \"a.x\" }\noutputs = { x = \"x\" }\n\
+         [stages.c]\nkind = \"command\"\nrun = \"touch $QPIPE_OUT_X\"\noutputs = { x = \"x\" }\n",
+    );
+    let said = project.qpipe(&["run", "p.toml", "--jobs", "1"]);
+    assert!(said.stdout.contains("0 ran, 0 cached, 1 failed, 2 not run"), "{said:?}");
+    let said = project.qpipe(&["log", "p.toml"]);
+    assert!(said.stdout.contains("1 failed, 2 not run"), "{said:?}");
+    let shown = project.qpipe(&["show", "p.toml", "last"]).stdout;
+    assert!(shown.contains("b: not run, because a failed\n1 more stage not run: "), "{shown}");
+    assert_eq!(json(&project, &["log", "p.toml"])["runs"][0]["skipped"], 2);
+    assert_eq!(json(&project, &["status", "p.toml"])["last_run"]["skipped"], 2);
+}
+
+#[test]
+fn no_runs_are_not_asked_for() {
+    let said = project().qpipe(&["log", "p.toml", "-n", "0"]);
+    assert!(said.code == Some(2) && said.stderr.contains("invalid value '0' for '--limit <N>'"));
+}

@@ -1,4 +1,4 @@
-//! What is printed, where it cannot be.
+//! What is printed and told, where it cannot be.
 
 use crate::project::Project;
 
@@ -23,5 +23,35 @@ fn what_cannot_be_written_is_told() {
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(!told.contains("panicked") && !told.contains("cannot be written"), "{told}");
         assert_ne!(output.status.code(), Some(101), "{words:?}: {told}");
+    }
+}
+
+/// The exit code says what its text cannot.
+#[test]
+fn errors_that_cannot_be_written_keep_their_exit_code() {
+    let project = Project::new("[stages.a]\nkind = \"command\"\nrun = \"exit 1\"\nepochs = 1\n");
+    project.write(
+        "good.toml",
+        "[stages.a]\nkind = \"command\"\nrun = \"exit 7\"\noutputs = { x = \"x\" }\n",
+    );
+    for (words, code) in [
+        (&["check", "p.toml"][..], 2),
+        (&["check", "nofile.toml"], 2),
+        (&["plan", "good.toml", "--force", "zz"], 2),
+        (&["cache", "--cache", "nowhere", "verify"], 2),
+        (&["log", "good.toml", "zz"], 2),
+        (&["run", "good.toml"], 1),
+        (&["zz"], 2),
+    ] {
+        let ended = |stderr: std::process::Stdio| {
+            // Annotations are told there as well.
+            let mut command = project.command(words);
+            command.env("GITHUB_ACTIONS", "true").stderr(stderr).output().unwrap().status.code()
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(ended(writer.into()), Some(code), "{words:?}");
+        let full = std::fs::File::create("/dev/full").unwrap();
+        assert_eq!(ended(full.into()), Some(code), "{words:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use qpipe::cli::Exit;
-use qpipe::exec::{nvidia, stdout};
+use qpipe::exec::{nvidia, stderr, stdout};
 use qpipe::stages::contract::Fact;
 use qpipe::task::{Blame, Event, PROTOCOL, Task};
 use qpipe_worker::stages::{Context, Events, RUNS};
@@ -32,7 +32,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("qpipe-worker is started by qpipe; by hand: qpipe-worker run TASK.json");
+            stderr::line(format_args!(
+                "qpipe-worker is started by qpipe; by hand: qpipe-worker run TASK.json"
+            ));
             ExitCode::from(2)
         }
     }
@@ -81,9 +83,9 @@ fn model(arguments: &[&str]) -> ExitCode {
             }
         }
         Err(error) => {
-            eprintln!("error: {}", error.message);
+            stderr::line(format_args!("error: {}", error.message));
             if let Some(help) = &error.help {
-                eprintln!("  help: {help}");
+                stderr::line(format_args!("  help: {help}"));
             }
             match error.blame {
                 // The command line names the file.

@@ -100,7 +100,7 @@ impl Packing {
         let temporary = format!(".{name}.{}.tmp", files::unique());
         let temporary = folder.unwrap_or(Path::new(".")).join(temporary);
         let written = self
-            .write_to(cache, &temporary, &records)
+            .write_to(cache, &temporary, path, &records)
             .and_then(|()| std::fs::rename(&temporary, path).or_say("write", path));
         if written.is_err() {
             // The first error is the one to tell.
@@ -116,13 +116,15 @@ impl Packing {
         })
     }
 
+    /// Writes it into `temporary`; errors name `path`, which it becomes.
     fn write_to(
         &self,
         cache: &Cache,
+        temporary: &Path,
         path: &Path,
         records: &BTreeMap<Digest, Vec<u8>>,
     ) -> Result<()> {
-        let file = File::create(path).or_say("create", path)?;
+        let file = File::create(temporary).or_say("create", path)?;
         let mut encoder = zstd::Encoder::new(BufWriter::new(file), LEVEL).or_say("write", path)?;
         encoder.include_checksum(true).or_say("write", path)?;
         let mut archive = Builder::new(encoder);
@@ -141,8 +143,11 @@ impl Packing {
             };
             let changed = |what| BundleError::Changed { path: source.clone(), what };
             let mut reader = Hashing::new(File::open(&source).or_say("read", &source)?);
-            append(&mut archive, &member.name, member.bytes, (&mut reader).take(member.bytes))
-                .or_say("pack", &source)?;
+            let added =
+                append(&mut archive, &member.name, member.bytes, (&mut reader).take(member.bytes));
+            let (action, at) =
+                if reader.failed { ("read", source.as_path()) } else { ("write", path) };
+            added.or_say(action, at)?;
             let more = reader.read(&mut [0]).or_say("read", &source)? > 0;
             if more || reader.bytes != member.bytes || reader.digest() != member.digest {
                 let why = "is damaged: its content is not what its digest says";
@@ -180,11 +185,13 @@ pub(super) struct Hashing<R> {
     hash: Sha256,
     /// How much was read.
     pub bytes: u64,
+    /// Whether it could not be read.
+    pub failed: bool,
 }
 
 impl<R: Read> Hashing<R> {
     pub fn new(inner: R) -> Self {
-        Self { inner, hash: Sha256::new(), bytes: 0 }
+        Self { inner, hash: Sha256::new(), bytes: 0, failed: false }
     }
 
     /// Digest of what was read.
@@ -195,7 +202,9 @@ impl<R: Read> Hashing<R> {
 
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
+        let read = self.inner.read(buffer).inspect_err(|error| {
+            self.failed |= error.kind() != io::ErrorKind::Interrupted;
+        })?;
         self.hash.update(&buffer[..read]);
         self.bytes += read as u64;
         Ok(read)

@@ -33,7 +33,7 @@ impl Remote {
         }
         // A collection that went on meanwhile may have taken what no record named yet.
         let _hold = cache.share()?;
-        if !fetched.record.outputs.values().all(|output| cache.has(output)) {
+        if !fetched.record.outputs.values().all(|output| cache.is_sound(output)) {
             return Ok(None);
         }
         cache.record(&fetched.record)?;
@@ -132,8 +132,7 @@ impl Remote {
         let plain = record.outputs.values().filter(|output| !output.directory);
         all.extend(plain.map(|output| (output.digest, output.bytes)));
         for (digest, bytes) in all {
-            let there = std::fs::symlink_metadata(cache.object(&digest));
-            if there.is_ok_and(|file| file.is_file() && file.len() == bytes) {
+            if cache.holds(&digest, bytes) {
                 continue;
             }
             if wanted.insert(digest, bytes).is_some_and(|other| other != bytes) {
@@ -155,7 +154,7 @@ impl Remote {
         self.objects(cache, objects, &meter, watch).await?;
         let own = cache.clone();
         blocking(move || Ok(manifests.iter().try_for_each(|it| own.link_tree(it))?)).await?;
-        if !record.outputs.values().all(|output| cache.has(output)) {
+        if !record.outputs.values().all(|output| cache.is_sound(output)) {
             return Err(Failure::Wrong("its outputs are not what it says".to_owned()));
         }
         Ok(())

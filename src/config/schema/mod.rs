@@ -6,6 +6,8 @@ mod compile;
 mod describe;
 mod editor;
 #[cfg(test)]
+mod editor_holds;
+#[cfg(test)]
 mod manual;
 mod shape;
 mod walk;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::config::Pipeline;
 use crate::exec::event::{Event, Reporter};
 use crate::exec::guards::Verdict;
+use crate::exec::stderr;
 
 /// Whether this runs as a job of GitHub Actions.
 pub fn is_there() -> bool {
@@ -43,7 +44,7 @@ impl Annotations {
 
     /// Says what ended the run as a whole.
     pub fn ended(&self, message: &str) {
-        eprintln!("{}", error(&self.file, None, message));
+        stderr::line(format_args!("{}", error(&self.file, None, message)));
     }
 
     fn lines(&self, event: &Event) -> Vec<String> {
@@ -78,7 +79,7 @@ impl Annotations {
 impl Reporter for Annotations {
     fn event(&mut self, event: &Event) {
         for line in self.lines(event) {
-            eprintln!("{line}");
+            stderr::line(format_args!("{line}"));
         }
     }
 }

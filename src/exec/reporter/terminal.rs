@@ -5,12 +5,16 @@ use console::Term;
 /// Columns of a file, a pipe or a log.
 pub const WIDE: usize = 100;
 
-/// The columns of a terminal; [`WIDE`] for what is none.
+/// The columns of a terminal; for what is none those that `COLUMNS` says, else [`WIDE`].
 pub fn columns(stream: &Term) -> usize {
     match stream.size_checked() {
         Some((_, columns)) if stream.is_term() && columns > 0 => columns.into(),
-        _ => WIDE,
+        _ => said(std::env::var("COLUMNS").ok().as_deref()),
     }
+}
+
+fn said(columns: Option<&str>) -> usize {
+    columns.and_then(|text| text.parse().ok()).filter(|columns| *columns > 0).unwrap_or(WIDE)
 }
 
 /// Text of several lines for a stream: on a terminal, long lines are wrapped between words, and go
@@ -45,6 +49,11 @@ fn wrap(text: &str, hang: usize, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_as_wide_as_is_said() {
+        assert_eq!([Some("60"), None, Some("0"), Some("x")].map(said), [60, WIDE, WIDE, WIDE]);
+    }
 
     #[test]
     fn long_lines_go_on_under_their_indent() {
