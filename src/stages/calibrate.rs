@@ -140,7 +140,7 @@ fn default_percentile() -> f64 {
 
 impl Contract for Calibrate {
     const NAME: &'static str = "calibrate";
-    const VERSION: u32 = 10;
+    const VERSION: u32 = 11;
     const ABOUT: &'static str = "measure the ranges of a float model's tensors";
     const DEMAND: Demand = Demand::Whole;
 

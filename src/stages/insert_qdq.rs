@@ -181,7 +181,7 @@ pub(super) fn default_method() -> Method {
 
 impl Contract for InsertQdq {
     const NAME: &'static str = "insert-qdq";
-    const VERSION: u32 = 11;
+    const VERSION: u32 = 12;
     const ABOUT: &'static str = "insert Q/DQ pairs by a runtime's rules (PTQ)";
 
     fn inputs(&self) -> Vec<Input> {

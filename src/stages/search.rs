@@ -175,7 +175,7 @@ impl Search {
 
 impl Contract for Search {
     const NAME: &'static str = "search";
-    const VERSION: u32 = 10;
+    const VERSION: u32 = 11;
     const ABOUT: &'static str = "which layers to leave in float, by measured latency and error";
     /// Its latencies are to be right.
     const DEMAND: Demand = Demand::Alone;

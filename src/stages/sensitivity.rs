@@ -105,7 +105,7 @@ impl Sensitivity {
 
 impl Contract for Sensitivity {
     const NAME: &'static str = "sensitivity";
-    const VERSION: u32 = 11;
+    const VERSION: u32 = 12;
     const ABOUT: &'static str = "what quantizing each layer costs";
     const DEMAND: Demand = Demand::Whole;
 

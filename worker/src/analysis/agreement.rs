@@ -1,6 +1,6 @@
 //! Whether two forms of a model compute the same, value by value.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 use tch::{Kind, Tensor};
@@ -182,11 +182,18 @@ impl Comparison {
         };
         let Some(index) = self.values.iter().position(is_off) else { return Ok(()) };
         let step = &self.values[index];
-        let previous = match self
-            .behind(model, step)
-            .into_iter()
-            .min_by(|a, b| decibels(a).total_cmp(&decibels(b)))
-        {
+        let (behind, nodes) = self.behind(model, step);
+        let worst = behind.into_iter().min_by(|a, b| decibels(a).total_cmp(&decibels(b)));
+        let place = format!("node \"{}\" ({})", step.node, step.op);
+        // What a runtime fuses gives no values in between.
+        let place = match (nodes, worst) {
+            (..2, _) => place,
+            (_, Some(before)) => {
+                format!("somewhere between \"{}\" and {place} ({nodes} nodes)", before.tensor)
+            }
+            (_, None) => format!("somewhere up to {place} ({nodes} nodes)"),
+        };
+        let previous = match worst {
             Some(before) => {
                 format!("; \"{}\" before it has {:.1} dB", before.tensor, decibels(before))
             }
@@ -198,10 +205,8 @@ impl Comparison {
             count => format!("{count} elements are NaN or infinite on one side alone, "),
         };
         Err(Error::user(format!(
-            "node \"{}\" ({}): \"{}\" of {} is not that of the simulation: {not_finite}SQNR {:.1} dB (at least {} are wanted), \
+            "{place}: \"{}\" of {} is not that of the simulation: {not_finite}SQNR {:.1} dB (at least {} are wanted), \
              {:.1} % of rows agree (at least {:.1} % for outputs){previous}",
-            step.node,
-            step.op,
             step.tensor,
             self.of,
             decibels(step),
@@ -209,28 +214,38 @@ impl Comparison {
             100.0 * step.fidelity.agreement,
             100.0 * budget.agreement
         ))
-        .help(self.cause(index, &before, budget)))
+        .help(self.cause(index, nodes, &before, budget)))
     }
 
-    /// The compared values from which one is computed, the nearest on each way back.
-    fn behind(&self, model: &Model, step: &Step) -> Vec<&Step> {
+    /// The compared values from which one is computed, the nearest on each way back, and how many nodes compute it from them; pairs do not count.
+    fn behind(&self, model: &Model, step: &Step) -> (Vec<&Step>, usize) {
         let producers = model.graph.producers();
-        let inputs =
-            |value: &str| producers.get(value).map(|&node| &model.graph.nodes[node].inputs);
-        let mut open: Vec<&String> = inputs(&step.tensor).into_iter().flatten().collect();
-        let (mut seen, mut found) = (HashSet::new(), Vec::new());
+        let mut open = vec![&step.tensor];
+        let (mut nodes, mut found) = (BTreeSet::new(), Vec::new());
         while let Some(value) = open.pop() {
-            match self.values.iter().find(|step| step.tensor == *value) {
-                Some(compared) => found.push(compared),
-                None if seen.insert(value) => open.extend(inputs(value).into_iter().flatten()),
-                None => {}
+            let Some(&node) = producers.get(value.as_str()) else { continue };
+            if nodes.insert(node) {
+                for input in &model.graph.nodes[node].inputs {
+                    match self.values.iter().find(|step| step.tensor == *input) {
+                        Some(compared) => found.push(compared),
+                        None => open.push(input),
+                    }
+                }
             }
         }
-        found
+        let pairs = ["QuantizeLinear", "DequantizeLinear"];
+        nodes.retain(|&node| !pairs.contains(&model.graph.nodes[node].op_type.as_str()));
+        (found, nodes.len())
     }
 
     /// Why a value is off: one node that computes something else, or what is lost along many.
-    fn cause(&self, index: usize, before: &HashMap<&str, f64>, budget: Budget) -> String {
+    fn cause(
+        &self,
+        index: usize,
+        nodes: usize,
+        before: &HashMap<&str, f64>,
+        budget: Budget,
+    ) -> String {
         let lost = |step: &Step| {
             let own = step.fidelity.decibels();
             before.get(step.tensor.as_str()).map(|before| before - own)
@@ -245,7 +260,13 @@ impl Comparison {
             );
         }
         if !lost(&self.values[index]).is_some_and(|lost| lost < SUDDEN) {
-            return format!("the export or the runtime computes something else there; {all}");
+            return match nodes {
+                ..2 => format!("the export or the runtime computes something else there; {all}"),
+                _ => format!(
+                    "the runtime gives no value in between: one of the {nodes} nodes computes something else, or the loss adds up along them, as roundings that fall \
+                     the other way do; {all}"
+                ),
+            };
         }
         // Only where something was lost before: the first value that differs has lost all that it has lost at once.
         let finite = self.values[..=index].iter().filter_map(|step| Some((step, lost(step)?)));
@@ -363,6 +384,40 @@ mod tests {
             let message = hold(mean, y).unwrap_err();
             assert!(message.starts_with(&format!("node \"{lost}\"")), "{message}");
         }
+    }
+
+    /// What a runtime fuses: of a chain of three nodes it gives the first value and the last.
+    #[test]
+    fn several_nodes_between_two_compared_values_are_told_as_such() {
+        let node = |from: &str, to: &str| Node::new(to, "Relu", &[from], &[to]);
+        let pair = Node::new("pair", "DequantizeLinear", &["a"], &["pair"]);
+        let nodes = vec![node("x", "a"), pair, node("pair", "b"), node("b", "c"), node("c", "d")];
+        let model = Model::new(Graph { nodes, ..Graph::default() }, 17);
+        let hold = |seen: &[&str]| {
+            let values = |last: f32| -> HashMap<String, Tensor> {
+                let value = |name: &&str| {
+                    let value = if *name == "d" { last } else { 1.0 };
+                    ((*name).to_owned(), Tensor::from_slice(&[value, 1.0]).view([2, 1]))
+                };
+                seen.iter().map(value).collect()
+            };
+            let mut comparison = Comparison::new("the engine");
+            comparison.add(&values(1.0), &Found::from(values(-1.0))).unwrap();
+            let budget = Budget { sqnr_db: 10.0, agreement: 0.0, sudden_db: f64::NEG_INFINITY };
+            comparison.hold(&model, budget).unwrap_err()
+        };
+        let error = hold(&["a", "d"]);
+        let told = "somewhere between \"a\" and node \"d\" (Relu) (3 nodes): \"d\" of the engine";
+        assert!(error.message.starts_with(told), "{error:?}");
+        assert!(error.help.unwrap().contains("one of the 3 nodes"));
+        let error = hold(&["d"]);
+        assert!(
+            error.message.starts_with("somewhere up to node \"d\" (Relu) (4 nodes)"),
+            "{error:?}"
+        );
+        let error = hold(&["c", "d"]);
+        assert!(error.message.starts_with("node \"d\" (Relu): "), "{error:?}");
+        assert!(error.help.unwrap().contains("computes something else there"));
     }
 
     /// `x` goes through a mask of -∞, which one form may lose.

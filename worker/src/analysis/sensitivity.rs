@@ -13,12 +13,12 @@ use super::fidelity::Fidelity;
 use super::report::{Layer, Report, Step, VERSION};
 use super::suffix::suffix;
 use super::variant::{Base, Classes, Tally, Variant, classes};
+use crate::Result;
 use crate::data::{Dataset, Loader, Order, permutation};
 use crate::graph::Model;
 use crate::quant::insert::insert;
-use crate::quant::placement::{Request, Selection, plan_for};
+use crate::quant::placement::{Request, Selection, nothing_left, plan_for};
 use crate::quant::ranges::Ranges;
-use crate::{Error, Result};
 
 /// What to measure, and on what.
 pub struct Options<'a> {
@@ -64,8 +64,7 @@ pub fn measure(
     let indices: Vec<usize> =
         (0..plan.layers.len()).filter(|&index| plan.layers[index].quantized).collect();
     if indices.is_empty() {
-        return Err(Error::user("no layer is left to quantize")
-            .help("`include` and `exclude` leave none that the target's rules cover"));
+        return Err(nothing_left(&plan, &model.graph, request, options.version));
     }
     let full = quantize(&all)?;
     let (logits, classes) = classes(model, dataset)?;

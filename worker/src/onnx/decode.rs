@@ -7,8 +7,8 @@ use prost::Message;
 use super::external::External;
 use super::inline::{Kind, inline};
 use super::proto::{
-    OperatorSetIdProto, StringStringEntryProto, graph as in_graph, model as in_model,
-    node as in_node, sparse, tensor as in_tensor,
+    OperatorSetIdProto, StringStringEntryProto, attribute as in_attribute, graph as in_graph,
+    model as in_model, node as in_node, sparse, tensor as in_tensor,
 };
 use super::tensor::{self, Content};
 use super::wire::{Field, fields};
@@ -58,6 +58,23 @@ pub fn model(bytes: &Bytes, external: &mut External) -> Result<Model> {
     order::sort(&mut model.graph);
     model.external_data = decoder.external.used();
     Ok(model)
+}
+
+/// The graph that an attribute holds, whose external data was put in when its file was read; `None`: it holds none.
+///
+/// # Errors
+/// What cannot be read.
+pub fn branch(encoded: &[u8]) -> Result<Option<Graph>> {
+    let mut external = External::beside(None);
+    let mut decoder = Decoder { external: &mut external, parts: 0 };
+    let mut graph = None;
+    for field in fields(&Bytes::copy_from_slice(encoded)) {
+        let field = field?;
+        if field.number == in_attribute::G {
+            graph = Some(decoder.graph(&field.bytes()?)?);
+        }
+    }
+    Ok(graph)
 }
 
 /// Keeps what is not understood, and a field that holds nothing: who looks whether it is there finds it again.

@@ -114,3 +114,12 @@ fn node(node: &Node) -> Rope {
     wire::put_text(end, in_node::DOMAIN, &node.domain);
     message
 }
+
+/// The attribute of that name that holds a graph, encoded.
+#[cfg(test)]
+pub fn graph_attribute(name: &str, graph: &Graph) -> crate::graph::Attribute {
+    let mut message = Rope::default();
+    wire::put_text(message.end(), super::proto::attribute::NAME, name);
+    message.put(super::proto::attribute::G, self::graph(graph, 8, None));
+    crate::graph::Attribute::Opaque(message.into_bytes().to_vec())
+}

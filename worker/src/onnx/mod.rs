@@ -20,6 +20,9 @@ mod within;
 mod write;
 
 pub use check::check;
+pub use decode::branch;
+#[cfg(test)]
+pub use encode::graph_attribute;
 pub use read::{parse, read};
 pub use tensor::parse_tensor;
 pub use value_info::{STRINGS, check_numbers, foreign};

@@ -8,13 +8,15 @@ use std::collections::HashSet;
 use crate::graph::{Attribute, Model};
 use crate::{Error, Result};
 
-/// Takes training mode out of BatchNormalization and Dropout nodes, and their outputs that only training needs, and makes the standard's
-/// pairs of TensorRT's.
+/// Takes training mode out of BatchNormalization and Dropout nodes, and their outputs that only training needs, makes the standard's
+/// pairs of TensorRT's, and puts the branch that is taken in the place of an If whose condition is known.
 ///
 /// # Errors
-/// Such an output that something reads.
+/// Such an output that something reads; a branch that cannot be read.
 pub fn inference_form(model: &mut Model) -> Result<usize> {
-    let mut changed = super::to_standard_pairs(model);
+    // First: a branch may hold what the others change.
+    let mut changed = super::branches::take_branches(model)?;
+    changed += super::to_standard_pairs(model);
     let graph = &mut model.graph;
     let mut read: HashSet<String> = graph.outputs.iter().map(|o| o.name.clone()).collect();
     read.extend(graph.nodes.iter().flat_map(|node| node.inputs.iter().cloned()));

@@ -6,6 +6,7 @@
 mod affine;
 mod batch;
 mod batch_norm;
+mod branches;
 mod constants;
 mod dead;
 mod duplicates;

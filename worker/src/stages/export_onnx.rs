@@ -59,7 +59,18 @@ pub fn finalize(model: &mut Model, wanted: Option<u32>, target: Option<Target>) 
     passes::fold_batch_norm(model)?;
     let least = passes::least_opset(&model.graph)?;
     let mut opset = least.max(i64::from(wanted.unwrap_or(DEFAULT_OPSET)));
-    match passes::set_opset(model, opset) {
+    let own = model.opset();
+    let set = match opset > own {
+        // As `insert-qdq` does, where its types need it.
+        true => passes::raise_opset(model, opset).map_err(|error| match least > own {
+            true => error,
+            false => {
+                error.help(format!("write opset = {own}, or export the model with opset {opset}"))
+            }
+        }),
+        false => passes::set_opset(model, opset),
+    };
+    match set {
         Err(_) if wanted.is_none() && model.opset() > opset => opset = model.opset(),
         Err(error) if wanted.is_some() => return Err(error.key("opset")),
         done => done?,
@@ -326,13 +337,22 @@ mod tests {
         assert_eq!(written("Relu", 13, None).unwrap(), 17);
         assert_eq!(written("Gelu", 20, None).unwrap(), 20);
         assert_eq!(written("ReduceMean", 18, None).unwrap(), 18);
-        // Axis 1 alone is as much of a change as any other.
+        // Axes of reductions become inputs in a later opset, and no attributes in an earlier one.
         let axes = Attribute::Ints(vec![1]);
         let nodes = vec![Node::new("n", "ReduceMean", &["x"], &["y"]).with("axes", axes)];
         let outputs = vec![ValueInfo::f32("y", Vec::new())];
-        let mut model = Model::new(Graph { nodes, outputs, ..Graph::default() }, 17);
-        let error = finalize(&mut model, Some(21), None).unwrap_err();
-        assert_eq!((error.help.as_deref(), error.key), (Some("write opset = 17"), Some("opset")));
+        let model = Model::new(Graph { nodes, outputs, ..Graph::default() }, 17);
+        for opset in [19, 21] {
+            let mut model = model.clone();
+            assert_eq!(finalize(&mut model, Some(opset), None).unwrap(), i64::from(opset));
+            assert_eq!(model.graph.nodes[0].inputs, ["x", "n_axes"]);
+        }
+        let error = written("GridSample", 17, Some(21)).unwrap_err();
+        assert_eq!(
+            error.help.as_deref(),
+            Some("write opset = 17, or export the model with opset 21")
+        );
+        assert_eq!(error.key, Some("opset"));
         // Integers of 16 bits are pairs from opset 21 on.
         let zero = TensorData {
             dtype: crate::graph::DType::U16,

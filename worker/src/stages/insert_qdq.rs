@@ -13,7 +13,7 @@ use crate::graph::Graph;
 use crate::interp::check_executable;
 use crate::quant::formats::Formats;
 use crate::quant::insert::insert;
-use crate::quant::placement::{Plan, Request, Selection, plan_for};
+use crate::quant::placement::{Plan, Request, Selection, nothing_left, plan_for, quantizes};
 use crate::quant::prepare::prepare_and_tell;
 use crate::quant::ranges::{Ranges, VERSION};
 use crate::search::Chosen;
@@ -43,7 +43,9 @@ pub fn run(context: &Context) -> Result<Metrics> {
         exclude: &config.exclude,
         formats: Formats::of(config.weights, config.activations, config.per_channel),
     };
-    let mut selection = Selection::of(&model.graph, request.include, request.exclude)?;
+    let version = config.version().map_err(unknown_version)?;
+    let named = Selection::of(&model.graph, request.include, request.exclude)?;
+    let mut selection = named.clone();
     if let (Some(path), Some(count)) = (context.input("sensitivity"), config.float_layers) {
         let report = Report::read(path).map_err(|error| error.key("sensitivity"))?;
         for layer in report.layers.iter().take(count as usize) {
@@ -64,7 +66,6 @@ pub fn run(context: &Context) -> Result<Metrics> {
             .filter(|&index| chosen[index])
             .fold(selection, |selection, index| selection.without(index));
     }
-    let version = config.version().map_err(unknown_version)?;
     let plan = plan_for(&model.graph, &ranges, &request, &selection, version)?;
     let quantized = plan.layers.iter().filter(|layer| layer.quantized).count();
     if quantized == 0 && config.exclude_from.is_some() {
@@ -73,7 +74,14 @@ pub fn run(context: &Context) -> Result<Metrics> {
             "`exclude_from` leaves no layer to quantize: the model stays float",
         );
     } else if quantized == 0 {
-        return Err(nothing_left(&config));
+        let lowered = config.float_layers.is_some_and(|count| count > 0)
+            && quantizes(&model.graph, &request, &named, version)?;
+        return Err(match lowered {
+            true => Error::user("no layer is left to quantize")
+                .help("`float_layers` leaves as many in float as can be quantized: lower it")
+                .key("float_layers"),
+            false => nothing_left(&plan, &model.graph, &request, version),
+        });
     }
     remarks(&plan, &ranges, &model.graph)
         .into_iter()
@@ -89,24 +97,6 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("weights".to_owned(), json!(plan.weights.len())),
         ("layers".to_owned(), json!(quantized)),
     ]))
-}
-
-/// Why nothing can be quantized, at the key that leaves the least.
-fn nothing_left(config: &InsertQdq) -> Error {
-    let error = Error::user("no layer is left to quantize");
-    if config.float_layers.is_some_and(|count| count > 0) {
-        return error
-            .help("`float_layers` leaves as many in float as can be quantized: lower it")
-            .key("float_layers");
-    }
-    let error = error.help(
-        "`include` and `exclude` leave none that the target's rules cover in the types that are asked for",
-    );
-    match (config.include.is_none(), config.exclude.is_empty()) {
-        (_, false) => error.key("exclude"),
-        (false, true) => error.key("include"),
-        (true, true) => error,
-    }
 }
 
 /// `check` says so before: this is for tasks that did not come through it.

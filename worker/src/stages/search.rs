@@ -13,7 +13,7 @@ use crate::analysis::{self, Images, Options, Report};
 use crate::graph::Model;
 use crate::inspect::Cost;
 use crate::quant::formats::Formats;
-use crate::quant::placement::{Plan, Request, Selection, plan_for};
+use crate::quant::placement::{Plan, Request, Selection, nothing_left, plan_for};
 use crate::quant::prepare::prepare;
 use crate::quant::ranges::Ranges;
 use crate::search::{
@@ -50,8 +50,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let nodes: Vec<usize> =
         (0..plan.layers.len()).filter(|&index| plan.layers[index].quantized).collect();
     if nodes.is_empty() {
-        return Err(Error::user("no layer is left to quantize")
-            .help("`include` and `exclude` leave none that the target's rules cover"));
+        return Err(nothing_left(&plan, &model.graph, &request, version));
     }
     let report = match context.input("sensitivity") {
         Some(path) => {

@@ -13,7 +13,7 @@ const WORKER: Ranks = &[
     ("ops", 3),
     ("onnx", 4),
     ("interp", 4),
-    ("passes", 4),
+    ("passes", 5),
     ("zoo", 4),
     ("data", 5),
     ("bench", 4),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use qpipe::stages::insert_qdq::Target;
 
 use super::idle;
-use super::moved::{Weight, carried, scales};
+use super::moved::{Weight, barrier, carried, scales};
 use super::table::Found;
 use super::view::PairView;
 use crate::graph::Node;
@@ -109,9 +109,17 @@ pub(super) fn half<'a>(view: &PairView<'a>) -> Found<'a> {
             Some((layer, "its input is quantized, its weight is not".to_owned()))
         }
         (false, true) if !weight_only => {
-            let what = match joined(layer) {
-                Some(scales) => format!("its weight is quantized, its input is joined of pairs with {scales} scales or zero points"),
-                None => "its weight is quantized, its input is not".to_owned(),
+            let barrier = || layer.input(0).and_then(|name| barrier(view, name));
+            let what = match (joined(layer), barrier()) {
+                (Some(scales), _) => format!("its weight is quantized, its input is joined of pairs with {scales} scales or zero points"),
+                // A convolution in front of it needs the pair that is there: seen of ONNX Runtime 1.32.
+                (None, Some(node)) => format!(
+                    "its weight is quantized, and between it and the pair of its input stands \"{}\" ({}), over which ONNX Runtime moves no pairs: put the same pair \
+                     behind that too, or make it a Reshape, over which it moves them",
+                    node.label(),
+                    node.op_type
+                ),
+                (None, None) => "its weight is quantized, its input is not".to_owned(),
             };
             Some((layer, what))
         }

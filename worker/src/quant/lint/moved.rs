@@ -100,6 +100,14 @@ pub fn carried<'a>(view: &PairView<'a>, value: &'a str) -> &'a str {
     back(view, value, |node| is_passed(view, node)).value
 }
 
+/// What keeps a layer that reads `value` from the pair of it: a node that gives the same elements, but over which the runtime moves no pairs.
+pub fn barrier<'a>(view: &PairView<'a>, value: &'a str) -> Option<&'a Node> {
+    let Moved { value, movers } =
+        back(view, value, |node| is_passed(view, node) || moves(view, node));
+    view.dequantize(value)?;
+    movers.into_iter().find(|node| !is_passed(view, node))
+}
+
 impl<'a> Moved<'a> {
     /// What moves its elements.
     pub fn movers(&self) -> impl Iterator<Item = &'a Node> {

@@ -7,7 +7,7 @@
 //! had been known from the start: order and size of batches, pieces and threads cannot matter.
 //!
 //! Resolution: `abs_max / w` lies in `[N/2, N)`, at least 16 fine bins for each bin of the histogram that is made at the
-//! end. An edge of that lies within a fine bin, whose values are shared out in proportion; all other values
+//! end, and 32,768 at least. An edge of that lies within a fine bin, whose values are shared out in proportion; all other values
 //! are counted where they belong. So a count differs from that of two passes by at most the values within `w` of its
 //! two edges, and each value is in the right bin or, by less than `w`, in its neighbour.
 
@@ -19,6 +19,9 @@ use super::histogram::Histogram;
 
 /// Fine bins for each bin of the histogram: between half as many and as many lie below `abs_max`.
 const PER_BIN: usize = 32;
+/// Fewest fine bins. Images have 256 values: shared out between two bins, one of them is two values, one of which a threshold by entropy seems to lose. With
+/// 16,384 fine bins for a histogram of 512 that gave 0.81 in place of 2.02 for the images of Fashion-MNIST.
+const LEAST_BINS: usize = 65_536;
 /// Values whose bins are computed before they are counted.
 const BLOCK: usize = 512;
 /// Least elements of a piece of work.
@@ -33,7 +36,7 @@ pub(super) const LEAST: i32 = -126;
 
 /// Fine bins for a histogram of `bins` bins.
 pub(super) fn fine_bins(bins: usize) -> usize {
-    (PER_BIN * bins).next_power_of_two()
+    (PER_BIN * bins).next_power_of_two().max(LEAST_BINS)
 }
 
 /// Counts of |x| in `N` bins of one width, a power of two.
@@ -228,7 +231,8 @@ mod tests {
     use super::*;
 
     fn of(batches: &[&[f32]], bins: usize) -> Fine {
-        let mut fine = Fine::new(bins);
+        let counts = vec![0; (PER_BIN * bins).next_power_of_two()];
+        let mut fine = Fine::of_counts(LEAST, counts, Extent::NOTHING);
         batches.iter().for_each(|batch| fine.add(batch).expect("finite"));
         fine
     }
@@ -312,6 +316,26 @@ mod tests {
         assert_eq!(error, NotFinite { index: 1, value: f32::NEG_INFINITY });
         assert_eq!(fine, Fine::new(256));
         assert!(fine.histogram(256).is_zero());
+    }
+
+    /// The values of images, normalized, each as often as the square of its distance from white.
+    #[test]
+    fn few_values_are_hardly_shared_out() {
+        let image = (0..=255_u16).flat_map(|byte| {
+            let value = (f32::from(byte) / 255.0 - 0.286) / 0.353;
+            std::iter::repeat_n(value, usize::from((255 - byte) / 16).pow(2) + 1)
+        });
+        let values: Vec<f32> = image.collect();
+        for bins in [256, 512] {
+            let mut fine = Fine::new(bins);
+            fine.add(&values).expect("finite");
+            let histogram = fine.histogram(bins);
+            let mut exact = Histogram::spanning(histogram.abs_max, bins);
+            super::super::count::count(&values, exact.end(), &mut exact.counts);
+            let counts = histogram.counts.iter().zip(&exact.counts);
+            let moved = counts.map(|(&one, &other)| one.abs_diff(other)).sum::<u64>() / 2;
+            assert!(100 * moved < values.len() as u64, "{moved} of {} with {bins}", values.len());
+        }
     }
 
     #[test]

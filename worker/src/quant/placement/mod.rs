@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod document;
+mod nothing;
 mod onnxruntime;
 mod pattern;
 mod plan;
@@ -21,6 +22,7 @@ mod tensorrt;
 mod tests;
 mod view;
 
+pub use nothing::{nothing_left, quantizes};
 pub use pattern::matches;
 pub use plan::{
     LayerPlan, Plan, Request, TensorPlan, WeightPlan, plan, plan_for, plan_selected, survey,

@@ -154,10 +154,8 @@ pub fn plan_for(
 ) -> Result<Plan> {
     let policy = policy(request.target)?;
     let view = View::of(graph);
-    // What the types leave in float is so before any rule is asked: who reads its output depends on it.
-    let (formats, target) = (&request.formats, request.target);
-    let selection = &selection.unless(|index| formats.refuses_stack(target, &view, index));
-    let sites = fitting(policy.place_for(&view, selection, version), graph, request);
+    let selection = &in_types(request, &view, selection);
+    let sites = sites_of(request, &view, selection, version)?;
     let mut tensors = Vec::new();
     for name in computed(graph) {
         let Some(readers) = sites.tensors.get(name) else { continue };
@@ -239,6 +237,33 @@ pub fn plan_for(
 pub fn survey(graph: &Graph, policy: &Policy) -> Vec<LayerPlan> {
     let (view, selection) = (View::of(graph), Selection::all(graph));
     layers(graph, &policy.place(&view, &selection), &selection)
+}
+
+/// Where the rules have pairs in the types that are asked for.
+pub(super) fn sites(
+    graph: &Graph,
+    request: &Request,
+    selection: &Selection,
+    version: TensorrtVersion,
+) -> Result<Sites> {
+    let view = View::of(graph);
+    sites_of(request, &view, &in_types(request, &view, selection), version)
+}
+
+fn sites_of(
+    request: &Request,
+    view: &View,
+    selection: &Selection,
+    version: TensorrtVersion,
+) -> Result<Sites> {
+    let placed = policy(request.target)?.place_for(view, selection, version);
+    Ok(fitting(placed, view.graph, request))
+}
+
+/// What the types leave in float is so before any rule is asked: who reads its output depends on it.
+fn in_types(request: &Request, view: &View, selection: &Selection) -> Selection {
+    let (formats, target) = (&request.formats, request.target);
+    selection.unless(|index| formats.refuses_stack(target, view, index))
 }
 
 /// Names of all computed values, in the order of the graph.

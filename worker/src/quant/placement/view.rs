@@ -128,9 +128,25 @@ impl<'a> View<'a> {
                 let least = least.and_then(|data| data.to_f32().ok());
                 least.is_some_and(|least| least.first().is_some_and(|least| *least >= 0.0))
             }
-            "AveragePool" | "GlobalAveragePool" | "ReduceMean" => reads(0),
+            "AveragePool" | "GlobalAveragePool" | "ReduceMean" | "ReduceMax" => reads(0),
+            "Abs" | "Sqrt" => true,
+            "Mul" | "Pow" if self.is_even_power(node) => true,
             "Add" | "Mul" | "Concat" => (0..node.inputs.len()).all(reads),
             _ => (gives_all(node) || gives_part(node)) && reads(0),
+        }
+    }
+
+    /// Whether the operator gives an even power of its input: `Mul(a, a)`, or Pow with 2, 4, ….
+    pub fn is_even_power(&self, node: &Node) -> bool {
+        let (base, exponent) = (node.input(0), node.input(1));
+        match node.op_type.as_str() {
+            "Mul" => base == exponent,
+            "Pow" => {
+                let data = exponent.and_then(|name| self.constant(name)).map(TensorData::to_f32);
+                let even = |data: Vec<f32>| data.iter().all(|&exponent| exponent % 2.0 == 0.0);
+                data.is_some_and(|data| data.is_ok_and(even))
+            }
+            _ => false,
         }
     }
 

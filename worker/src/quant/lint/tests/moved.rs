@@ -76,6 +76,38 @@ fn an_input_and_an_output_are_seen_behind_what_moves_them() {
     assert_eq!(found("Flatten", Target::Onnxruntime), half);
 }
 
+/// As optimized graphs of ONNX Runtime 1.32 were: with pairs on both sides of the Flatten, or a Reshape, the product is QGemm.
+#[test]
+fn onnxruntime_moves_no_pair_over_a_flatten() {
+    let found = |mover: &str, behind: bool, target| {
+        let mut draft = Draft::new();
+        let x = draft.pair("x", &[0.1], 0, 0);
+        let c = draft.conv("c", &x, &SCALES, 0);
+        let c = draft.pair(&c, &[0.1], 0, 0);
+        draft.constant("shape", TensorData::i64(&[2], &[0, -1]));
+        let mut flat = draft.node(mover, "flat", &[&c, "shape"]);
+        if behind {
+            flat = draft.pair(&flat, &[0.1], 0, 0);
+        }
+        draft.constant("w", TensorData::f32(&[4, 4], &[0.5; 16]));
+        let w = draft.pair("w", &SCALES, 0, 1);
+        let made = draft.node("MatMul", "fc", &[&flat, &w]);
+        let found = draft.found(&made, target);
+        found
+            .into_iter()
+            .map(|finding| (finding.rule, finding.node, finding.what))
+            .collect::<Vec<_>>()
+    };
+    let [(rule, node, what)] = &found("Flatten", false, Target::Onnxruntime)[..] else {
+        panic!("one finding")
+    };
+    assert_eq!((*rule, node.as_str()), ("half-quantized", "fc"));
+    assert!(what.contains("stands \"flat\" (Flatten), over which"), "{what}");
+    assert_eq!(found("Flatten", true, Target::Onnxruntime), []);
+    assert_eq!(found("Reshape", false, Target::Onnxruntime), []);
+    assert_eq!(found("Flatten", false, Target::Tensorrt), []);
+}
+
 #[test]
 fn a_cycle_of_movers_ends() {
     let mut draft = Draft::new();

@@ -486,3 +486,56 @@ fn means_over_channels_stay_float() {
     assert_eq!(rule(&plan, "pooled"), (Some("average-pool"), true));
     assert_eq!(rule(&plan, "spread"), (Some("average-pool"), false));
 }
+
+/// `h.std((2, 3))` as PyTorch's exporters write it, and a division by the mean of magnitudes.
+#[test]
+fn means_within_a_deviation_stay_float() {
+    let mut draft = Draft::new(&[1, 4, 8, 8]);
+    draft.conv("a", "x", 1);
+    draft.constant("number", &[]);
+    let mean = |draft: &mut Draft, name: &str, input: &str| {
+        let axes = Attribute::Ints(vec![2, 3]);
+        draft.node(name, "ReduceMean", &[input]).attributes.insert("axes".to_owned(), axes);
+    };
+    mean(&mut draft, "mean", "a");
+    draft.node("centred", "Sub", &["a", "mean"]);
+    draft.node("square", "Mul", &["centred", "centred"]);
+    mean(&mut draft, "variance", "square");
+    draft.node("fair", "Mul", &["variance", "number"]);
+    draft.node("deviation", "Sqrt", &["fair"]);
+    draft.node("size", "Abs", &["a"]);
+    mean(&mut draft, "magnitude", "size");
+    draft.node("safe", "Add", &["magnitude", "number"]);
+    draft.node("scaled", "Div", &["a", "safe"]);
+    mean(&mut draft, "pooled", "a");
+    let model = draft.end(&["deviation", "scaled", "pooled"]);
+    for target in Target::ALL {
+        let plan = planned(&model, &request(target));
+        for (name, reason) in [
+            ("mean", "\"centred\" takes it off"),
+            ("variance", "a mean of squares"),
+            ("magnitude", "\"scaled\" divides by it"),
+        ] {
+            let layer = layer(&plan, name);
+            assert!(!layer.quantized, "{target:?}: {name}");
+            assert!(layer.reason.as_ref().is_some_and(|text| text.contains(reason)), "{layer:?}");
+        }
+        assert!(layer(&plan, "pooled").quantized, "{target:?}");
+    }
+}
+
+#[test]
+fn squares_are_never_negative() {
+    let mut draft = Draft::new(&[1, 4, 8, 8]);
+    draft.node("square", "Mul", &["x", "x"]);
+    draft.conv("a", "square", 1);
+    draft.constant("numbers", &[2]);
+    draft.node("power", "Pow", &["a", "numbers"]);
+    draft.conv("b", "power", 1);
+    draft.conv("c", "b", 1);
+    let plan = onnxruntime(&draft.end(&["c"]));
+    let zero_point = |name: &str| {
+        plan.tensors.iter().find(|tensor| tensor.tensor == name).expect(name).zero_point
+    };
+    assert_eq!((zero_point("square"), zero_point("power"), zero_point("b")), (0, 128, 128));
+}
