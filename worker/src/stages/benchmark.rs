@@ -67,7 +67,7 @@ fn from_outside(
         let others = Others::begin(&cpus);
         batches.push(bench::time(protocol, batch, &mut run, &mut progress)?);
         if let Some(share) = others.share().filter(|share| *share > bench::NOTABLE) {
-            context.events.warn(&format!(
+            context.events.warn(format!(
                 "batch {batch}: other programs, or the host of this virtual machine, took {:.0} % of the time of the processors {cpus:?} while it was timed: \
                  latencies are of a machine that was not free; time it again with --force when it is",
                 100.0 * share
