@@ -206,6 +206,10 @@ fn description(
     if data.spec.classes.is_none() && table(data).is_some_and(|table| pointed(table)) {
         canonical["labels"] = serde_json::json!("indices");
     }
+    // Values were rounded in another way once.
+    if data.spec.resamples() {
+        canonical["resampling"] = serde_json::json!("pillow");
+    }
     canonical.sort_all_objects();
     canonical
 }
@@ -275,6 +279,26 @@ mod tests {
         };
         assert_eq!(described("path,label\na.png,0.0\n")["labels"], "indices");
         assert_eq!(described("path,label\na.png,0\n").get("labels"), None);
+    }
+
+    #[test]
+    fn results_of_the_time_when_images_were_resized_otherwise_are_none_of_today() {
+        let described = |transform: serde_json::Value| {
+            let spec =
+                serde_json::json!({ "format": "images", "path": "@input", "transform": transform });
+            let spec = serde_json::from_value(spec).unwrap();
+            description(&Data { spec, paths: BTreeMap::new() }, &BTreeMap::new(), None)
+        };
+        for step in [
+            serde_json::json!({ "resize": 8 }),
+            serde_json::json!({ "letterbox": 8 }),
+            serde_json::json!({ "random_rotation": 9.0 }),
+        ] {
+            let flip = serde_json::json!({ "random_horizontal_flip": 0.5 });
+            assert_eq!(described(serde_json::json!([flip, step]))["resampling"], "pillow");
+        }
+        let others = serde_json::json!([{ "center_crop": 8 }, { "random_crop": { "size": 8 } }]);
+        assert_eq!(described(others).get("resampling"), None);
     }
 
     #[test]

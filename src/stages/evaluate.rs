@@ -10,8 +10,9 @@ use super::model_source::ModelSource;
 /// Loss, top-1, top-5 and confusion matrix over a data set: of a `model` on libtorch, Q/DQ pairs
 /// simulated with the integers that will be deployed, or of an `engine` on the runtime that it was built for. One of the two is given.
 ///
-/// Outputs: `metrics` (JSON), `confusion` (JSON: `classes`, `counts[label][prediction]`, and `nan`, how many images have a NaN among their logits:
-/// they count as wrong and are in no cell), `logits` (NumPy `.npy`, float32 `[N, classes]`, in the data set's order).
+/// Outputs: `metrics` (JSON), `confusion` (JSON: names of `classes`, count of the model's `outputs`, up to 200 of them `counts[label][prediction]`, a row a
+/// line, of more `cells`, a list of `[label, prediction, count]` in their order without counts of 0, and `nan`, how many images have a NaN among their
+/// logits: they count as wrong and are in no cell), `logits` (NumPy `.npy`, float32 `[N, classes]`, in the data set's order).
 ///
 /// `loss` is the cross-entropy of logits. Of a model that ends in a Softmax, also behind Q/DQ pairs, it is −ln of the probability of the label, at
 /// least 1e-12, and a warning says so; one that ends in a Sigmoid is warned of.
@@ -186,7 +187,7 @@ fn default_batch_size() -> u32 {
 
 impl Contract for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "accuracy of a model or an engine; agreement of a detector's boxes";
     const DEMAND: Demand = Demand::Whole;
 

@@ -18,7 +18,8 @@ pub enum Optimizer {
         #[serde(default = "default_momentum")]
         #[schemars(range(min = 0.0, max = 1.0))]
         momentum: f64,
-        /// L2 penalty; biases and BatchNormalization's parameters are exempt.
+        /// L2 penalty of the weights of convolutions and matrix products; biases, parameters of normalizations, slopes of PRelu, position
+        /// embeddings and class tokens are exempt.
         #[serde(default)]
         #[schemars(range(min = 0.0))]
         weight_decay: f64,
@@ -31,7 +32,8 @@ pub enum Optimizer {
         /// Learning rate at its peak.
         #[schemars(extend("exclusiveMinimum" = 0.0))]
         lr: f64,
-        /// Decoupled weight decay; biases and BatchNormalization's parameters are exempt.
+        /// Decoupled weight decay of the weights of convolutions and matrix products; biases, parameters of normalizations, slopes of PRelu, position
+        /// embeddings and class tokens are exempt.
         #[serde(default = "default_adamw_decay")]
         #[schemars(range(min = 0.0))]
         weight_decay: f64,

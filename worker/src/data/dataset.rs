@@ -287,8 +287,7 @@ impl Dataset {
         let size = (pixels.height, pixels.width);
         let drawn = transforms.draw(size, &mut generator(seed, epoch, index as u64));
         let mut drawn = drawn.map_err(|error| error.at(self.name(index)))?;
-        let windows =
-            drawn.iter().take_while(|drawn| matches!(drawn, Drawn::Window { .. })).count();
+        let windows = drawn.iter().take_while(|drawn| drawn.cuts()).count();
         for window in drawn.drain(..windows) {
             pixels = window.apply(pixels);
         }

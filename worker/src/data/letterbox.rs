@@ -5,17 +5,16 @@
 
 use super::pixels::Pixels;
 use super::resample::resize;
-use crate::Result;
 
 /// The grey of the frame, in all channels.
 const GREY: u8 = 114;
 
 /// Fits an image into `height` × `width` pixels.
-pub(super) fn letterbox(pixels: Pixels, (height, width): (usize, usize)) -> Result<Pixels> {
+pub(super) fn letterbox(pixels: Pixels, (height, width): (usize, usize)) -> Pixels {
     let inner = fitted((pixels.height, pixels.width), (height, width));
-    let pixels = resize(pixels, inner.0, inner.1)?;
+    let pixels = resize(pixels, inner.0, inner.1);
     if inner == (height, width) {
-        return Ok(pixels);
+        return pixels;
     }
     let (top, left) = (before(height - inner.0), before(width - inner.1));
     let channels = pixels.channels;
@@ -25,11 +24,11 @@ pub(super) fn letterbox(pixels: Pixels, (height, width): (usize, usize)) -> Resu
         let start = ((top + y) * width + left) * channels;
         out.bytes[start..start + row].copy_from_slice(source);
     }
-    Ok(out)
+    out
 }
 
 /// Height and width of the image inside: the ratio kept, halves rounded to even as Python does, at least a pixel.
-fn fitted(
+pub(super) fn fitted(
     (height, width): (usize, usize),
     (most_high, most_wide): (usize, usize),
 ) -> (usize, usize) {
@@ -55,11 +54,11 @@ mod tests {
 
     #[test]
     fn the_image_lies_in_the_middle_of_grey() {
-        let out = letterbox(white(2, 4, 1), (8, 8)).unwrap();
+        let out = letterbox(white(2, 4, 1), (8, 8));
         let rows: Vec<u8> = (0..8).map(|y| out.at(y, 0)[0]).collect();
         assert_eq!(rows, [114, 114, 255, 255, 255, 255, 114, 114]);
         // 5 pixels too many: two above, three below.
-        let out = letterbox(white(1, 2, 3), (7, 4)).unwrap();
+        let out = letterbox(white(1, 2, 3), (7, 4));
         let rows: Vec<u8> = (0..7).map(|y| out.at(y, 3)[2]).collect();
         assert_eq!(rows, [114, 114, 255, 255, 114, 114, 114]);
     }

@@ -17,6 +17,9 @@ mod on_device;
 mod pixels;
 mod random;
 mod resample;
+#[cfg(target_arch = "x86_64")]
+mod resample_avx2;
+mod rotate;
 mod transform;
 mod unreadable;
 

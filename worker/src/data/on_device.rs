@@ -6,7 +6,8 @@
 use tch::{Device, Kind, Scalar, Tensor};
 
 use super::drawn::Drawn;
-use crate::{Result, torch};
+use super::rotate::matrix;
+use crate::{Error, Result, torch};
 
 /// Values that a rotation computes at once, at most; a handful of float64 tensors of so many are alive meanwhile.
 const AT_ONCE: i64 = 1 << 23;
@@ -19,18 +20,21 @@ pub(super) fn apply(mut images: Tensor, steps: &[Vec<Drawn>]) -> Result<Tensor> 
     for step in steps {
         images = match step.iter().find(|drawn| **drawn != Drawn::Same) {
             None => images,
-            Some(Drawn::Mirror) => mirror(&images, step)?,
+            Some(Drawn::Mirror) => exchange(&images, 2, step)?,
+            Some(Drawn::Flip) => exchange(&images, 1, step)?,
             Some(Drawn::Window { .. }) => window(&images, step)?,
-            Some(_) => turn(&images, step)?,
+            Some(Drawn::Resized { .. }) => return Err(Error::bug("a window to resize on a GPU")),
+            Some(Drawn::Turn(_) | Drawn::Same) => turn(&images, step)?,
         };
     }
     Ok(images)
 }
 
-fn mirror(images: &Tensor, step: &[Drawn]) -> Result<Tensor> {
-    let mask: Vec<u8> = step.iter().map(|drawn| u8::from(*drawn == Drawn::Mirror)).collect();
+/// Exchanges the two ends of an axis, of images to which something is done.
+fn exchange(images: &Tensor, axis: i64, step: &[Drawn]) -> Result<Tensor> {
+    let mask: Vec<u8> = step.iter().map(|drawn| u8::from(*drawn != Drawn::Same)).collect();
     let mask = torch::sent(&mask, &[step.len() as i64, 1, 1, 1], images.device())?;
-    Ok(images.f_flip([2])?.f_where_self(&mask.f_ne(0)?, images)?)
+    Ok(images.f_flip([axis])?.f_where_self(&mask.f_ne(0)?, images)?)
 }
 
 fn window(images: &Tensor, step: &[Drawn]) -> Result<Tensor> {
@@ -67,25 +71,27 @@ fn turn(images: &Tensor, step: &[Drawn]) -> Result<Tensor> {
     Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// As [`super::resample::rotate`].
+/// As [`super::rotate::rotate`].
 fn turn_part(images: &Tensor, step: &[Drawn]) -> Result<Tensor> {
     let device = images.device();
-    let angle = |drawn: &Drawn| if let Drawn::Turn(degrees) = drawn { *degrees } else { 0.0 };
-    let sides: Vec<(f64, f64)> =
-        step.iter().map(|drawn| angle(drawn).to_radians().sin_cos()).collect();
-    let of_images = |values: Vec<f64>| torch::sent(&values, &[step.len() as i64, 1, 1], device);
-    let sine = of_images(sides.iter().map(|side| side.0).collect())?;
-    let cosine = of_images(sides.iter().map(|side| side.1).collect())?;
     let (height, width) = extents(images);
-    let (centre_y, centre_x) = (height as f64 / 2.0, width as f64 / 2.0);
-    let centres = |count: i64, centre: f64, shape: [i64; 3]| -> Result<Tensor> {
-        let whole = Tensor::f_arange(count, (Kind::Double, device))?;
-        Ok(whole.f_add_scalar(0.5)?.f_sub_scalar(centre)?.f_reshape(shape)?)
+    let angle = |drawn: &Drawn| if let Drawn::Turn(degrees) = drawn { *degrees } else { 0.0 };
+    let size = (height as usize, width as usize);
+    let matrices: Vec<_> = step.iter().map(|drawn| matrix(angle(drawn), size)).collect();
+    let of_images = |row: usize, column: usize| {
+        let values: Vec<f64> = matrices.iter().map(|matrix| matrix[row][column]).collect();
+        torch::sent(&values, &[step.len() as i64, 1, 1], device)
     };
-    let dy = centres(height, centre_y, [1, height, 1])?;
-    let dx = centres(width, centre_x, [1, 1, width])?;
-    let from_x = cosine.f_mul(&dx)?.f_sub(&sine.f_mul(&dy)?)?.f_add_scalar(centre_x)?;
-    let from_y = sine.f_mul(&dx)?.f_add(&cosine.f_mul(&dy)?)?.f_add_scalar(centre_y)?;
+    let centres = |count: i64, shape: [i64; 3]| -> Result<Tensor> {
+        let whole = Tensor::f_arange(count, (Kind::Double, device))?;
+        Ok(whole.f_add_scalar(0.5)?.f_reshape(shape)?)
+    };
+    let (x, y) = (centres(width, [1, 1, width])?, centres(height, [1, height, 1])?);
+    let from = |row: usize| -> Result<Tensor> {
+        let sum = of_images(row, 0)?.f_mul(&x)?.f_add(&of_images(row, 1)?.f_mul(&y)?)?;
+        Ok(sum.f_add(&of_images(row, 2)?)?)
+    };
+    let (from_x, from_y) = (from(0)?, from(1)?);
     let inside = within(&from_y, height)?.f_logical_and(&within(&from_x, width)?)?;
     let rows = Between::of(&from_y.f_sub_scalar(0.5)?, height)?;
     let columns = Between::of(&from_x.f_sub_scalar(0.5)?, width)?;
@@ -93,11 +99,8 @@ fn turn_part(images: &Tensor, step: &[Drawn]) -> Result<Tensor> {
         columns.mixed(&take(images, row, &columns.before)?, &take(images, row, &columns.behind)?)
     };
     let values = rows.mixed(&row(&rows.before)?, &row(&rows.behind)?)?;
-    // Halves away from zero; libtorch's own rounding takes them to even.
-    let floor = values.f_floor()?;
-    let up = values.f_sub(&floor)?.f_ge(0.5)?;
-    let values = floor.f_add(&up)?.f_mul(&inside.f_unsqueeze(-1)?)?;
-    Ok(values.f_to_kind(Kind::Uint8)?)
+    // The conversion cuts off what is behind the point.
+    Ok(values.f_mul(&inside.f_unsqueeze(-1)?)?.f_to_kind(Kind::Uint8)?)
 }
 
 /// Between which two pixels places on an axis lie.
@@ -105,9 +108,8 @@ struct Between {
     /// Indices, `[N, H, W]`.
     before: Tensor,
     behind: Tensor,
-    /// Shares of the second and of the first, `[N, H, W, 1]`.
+    /// Share of the second, `[N, H, W, 1]`.
     share: Tensor,
-    rest: Tensor,
 }
 
 impl Between {
@@ -117,13 +119,13 @@ impl Between {
             Ok(places.f_clamp(0.0, count as f64 - 1.0)?.f_to_kind(Kind::Int64)?)
         };
         let share = places.f_sub(&floor)?.f_unsqueeze(-1)?;
-        let rest = share.f_neg()?.f_add_scalar(1.0)?;
-        Ok(Self { before: index(&floor)?, behind: index(&floor.f_add_scalar(1.0)?)?, share, rest })
+        Ok(Self { before: index(&floor)?, behind: index(&floor.f_add_scalar(1.0)?)?, share })
     }
 
     fn mixed(&self, before: &Tensor, behind: &Tensor) -> Result<Tensor> {
-        let [before, behind] = [before, behind].map(|value| value.f_to_kind(Kind::Double));
-        Ok(before?.f_mul(&self.rest)?.f_add(&behind?.f_mul(&self.share)?)?)
+        let before = before.f_to_kind(Kind::Double)?;
+        let step = behind.f_to_kind(Kind::Double)?.f_sub(&before)?;
+        Ok(before.f_add(&step.f_mul(&self.share)?)?)
     }
 }
 
@@ -174,13 +176,15 @@ mod tests {
 
     fn check(device: Device) {
         let flip = serde_json::json!({ "random_horizontal_flip": 0.5 });
+        let over = serde_json::json!({ "random_vertical_flip": 0.5 });
         let turn = serde_json::json!({ "random_rotation": 170.0 });
         let crop = serde_json::json!({ "random_crop": { "size": [9, 14], "padding": 3 } });
         let middle = serde_json::json!({ "center_crop": [21, 8] });
         for steps in [
             vec![&flip],
+            vec![&over],
             vec![&turn],
-            vec![&crop, &flip],
+            vec![&crop, &flip, &over],
             vec![&flip, &crop, &turn],
             vec![&turn, &middle, &turn, &flip],
         ] {

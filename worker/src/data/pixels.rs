@@ -54,4 +54,12 @@ impl Pixels {
             }
         }
     }
+    /// Top and bottom exchanged.
+    pub fn flip(&mut self) {
+        let row = self.width * self.channels;
+        for y in 0..self.height / 2 {
+            let (upper, lower) = self.bytes.split_at_mut((self.height - 1 - y) * row);
+            upper[y * row..][..row].swap_with_slice(&mut lower[..row]);
+        }
+    }
 }

@@ -74,15 +74,33 @@ impl Transforms {
         Ok(pixels)
     }
 
-    /// Whether a GPU does well to do the rest of the steps: there is one that is more than a copy of rows, and none that changes scale.
+    /// Whether a GPU does well to do the rest of the steps: behind windows that are cut before, there is one that is more than a copy of rows, and
+    /// none that changes scale.
     pub fn suits_device(&self) -> bool {
-        let rest = &self.steps[self.fixed..];
-        let is_more = |step: &Transform| {
-            matches!(step, Transform::RandomHorizontalFlip(_) | Transform::RandomRotation(_))
+        let cuts = |step: &&Transform| {
+            matches!(
+                step,
+                Transform::CenterCrop(_)
+                    | Transform::RandomCrop(_)
+                    | Transform::RandomResizedCrop(_)
+            )
         };
-        let scales =
-            |step: &Transform| matches!(step, Transform::Resize(_) | Transform::Letterbox(_));
-        rest.iter().any(is_more) && !rest.iter().any(scales)
+        let is_more = |step: &Transform| {
+            matches!(
+                step,
+                Transform::RandomHorizontalFlip(_)
+                    | Transform::RandomVerticalFlip(_)
+                    | Transform::RandomRotation(_)
+            )
+        };
+        let scales = |step: &Transform| {
+            matches!(
+                step,
+                Transform::Resize(_) | Transform::Letterbox(_) | Transform::RandomResizedCrop(_)
+            )
+        };
+        let mut rest = self.steps[self.fixed..].iter().skip_while(cuts);
+        rest.clone().any(is_more) && !rest.any(scales)
     }
 
     /// What the rest of the steps does to an image of `size`, where the set suits a device.
@@ -93,9 +111,7 @@ impl Transforms {
         let steps = self.steps[self.fixed..].iter().map(|step| {
             let drawn = Drawn::of(step, size, Some(generator))?;
             let drawn = drawn.ok_or_else(|| Error::bug("a step that changes scale"))?;
-            if let Drawn::Window { height, width, .. } = drawn {
-                size = (height, width);
-            }
+            size = drawn.size(size);
             Ok(drawn)
         });
         steps.collect()
@@ -112,6 +128,7 @@ impl Transforms {
                     Some(extent(*to))
                 }
                 Transform::RandomCrop(crop) => Some(extent(crop.size)),
+                Transform::RandomResizedCrop(crop) => Some(extent(crop.size)),
                 _ => size,
             };
         }
@@ -150,9 +167,9 @@ fn apply(step: &Transform, pixels: Pixels, generator: Option<&mut ChaCha8Rng>) -
                 Size::Side(side) => shorter_side(size, *side as usize),
                 Size::HeightWidth(_) => extent(*wanted),
             };
-            resize(pixels, height, width)
+            Ok(resize(pixels, height, width))
         }
-        (Transform::Letterbox(wanted), None) => letterbox(pixels, extent(*wanted)),
+        (Transform::Letterbox(wanted), None) => Ok(letterbox(pixels, extent(*wanted))),
         (_, None) => Ok(pixels),
     }
 }
@@ -214,6 +231,35 @@ mod tests {
         let mut rgb = Pixels { height: 1, width: 2, channels: 3, bytes: vec![1, 2, 3, 4, 5, 6] };
         rgb.mirror();
         assert_eq!(rgb.bytes, [4, 5, 6, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_flip_exchanges_top_and_bottom_as_often_as_asked() {
+        let flip = transforms(serde_json::json!([{ "random_vertical_flip": 0.25 }]), 1);
+        let flipped = (0..4000)
+            .filter(|&epoch| run(&flip, counting(3, 2), Some(epoch)).bytes == [4, 5, 2, 3, 0, 1])
+            .count();
+        assert!((900..1100).contains(&flipped), "{flipped}");
+        assert_eq!(run(&flip, counting(3, 2), None), counting(3, 2));
+    }
+
+    #[test]
+    fn a_resized_window_is_what_a_crop_and_a_resize_make() {
+        let crop =
+            transforms(serde_json::json!([{ "random_resized_crop": { "size": [6, 4] } }]), 1);
+        let image = counting(12, 20);
+        let mut seen = std::collections::BTreeSet::new();
+        for epoch in 0..50 {
+            let step = &crop.steps[0];
+            let drawn = Drawn::of(step, (12, 20), Some(&mut generator(1, epoch, 0))).unwrap();
+            let Some(Drawn::Resized { top, left, height, width, .. }) = drawn else { panic!() };
+            let window = image.window(top as isize, left as isize, height, width);
+            let out = run(&crop, image.clone(), Some(epoch));
+            assert_eq!(out, resize(window, 6, 4));
+            seen.insert(out.bytes);
+        }
+        assert!(seen.len() > 40, "{}", seen.len());
+        assert_eq!(crop.output(None), Some((6, 4)));
     }
 
     #[test]

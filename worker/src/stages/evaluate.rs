@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use super::run_engine::{check_engine, run_engine};
 use super::{
-    Context,
+    Context, confusion,
     model::{model, write_json},
 };
 use crate::data::{Dataset, Loader, Order};
@@ -45,6 +45,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
             let mut classifier = Classifier::new(model, &dataset)?;
             let ending = classifier.model.graph.ending().map(|node| node.op_type.as_str());
             classifier.probabilities = probabilities(context, ending);
+            classifier.confusion = true;
             let score = classifier.score(&dataset, batch, threads, None, &mut each)?;
             ("simulation", "libtorch".to_owned(), score)
         }
@@ -55,7 +56,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
         }
     };
     let figures = score.figures();
-    if let Some(fewer) = dataset.fewer_classes(score.confusion().len()) {
+    if let Some(fewer) = dataset.fewer_classes(score.classes()) {
         context.events.warn_of("data", fewer);
     }
     if score.not_finite() > 0 {
@@ -75,10 +76,8 @@ pub fn run(context: &Context) -> Result<Metrics> {
         ("top5".to_owned(), json!(figures.top5)),
     ]);
     write_json(&metrics, context.output("metrics")?)?;
-    let confusion =
-        json!({ "classes": dataset.classes(), "counts": score.confusion(), "nan": score.nan() });
-    write_json(&confusion, context.output("confusion")?)?;
-    write_npy(&logits, score.confusion().len(), context.output("logits")?)?;
+    confusion::write(dataset.classes(), &score, context.output("confusion")?)?;
+    write_npy(&logits, score.classes(), context.output("logits")?)?;
     Ok(metrics)
 }
 
@@ -116,7 +115,8 @@ fn on_engine(
     }
     dataset.check_labels(note.classes)?;
     let probabilities = probabilities(context, note.ending.as_deref());
-    let mut score = Score::new(note.classes).of_probabilities(probabilities);
+    let score = Score::new(note.classes).of_probabilities(probabilities);
+    let mut score = score.with_confusion(true);
     let batch = note.run_of(batch) * engine.at_once();
     let mut done = 0;
     for loaded in Loader::new(dataset, batch, Order::Sequential, false, threads) {

@@ -3,6 +3,7 @@
 mod benchmark;
 mod build_engine;
 mod calibrate;
+mod confusion;
 mod context;
 mod equalize;
 mod evaluate;

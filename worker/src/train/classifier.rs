@@ -18,6 +18,8 @@ pub struct Classifier {
     pub classes: usize,
     /// Whether a [score](Self::score) takes them for probabilities; they are taken for logits at first.
     pub probabilities: bool,
+    /// Whether a score counts which classes are taken for which; it does not at first.
+    pub confusion: bool,
 }
 
 impl Classifier {
@@ -55,7 +57,13 @@ impl Classifier {
         };
         check_rows(rows, own)?;
         dataset.check_labels(classes as usize)?;
-        Ok(Self { model, program, classes: classes as usize, probabilities: false })
+        Ok(Self {
+            model,
+            program,
+            classes: classes as usize,
+            probabilities: false,
+            confusion: false,
+        })
     }
 
     /// Checks that the model takes the images of another data set, too.
@@ -84,7 +92,8 @@ impl Classifier {
         each: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
     ) -> Result<Score> {
         passes::check_batch(&self.model, batch).map_err(|error| error.key("batch_size"))?;
-        let mut score = Score::new(self.classes).of_probabilities(self.probabilities);
+        let score = Score::new(self.classes).of_probabilities(self.probabilities);
+        let mut score = score.with_confusion(self.confusion);
         let loader = Loader::new(dataset, batch, Order::Sequential, false, threads);
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         let mut samples = 0;

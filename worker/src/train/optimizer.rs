@@ -9,7 +9,7 @@ use crate::torch::{Group, laid_out_as};
 
 /// An optimizer over a program's parameters; SGD as `torch.optim.SGD` or AdamW as `torch.optim.AdamW`.
 ///
-/// Weight decay leaves biases, the parameters of normalizations and learned scales alone; those stay above zero.
+/// Weight decay is of the weights of convolutions and matrix products alone; learned scales stay above zero.
 pub struct Optimizer {
     rule: Rule,
     /// Momentum, or AdamW's first and second moments, in the order of the parameters.

@@ -1,5 +1,7 @@
 //! What a classifier gets right.
 
+use std::collections::BTreeMap;
+
 use tch::{Kind, Tensor};
 
 use crate::Result;
@@ -15,8 +17,9 @@ pub struct Score {
     top5: u64,
     not_finite: u64,
     nan: u64,
-    /// `[label][prediction]`; samples with a NaN are in no cell.
-    confusion: Vec<Vec<u64>>,
+    counts_confusion: bool,
+    /// By label and prediction; samples with a NaN are in no cell.
+    confusion: BTreeMap<(usize, usize), u64>,
 }
 
 /// The least probability that a loss is computed of: one that was rounded to 0 costs 27.6, not infinitely much.
@@ -38,7 +41,6 @@ pub struct Figures {
 impl Score {
     /// No sample yet, of a model with that many outputs.
     pub fn new(classes: usize) -> Self {
-        let confusion = vec![vec![0; classes]; classes];
         Self {
             classes,
             probabilities: false,
@@ -48,7 +50,8 @@ impl Score {
             top5: 0,
             not_finite: 0,
             nan: 0,
-            confusion,
+            counts_confusion: false,
+            confusion: BTreeMap::new(),
         }
     }
 
@@ -57,6 +60,12 @@ impl Score {
     #[must_use]
     pub fn of_probabilities(self, probabilities: bool) -> Self {
         Self { probabilities, ..self }
+    }
+
+    /// The same that counts, with `confusion`, which classes are taken for which.
+    #[must_use]
+    pub fn with_confusion(self, confusion: bool) -> Self {
+        Self { counts_confusion: confusion, ..self }
     }
 
     /// Counts a batch: float `logits` of `[N, classes]`, int64 `labels` of `[N]`, each below `classes`.
@@ -94,10 +103,10 @@ impl Score {
         if row.iter().any(|value| value.is_nan()) {
             // Whatever is taken for the largest, it is not what top-1 counts.
             self.nan += 1;
-        } else {
+        } else if self.counts_confusion {
             let first =
                 |best: usize, class: usize| if row[class] > row[best] { class } else { best };
-            self.confusion[label][(0..row.len()).fold(0, first)] += 1;
+            *self.confusion.entry((label, (0..row.len()).fold(0, first))).or_default() += 1;
         }
         self.samples += 1;
         self.not_finite += u64::from(row.iter().any(|value| !value.is_finite()));
@@ -124,8 +133,14 @@ impl Score {
         self.nan
     }
 
-    /// How many samples of each label (first index) were taken for each class (second), without those that were taken for [none](Self::nan).
-    pub fn confusion(&self) -> &[Vec<u64>] {
+    /// Outputs of the model.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// How many samples of a label (first) were taken for a class (second) where some were, without those that were taken for
+    /// [none](Self::nan); empty unless [counted](Self::with_confusion).
+    pub fn confusion(&self) -> &BTreeMap<(usize, usize), u64> {
         &self.confusion
     }
 }
@@ -141,7 +156,7 @@ mod tests {
             [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
             [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0],
         ]);
-        let mut score = Score::new(7);
+        let mut score = Score::new(7).with_confusion(true);
         score.add(&logits, &Tensor::from_slice(&[0_i64, 1, 5])).unwrap();
         let figures = score.figures();
         assert_eq!(figures.samples, 3);
@@ -149,9 +164,20 @@ mod tests {
         assert_eq!(figures.top5, 2.0 / 3.0);
         let expected = logits.cross_entropy_for_logits(&Tensor::from_slice(&[0_i64, 1, 5]));
         assert!((figures.loss - expected.double_value(&[])).abs() < 1e-6);
-        assert_eq!(score.confusion()[0][0], 1);
-        assert_eq!(score.confusion()[1][0], 1);
-        assert_eq!(score.confusion()[5][0], 1);
+        let cells = BTreeMap::from([((0, 0), 1), ((1, 0), 1), ((5, 0), 1)]);
+        assert_eq!(score.confusion(), &cells);
+    }
+
+    #[test]
+    fn confusion_is_counted_where_asked_for_and_takes_no_room_for_empty_cells() {
+        // All cells of a million classes would take 8 TB.
+        let classes = 1_000_000;
+        let logits = Tensor::zeros([1, classes as i64], (Kind::Float, tch::Device::Cpu));
+        for (counts, cells) in [(false, 0), (true, 1)] {
+            let mut score = Score::new(classes).with_confusion(counts);
+            score.add(&logits, &Tensor::from_slice(&[7_i64])).unwrap();
+            assert_eq!((score.confusion().len(), score.classes()), (cells, classes));
+        }
     }
 
     #[test]
@@ -176,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_nan_is_never_right() {
-        let mut score = Score::new(2);
+        let mut score = Score::new(2).with_confusion(true);
         score.add(&Tensor::from_slice2(&[[f32::NAN, 1.0]]), &Tensor::from_slice(&[1_i64])).unwrap();
         score.add(&Tensor::from_slice2(&[[f32::NAN, 1.0]]), &Tensor::from_slice(&[0_i64])).unwrap();
         assert_eq!(score.figures().top1, 0.0);
@@ -184,10 +210,10 @@ mod tests {
         assert_eq!((score.not_finite(), score.figures().samples), (2, 3));
         assert!(score.figures().loss.is_nan());
         // The diagonal is what top-1 counts, and nothing is lost.
-        assert_eq!((score.confusion(), score.nan()), (&[vec![0, 0], vec![0, 1]][..], 2));
+        assert_eq!((score.confusion(), score.nan()), (&BTreeMap::from([((1, 1), 1)]), 2));
         score
             .add(&Tensor::from_slice2(&[[f32::INFINITY, 1.0]]), &Tensor::from_slice(&[0_i64]))
             .unwrap();
-        assert_eq!((score.confusion()[0][0], score.nan(), score.not_finite()), (1, 2, 3));
+        assert_eq!((score.confusion()[&(0, 0)], score.nan(), score.not_finite()), (1, 2, 3));
     }
 }

@@ -18,6 +18,7 @@ mod gradient_cases;
 mod gradients;
 mod histories;
 mod hostile_models;
+mod images;
 mod imports;
 mod ladder;
 mod large_models;
