@@ -70,15 +70,10 @@ impl Abilities {
 }
 
 fn refused(model: &Model, node: &Node, reason: String) -> Refused {
-    let own = |set: &&crate::graph::OperatorSet| set.domain == node.domain;
-    let opset = match node.domain.as_str() {
-        "" => model.opset(),
-        _ => model.opsets.iter().find(own).map_or(0, |set| set.version),
-    };
     Refused {
         node: node.label().to_owned(),
         operator: node.operator(),
-        opset,
+        opset: model.opset_of(node),
         reason,
         parameters: Vec::new(),
     }

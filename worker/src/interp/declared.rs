@@ -62,10 +62,10 @@ pub fn check_sizes(model: &Model, sizes: &[&[i64]]) -> Result<()> {
     match Shapes::of_sizes(model, sizes).misfits.first() {
         None => Ok(()),
         Some(misfit) => {
-            let place = model.graph.nodes[misfit.node].place();
+            let place = model.place(&model.graph.nodes[misfit.node]);
             let error =
                 Error::user(format!("inputs of {sizes:?} do not fit the model: {}", misfit.reason));
-            Err(error.at(format!("{place}, opset {}", model.opset())))
+            Err(error.at(place))
         }
     }
 }

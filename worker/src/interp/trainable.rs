@@ -87,7 +87,7 @@ pub fn check_trainable(model: &Model) -> Result<Trainable> {
         .collect();
     let more =
         if before.len() > 3 { format!(" and {} more", before.len() - 3) } else { String::new() };
-    let place = format!("{}, opset {}", model.graph.nodes[first.node].place(), model.opset());
+    let place = model.place(&model.graph.nodes[first.node]);
     Err(Error::user(format!(
         "{}: no gradient reaches `{}`{more}, so the model cannot be trained",
         first.reason,
@@ -197,7 +197,8 @@ fn first_wall(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Attribute, Dim, ValueInfo};
+    use crate::graph::{Attribute, Dim, OperatorSet, ValueInfo};
+    use crate::interp::{Options, Program};
 
     /// A convolution, then `nodes` from `a` to `y`.
     fn model(nodes: Vec<Node>) -> Model {
@@ -253,6 +254,22 @@ mod tests {
         // One that no output depends on is no matter.
         let unread = Node::new("odd", "NoSuchOp", &["a"], &["nobody"]);
         assert_eq!(refused(vec![unread, Node::new("r", "Relu", &["a"], &["y"])]), "");
+    }
+
+    /// The opset was the standard's, and a compilation said nothing of what to do.
+    #[test]
+    fn an_operator_of_another_domain_has_its_domains_opset() {
+        let mut node = Node::new("odd", "QLinearAdd", &["a"], &["y"]);
+        node.domain = "com.microsoft".to_owned();
+        let mut model = model(vec![node]);
+        model.opsets.push(OperatorSet { domain: "com.microsoft".to_owned(), version: 1 });
+        let checked = check_executable(&model).unwrap_err();
+        let compiled = Program::compile(&model, &Options::default()).err().unwrap();
+        for error in [checked, compiled] {
+            let expected = "node \"odd\" (QLinearAdd), opset 1: operators of the domain `com.microsoft` cannot";
+            assert!(error.message.starts_with(expected), "{error}");
+            assert!(error.help.unwrap().contains("docs/operators.md"));
+        }
     }
 
     /// `finetune` of a quantizer's file trained biases alone, or ended in an error of libtorch where there was none.
