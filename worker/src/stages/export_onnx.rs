@@ -127,7 +127,7 @@ fn of_fixed_batch(error: Error, own: Option<i64>, tried: i64) -> Error {
     match own.filter(|own| *own != tried) {
         Some(own) => error.help(format!(
             "the file was exported for a batch of {own}, and was run with {tried} images: a node of it keeps the batch of its export. Export it from PyTorch with a \
-             dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter)"
+             dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` and `input_names` of the older exporter)"
         )),
         None => error,
     }
