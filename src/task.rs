@@ -97,11 +97,11 @@ pub enum Event {
     },
 }
 
-/// What the worker says of a model that a stage trains, calibrates or builds an engine of: `qpipe-worker model trainable FILE… calibratable FILE…
-/// buildable FILE…` prints a list of them.
+/// What the worker says of a model that a stage trains, calibrates, feeds images to or builds an engine of: `qpipe-worker model trainable FILE…
+/// calibratable FILE… buildable FILE… feedable FILE…` prints a list of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsableModel {
-    /// What was asked: `trainable`, `calibratable` or `buildable`.
+    /// What was asked: one of these, or the same of what `export-onnx` makes of the file (`trainable-once-exported`).
     pub word: String,
     /// The file, as it was named.
     pub file: PathBuf,

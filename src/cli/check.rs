@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::pipeline_args::WatchArgs;
 use super::watch::{Seen, watch};
 use super::{Exit, PipelineArgs};
-use crate::config::{Pipeline, Purpose};
+use crate::config::Pipeline;
 use crate::exec::{stderr, stdout, worker};
 use crate::plan::Plan;
 
@@ -49,12 +49,10 @@ fn once(args: &Args, seen: &mut Seen) -> Exit {
     Exit::Success
 }
 
-/// Asks the worker about ONNX files that stages train, calibrate or build engines of: one process for all of them, none where there are none. Where it
-/// cannot be asked, that is no mistake of the file.
+/// Asks the worker about ONNX files that stages train, calibrate, feed images to or build engines of: one process for all of them, none where there are
+/// none. Where it cannot be asked, that is no mistake of the file.
 fn usable(args: &Args, pipeline: &Pipeline) -> Result<(), Exit> {
-    let each =
-        Purpose::ALL.into_iter().map(|purpose| (purpose.word(), pipeline.files_for(purpose)));
-    let asked: Vec<_> = each.filter(|(_, files)| !files.is_empty()).collect();
+    let asked = pipeline.asked();
     if asked.is_empty() {
         return Ok(());
     }

@@ -53,4 +53,3 @@ pub use schema::editor_schema;
 pub use slurm::{Slurm, check_option};
 pub use sweep::{Point, Sweep, SweepVariable};
 pub(crate) use syntax::{long_key, plain_depth};
-pub use trained::Purpose;

@@ -110,7 +110,7 @@ pub fn version(path: &Path) -> Result<String, WorkerError> {
     }
 }
 
-/// Asks the worker, in one process, which models are so: `trainable`, `calibratable` or `buildable`, each with its files. It reads them, and makes no tensor.
+/// Asks the worker, in one process, which models are so: `trainable`, `calibratable`, `buildable` or `feedable`, each with its files. It reads no data.
 pub fn which(asked: &[(&str, Vec<&Path>)]) -> Result<Vec<UsableModel>, WorkerError> {
     let path = locate()?;
     let broken = |reason: String| WorkerError::Broken { path: path.clone(), reason };

@@ -305,3 +305,60 @@ fn a_worker_that_is_not_there_is_no_mistake_of_the_file() {
     let said = project.said(command.env("QPIPE_WORKER", project.path("nowhere")));
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
 }
+
+/// PyTorch's older exporter knows the axes of inputs that it was told the names of.
+#[test]
+fn the_guides_export_names_the_input_whose_axes_are_dynamic() {
+    let guide = include_str!("../../docs/guide.md");
+    let commands = guide.split("torch.onnx.export(").skip(1);
+    let older: Vec<&str> = commands
+        .map(|rest| rest.split('`').next().unwrap_or_default())
+        .filter(|command| command.contains("dynamic_axes"))
+        .collect();
+    assert!(!older.is_empty());
+    for command in older {
+        assert!(
+            command.contains("input_names=[\"input\"], dynamic_axes={\"input\": {0:"),
+            "{command}"
+        );
+    }
+}
+
+/// The guide's pipeline begins with an export: of what came behind it, nothing was checked. Nor was it of what is evaluated.
+#[test]
+fn a_file_that_is_exported_first_is_checked_too() {
+    let project = trained();
+    let text = project.read("p.toml");
+    let (data, train) = text.split_once("[stages.fp32]").unwrap();
+    let train = train.replace("{ onnx = \"model.onnx\" }", "\"onnx.model\"");
+    let first = "[stages.onnx]\nkind = \"export-onnx\"\nmodel = { onnx = \"model.onnx\" }\n";
+    let more = "[stages.ranges]\nkind = \"calibrate\"\nmodel = \"onnx.model\"\ndata = \"data.train\"\nsamples = 8\n\
+                [stages.plain]\nkind = \"evaluate\"\nmodel = \"onnx.model\"\ndata = \"data.train\"\n";
+    project.write("p.toml", &format!("{data}{first}[stages.fp32]{train}{more}"));
+    let file = project.path("model.onnx");
+    let check = |word: &str| {
+        let refused = serde_json::json!({ "blame": "user", "message": "it is no such model", "help": "cut it there" });
+        let told = serde_json::json!([{ "word": word, "file": file, "refused": refused }]);
+        project.write("told", &told.to_string());
+        let mut command = project.command(&["check", "p.toml"]);
+        project.said(command.env("QPIPE_WORKER", project.path("worker")))
+    };
+    for (word, code, label) in [
+        ("trainable-once-exported", "untrainable", "`fp32` trains what comes of it"),
+        ("calibratable-once-exported", "uncalibratable", "`ranges` calibrates what comes of it"),
+        ("feedable", "unfeedable", "`plain` feeds images to what comes of it"),
+    ] {
+        let said = check(word);
+        assert_eq!(said.code, Some(2), "{word}: {said:?}");
+        for part in [&format!("qpipe::config::{code}"), "p.toml:8:18", label] {
+            assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+        }
+    }
+    // What the file itself is, is another question.
+    assert_eq!(check("trainable").code, Some(0));
+    let asked = format!(
+        "model trainable-once-exported {0} calibratable-once-exported {0} feedable {0}\n",
+        file.display()
+    );
+    assert_eq!(project.read("asked"), asked.repeat(4));
+}

@@ -32,6 +32,8 @@ struct Inner {
     source: Box<dyn Source>,
     /// A remark on what `skip` and `limit` leave.
     left_out: Option<String>,
+    /// Whether the user lists its classes.
+    listed: bool,
     /// Height and width that all samples are held to, where images may differ.
     held_to: OnceLock<(usize, usize)>,
     transforms: Transforms,
@@ -108,6 +110,7 @@ impl Dataset {
             path,
             source,
             left_out,
+            listed: spec.classes.is_some(),
             held_to: OnceLock::new(),
             transforms,
             channels,
@@ -220,13 +223,18 @@ impl Dataset {
     }
 
     /// A remark where a model has more outputs than classes were found: without a class's folder or name all behind it have the labels of
-    /// others. Who lists the classes says which outputs they are.
+    /// others. And where another count of them is listed, which says which outputs they are.
     pub fn fewer_classes(&self, outputs: usize) -> Option<String> {
-        let found = self.classes().len();
-        (self.inner.source.classes_found() && found < outputs).then(|| {
+        let (count, path) = (self.classes().len(), &self.inner.path);
+        if self.inner.listed && count != outputs {
+            return Some(format!(
+                "{path}: `classes` of the data set lists {count}, the model has {outputs} outputs: labels are numbered by that list, \"{}\" is 0; list all that the model learned, in its order",
+                self.classes().first().map_or("", String::as_str)
+            ));
+        }
+        (self.inner.source.classes_found() && count < outputs).then(|| {
             format!(
-                "{}: {found} classes found, the model has {outputs} outputs: list `classes` of the data set if labels may be shifted",
-                self.inner.path
+                "{path}: {count} classes found, the model has {outputs} outputs: list `classes` of the data set if labels may be shifted"
             )
         })
     }

@@ -140,6 +140,20 @@ impl Model {
         let own = |set: &&OperatorSet| set.domain.is_empty() || set.domain == "ai.onnx";
         self.opsets.iter().find(own).map_or(1, |set| set.version)
     }
+
+    /// Version of the operator set that a node's operator is of; 0: the model imports none of its domain.
+    pub fn opset_of(&self, node: &Node) -> i64 {
+        let own = |set: &&OperatorSet| set.domain == node.domain;
+        match node.domain.as_str() {
+            "" => self.opset(),
+            _ => self.opsets.iter().find(own).map_or(0, |set| set.version),
+        }
+    }
+
+    /// For messages: a node, and the version of its operator set.
+    pub fn place(&self, node: &Node) -> String {
+        format!("{}, opset {}", node.place(), self.opset_of(node))
+    }
 }
 
 impl Graph {

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use crate::Error;
-use crate::graph::{DType, Model, Node};
-use crate::interp::{Role, Trainable, check_executable, refusals, take_apart};
+use crate::graph::{Model, Node};
+use crate::interp::{
+    Stored, Trainable, check_executable, check_image_inputs, refusals, take_apart,
+};
 use crate::onnx::check_numbers;
-use crate::ops::{Shapes, WEIGHTED};
+use crate::ops::Shapes;
 use crate::quant::calibrate::check_inputs;
 use crate::quant::placement::{POLICIES, survey};
 use crate::quant::prepare::prepare;
@@ -70,15 +72,10 @@ impl Abilities {
 }
 
 fn refused(model: &Model, node: &Node, reason: String) -> Refused {
-    let own = |set: &&crate::graph::OperatorSet| set.domain == node.domain;
-    let opset = match node.domain.as_str() {
-        "" => model.opset(),
-        _ => model.opsets.iter().find(own).map_or(0, |set| set.version),
-    };
     Refused {
         node: node.label().to_owned(),
         operator: node.operator(),
-        opset,
+        opset: model.opset_of(node),
         reason,
         parameters: Vec::new(),
     }
@@ -95,7 +92,8 @@ fn executable(model: &Model) -> Ability {
     let refused: Vec<Refused> =
         reasons.into_iter().map(|(node, reason)| refused(model, &nodes[node], reason)).collect();
     let count = nodes.len() - refused.len();
-    let reason = check_numbers(model).err().map(|error| error.message);
+    let fed = check_numbers(model).and_then(|()| check_image_inputs(model));
+    let reason = fed.err().map(|error| error.message);
     let can = refused.is_empty() && reason.is_none();
     Ability { can, count, of: nodes.len(), reason, refused }
 }
@@ -107,6 +105,8 @@ fn trainable(model: &Model) -> Ability {
     let model = &apart;
     let trainable = Trainable::of(model);
     let (of, blocked) = (trainable.parameters.len(), trainable.blocked.len());
+    let weightless = trainable.weightless();
+    let trains = weightless.is_none();
     let mut nodes: Vec<Refused> = Vec::new();
     let mut places: HashMap<usize, usize> = HashMap::new();
     for blocked in trainable.blocked {
@@ -116,35 +116,27 @@ fn trainable(model: &Model) -> Ability {
         });
         nodes[place].parameters.push(blocked.parameter);
     }
-    let weight = trainable.parameters.iter().any(|(_, role)| *role == Role::Weight);
-    let stored = trainable.stored;
-    let reason = if of == 0 || (!weight && !stored.is_empty()) {
-        Some(weightless(model))
+    let reason = if let Some(weightless) = weightless {
+        // Operators on integers are no layers here.
+        let integers = weightless.node.is_none() && quantized::first(&model.graph).is_some();
+        let stored = "its weights are stored as integers: training starts from float";
+        Some(if integers { stored.to_owned() } else { weightless.reason })
     } else if blocked == 0 && (!refusals(model).is_empty() || check_numbers(model).is_err()) {
         Some("it cannot be executed".to_owned())
+    } else if let Err(error) = check_image_inputs(model) {
+        Some(error.message)
     } else {
         None
     };
-    if weight {
-        let what = "its weight is stored as integers, in 8 or in 16 bits, and stays as it is";
-        let stays = |&node: &usize| refused(model, &model.graph.nodes[node], what.to_owned());
-        nodes.extend(stored.iter().map(stays));
+    if trains {
+        let stays = |stored: &Stored| {
+            let what = format!("its weight is stored as {}, and stays so", stored.dtype.name());
+            refused(model, &model.graph.nodes[stored.node], what)
+        };
+        nodes.extend(trainable.stored.iter().map(stays));
     }
     let can = blocked == 0 && reason.is_none();
     Ability { can, count: of - blocked, of, reason, refused: nodes }
-}
-
-/// Why a model has no parameter that is trained.
-fn weightless(model: &Model) -> String {
-    let weights = model.graph.nodes.iter().filter(|node| WEIGHTED.contains(&node.op_type.as_str()));
-    let mut weights = weights.filter_map(|node| model.graph.initializers.get(node.input(1)?));
-    if let Some(half) = weights.find(|data| matches!(data.dtype, DType::F16 | DType::BF16)) {
-        return format!("its weights are {}: training starts from float", half.dtype.name());
-    }
-    match quantized::first(&model.graph) {
-        Some(_) => "its weights are stored as integers: training starts from float".to_owned(),
-        None => "no layer reads a constant weight".to_owned(),
-    }
 }
 
 fn quantizable(model: &Model) -> Vec<(String, Ability)> {
@@ -157,7 +149,8 @@ fn quantizable(model: &Model) -> Vec<(String, Ability)> {
     let failed = failed.or_else(|| prepare(&mut prepared).err());
     let failed = failed.or_else(|| check_executable(&prepared).err().map(run));
     // Layers are covered, but their ranges must come from elsewhere.
-    let ranges = check_inputs(&prepared).err().map(|error| {
+    let fed = check_inputs(&prepared).and_then(|()| check_image_inputs(&prepared));
+    let ranges = fed.err().map(|error| {
         format!(
             "`calibrate` refuses it: {}; weights alone, or all with ranges of your own, can be quantized",
             error.message

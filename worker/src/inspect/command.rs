@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use qpipe::stages::export_onnx::DEFAULT_OPSET;
 use qpipe::task::{Failure, UsableModel};
 
 use super::{Difference, Lint, Summary};
 use crate::engine;
 use crate::graph::Model;
-use crate::interp::{check_float_images, check_trainable};
+use crate::interp::{check_image_inputs, check_trainable, take_apart};
 use crate::quant::calibrate::check_calibration;
+use crate::quant::finalize;
 use crate::quant::prepare::prepare;
 use crate::{Error, Result, onnx, passes};
 
@@ -22,7 +24,7 @@ pub struct Told {
 }
 
 /// Does `inspect FILE [--json]`, `diff A B [--json]`, `lint FILE [--target RUNTIME] [--json]`, or `trainable FILE…
-/// calibratable FILE… buildable FILE…`, which is always JSON.
+/// calibratable FILE… buildable FILE… feedable FILE…`, which is always JSON.
 ///
 /// # Errors
 /// A file that cannot be read; arguments that say neither.
@@ -57,18 +59,33 @@ pub fn run(arguments: &[&str]) -> Result<Told> {
 /// What is checked of a model.
 type Check = fn(&mut Model) -> Result<()>;
 
+/// Ends words that ask about what `export-onnx` makes of a file.
+const ONCE_EXPORTED: &str = "-once-exported";
+
+/// The form in which `export-onnx` writes a model of which nothing more is said.
+fn export(model: &mut Model) -> Result<()> {
+    passes::simplify(model)?;
+    passes::fold_batch_norm(model)?;
+    let opset = passes::least_opset(&model.graph)?.max(DEFAULT_OPSET.into());
+    if model.opset() <= opset {
+        passes::set_opset(model, opset)?;
+    }
+    finalize::finalize(model, None)
+}
+
 /// The check that a word asks for.
 fn check_of(word: &str) -> Option<Check> {
-    match word {
+    match word.strip_suffix(ONCE_EXPORTED).unwrap_or(word) {
         "trainable" => Some(|model| {
             onnx::check_numbers(model)?;
-            check_float_images(model)?;
+            check_image_inputs(model)?;
+            take_apart(model);
             check_trainable(model).map(|_| ())
         }),
         "calibratable" => Some(|model| {
             // What is no number has no batch either.
             onnx::check_numbers(model)?;
-            check_float_images(model)?;
+            check_image_inputs(model)?;
             prepare(model)?;
             check_calibration(model)
         }),
@@ -77,12 +94,16 @@ fn check_of(word: &str) -> Option<Check> {
             let [input] = &model.graph.inputs[..] else { return Ok(()) };
             engine::image_of(input).map(|_| ())
         }),
+        "feedable" => Some(|model| {
+            onnx::check_numbers(model)?;
+            check_image_inputs(model)
+        }),
         _ => None,
     }
 }
 
 /// Whether the models of files pass checks, as the stages read them: a list of [`UsableModel`]. Each word holds for the files behind it, which
-/// have absolute paths. No tensor is made.
+/// have absolute paths. No data is read.
 fn usable(arguments: &[&str]) -> Result<String> {
     let (mut told, mut asked) = (Vec::new(), None);
     for &argument in arguments {
@@ -94,7 +115,14 @@ fn usable(arguments: &[&str]) -> Result<String> {
         let path = Path::new(argument);
         let checked = onnx::read(path).and_then(|mut model| {
             let formed = passes::inference_form(&mut model);
-            formed.and_then(|_| check(&mut model)).map_err(|error| error.at(path.display()))
+            let formed = formed.and_then(|_| {
+                // What the export itself refuses depends on its settings too.
+                if word.ends_with(ONCE_EXPORTED) && export(&mut model).is_err() {
+                    return Ok(());
+                }
+                check(&mut model)
+            });
+            formed.map_err(|error| error.at(path.display()))
         });
         let refused = checked.err().map(Failure::from);
         told.push(UsableModel { word: word.to_owned(), file: path.to_path_buf(), refused });
@@ -105,7 +133,7 @@ fn usable(arguments: &[&str]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Attribute, Dim, Graph, Model, Node, TensorData, ValueInfo};
+    use crate::graph::{Attribute, DType, Dim, Graph, Model, Node, TensorData, ValueInfo};
 
     #[test]
     fn each_file_is_told_whether_it_can_be_trained() {
@@ -144,10 +172,12 @@ mod tests {
         assert_eq!(found, expected, "{text}");
         // Bytes of an image are no numbers that were normalized.
         let mut bytes = onnx::read(Path::new(good_path)).unwrap();
-        bytes.graph.inputs[0].dtype = Some(crate::graph::DType::U8);
+        bytes.graph.inputs[0].dtype = Some(DType::U8);
         onnx::write_one_file(&bytes, Path::new(&path("bytes"))).unwrap();
         let text = run(&["calibratable", &path("bytes")]).unwrap().text;
         assert!(text.contains("its input `x` is of uint8"), "{text}");
+        let text = run(&["feedable", &path("bytes"), good_path]).unwrap().text;
+        assert_eq!(text.matches("its input `x` is of uint8").count(), 1, "{text}");
         // An engine is of images of one size.
         let text = run(&["buildable", good_path]).unwrap().text;
         assert!(text.contains("the model's input `x` must be [batch, channels"), "{text}");
@@ -159,6 +189,36 @@ mod tests {
         let told: Vec<UsableModel> =
             serde_json::from_str(&run(&["buildable", good_path]).unwrap().text).unwrap();
         assert_eq!(told[0].refused, None);
+    }
+
+    /// Weights behind a Cast are none in the file, and are in what `export-onnx` makes of it.
+    #[test]
+    fn what_an_export_folds_is_asked_for_by_a_word_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("half.onnx");
+        let value = |name| ValueInfo::f32(name, vec![Dim::Unknown; 2]);
+        let two = TensorData { dtype: DType::F16, shape: vec![1, 1], bytes: vec![0, 64].into() };
+        let graph = Graph {
+            nodes: vec![
+                Node::new("cast", "Cast", &["w"], &["wide"]).with("to", Attribute::Int(1)),
+                Node::new("fc", "MatMul", &["x", "wide"], &["y"]),
+            ],
+            inputs: vec![value("x")],
+            outputs: vec![value("y")],
+            initializers: [("w".to_owned(), two)].into_iter().collect(),
+            ..Graph::default()
+        };
+        onnx::write_one_file(&Model::new(graph, 17), &path).unwrap();
+        let path = path.to_str().unwrap();
+        let words = ["trainable", path, "trainable-once-exported", path];
+        let told: Vec<UsableModel> = serde_json::from_str(&run(&words).unwrap().text).unwrap();
+        let refused = told[0].refused.as_ref().unwrap();
+        assert!(refused.message.ends_with("its weights are float16: training starts from float"));
+        assert_eq!((told[1].word.as_str(), &told[1].refused), (words[2], &None));
+        // `inspect` said that it can be trained, `train` refused it.
+        let text = run(&["inspect", path]).unwrap().text;
+        let line = "  trainable: no, 0 of 0 parameters: its weights are float16: training starts from float\n";
+        assert!(text.contains(line), "{text}");
     }
 
     /// Strings as numbers, then a layer: each node by itself is executed.

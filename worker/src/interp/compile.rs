@@ -30,6 +30,7 @@ impl Program {
         let watched = options.watch.iter().map(String::as_str).collect();
         let pairs = fuse::pairs(&model.graph, &constants, &watched)?;
         let mut compiler = Compiler {
+            model,
             graph: &model.graph,
             opset,
             options,
@@ -83,6 +84,7 @@ fn constant_nodes(graph: &Graph) -> Result<Vec<(&str, TensorData)>> {
 }
 
 pub(super) struct Compiler<'a> {
+    model: &'a Model,
     pub(super) graph: &'a Graph,
     opset: i64,
     pub(super) options: &'a Options,
@@ -139,7 +141,7 @@ impl<'a> Compiler<'a> {
             if node.is_constant() || pairs.contains_key(&index) {
                 continue;
             }
-            let place = format!("{}, opset {}", node.place(), self.opset);
+            let place = self.model.place(node);
             let pair = node.input(0).and_then(|name| by_output.get(name));
             let done = match pair {
                 Some(&(quantize, pair)) if node.op_type == "DequantizeLinear" => {

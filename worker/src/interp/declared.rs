@@ -62,22 +62,19 @@ pub fn check_sizes(model: &Model, sizes: &[&[i64]]) -> Result<()> {
     match Shapes::of_sizes(model, sizes).misfits.first() {
         None => Ok(()),
         Some(misfit) => {
-            let place = model.graph.nodes[misfit.node].place();
+            let place = model.place(&model.graph.nodes[misfit.node]);
             let error =
                 Error::user(format!("inputs of {sizes:?} do not fit the model: {}", misfit.reason));
-            Err(error.at(format!("{place}, opset {}", model.opset())))
+            Err(error.at(place))
         }
     }
 }
 
 /// What to do about images that do not fit.
 fn help(shape: &[Dim], size: &[i64]) -> Option<String> {
-    let [_, channels, height, width] = shape else { return None };
-    let few = |dim: &Dim| matches!(dim, Dim::Fixed(1 | 3));
+    let [_, _, height, width] = shape else { return None };
     match (height, width) {
-        _ if few(width) && !few(channels) => Some(
-            "images are [channels, height, width] here (NCHW), and the file wants channels last (NHWC): export it without the permutation".to_owned(),
-        ),
+        _ if has_channels_last(shape) => Some(CHANNELS_LAST.to_owned()),
         (Dim::Fixed(high), Dim::Fixed(wide)) if size[2..] != [*high, *wide] => Some(format!(
             "end the data set's geometry at that size: transform = [{{ resize = [{high}, {wide}] }}, …]"
         )),
@@ -85,24 +82,57 @@ fn help(shape: &[Dim], size: &[i64]) -> Option<String> {
     }
 }
 
-/// Refuses a model whose images are integers: what is fed to it are decoded, normalized images of float32.
+/// What to do where a file wants its channels last.
+pub const CHANNELS_LAST: &str = "images are [channels, height, width] here (NCHW), and the file wants channels last (NHWC): export it without the permutation";
+
+/// Whether images `[batch, …]` of this shape have their channels last: they are gray or of three colors.
+fn has_channels_last(shape: &[Dim]) -> bool {
+    let few = |dim: &Dim| matches!(dim, Dim::Fixed(1 | 3));
+    matches!(shape, [_, first, _, last] if few(last) && !few(first))
+}
+
+/// Refuses a model that images cannot be fed to: they are `[batch, channels, height, width]` of float32, decoded and normalized.
 ///
 /// # Errors
-/// Such an input.
-pub fn check_float_images(model: &Model) -> Result<()> {
-    const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
+/// An input with its channels last; one of integers, or of other floats that are computed with as they come.
+pub fn check_image_inputs(model: &Model) -> Result<()> {
     let image = |input: &&ValueInfo| input.shape.as_ref().is_some_and(|shape| shape.len() == 4);
     for input in model.graph.inputs.iter().filter(image) {
-        if let Some(dtype) = input.dtype.filter(|dtype| !FLOATS.contains(dtype)) {
+        let shape = input.shape.as_deref().unwrap_or_default();
+        if has_channels_last(shape) {
+            let shape: Vec<String> = shape.iter().map(shown).collect();
             return Err(Error::user(format!(
-                "its input `{}` is of {}, and images are fed as float32 numbers, normalized by `transform`",
+                "its input `{}` is [{}], and images are fed as [batch, channels, height, width]",
                 input.name,
-                dtype.name()
+                shape.join(", ")
             ))
-            .help("export the model from behind its Cast, without the normalization that `transform` does"));
+            .help(CHANNELS_LAST));
         }
+        check_float32(model, input)?;
     }
     Ok(())
+}
+
+/// Refuses an input that float32 numbers cannot be fed to. Other floats that are cast at once are the same to who casts them.
+fn check_float32(model: &Model, input: &ValueInfo) -> Result<()> {
+    let Some(dtype) = input.dtype.filter(|&dtype| dtype != DType::F32) else { return Ok(()) };
+    let float = matches!(dtype, DType::F64 | DType::F16 | DType::BF16);
+    let mut readers =
+        model.graph.nodes.iter().filter(|node| node.inputs.iter().any(|name| *name == input.name));
+    if float && readers.all(|node| node.op_type == "Cast") {
+        return Ok(());
+    }
+    Err(Error::user(format!(
+        "its input `{}` is of {}, and images are fed as float32 numbers, normalized by `transform`",
+        input.name,
+        dtype.name()
+    ))
+    .help(match float {
+        true => "export the model with a float32 input",
+        false => {
+            "export the model from behind its Cast, without the normalization that `transform` does"
+        }
+    }))
 }
 
 fn shown(dim: &Dim) -> String {

@@ -15,8 +15,8 @@ mod trainable;
 mod types;
 
 pub use apart::{Apart, take_apart};
-pub use declared::{check_float_images, check_sizes};
+pub use declared::{CHANNELS_LAST, check_image_inputs, check_sizes};
 pub use parameters::{Parameter, Role};
 pub use prepare::{Refusal, check_executable, refusals};
 pub use program::{Followed, Mode, Options, Program, Scales};
-pub use trainable::{Blocked, Trainable, check_trainable};
+pub use trainable::{Blocked, Stored, Trainable, Weightless, check_trainable};

@@ -9,6 +9,9 @@ use crate::graph::{Model, Node, TensorData};
 use crate::ops::{self, Kernel, OPSETS, Prepare};
 use crate::{Error, Result};
 
+/// What to do about nodes that cannot be executed.
+const NOT_EXECUTED: &str = "`qpipe model inspect` lists all such nodes: export the model without them, or cut it there; docs/operators.md has what is executed";
+
 /// A node that cannot be executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -57,10 +60,8 @@ pub fn check_executable(model: &Model) -> Result<()> {
         0 => String::new(),
         more => format!(" (and {more} more nodes)"),
     };
-    let place = format!("{}, opset {}", model.graph.nodes[first.node].place(), model.opset());
-    Err(Error::user(format!("{}{more}", first.reason)).at(place).help(
-        "`qpipe model inspect` lists all such nodes: export the model without them, or cut it there; docs/operators.md has what is executed",
-    ))
+    let place = model.place(&model.graph.nodes[first.node]);
+    Err(Error::user(format!("{}{more}", first.reason)).at(place).help(NOT_EXECUTED))
 }
 
 /// The opset of a model, if models of it are executed.
@@ -88,7 +89,8 @@ pub(super) fn kernel(
     let op = if node.domain.is_empty() { ops::find(&node.op_type, opset) } else { None };
     let op = op.ok_or_else(|| match node.domain.as_str() {
         "" => ops::not_found(&node.op_type, opset),
-        domain => Error::user(format!("operators of the domain `{domain}` cannot be executed")),
+        domain => Error::user(format!("operators of the domain `{domain}` cannot be executed"))
+            .help(NOT_EXECUTED),
     })?;
     ops::check_moved(node, opset)?;
     let constants = node.inputs.iter().map(|name| constants.get(name.as_str()).copied());

@@ -16,8 +16,26 @@ pub struct Trainable {
     pub parameters: Vec<(String, Role)>,
     /// Those of them that no gradient reaches.
     pub blocked: Vec<Blocked>,
-    /// Layers whose weight is no parameter, since it is stored as integers, in 8 or in 16 bits; indices of their nodes.
-    pub stored: Vec<usize>,
+    /// Layers whose weight is no parameter, since it is stored in another type than float.
+    pub stored: Vec<Stored>,
+}
+
+/// A layer whose weight is stored in a type that is not trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Index of its node.
+    pub node: usize,
+    /// The type: an integer's, or float16.
+    pub dtype: DType,
+}
+
+/// Why nothing of a model is trained, or biases and scales alone would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weightless {
+    /// Index of the first layer whose weight is of another type, where that is why.
+    pub node: Option<usize>,
+    /// The reason.
+    pub reason: String,
 }
 
 /// A parameter that no gradient reaches: every way from it to an output ends at a node that lets none through.
@@ -66,6 +84,32 @@ impl Trainable {
         }
         Self { parameters, blocked, stored: stored(graph, &constants) }
     }
+
+    /// Whether there is no weight to train: what `finetune` refuses, and `inspect` tells.
+    pub fn weightless(&self) -> Option<Weightless> {
+        let has = |wanted: fn(Role) -> bool| self.parameters.iter().any(|(_, role)| wanted(*role));
+        if has(|role| role == Role::Weight) {
+            return None;
+        }
+        if let Some(first) = self.stored.first() {
+            let reason = format!("its weights are {}: training starts from float", self.types());
+            return Some(Weightless { node: Some(first.node), reason });
+        }
+        let trains = has(|role| !matches!(role, Role::Bias | Role::Scale));
+        let reason = "no layer reads a constant weight";
+        (!trains).then(|| Weightless { node: None, reason: reason.to_owned() })
+    }
+
+    /// The types of the weights that are not trained, each once: `int8 and int4`.
+    pub fn types(&self) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for stored in &self.stored {
+            if !names.contains(&stored.dtype.name()) {
+                names.push(stored.dtype.name());
+            }
+        }
+        names.join(" and ")
+    }
 }
 
 /// Refuses a model of which a parameter cannot be trained; what can be of any other.
@@ -87,7 +131,7 @@ pub fn check_trainable(model: &Model) -> Result<Trainable> {
         .collect();
     let more =
         if before.len() > 3 { format!(" and {} more", before.len() - 3) } else { String::new() };
-    let place = format!("{}, opset {}", model.graph.nodes[first.node].place(), model.opset());
+    let place = model.place(&model.graph.nodes[first.node]);
     Err(Error::user(format!(
         "{}: no gradient reaches `{}`{more}, so the model cannot be trained",
         first.reason,
@@ -99,19 +143,22 @@ pub fn check_trainable(model: &Model) -> Result<Trainable> {
 
 /// Refuses a model without any weight that could be trained: of a quantized file that stores integers biases would be trained alone.
 fn check_weights(model: &Model, trainable: &Trainable) -> Result<()> {
-    let mut roles = trainable.parameters.iter().map(|(_, role)| *role);
-    let trains = roles.any(|role| !matches!(role, Role::Bias | Role::Scale));
-    let weight = trainable.parameters.iter().any(|(_, role)| *role == Role::Weight);
-    match trainable.stored.first() {
-        Some(&node) if !weight => Err(Error::user(
-            "its weight is stored as integers, in 8 or in 16 bits, as those of all layers: there is no float weight to train",
-        )
-        .help("train or fine-tune the float model: insert-qdq with ranges of it gives the model of `finetune`")
-        .at(format!("{}, opset {}", model.graph.nodes[node].place(), model.opset()))),
-        None if !trains => Err(Error::user("the model has no parameter to train: no layer reads a constant weight")
-            .help("`qpipe model inspect` shows what each node is")),
-        _ => Ok(()),
-    }
+    let Some(Weightless { node, reason }) = trainable.weightless() else { return Ok(()) };
+    let Some(node) = node else {
+        return Err(Error::user(format!("the model has no parameter to train: {reason}"))
+            .help("`qpipe model inspect` shows what each node is"));
+    };
+    let half = |stored: &Stored| matches!(stored.dtype, DType::F16 | DType::BF16);
+    let help = match trainable.stored.iter().all(half) {
+        true => {
+            "take the model from before its conversion to half precision; `export-onnx` makes float weights of those that a Cast alone widens"
+        }
+        false => {
+            "train or fine-tune the float model: insert-qdq with ranges of it gives the model of `finetune`"
+        }
+    };
+    let first = &model.graph.nodes[node];
+    Err(Error::user(reason).help(help).at(model.place(first)))
 }
 
 /// Refuses a model with a node that cannot be executed, if an output depends on it: no gradient needs to pass it, but values do.
@@ -124,16 +171,28 @@ fn check_used(model: &Model) -> Result<()> {
     }
 }
 
-/// Layers whose weight comes from a constant that is not float.
-fn stored(graph: &Graph, constants: &HashMap<&str, &TensorData>) -> Vec<usize> {
+/// Layers whose weight comes from a constant that is not float, also where it is clipped or widened first: quantizers write integers of few bits
+/// as int8 within bounds.
+fn stored(graph: &Graph, constants: &HashMap<&str, &TensorData>) -> Vec<Stored> {
     let producers = graph.producers();
-    let stored = |node: &Node| {
-        let weight = node.input(1).map(|weight| origin(graph, &producers, weight));
-        weight.and_then(|name| constants.get(name)).is_some_and(|data| !is_float(data))
+    let kept = |weight: &str| {
+        let mut name = origin(graph, &producers, weight);
+        while let Some(&index) = producers.get(name) {
+            let node = &graph.nodes[index];
+            match node.input(0) {
+                Some(input) if ["Cast", "Clip"].contains(&node.op_type.as_str()) => {
+                    name = origin(graph, &producers, input);
+                }
+                _ => break,
+            }
+        }
+        constants.get(name).filter(|data| !is_float(data)).map(|data| data.dtype)
     };
     let layers = graph.nodes.iter().enumerate();
     let layers = layers.filter(|(_, node)| WEIGHTED.contains(&node.op_type.as_str()));
-    layers.filter(|(_, node)| stored(node)).map(|(index, _)| index).collect()
+    let stored =
+        layers.filter_map(|(node, layer)| Some(Stored { node, dtype: kept(layer.input(1)?)? }));
+    stored.collect()
 }
 
 fn is_float(data: &TensorData) -> bool {
@@ -197,7 +256,8 @@ fn first_wall(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Attribute, Dim, ValueInfo};
+    use crate::graph::{Attribute, Dim, OperatorSet, ValueInfo};
+    use crate::interp::{Options, Program};
 
     /// A convolution, then `nodes` from `a` to `y`.
     fn model(nodes: Vec<Node>) -> Model {
@@ -255,6 +315,22 @@ mod tests {
         assert_eq!(refused(vec![unread, Node::new("r", "Relu", &["a"], &["y"])]), "");
     }
 
+    /// The opset was the standard's, and a compilation said nothing of what to do.
+    #[test]
+    fn an_operator_of_another_domain_has_its_domains_opset() {
+        let mut node = Node::new("odd", "QLinearAdd", &["a"], &["y"]);
+        node.domain = "com.microsoft".to_owned();
+        let mut model = model(vec![node]);
+        model.opsets.push(OperatorSet { domain: "com.microsoft".to_owned(), version: 1 });
+        let checked = check_executable(&model).unwrap_err();
+        let compiled = Program::compile(&model, &Options::default()).err().unwrap();
+        for error in [checked, compiled] {
+            let expected = "node \"odd\" (QLinearAdd), opset 1: operators of the domain `com.microsoft` cannot";
+            assert!(error.message.starts_with(expected), "{error}");
+            assert!(error.help.unwrap().contains("docs/operators.md"));
+        }
+    }
+
     /// `finetune` of a quantizer's file trained biases alone, or ended in an error of libtorch where there was none.
     #[test]
     fn weights_that_are_stored_as_integers_are_not_trained() {
@@ -276,7 +352,7 @@ mod tests {
         for bias in [false, true] {
             let error = check_trainable(&of(bias, false)).unwrap_err();
             assert!(
-                error.message.starts_with("node \"conv\" (Conv), opset 17: its weight is stored"),
+                error.message.starts_with("node \"conv\" (Conv), opset 17: its weights are int8:"),
                 "{error}"
             );
             assert!(error.help.unwrap().contains("insert-qdq"));
@@ -284,7 +360,44 @@ mod tests {
         // One layer of several may be.
         let model = of(true, true);
         check_trainable(&model).unwrap();
-        assert_eq!(Trainable::of(&model).stored, [1]);
+        assert_eq!(Trainable::of(&model).stored, [Stored { node: 1, dtype: DType::I8 }]);
+        // Another tool writes integers of few bits as int8 within bounds: they were taken for no weights at all.
+        let mut clipped = of(true, true);
+        let graph = &mut clipped.graph;
+        graph.nodes[0].inputs[0] = "c".to_owned();
+        graph.nodes.insert(0, Node::new("clip", "Clip", &["i", "low", "high"], &["c"]));
+        for (name, bound) in [("low", -8), ("high", 7)] {
+            graph.initializers.insert(name.to_owned(), TensorData::i8(&[], &[bound]));
+        }
+        assert_eq!(Trainable::of(&clipped).stored, [Stored { node: 2, dtype: DType::I8 }]);
+        clipped.graph.initializers.shift_remove("v");
+        let error = check_trainable(&clipped).unwrap_err();
+        assert!(error.message.contains("its weights are int8"), "{error}");
+    }
+
+    /// The message said "stored as integers, in 8 or in 16 bits", of float16 as of integers of 4 bits; behind a Cast, that nothing reads a weight.
+    #[test]
+    fn the_type_of_weights_that_are_not_trained_is_named() {
+        for cast in [false, true] {
+            let mut half = model(vec![Node::new("r", "Relu", &["a"], &["y"])]);
+            let graph = &mut half.graph;
+            let two =
+                TensorData { dtype: DType::F16, shape: vec![1; 4], bytes: vec![0, 64].into() };
+            graph.initializers.insert("w".to_owned(), two);
+            graph.nodes[0].inputs.push("b".to_owned());
+            graph.initializers.insert("b".to_owned(), TensorData::f32(&[1], &[1.0]));
+            if cast {
+                graph.nodes[0].inputs[1] = "wide".to_owned();
+                let node = Node::new("c", "Cast", &["w"], &["wide"]).with("to", Attribute::Int(1));
+                graph.nodes.insert(0, node);
+            }
+            let error = check_trainable(&half).unwrap_err();
+            assert_eq!(
+                error.message,
+                "node \"conv\" (Conv), opset 17: its weights are float16: training starts from float"
+            );
+            assert!(error.help.unwrap().contains("export-onnx"));
+        }
     }
 
     #[test]

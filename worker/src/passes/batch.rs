@@ -8,7 +8,7 @@ use crate::shapes::Extent;
 use crate::{Error, Result};
 
 /// What to do where a file is for one batch alone.
-pub const EXPORT_ANY_BATCH: &str = "export it from PyTorch with a dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter)";
+pub const EXPORT_ANY_BATCH: &str = "export it from PyTorch with a dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` and `input_names` of the older exporter)";
 
 /// Fixes the first extent of inputs and outputs, or frees it (`None`). Types of values in between are dropped: they
 /// may hold the old one. A Reshape to the old fixed batch copies the extent of its input instead.

@@ -16,8 +16,8 @@ use super::{
 use crate::data::{Dataset, Loader, Order};
 use crate::engine::Threads;
 use crate::quant::finalize;
-use crate::train::{Classifier, LEAST, Score};
-use crate::{Error, Result, engine, passes};
+use crate::train::{Classifier, LEAST, NO_CLASSIFIER, Score};
+use crate::{Error, Result, engine, interp, passes};
 
 /// Runs the stage.
 pub fn run(context: &Context) -> Result<Metrics> {
@@ -39,6 +39,7 @@ pub fn run(context: &Context) -> Result<Metrics> {
     let (subject, backend, score) = match &config.model {
         Some(source) => {
             let mut model = model(context, source)?;
+            interp::check_image_inputs(&model).map_err(|error| error.key("model"))?;
             // What is deployed rounds weights and biases to integers too.
             passes::simplify(&mut model)?;
             finalize::finalize(&mut model, None)?;
@@ -107,11 +108,11 @@ fn on_engine(
     let (note, mut engine) = engine::load(folder, &Threads::Free(threads))?;
     check_engine(&note, dataset)?;
     if !note.is_classifier() {
-        return Err(Error::user(
-            "the engine's output is not [batch, classes]: it is no classifier",
-        )
-        .help("task = \"detection\" evaluates detectors")
-        .key("engine"));
+        let error = match note.outputs().len() {
+            1 => Error::user("the engine's output is not [batch, classes]: it is no classifier"),
+            count => Error::user(format!("the engine has {count} outputs: expected logits only")),
+        };
+        return Err(error.help(NO_CLASSIFIER).key("engine"));
     }
     dataset.check_labels(note.classes)?;
     let probabilities = probabilities(context, note.ending.as_deref());

@@ -10,9 +10,9 @@ use super::Context;
 use super::forms::{BUDGET, Forms, Wanted, any_batch, random_images};
 use super::model::{model, write_model};
 use crate::analysis::{Comparison, Seen, common, floats};
-use crate::graph::{Dim, Model};
+use crate::graph::{DType, Dim, Model};
 use crate::interp::{Mode, Options, Program};
-use crate::{Error, Result, passes, quant};
+use crate::{Error, Result, passes, quant, torch};
 
 /// Largest batch with which an exported model is run once; a larger one is trusted to differ in nothing.
 const TRIED: i64 = 4;
@@ -105,6 +105,7 @@ fn compare(context: &Context, before: &Model, after: &Model) -> Result<Metrics> 
     let own = passes::fixed_batch(before);
     let (before, after) = (any_batch(before)?, any_batch(after)?);
     let Some(images) = random_images(&after, context.task.seed)? else { return Ok(Metrics::new()) };
+    check_fed(&after)?;
     let names = common(&before, &after);
     let ran = Seen::new(&before, &names)?.run(&images);
     let (_, expected) = ran.map_err(|error| of_fixed_batch(error, own, images.size()[0]))?;
@@ -119,12 +120,25 @@ fn compare(context: &Context, before: &Model, after: &Model) -> Result<Metrics> 
     Ok(forms.comparisons().map(worst).collect())
 }
 
+/// Refuses a model whose input is of another type than what it is run with here: ONNX Runtime takes no other.
+fn check_fed(model: &Model) -> Result<()> {
+    let [input] = &model.graph.inputs[..] else { return Ok(()) };
+    let Some(dtype) = input.dtype.filter(|&dtype| dtype != DType::F32) else { return Ok(()) };
+    Err(Error::user(format!(
+        "its input `{}` is of {}, and the comparison of the file before and after feeds float32 numbers",
+        input.name,
+        dtype.name()
+    ))
+    .help("verify = false exports it without a comparison; export the model with a float32 input for all other stages")
+    .key("model"))
+}
+
 /// What failed with `tried` images: a model of another batch may keep that one in its nodes.
 fn of_fixed_batch(error: Error, own: Option<i64>, tried: i64) -> Error {
     match own.filter(|own| *own != tried) {
         Some(own) => error.help(format!(
             "the file was exported for a batch of {own}, and was run with {tried} images: a node of it keeps the batch of its export. Export it from PyTorch with a \
-             dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` of the older exporter)"
+             dynamic batch axis (`dynamic_shapes`, or `dynamic_axes` and `input_names` of the older exporter)"
         )),
         None => error,
     }
@@ -148,7 +162,9 @@ fn try_out(model: &mut Model) -> Result<()> {
         let extents: Vec<i64> = extents.collect();
         free |= shape.iter().skip(1).any(|dim| !matches!(dim, Dim::Fixed(_)));
         batch = extents.first().copied().unwrap_or(1);
-        images.push(Tensor::f_zeros(&extents, (tch::Kind::Float, tch::Device::Cpu))?);
+        let kind = input.dtype.and_then(|dtype| torch::kind_of(dtype).ok());
+        let kind = kind.unwrap_or(tch::Kind::Float);
+        images.push(Tensor::f_zeros(&extents, (kind, tch::Device::Cpu))?);
     }
     let _no_grad = tch::no_grad_guard();
     let outputs = program.forward(&images, Mode::Eval, &mut |_, _| Ok(())).map_err(|error| {
@@ -319,6 +335,25 @@ mod tests {
         assert!(error.message.contains("node \"heads\""), "{error:?}");
     }
 
+    /// ONNX Runtime's error of an input that is no float32 is not about what the user did.
+    #[test]
+    fn an_input_that_is_not_float32_is_tried_as_it_is_and_not_compared() {
+        let mut model = of_any_size(false);
+        let extents =
+            [Dim::Named("batch".to_owned()), Dim::Fixed(2), Dim::Fixed(64), Dim::Fixed(64)];
+        let input = &mut model.graph.inputs[0];
+        (input.shape, input.dtype) = (Some(extents.to_vec()), Some(DType::F64));
+        fix_batch(&mut model, Batch::Dynamic).unwrap();
+        let error = check_fed(&model).unwrap_err();
+        assert!(error.message.starts_with("its input `x` is of double, and"), "{error}");
+        assert_eq!(
+            (error.key, error.help.unwrap().starts_with("verify = false")),
+            (Some("model"), true)
+        );
+        model.graph.inputs[0].dtype = Some(DType::F32);
+        check_fed(&model).unwrap();
+    }
+
     #[test]
     fn a_file_of_a_fixed_batch_is_told_as_such() {
         let dims = [Dim::Fixed(2), Dim::Fixed(3)];
@@ -354,11 +389,7 @@ mod tests {
         );
         assert_eq!(error.key, Some("opset"));
         // Integers of 16 bits are pairs from opset 21 on.
-        let zero = TensorData {
-            dtype: crate::graph::DType::U16,
-            shape: Vec::new(),
-            bytes: vec![0; 2].into(),
-        };
+        let zero = TensorData { dtype: DType::U16, shape: Vec::new(), bytes: vec![0; 2].into() };
         let mut graph = Graph::default();
         graph.nodes.push(Node::new("q", "QuantizeLinear", &["x", "s", "z"], &["i"]));
         graph.nodes.push(Node::new("d", "DequantizeLinear", &["i", "s", "z"], &["y"]));

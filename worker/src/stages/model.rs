@@ -58,7 +58,7 @@ fn check_declared(model: &Model) -> Result<()> {
 /// held to the model's by the loader, if it takes one alone. And a `batch` that is not the model's own, where that is fixed for good.
 pub fn check_images(model: &Model, dataset: &Dataset, batch: usize) -> Result<()> {
     passes::check_batch(model, batch).map_err(|error| error.key("batch_size"))?;
-    interp::check_float_images(model).map_err(|error| error.key("model"))?;
+    interp::check_image_inputs(model).map_err(|error| error.key("model"))?;
     let size = match image_size(model) {
         Some(only) => Some(dataset.size_or(only)),
         None => dataset.size(),

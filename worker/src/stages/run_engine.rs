@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use crate::data::Dataset;
 use crate::engine::{Engine, Note};
+use crate::interp::CHANNELS_LAST;
 use crate::{Error, Result};
 
 /// Refuses a data set whose images an engine does not take. Images that may be of several sizes are held to the engine's by the loader.
@@ -18,6 +19,11 @@ pub(super) fn check_engine(note: &Note, dataset: &Dataset) -> Result<()> {
         "the engine takes images {channels}×{height}×{width}, the data's are {}×{h}×{w}",
         found[0]
     ));
+    // Of three colors, or gray.
+    let few = |extent: usize| extent == 1 || extent == 3;
+    if few(width) && !few(channels) {
+        return Err(error.help(CHANNELS_LAST).key("engine"));
+    }
     let error = error.key("data");
     Err(match found[0] == channels {
         true => error.help(format!(

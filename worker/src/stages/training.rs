@@ -12,7 +12,7 @@ use super::model::{write_json, write_model};
 use super::{Context, Events};
 use crate::data::Dataset;
 use crate::graph::{Graph, Model};
-use crate::interp::{Apart, Options, Scales, check_trainable, take_apart};
+use crate::interp::{Apart, Options, Scales, check_image_inputs, check_trainable, take_apart};
 use crate::quant::placement::matches;
 use crate::torch::Half;
 use crate::train::{Classifier, Fit, Teacher, Watch};
@@ -119,13 +119,15 @@ const ENDINGS: [&str; 2] = ["Softmax", "Sigmoid"];
 pub fn train(context: &Context, mut model: Model, settings: Settings) -> Result<Metrics> {
     // Before any data is read: what cannot be trained needs none.
     onnx::check_numbers(&model)?;
+    check_image_inputs(&model).map_err(|error| error.key("model"))?;
     tell_apart(context, &take_apart(&mut model));
-    let stored = check_trainable(&model)?.stored;
-    if let Some(&first) = stored.first() {
+    let trainable = check_trainable(&model)?;
+    if let Some(first) = trainable.stored.first() {
         context.events.warn(format!(
-            "weights of {} layers are stored as integers, in 8 or in 16 bits, and stay as they are: {} is the first",
-            stored.len(),
-            model.graph.nodes[first].place()
+            "weights of {} layers are stored as {}, and stay as they are: {} is the first",
+            trainable.stored.len(),
+            trainable.types(),
+            model.graph.nodes[first.node].place()
         ));
     }
     let open = |port: &'static str| -> Result<Dataset> {
@@ -180,6 +182,11 @@ pub fn train(context: &Context, mut model: Model, settings: Settings) -> Result<
     };
     // Now, not after the first epoch.
     classifier.check(&valid).map_err(|error| error.at("validation data").key("valid"))?;
+    for (port, dataset) in [("train", &train), ("valid", &valid)] {
+        if let Some(fewer) = dataset.fewer_classes(classifier.classes) {
+            context.events.warn_of(port, fewer);
+        }
+    }
     let images = settings.max_steps.map(|steps| steps.saturating_mul(settings.batch_size.into()));
     if let Some(images) = images.filter(|images| *images < valid.len() as u64) {
         context.events.log(format!(

@@ -118,11 +118,11 @@ fn check_rows(rows: i64, images: i64) -> Result<()> {
         .help(passes::EXPORT_ANY_BATCH))
 }
 
-/// Checks that the model's input takes the data's images; gives the shape of one image, `[1, C, H, W]`.
 /// What to do with a model that is none.
-const NO_CLASSIFIER: &str = "`evaluate` is for classifiers and, with task = \"detection\", for detectors: any other model is compared with `verify`, which needs no labels, and measured \
+pub(crate) const NO_CLASSIFIER: &str = "`evaluate` is for classifiers and, with task = \"detection\", for detectors: any other model is compared with `verify`, which needs no labels, and measured \
                              by a `command` stage of yours that runs the exported file";
 
+/// Checks that the model's input takes the data's images; gives the shape of one image, `[1, C, H, W]`.
 fn fits(model: &Model, dataset: &Dataset) -> Result<[i64; 4]> {
     let [input] = &model.graph.inputs[..] else {
         let names: Vec<&str> = model.graph.inputs.iter().map(|i| i.name.as_str()).collect();
@@ -137,6 +137,7 @@ fn fits(model: &Model, dataset: &Dataset) -> Result<[i64; 4]> {
         return Err(Error::user(format!("the model has {count} outputs: expected logits only"))
             .help(NO_CLASSIFIER));
     }
+    interp::check_image_inputs(model)?;
     let shape = input.shape.as_deref().unwrap_or_default();
     let [_, channels, height, width] = shape else {
         return Err(Error::user(format!(

@@ -17,6 +17,7 @@ mod schedule;
 mod score;
 
 pub use classifier::Classifier;
+pub(crate) use classifier::NO_CLASSIFIER;
 pub use distillation::Teacher;
 pub use fit::{Fit, Fitted, Watch};
 pub use history::Epoch;

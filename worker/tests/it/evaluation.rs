@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use qpipe::stages::contract::Metrics;
 use qpipe::task::{PROTOCOL, Task};
-use qpipe_worker::graph::{Dim, Graph, Model, Node, ValueInfo};
+use qpipe_worker::graph::{Attribute, DType, Dim, Graph, Model, Node, TensorData, ValueInfo};
+use qpipe_worker::inspect::Summary;
 use qpipe_worker::stages::{Context, Events, RUNS};
 use qpipe_worker::{Error, onnx};
 use serde_json::{Value, json};
@@ -81,11 +82,15 @@ impl Bench {
         let mut spec = json!({ "format": "image-folder", "path": "@input" });
         spec.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         let paths = json!({ "path": self.path("images") });
-        let mut inputs = json!({ "data": { "is": "data", "spec": spec, "paths": paths } });
+        let data = json!({ "is": "data", "spec": spec, "paths": paths });
+        let mut inputs = match kind {
+            "train" => json!({ "train": data, "valid": data }),
+            _ => json!({ "data": data }),
+        };
         for (port, path) in files {
             inputs[*port] = json!({ "is": "path", "path": path });
         }
-        let ports = ["metrics", "confusion", "logits", "boxes", "values"];
+        let ports = ["metrics", "confusion", "logits", "boxes", "values", "model", "history"];
         let task = Task {
             protocol: PROTOCOL,
             version: String::new(),
@@ -159,10 +164,122 @@ fn labels_that_may_be_shifted_are_told() {
         assert!(warnings[0].starts_with("data: "), "{warnings:?}");
         assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?}");
     }
-    // Who lists them knows what they are.
-    let names: Vec<String> = (0..2).map(|class| format!("class{class:02}")).collect();
+    // Who lists all of them knows what they are; a part of them in another order has other numbers, and top-1 was 0 without a word.
+    std::fs::create_dir(bench.path("images/class02")).unwrap();
+    let names: Vec<String> = (0..VALUES).map(|class| format!("class{class:02}")).collect();
     let (metrics, warnings) = bench.evaluate("model", &json!({ "classes": names }));
-    assert_eq!((metrics.unwrap()["top1"].clone(), warnings), (json!(1.0), Vec::new()));
+    assert_eq!(metrics.unwrap()["top1"], json!(1.0));
+    assert!(warnings.iter().all(|told| !told.contains("outputs")), "{warnings:?}");
+    for port in ["model", "engine"] {
+        let (metrics, warnings) =
+            bench.evaluate(port, &json!({ "classes": ["class11", "class10"] }));
+        assert_eq!(metrics.unwrap()["top1"], json!(0.0));
+        let expected = "images: `classes` of the data set lists 2, the model has 12 outputs: labels are numbered by that list, \"class11\" is 0";
+        assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?}");
+    }
+}
+
+/// The image's values times a weight of each, trained for a step.
+fn products(bench: &Bench) -> PathBuf {
+    let mut model = onnx::read(&bench.path("flat.onnx")).unwrap();
+    let graph = &mut model.graph;
+    graph.nodes[0].outputs[0] = "f".to_owned();
+    graph.nodes.push(Node::new("fc", "MatMul", &["f", "w"], &["y"]));
+    let mut identity = vec![0.0; VALUES * VALUES];
+    (0..VALUES).for_each(|class| identity[class * (VALUES + 1)] = 1.0);
+    let weight = TensorData::f32(&[VALUES as i64; 2], &identity);
+    graph.initializers.insert("w".to_owned(), weight);
+    onnx::write_one_file(&model, &bench.path("fc.onnx")).unwrap();
+    bench.path("fc.onnx")
+}
+
+/// Trains a file for a step, on the images and on those of `classes`; what went wrong, and the warnings.
+fn train(bench: &Bench, model: &Path, classes: &Value) -> (Option<Error>, Vec<String>) {
+    let config = json!({ "model": "@input", "train": "@input", "valid": "@input", "epochs": 1, "max_steps": 1,
+                         "batch_size": 4, "optimizer": { "kind": "sgd", "lr": 0.1 } });
+    let (result, warnings) = bench.stage("train", &config, &[("model", model)], classes);
+    (result.err(), warnings)
+}
+
+#[test]
+fn a_training_tells_labels_that_may_be_shifted() {
+    let bench = Bench::new();
+    let model = products(&bench);
+    assert_eq!(train(&bench, &model, &json!({})).1, [""; 0]);
+    let (error, warnings) = train(&bench, &model, &json!({ "classes": ["class11", "class10"] }));
+    assert!(error.is_none() && warnings.len() == 2, "{error:?} {warnings:?}");
+    for (warning, key) in warnings.iter().zip(["train", "valid"]) {
+        assert!(warning.starts_with(&format!("{key}: ")), "{warnings:?}");
+        assert!(warning.contains("lists 2, the model has 12 outputs"), "{warnings:?}");
+    }
+}
+
+/// Normalized floats were fed to it, and figures were wrong without a word.
+#[test]
+fn models_that_take_other_images_are_refused_before_any_is_read() {
+    let bench = Bench::new();
+    let model = products(&bench);
+    let refused = |change: &dyn Fn(&mut Model), expected: &str| {
+        let mut other = onnx::read(&model).unwrap();
+        change(&mut other);
+        let path = bench.path("flat.onnx");
+        onnx::write_one_file(&other, &path).unwrap();
+        let errors =
+            [bench.evaluate("model", &json!({})).0.err(), train(&bench, &path, &json!({})).0];
+        for error in errors.map(Option::unwrap) {
+            assert!(error.message.contains(expected), "{error}");
+            assert_eq!(error.key, Some("model"));
+            assert!(error.help.is_some());
+        }
+        let text = Summary::read(&path).unwrap().text();
+        for line in ["executable: no, ", "trainable: no, ", "quantizable for onnxruntime: "] {
+            let told = text.lines().find(|told| told.trim_start().starts_with(line));
+            assert!(told.is_some_and(|told| told.contains(expected)), "{line} {text}");
+        }
+    };
+    let cast = |model: &mut Model, dtype: DType| {
+        let graph = &mut model.graph;
+        graph.inputs[0].dtype = Some(dtype);
+        graph.nodes[0].inputs[0] = "c".to_owned();
+        graph
+            .nodes
+            .insert(0, Node::new("cast", "Cast", &["x"], &["c"]).with("to", Attribute::Int(1)));
+    };
+    refused(&|model| cast(model, DType::U8), "its input `x` is of uint8, and images are fed");
+    refused(&|model| model.graph.inputs[0].dtype = Some(DType::F16), "its input `x` is of float16");
+    let last = |model: &mut Model| {
+        let extents = [8, 8, 3].map(Dim::Fixed);
+        model.graph.inputs[0].shape.as_mut().unwrap().splice(1.., extents);
+    };
+    refused(
+        &last,
+        "its input `x` is [batch, 8, 8, 3], and images are fed as [batch, channels, height, width]",
+    );
+    // A Cast takes float32 as well as float16.
+    let mut half = onnx::read(&model).unwrap();
+    cast(&mut half, DType::F16);
+    onnx::write_one_file(&half, &bench.path("flat.onnx")).unwrap();
+    assert_eq!(bench.evaluate("model", &json!({})).0.unwrap()["top1"], json!(1.0));
+}
+
+#[test]
+fn an_engine_of_several_outputs_is_told_as_such() {
+    let bench = Bench::new();
+    let mut model = onnx::read(&bench.path("flat.onnx")).unwrap();
+    let mut second = model.graph.outputs[0].clone();
+    second.name = "z".to_owned();
+    model.graph.outputs.push(second);
+    model.graph.nodes.push(Node::new("again", "Relu", &["y"], &["z"]));
+    onnx::write_one_file(&model, &bench.path("flat.onnx")).unwrap();
+    std::fs::remove_dir_all(bench.path("flat.engine")).unwrap();
+    built(&bench.path("flat.onnx"));
+    let errors = [("model", "the model"), ("engine", "the engine")]
+        .map(|(port, what)| (bench.evaluate(port, &json!({})).0.unwrap_err(), what));
+    let help = errors[0].0.help.clone();
+    for (error, what) in errors {
+        assert_eq!(error.message, format!("{what} has 2 outputs: expected logits only"));
+        assert!(error.help.is_some() && error.help == help, "{error:?}");
+    }
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn what_is_quantized_already_cannot_be_quantized() {
     let text = summary("dynamic_linear").text();
     assert!(text.contains("\n  quantized already: dynamic quantization: "), "{text}");
     let trainable = summary("QDQ_channels").abilities.trainable.reason.unwrap();
-    assert!(trainable.starts_with("its weights are stored as integers"), "{trainable}");
+    assert!(trainable.starts_with("its weights are int8: training"), "{trainable}");
 }
 
 #[test]
