@@ -117,8 +117,7 @@ pub fn check_image_inputs(model: &Model) -> Result<()> {
 fn check_float32(model: &Model, input: &ValueInfo) -> Result<()> {
     let Some(dtype) = input.dtype.filter(|&dtype| dtype != DType::F32) else { return Ok(()) };
     let float = matches!(dtype, DType::F64 | DType::F16 | DType::BF16);
-    let mut readers =
-        model.graph.nodes.iter().filter(|node| node.inputs.iter().any(|name| *name == input.name));
+    let mut readers = model.graph.nodes.iter().filter(|node| node.inputs.contains(&input.name));
     if float && readers.all(|node| node.op_type == "Cast") {
         return Ok(());
     }
