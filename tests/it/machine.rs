@@ -1,5 +1,6 @@
 //! Runs beside and inside each other on one machine.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::time::Duration;
 
@@ -151,7 +152,7 @@ fn two_runs_have_two_gpus() {
 fn a_stage_waits_for_a_gpu_of_another_run_and_others_go_on() {
     let one = Project::new("");
     one.write("p.toml", &holding("a", &one, "go"));
-    let light = stage("light", "sleep 1.5; touch $GO", "resources = { cpus = 0.1 }");
+    let light = stage("light", "sleep 3; touch $GO", "resources = { cpus = 0.1 }");
     let two = Project::new(&[holding("b", &one, "go"), light].concat());
     let runner = with_gpus(&one, "1", &one).spawn().unwrap();
     wait_for("the first run", || one.path("saw.a").exists());
@@ -172,8 +173,10 @@ fn a_run_that_waits_for_a_gpu_can_be_interrupted() {
     let two = Project::new(&holding("b", &one, "go"));
     let first = with_gpus(&one, "1", &one).spawn().unwrap();
     wait_for("the first run", || one.path("saw.a").exists());
-    let second = with_gpus(&two, "1", &one).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    let mut second = with_gpus(&two, "1", &one).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(second.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "b: waiting for a GPU that no stage of another run has\n");
     crate::project::signal(second.id(), libc::SIGINT);
     assert_eq!(second.wait_with_output().unwrap().status.code(), Some(130));
     one.write("go", "");
