@@ -51,7 +51,6 @@ pub struct RunRecord {
     pub left: usize,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_zero(number: &usize) -> bool {
     *number == 0
 }
