@@ -103,15 +103,25 @@ mod tests {
         assert_eq!(after(spent(12.0, 4.0), 0.25), None);
     }
 
-    /// On the processor where this thread is.
+    /// In a process of its own: time of this one's other tests is not that of others.
     #[test]
     fn work_of_another_process_is_seen() {
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        alone.args(["--exact", "bench::others::tests::a_busy_neighbour", "--ignored"]);
+        let output = alone.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "started by the test above"]
+    fn a_busy_neighbour() {
         let cpus = super::super::cpus(1).unwrap();
         super::super::pin(&cpus).unwrap();
         let watch = Others::begin(&cpus);
         // It inherits the processor.
-        let mut other =
-            std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let mut other = std::process::Command::new("sh");
+        let mut other = other.args(["-c", "while :; do :; done"]).spawn().unwrap();
         std::thread::sleep(Duration::from_secs(1));
         let share = watch.share();
         other.kill().unwrap();
