@@ -73,18 +73,17 @@ impl Gpus {
 
     /// Leaves out names of GPUs that have another name before.
     fn leave_out_other_names(&mut self) {
-        let mut known = self.known().clone();
+        let known = self.known().clone();
+        if known.each.is_empty() {
+            return;
+        }
         let mut seen = BTreeSet::new();
-        let first = |found: &Option<nvidia::Found>| {
-            found.as_ref().is_none_or(|found| seen.insert(found.id.clone()))
-        };
-        let keep: Vec<bool> = known.each.iter().map(first).collect();
-        let kept = |place: &mut std::slice::Iter<bool>| place.next().copied().unwrap_or(true);
-        let mut place = keep.iter();
-        self.names.retain(|_| kept(&mut place));
-        let mut place = keep.iter();
-        known.each.retain(|_| kept(&mut place));
-        self.known = OnceCell::from(known);
+        let named = std::mem::take(&mut self.names).into_iter().zip(known.each);
+        let (names, each) = named
+            .filter(|(_, found)| found.as_ref().is_none_or(|found| seen.insert(found.id.clone())))
+            .unzip();
+        self.names = names;
+        self.known = OnceCell::from(nvidia::Known { each, ..known });
     }
 
     /// What the driver knows of the names; nothing where there is none, or where its facts cannot be told either.

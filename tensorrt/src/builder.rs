@@ -32,7 +32,7 @@ pub type Profile = [Vec<Shape>; 3];
 /// # Errors
 /// A model that cannot be read, that its parser or its builder refuses.
 pub fn build(plan: &Plan, listener: Listener) -> Result<Vec<u8>> {
-    let listener_of_steps = Listener::clone(&listener);
+    let tell = Listener::clone(&listener);
     // For its error: the parser tells none of a file that is not there.
     std::fs::File::open(plan.onnx).map_err(|error| Error::file(plan.onnx, error))?;
     let path = plan.onnx.to_str().ok_or_else(|| {
@@ -86,7 +86,7 @@ pub fn build(plan: &Plan, listener: Listener) -> Result<Vec<u8>> {
     // By its path, beside which tensors may lie in files of their own. 2: warnings and worse.
     let read = parser.parse_from_file(path, 2);
     read.map_err(|error| errors.refused("cannot read the model", &error))?;
-    listener_of_steps(Severity::Info, "Finished parsing network model.");
+    tell(Severity::Info, "Finished parsing network model.");
     errors.clear();
     let engine = builder
         .build_serialized_network(parser.network_mut(), &mut config)

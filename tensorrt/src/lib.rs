@@ -12,40 +12,40 @@ compile_error!(
     "one program holds either TensorRT-RTX (feature `rtx`) or TensorRT 11 (feature `tensorrt-11`): build them one after the other"
 );
 
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 mod builder;
 mod error;
 pub mod files;
 pub mod library;
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 mod logger;
 pub mod options;
 #[cfg(feature = "tensorrt-11")]
 mod plugins;
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 mod queries;
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 mod session;
 
 #[cfg(feature = "rtx")]
 pub use builder::{ComputeCapability, capability};
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 pub use builder::{Plan, Profile, build};
 pub use error::{Error, Result};
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 pub use logger::{Listener, Severity};
 #[cfg(feature = "tensorrt-11")]
 pub use plugins::register as register_plugins;
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 pub use queries::Protocol;
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 pub use session::Session;
 
 /// Name and compute capability of the first visible GPU.
 ///
 /// # Errors
 /// No driver, no GPU.
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 pub fn gpu() -> Result<(String, String)> {
     queries::Gpu::open()?.words()
 }
@@ -54,7 +54,7 @@ pub fn gpu() -> Result<(String, String)> {
 ///
 /// # Errors
 /// One that does not load.
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 pub fn open(path: &std::path::Path) -> Result<()> {
     trtx::dynamically_load_tensorrt(Some(path)).map_err(|error| broken(path, &error))
 }
@@ -63,12 +63,12 @@ pub fn open(path: &std::path::Path) -> Result<()> {
 ///
 /// # Errors
 /// One that does not load.
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 pub fn open_parser(path: &std::path::Path) -> Result<()> {
     trtx::dynamically_load_tensorrt_onnxparser(Some(path)).map_err(|error| broken(path, &error))
 }
 
-#[cfg(any(feature = "rtx", feature = "tensorrt-11"))]
+#[cfg(feature = "bindings")]
 fn broken(path: &std::path::Path, error: &trtx::Error) -> Error {
     Error::Library { what: path.display().to_string(), reason: error.to_string() }
 }

@@ -1,101 +1,22 @@
 //! Tests of the schema for editors: it takes what the runner takes, and refuses what it can.
 
-use serde_json::{Value as Json, json};
+use jsonschema::Validator;
 
 use super::editor_schema;
 
-/// Whether a value is of a schema (JSON Schema, draft 7: the keywords that ours has).
-fn fits(root: &Json, schema: &Json, value: &Json) -> bool {
-    let Some(schema) = schema.as_object() else { return schema == &json!(true) };
-    let own = |schema: &Json| fits(root, schema, value);
-    if let Some(Json::String(reference)) = schema.get("$ref") {
-        return own(root.pointer(reference.strip_prefix('#').unwrap()).expect(reference));
-    }
-    let number = |word: &Json| word.as_f64().unwrap();
-    let length = |word: &Json| usize::try_from(word.as_u64().unwrap()).unwrap();
-    let is = |name: &Json| match name.as_str().unwrap() {
-        "null" => value.is_null(),
-        "boolean" => value.is_boolean(),
-        "string" => value.is_string(),
-        "number" => value.is_number(),
-        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        other => panic!("type {other}"),
-    };
-    schema.iter().all(|(key, word)| {
-        let list = || word.as_array().unwrap().iter();
-        match (key.as_str(), value) {
-            ("$schema" | "$defs" | "title" | "description" | "default" | "format" | "else", _) => {
-                true
-            }
-            ("type", _) => word.as_array().map_or_else(|| is(word), |all| all.iter().any(is)),
-            ("const", _) => word == value,
-            ("enum", _) => list().any(|one| one == value),
-            ("anyOf", _) => list().any(own),
-            ("oneOf", _) => list().filter(|one| own(one)).count() == 1,
-            ("allOf", _) => list().all(own),
-            ("not", _) => !own(word),
-            ("if", _) => own(word) || own(&schema["else"]),
-            ("pattern", Json::String(text)) => {
-                regex::Regex::new(word.as_str().unwrap()).unwrap().is_match(text)
-            }
-            ("minLength", Json::String(text)) => text.chars().count() >= length(word),
-            ("minimum", Json::Number(_)) => number(value) >= number(word),
-            ("exclusiveMinimum", Json::Number(_)) => number(value) > number(word),
-            ("maximum", Json::Number(_)) => number(value) <= number(word),
-            ("exclusiveMaximum", Json::Number(_)) => number(value) < number(word),
-            ("minItems", Json::Array(items)) => items.len() >= length(word),
-            ("maxItems", Json::Array(items)) => items.len() <= length(word),
-            ("uniqueItems", Json::Array(items)) => {
-                (1..items.len()).all(|at| !items[..at].contains(&items[at]))
-            }
-            ("items", Json::Array(items)) => items.iter().all(|item| fits(root, word, item)),
-            ("required", Json::Object(table)) => {
-                list().all(|key| table.contains_key(key.as_str().unwrap()))
-            }
-            ("minProperties", Json::Object(table)) => table.len() >= length(word),
-            ("propertyNames", Json::Object(table)) => {
-                table.keys().all(|key| fits(root, word, &json!(key)))
-            }
-            ("properties", Json::Object(table)) => table
-                .iter()
-                .all(|(key, value)| word.get(key).is_none_or(|schema| fits(root, schema, value))),
-            ("additionalProperties", Json::Object(table)) => table.iter().all(|(key, value)| {
-                let known = schema.get("properties").is_some_and(|all| all.get(key).is_some());
-                known || fits(root, word, value)
-            }),
-            (
-                "pattern"
-                | "minLength"
-                | "minimum"
-                | "exclusiveMinimum"
-                | "maximum"
-                | "exclusiveMaximum"
-                | "minItems"
-                | "maxItems"
-                | "uniqueItems"
-                | "items"
-                | "required"
-                | "minProperties"
-                | "propertyNames"
-                | "properties"
-                | "additionalProperties",
-                _,
-            ) => true,
-            (other, _) => panic!("keyword {other}"),
-        }
-    })
+fn schema() -> Validator {
+    let schema = serde_json::from_str(&editor_schema()).unwrap();
+    jsonschema::validator_for(&schema).unwrap()
 }
 
-fn takes(schema: &Json, text: &str) -> bool {
+fn takes(schema: &Validator, text: &str) -> bool {
     let file: toml::Table = toml::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    fits(schema, schema, &serde_json::to_value(file).unwrap())
+    schema.is_valid(&serde_json::to_value(file).unwrap())
 }
 
 #[test]
 fn it_takes_all_pipelines_of_the_project() {
-    let schema: Json = serde_json::from_str(&editor_schema()).unwrap();
+    let schema = schema();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -118,7 +39,7 @@ const GOOD: &str = "[stages.a]\nkind = \"command\"\nrun = \"true\"\noutputs = { 
 
 #[test]
 fn it_takes_and_refuses_what_the_runner_does() {
-    let schema: Json = serde_json::from_str(&editor_schema()).unwrap();
+    let schema = schema();
     let takes = |text: &str| takes(&schema, text);
     for more in [
         "",
